@@ -1,0 +1,25 @@
+package hindsight
+
+import (
+	_ "github.com/go-logfmt/logfmt"
+	_ "github.com/golang/snappy"
+	_ "github.com/grafana/loki-client-go/pkg/backoff"
+	_ "github.com/grafana/loki-client-go/pkg/urlutil"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "github.com/prometheus/common/config"
+	_ "github.com/prometheus/prometheus/model/labels"
+	_ "github.com/prometheus/prometheus/promql/parser"
+	_ "github.com/spf13/cobra"
+	_ "golang.org/x/sync/errgroup"
+	_ "google.golang.org/protobuf/encoding/protowire"
+	_ "gopkg.in/yaml.v3"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/plugin/pkg/client/auth"
+	_ "k8s.io/client-go/rest"
+	_ "k8s.io/client-go/tools/clientcmd"
+	_ "k8s.io/client-go/tools/events"
+	_ "k8s.io/client-go/tools/record"
+	_ "sigs.k8s.io/yaml"
+	_ "github.com/dustin/go-humanize"
+)

@@ -1,0 +1,82 @@
+package event
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Position says how far a source has been taken: every state up to and
+// including Version, in Epoch. Versions are etcd revisions and can be compared
+// as integers, but only within one epoch. The zero Position is that of a source
+// of which nothing has been taken yet.
+type Position struct {
+	Epoch   Epoch
+	Version uint64
+
+	// Listed is the version of the list that is being taken in, zero once it
+	// has been taken whole. States newer than Version and not newer than Listed
+	// are then to be read from a list again; what is newer than Listed, from a
+	// watch.
+	Listed uint64
+
+	// Time is the API server's time of the newest write taken, in whole
+	// seconds; zero if none is known.
+	Time time.Time
+}
+
+// IsZero reports whether nothing has been taken yet.
+func (p Position) IsZero() bool {
+	return p.Epoch == Epoch{} && p.Version == 0 && p.Listed == 0
+}
+
+func (p Position) String() string {
+	if p.IsZero() {
+		return "none"
+	}
+	s := p.Epoch.String() + "@" + strconv.FormatUint(p.Version, 10)
+	if p.Listed != 0 {
+		s += "+list@" + strconv.FormatUint(p.Listed, 10)
+	}
+	return s
+}
+
+// Epoch is a stretch of an API server's life in which versions only grow. A
+// restored etcd starts a new one, and so does another cluster behind the same
+// address.
+type Epoch struct {
+	// Cluster is the uid of the kube-system namespace, empty where it may not
+	// be read.
+	Cluster string
+	// Restores counts the restores that were noticed.
+	Restores int
+}
+
+// unknownCluster stands for a cluster whose uid may not be read.
+const unknownCluster = "-"
+
+// String is the form in which epochs are stored: "<uid or ->/<restores>".
+func (e Epoch) String() string {
+	return cmp.Or(e.Cluster, unknownCluster) + "/" + strconv.Itoa(e.Restores)
+}
+
+// ParseEpoch reads what String wrote.
+func ParseEpoch(s string) (Epoch, error) {
+	cluster, n, ok := strings.Cut(s, "/")
+	restores, err := strconv.Atoi(n)
+	if !ok || err != nil || cluster == "" || restores < 0 {
+		return Epoch{}, fmt.Errorf("parse epoch %q: want <uid or %s>/<number of restores>", s, unknownCluster)
+	}
+	if cluster == unknownCluster {
+		cluster = ""
+	}
+	return Epoch{Cluster: cluster, Restores: restores}, nil
+}
+
+// SameCluster reports whether both epochs may belong to one cluster: an unknown
+// uid and one that is learned later do.
+func (e Epoch) SameCluster(o Epoch) bool {
+	return e.Cluster == o.Cluster || e.Cluster == "" || o.Cluster == ""
+}
