@@ -1,8 +1,11 @@
 package event
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -16,46 +19,46 @@ const (
 	fieldEpoch        = 2
 	fieldVersion      = 3
 	fieldListed       = 4
-	fieldPositionTime = 5 // seconds since 1970
+	fieldPositionTime = 5 // Timestamp
 	fieldEvent        = 6 // core/v1 Event
-	fieldTime         = 7 // nanoseconds since 1970
-	fieldObservedTime = 8 // nanoseconds since 1970
+	fieldTime         = 7 // Timestamp
+	fieldObservedTime = 8 // Timestamp
 	fieldReasonLabel  = 9 // absent: the Event's own reason
 	fieldGap          = 10
 	fieldTo           = 11
+)
+
+// Numbers of the fields of a Timestamp, those of google.protobuf.Timestamp.
+// Nanoseconds since 1970 alone would not do for whatever a reporter claims.
+const (
+	fieldSeconds = 1
+	fieldNanos   = 2
 )
 
 // AppendBinary appends the form in which a record is journaled. It never fails;
 // the error is for encoding.BinaryAppender.
 func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	b = appendString(b, fieldSource, r.Source)
-	if r.Position.Epoch != (Epoch{}) {
-		b = appendString(b, fieldEpoch, r.Position.Epoch.String())
-	}
+	b = appendEpoch(b, r.Position.Epoch)
 	b = appendUint(b, fieldVersion, r.Position.Version)
 	b = appendUint(b, fieldListed, r.Position.Listed)
-	if !r.Position.Time.IsZero() {
-		b = appendFixed(b, fieldPositionTime, r.Position.Time.Unix())
-	}
+	b = appendTimestamp(b, fieldPositionTime, r.Position.Time)
 	if r.Event != nil {
 		b = protowire.AppendTag(b, fieldEvent, protowire.BytesType)
 		size := r.Event.Size()
 		b = protowire.AppendVarint(b, uint64(size))
 		start := len(b)
-		b = append(b, make([]byte, size)...)
+		b = slices.Grow(b, size)[:start+size]
 		if _, err := r.Event.MarshalToSizedBuffer(b[start:]); err != nil {
 			return b, fmt.Errorf("encode event %s/%s: %w", r.Event.Namespace, r.Event.Name, err)
 		}
 		if r.ReasonLabel != r.Event.Reason {
-			b = appendString(b, fieldReasonLabel, r.ReasonLabel)
+			b = protowire.AppendTag(b, fieldReasonLabel, protowire.BytesType)
+			b = protowire.AppendString(b, r.ReasonLabel)
 		}
 	}
-	if !r.Time.IsZero() {
-		b = appendFixed(b, fieldTime, r.Time.UnixNano())
-	}
-	if !r.ObservedTime.IsZero() {
-		b = appendFixed(b, fieldObservedTime, r.ObservedTime.UnixNano())
-	}
+	b = appendTimestamp(b, fieldTime, r.Time)
+	b = appendTimestamp(b, fieldObservedTime, r.ObservedTime)
 	if r.Gap {
 		b = appendUint(b, fieldGap, 1)
 	}
@@ -66,32 +69,8 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalBinary reads what AppendBinary wrote. It keeps no reference to b.
 func (r *Record) UnmarshalBinary(b []byte) error {
 	*r = Record{}
-	reasonLabel := ""
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return fmt.Errorf("decode record: %w", protowire.ParseError(n))
-		}
-		b = b[n:]
-		var (
-			u   uint64
-			raw []byte
-		)
-		switch typ {
-		case protowire.VarintType:
-			u, n = protowire.ConsumeVarint(b)
-		case protowire.Fixed64Type:
-			u, n = protowire.ConsumeFixed64(b)
-		case protowire.BytesType:
-			raw, n = protowire.ConsumeBytes(b)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return fmt.Errorf("decode record: field %d: %w", num, protowire.ParseError(n))
-		}
-		b = b[n:]
-		var err error
+	var reasonLabel *string
+	err := eachField(b, func(num protowire.Number, u uint64, raw []byte) (err error) {
 		switch num {
 		case fieldSource:
 			r.Source = string(raw)
@@ -102,32 +81,66 @@ func (r *Record) UnmarshalBinary(b []byte) error {
 		case fieldListed:
 			r.Position.Listed = u
 		case fieldPositionTime:
-			r.Position.Time = time.Unix(int64(u), 0).UTC()
+			r.Position.Time, err = parseTimestamp(raw)
 		case fieldEvent:
 			r.Event = &corev1.Event{}
 			err = r.Event.Unmarshal(raw)
 		case fieldTime:
-			r.Time = time.Unix(0, int64(u)).UTC()
+			r.Time, err = parseTimestamp(raw)
 		case fieldObservedTime:
-			r.ObservedTime = time.Unix(0, int64(u)).UTC()
+			r.ObservedTime, err = parseTimestamp(raw)
 		case fieldReasonLabel:
-			reasonLabel = string(raw)
+			label := string(raw)
+			reasonLabel = &label
 		case fieldGap:
 			r.Gap = u != 0
 		case fieldTo:
 			r.To = string(raw)
 		}
-		if err != nil {
-			return fmt.Errorf("decode record: field %d: %w", num, err)
-		}
-	}
+		return err
+	})
 	switch {
-	case r.Event == nil && reasonLabel != "":
+	case err != nil:
+		return fmt.Errorf("decode record: %w", err)
+	case r.Event == nil && reasonLabel != nil:
 		return errors.New("decode record: a reason label without an event")
-	case reasonLabel != "":
-		r.ReasonLabel = reasonLabel
+	case reasonLabel != nil:
+		r.ReasonLabel = *reasonLabel
 	case r.Event != nil:
 		r.ReasonLabel = r.Event.Reason
+	}
+	return nil
+}
+
+// eachField calls f for every field of a message, with its number or its bytes.
+// Of other kinds of field there are none; a newer version's are skipped.
+func eachField(b []byte, f func(num protowire.Number, u uint64, raw []byte) error) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+		var (
+			u   uint64
+			raw []byte
+		)
+		switch typ {
+		case protowire.VarintType:
+			u, n = protowire.ConsumeVarint(b)
+		case protowire.BytesType:
+			raw, n = protowire.ConsumeBytes(b)
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, b)
+			num = 0
+		}
+		if n < 0 {
+			return fmt.Errorf("field %d: %w", num, protowire.ParseError(n))
+		}
+		b = b[n:]
+		if err := f(num, u, raw); err != nil {
+			return fmt.Errorf("field %d: %w", num, err)
+		}
 	}
 	return nil
 }
@@ -140,6 +153,19 @@ func appendString(b []byte, num protowire.Number, s string) []byte {
 	return protowire.AppendString(b, s)
 }
 
+// appendEpoch appends what Epoch.String returns, without making the string.
+func appendEpoch(b []byte, e Epoch) []byte {
+	if e == (Epoch{}) {
+		return b
+	}
+	var buf [64]byte
+	s := append(buf[:0], cmp.Or(e.Cluster, unknownCluster)...)
+	s = append(s, '/')
+	s = strconv.AppendInt(s, int64(e.Restores), 10)
+	b = protowire.AppendTag(b, fieldEpoch, protowire.BytesType)
+	return protowire.AppendBytes(b, s)
+}
+
 func appendUint(b []byte, num protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return b
@@ -148,7 +174,40 @@ func appendUint(b []byte, num protowire.Number, v uint64) []byte {
 	return protowire.AppendVarint(b, v)
 }
 
-func appendFixed(b []byte, num protowire.Number, v int64) []byte {
-	b = protowire.AppendTag(b, num, protowire.Fixed64Type)
-	return protowire.AppendFixed64(b, uint64(v))
+func appendTimestamp(b []byte, num protowire.Number, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	seconds, nanos := uint64(t.Unix()), uint64(t.Nanosecond())
+	size := 0
+	if seconds != 0 {
+		size += protowire.SizeTag(fieldSeconds) + protowire.SizeVarint(seconds)
+	}
+	if nanos != 0 {
+		size += protowire.SizeTag(fieldNanos) + protowire.SizeVarint(nanos)
+	}
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = appendUint(b, fieldSeconds, seconds)
+	return appendUint(b, fieldNanos, nanos)
+}
+
+func parseTimestamp(b []byte) (time.Time, error) {
+	var seconds, nanos int64
+	err := eachField(b, func(num protowire.Number, u uint64, _ []byte) error {
+		switch num {
+		case fieldSeconds:
+			seconds = int64(u)
+		case fieldNanos:
+			if u >= uint64(time.Second) {
+				return fmt.Errorf("%d nanoseconds are no part of a second", u)
+			}
+			nanos = int64(u)
+		}
+		return nil
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("timestamp: %w", err)
+	}
+	return time.Unix(seconds, nanos).UTC(), nil
 }

@@ -1,0 +1,102 @@
+package event
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func benchRecord(tb testing.TB) *Record {
+	r := New(readEvent(tb, "testdata/core-recorder-counted"))
+	r.Source = "team-a"
+	r.Position.Epoch = Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"}
+	return &r
+}
+
+// What is done for every record and every sink takes nothing from the garbage
+// collector.
+func TestHotPathDoesNotAllocate(t *testing.T) {
+	r := benchRecord(t)
+	buf := make([]byte, 0, 4096)
+	pairs := make([]Pair, 0, 16)
+	for name, f := range map[string]func(){
+		"logfmt":            func() { buf = Encoder{Format: Logfmt}.Append(buf[:0], r) },
+		"standalone logfmt": func() { buf = Encoder{Format: Logfmt, Standalone: true}.Append(buf[:0], r) },
+		"json":              func() { buf = Encoder{Format: JSON}.Append(buf[:0], r) },
+		"metadata":          func() { pairs = r.AppendMetadata(pairs[:0]) },
+		"binary":            func() { buf, _ = r.AppendBinary(buf[:0]) },
+		"values": func() {
+			for _, f := range Fields {
+				_ = r.Value(f)
+			}
+		},
+	} {
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	r := benchRecord(b)
+	for _, name := range formats {
+		for _, standalone := range []bool{false, true} {
+			enc := Encoder{Format: Format(name), Standalone: standalone}
+			if standalone {
+				name += "-standalone"
+			}
+			b.Run(name, func(b *testing.B) {
+				b.ReportAllocs()
+				var buf []byte
+				for b.Loop() {
+					buf = enc.Append(buf[:0], r)
+				}
+				b.SetBytes(int64(len(buf)))
+			})
+		}
+	}
+}
+
+func BenchmarkMetadata(b *testing.B) {
+	r := benchRecord(b)
+	b.ReportAllocs()
+	var pairs []Pair
+	for b.Loop() {
+		pairs = r.AppendMetadata(pairs[:0])
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	stored := readEvent(b, "testdata/core-recorder-counted")
+	b.ReportAllocs()
+	var e corev1.Event
+	for b.Loop() {
+		e = *stored
+		_ = New(&e)
+	}
+}
+
+func BenchmarkAppendBinary(b *testing.B) {
+	r := benchRecord(b)
+	b.ReportAllocs()
+	var buf []byte
+	for b.Loop() {
+		buf, _ = r.AppendBinary(buf[:0])
+	}
+	b.SetBytes(int64(len(buf)))
+}
+
+func BenchmarkUnmarshalBinary(b *testing.B) {
+	buf, err := benchRecord(b).AppendBinary(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(buf)))
+	var r Record
+	for b.Loop() {
+		if err := r.UnmarshalBinary(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

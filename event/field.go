@@ -1,0 +1,204 @@
+package event
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Field is one of the values of a record that selectors, labels and structured
+// metadata go by.
+type Field uint8
+
+const (
+	FieldNamespace     Field = iota + 1 // the Event's own, not the involved object's
+	FieldKind                           // the involved object's
+	FieldName                           // the involved object's
+	FieldReason                         // the Event's own, never Other
+	FieldType                           // Normal or Warning
+	FieldComponent                      // the controller that reported it
+	FieldNode                           // the node it is about or was reported from
+	FieldMessage                        // as the reporter wrote it
+	FieldUID                            // the involved object's
+	FieldEventUID                       // the Event's
+	FieldEventVersion                   // the Event's resourceVersion
+	FieldCount                          // how often it happened, as far as the Event counts
+	FieldDetectedLevel                  // info or warn
+	FieldFullReason                     // the Event's own reason where ReasonLabel is another
+	FieldObservedTime                   // Record.ObservedTime, RFC 3339
+	endOfFields
+)
+
+var fieldNames = [endOfFields]string{
+	FieldNamespace:     "namespace",
+	FieldKind:          "kind",
+	FieldName:          "name",
+	FieldReason:        "reason",
+	FieldType:          "type",
+	FieldComponent:     "component",
+	FieldNode:          "node",
+	FieldMessage:       "message",
+	FieldUID:           "uid",
+	FieldEventUID:      "event_uid",
+	FieldEventVersion:  "event_version",
+	FieldCount:         "count",
+	FieldDetectedLevel: "detected_level",
+	FieldFullReason:    "full_reason",
+	FieldObservedTime:  "observed_time",
+}
+
+// Fields are those that a selector may name.
+var Fields = []Field{
+	FieldNamespace, FieldKind, FieldName, FieldReason, FieldType,
+	FieldComponent, FieldNode, FieldMessage,
+}
+
+// LabelFields are those with few enough values to be labels of a stream.
+var LabelFields = []Field{
+	FieldNamespace, FieldReason, FieldKind, FieldType, FieldComponent, FieldNode,
+}
+
+// String returns the field's name in selectors, labels and structured metadata.
+func (f Field) String() string {
+	if f >= endOfFields {
+		return ""
+	}
+	return fieldNames[f]
+}
+
+// ParseField returns the field of that name, and false if there is none.
+func ParseField(name string) (Field, bool) {
+	for f := FieldNamespace; f < endOfFields; f++ {
+		if fieldNames[f] == name {
+			return f, true
+		}
+	}
+	return 0, false
+}
+
+// Value returns the field's value as the Event has it, empty if it has none. It
+// may hold any bytes, as a message may.
+func (r *Record) Value(f Field) string {
+	e := r.Event
+	if e == nil {
+		return ""
+	}
+	switch f {
+	case FieldNamespace:
+		return e.Namespace
+	case FieldKind:
+		return e.InvolvedObject.Kind
+	case FieldName:
+		return e.InvolvedObject.Name
+	case FieldReason:
+		return e.Reason
+	case FieldType:
+		return e.Type
+	case FieldComponent:
+		return component(e)
+	case FieldNode:
+		return node(e)
+	case FieldMessage:
+		return e.Message
+	case FieldUID:
+		return string(e.InvolvedObject.UID)
+	case FieldEventUID:
+		return string(e.UID)
+	case FieldEventVersion:
+		return e.ResourceVersion
+	case FieldCount:
+		if n := count(e); n != 0 {
+			return strconv.Itoa(int(n))
+		}
+	case FieldDetectedLevel:
+		return level(e)
+	case FieldFullReason:
+		if r.ReasonLabel != e.Reason {
+			return e.Reason
+		}
+	case FieldObservedTime:
+		if !r.ObservedTime.IsZero() {
+			return r.ObservedTime.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	return ""
+}
+
+// Label returns the value of a label made from the field, in valid UTF-8: the
+// field's value, but the label "reason" is what the intake made of it.
+func (r *Record) Label(f Field) string {
+	if f == FieldReason {
+		return validUTF8(r.ReasonLabel)
+	}
+	return validUTF8(r.Value(f))
+}
+
+// Pair is one name of structured metadata and its value.
+type Pair struct {
+	Name, Value string
+}
+
+// metadataFields are sorted by name.
+var metadataFields = [...]Field{
+	FieldComponent, FieldCount, FieldDetectedLevel, FieldEventUID, FieldEventVersion,
+	FieldFullReason, FieldKind, FieldName, FieldNode, FieldObservedTime, FieldType, FieldUID,
+}
+
+// AppendMetadata appends the structured metadata of the record: sorted by name,
+// in valid UTF-8, none empty. It allocates only where a value has to be
+// written first: a count of 100 or more, an observed time.
+func (r *Record) AppendMetadata(dst []Pair) []Pair {
+	for _, f := range metadataFields {
+		if v := r.Value(f); v != "" {
+			dst = append(dst, Pair{Name: fieldNames[f], Value: validUTF8(v)})
+		}
+	}
+	return dst
+}
+
+// component names the controller: core/v1 recorders fill source, those of
+// events.k8s.io reportingController.
+func component(e *corev1.Event) string {
+	if e.Source.Component != "" {
+		return e.Source.Component
+	}
+	return e.ReportingController
+}
+
+// node is known from the involved object, from a core/v1 recorder's host, or
+// from the name under which kubelets report.
+func node(e *corev1.Event) string {
+	switch {
+	case e.InvolvedObject.Kind == "Node":
+		return e.InvolvedObject.Name
+	case e.Source.Host != "":
+		return e.Source.Host
+	case component(e) == "kubelet":
+		return e.ReportingInstance
+	default:
+		return ""
+	}
+}
+
+// count is zero where the reporter does not count: events.k8s.io recorders do
+// so only from the second occurrence on.
+func count(e *corev1.Event) int32 {
+	if e.Series != nil {
+		return e.Series.Count
+	}
+	return e.Count
+}
+
+// level is what Loki would otherwise guess from the words of the line.
+func level(e *corev1.Event) string {
+	if e.Type == corev1.EventTypeWarning {
+		return "warn"
+	}
+	return "info"
+}
+
+func validUTF8(s string) string {
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

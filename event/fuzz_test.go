@@ -1,0 +1,161 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// FuzzEncode says whatever an Event can say and reads the lines back.
+func FuzzEncode(f *testing.F) {
+	f.Add("Back-off restarting failed container", "BackOff", "pod-1", "Pod", "kubelet", "node-7", "uid", int32(3))
+	f.Add("a\nb=\"c\"\\ \x1b[2J\x00\x7f\u0085\u2028\u202e\u2066\ufffd\xff\xc3", "a b", "=", "\"", "\\", "\u200f", "\r", int32(-1))
+	f.Fuzz(func(t *testing.T, message, reason, name, kind, component, node, uid string, count int32) {
+		r := New(&corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: kind, Name: name, UID: types.UID(uid), ResourceVersion: uid,
+				CreationTimestamp: metav1.Time{Time: time.Unix(int64(count), 0)},
+				Annotations:       map[string]string{"k": message, gapPrefix + gapCause: reason},
+			},
+			InvolvedObject: corev1.ObjectReference{
+				Kind: kind, Name: name, UID: types.UID(uid), APIVersion: component, FieldPath: node, ResourceVersion: reason,
+			},
+			Reason: reason, Message: message, Type: kind, Action: name, Count: count,
+			Source:              corev1.EventSource{Component: component, Host: node},
+			ReportingController: component, ReportingInstance: node,
+			Related: &corev1.ObjectReference{Kind: kind, Namespace: node, Name: name, UID: types.UID(uid)},
+		})
+		r.ReasonLabel = Other
+		r.Gap = count%2 == 0
+		checkEncodings(t, &r)
+		for _, p := range r.AppendMetadata(nil) {
+			checkValid(t, p.Name, p.Value)
+		}
+		for _, f := range LabelFields {
+			checkValid(t, f.String(), r.Label(f))
+		}
+	})
+}
+
+func checkValid(t *testing.T, name, value string) {
+	t.Helper()
+	if value != validUTF8(value) {
+		t.Errorf("%s=%q is not valid UTF-8", name, value)
+	}
+}
+
+// FuzzUnmarshalBinary reads any bytes; what can be read is written and read
+// again without a change.
+func FuzzUnmarshalBinary(f *testing.F) {
+	for _, dir := range caseDirs(f) {
+		r := New(readEvent(f, dir))
+		r.Source, r.To = "team-a", "loki"
+		r.Position.Epoch = Epoch{Cluster: "8d1c9c9e", Restores: 1}
+		b, err := r.AppendBinary(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var r Record
+		if err := r.UnmarshalBinary(data); err != nil {
+			return
+		}
+		first, err := r.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := roundTrip(t, &r)
+		second, err := again.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(first, second) {
+			t.Errorf("%+v\nis read back as\n%+v", r, again)
+		}
+		for _, name := range formats {
+			enc := Encoder{Format: Format(name), Standalone: true}
+			checkLine(t, enc.Append(nil, &r))
+			if a, b := enc.Append(nil, &r), enc.Append(nil, &again); !bytes.Equal(a, b) {
+				t.Errorf("%s\nbecomes\n%s", a, b)
+			}
+		}
+	})
+}
+
+// FuzzTime looks for a time outside of what the API server's clock allows, and
+// for one that depends on the encoding it was read from.
+func FuzzTime(f *testing.F) {
+	f.Add(int64(1772805943), int64(1772805943e6), int64(1772805943e6), int64(1772805944), int64(1772805731), uint32(48377), int32(3))
+	f.Add(int64(0), int64(0), int64(1), int64(-1), int64(253402300799), uint32(1), int32(0))
+	f.Fuzz(func(t *testing.T, last, series, event, written, created int64, version uint32, count int32) {
+		v := int64(version)
+		e := &corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{
+				ResourceVersion:   versionString(uint64(v)),
+				CreationTimestamp: fuzzTime(created),
+				ManagedFields:     []metav1.ManagedFieldsEntry{{}},
+			},
+			LastTimestamp: fuzzTime(last), EventTime: fuzzMicroTime(event), Count: count,
+		}
+		if series != 0 {
+			e.Series = &corev1.EventSeries{LastObservedTime: fuzzMicroTime(series)}
+		}
+		if at := fuzzTime(written); !at.IsZero() {
+			e.ManagedFields[0].Time = &at
+		}
+		fromJSON, fromProto := &corev1.Event{}, &corev1.Event{}
+		if b, err := json.Marshal(e); err != nil {
+			t.Fatal(err)
+		} else if err := json.Unmarshal(b, fromJSON); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := e.Marshal(); err != nil {
+			t.Fatal(err)
+		} else if err := fromProto.Unmarshal(b); err != nil {
+			t.Fatal(err)
+		}
+
+		r := New(e.DeepCopy())
+		if a, b := everything(New(fromJSON)), everything(New(fromProto)); a != b || a != everything(r) {
+			t.Errorf("from JSON:\n%s\nfrom protobuf:\n%s", a, b)
+		}
+		if again := roundTrip(t, &r); everything(again) != everything(r) {
+			t.Errorf("after the journal:\n%s\nbefore:\n%s", everything(again), everything(r))
+		}
+		server := r.Position.Time
+		if server.IsZero() {
+			return
+		}
+		if r.Time.Before(server.Add(-maxBehind)) || !r.Time.Before(server.Add(maxAhead+time.Second)) {
+			t.Errorf("time %s is too far from the server's %s", r.Time, server)
+		}
+		if replayed := NewReplayed(e); r.ObservedTime.IsZero() && !r.Time.Equal(replayed.Time) {
+			t.Errorf("time %s is not the observed %s, and does not say so", r.Time, replayed.Time)
+		}
+	})
+}
+
+// fuzzTime is a time that JSON can carry: up to the year 9999, and not 1970 to
+// the second, which protobuf cannot tell from none.
+func fuzzTime(seconds int64) metav1.Time {
+	const year1, years = -62135596800, 253402300800 + 62135596800
+	if seconds == 0 {
+		return metav1.Time{}
+	}
+	return metav1.Time{Time: time.Unix(year1+int64(uint64(seconds)%years), 0)}
+}
+
+func fuzzMicroTime(micros int64) metav1.MicroTime {
+	t := fuzzTime(micros / 1e6)
+	if t.IsZero() {
+		return metav1.MicroTime{}
+	}
+	return metav1.MicroTime{Time: t.Add(time.Duration(uint64(micros)%1e6) * time.Microsecond)}
+}

@@ -1,0 +1,129 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+var update = flag.Bool("update", false, "write the golden files in testdata")
+
+// TestGolden holds each folder of testdata against what its Event becomes. A
+// file of a format has the line as it stands beside Loki's labels and structured
+// metadata, and then the standalone one.
+func TestGolden(t *testing.T) {
+	for _, dir := range append(caseDirs(t), "testdata/gap") {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			r := goldenRecord(t, dir)
+			golden(t, filepath.Join(dir, "record.golden"), describe(&r))
+			for _, name := range formats {
+				var lines []byte
+				for _, standalone := range []bool{false, true} {
+					line := Encoder{Format: Format(name), Standalone: standalone}.Append(nil, &r)
+					checkLine(t, line)
+					lines = append(append(lines, line...), '\n')
+				}
+				golden(t, filepath.Join(dir, name+".golden"), lines)
+			}
+		})
+	}
+}
+
+// caseDirs are the folders of testdata with an Event as the API server gives it.
+func caseDirs(t testing.TB) []string {
+	t.Helper()
+	inputs, err := filepath.Glob("testdata/*/input.json")
+	if err != nil || len(inputs) == 0 {
+		t.Fatalf("no cases in testdata: %v", err)
+	}
+	for i, path := range inputs {
+		inputs[i] = filepath.Dir(path)
+	}
+	return inputs
+}
+
+func goldenRecord(t *testing.T, dir string) Record {
+	switch filepath.Base(dir) {
+	case "gap":
+		return NewGap(exampleGap())
+	case "replayed":
+		return NewReplayed(readEvent(t, dir))
+	case "reason-not-a-label", "hostile-everywhere":
+		r := New(readEvent(t, dir))
+		r.ReasonLabel = Other // as the intake would
+		return r
+	default:
+		return New(readEvent(t, dir))
+	}
+}
+
+func exampleGap() Gap {
+	return Gap{
+		Namespace: "monitoring",
+		From: Position{
+			Epoch:   Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
+			Version: 48377,
+			Time:    time.Date(2026, 3, 6, 14, 5, 44, 0, time.UTC),
+		},
+		To: Position{
+			Epoch:   Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
+			Version: 51017,
+			Time:    time.Date(2026, 3, 6, 14, 38, 10, 0, time.UTC),
+		},
+		Cause:         CauseTooOld,
+		MissedAtLeast: 12,
+	}
+}
+
+func readEvent(t testing.TB, dir string) *corev1.Event {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "input.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &corev1.Event{}
+	if err := json.Unmarshal(b, e); err != nil {
+		t.Fatalf("%s: %v", dir, err)
+	}
+	return e
+}
+
+// describe is all of a record that does not stand in the line.
+func describe(r *Record) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "time: %s\n", r.Time.Format(time.RFC3339Nano))
+	fmt.Fprintf(&b, "server time: %s\n", r.Position.Time.Format(time.RFC3339Nano))
+	fmt.Fprintf(&b, "version: %d\nverb: %s\n", r.Position.Version, r.Verb())
+	b.WriteString("\nlabels\n")
+	for _, f := range LabelFields {
+		fmt.Fprintf(&b, "%s: %q\n", f, r.Label(f))
+	}
+	b.WriteString("\nstructured metadata\n")
+	for _, p := range r.AppendMetadata(nil) {
+		fmt.Fprintf(&b, "%s: %q\n", p.Name, p.Value)
+	}
+	return b.Bytes()
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s (write it anew with -update)\n got:\n%s\nwant:\n%s", path, got, want)
+	}
+}

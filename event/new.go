@@ -1,0 +1,162 @@
+package event
+
+import (
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// How far the time a reporter gave may lie from the API server's own time of
+// the write. Recorders send an Event within seconds, and what is new of a series
+// within 30 minutes:
+// https://github.com/kubernetes/client-go/blob/master/tools/events/event_broadcaster.go
+// By default Loki refuses what lies more than 10 minutes in the future, or more
+// than an hour before the newest entry of its stream.
+const (
+	maxAhead  = 2 * time.Minute
+	maxBehind = 30 * time.Minute
+)
+
+// New returns the record of one state as it was read from an API server. It
+// takes e over: what only says how e was read or stored (managedFields, kind and
+// apiVersion) is dropped, so that the same state gives the same record however
+// it was learned.
+//
+// Time is the time the reporter gave. Where that is more than 2 minutes after
+// or 30 minutes before the API server wrote the state, Time is the server's and
+// ObservedTime the reporter's. It is zero only if the Event has no time at all.
+//
+// Source and the rest of Position are for the caller to fill in.
+func New(e *corev1.Event) Record {
+	return newRecord(e, true)
+}
+
+// NewReplayed is New for an Event that was stored somewhere else meanwhile: its
+// time is taken as it is.
+func NewReplayed(e *corev1.Event) Record {
+	return newRecord(e, false)
+}
+
+func newRecord(e *corev1.Event, bounded bool) Record {
+	written := writeTime(e)
+	at, resolution := observedTime(e)
+	r := Record{
+		Event:       e,
+		ReasonLabel: e.Reason,
+		Position:    Position{Version: version(e), Time: written},
+	}
+	if bounded && !written.IsZero() &&
+		(at.After(written.Add(maxAhead)) || at.Before(written.Add(-maxBehind))) {
+		r.ObservedTime = at
+		at, resolution = written, time.Second
+	}
+	if !at.IsZero() {
+		at = at.Add(time.Duration(r.Position.Version % uint64(resolution)))
+	}
+	r.Time = at
+	e.TypeMeta = metav1.TypeMeta{}
+	e.ManagedFields = nil
+	return r
+}
+
+// version is zero if the resourceVersion is not a number: that of an Event
+// which never was in an API server.
+func version(e *corev1.Event) uint64 {
+	v, err := strconv.ParseUint(e.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// writeTime returns the API server's own time of the write that made this
+// state, zero if it cannot be told. The server stamps managedFields at every
+// write that changes anything; the time of creation is that of the write only
+// while nothing has been added.
+func writeTime(e *corev1.Event) time.Time {
+	if t := managedTime(e); !t.IsZero() {
+		return t
+	}
+	if repeated(e) {
+		return time.Time{}
+	}
+	return seconds(e.CreationTimestamp)
+}
+
+// managedTime returns the newest time in managedFields, zero if there is none.
+func managedTime(e *corev1.Event) time.Time {
+	var newest time.Time
+	for i := range e.ManagedFields {
+		t := e.ManagedFields[i].Time
+		if t != nil && t.After(newest) {
+			newest = t.Time
+		}
+	}
+	return seconds(metav1.Time{Time: newest})
+}
+
+// observedTime returns when the newest occurrence was seen, in UTC, and the
+// resolution of the field that says so. It is the field's resolution that
+// counts, not the digits it happens to have.
+func observedTime(e *corev1.Event) (time.Time, time.Duration) {
+	switch {
+	case e.Series != nil && !e.Series.LastObservedTime.IsZero():
+		return micros(e.Series.LastObservedTime), time.Microsecond
+	case !e.LastTimestamp.IsZero():
+		return seconds(e.LastTimestamp), time.Second
+	case !e.EventTime.IsZero():
+		return micros(e.EventTime), time.Microsecond
+	case !e.FirstTimestamp.IsZero():
+		return seconds(e.FirstTimestamp), time.Second
+	}
+	if t := managedTime(e); !t.IsZero() {
+		return t, time.Second
+	}
+	return seconds(e.CreationTimestamp), time.Second
+}
+
+// firstTime returns when the first occurrence was seen, zero if the Event does
+// not say.
+func firstTime(e *corev1.Event) time.Time {
+	if !e.FirstTimestamp.IsZero() {
+		return seconds(e.FirstTimestamp)
+	}
+	return micros(e.EventTime)
+}
+
+// seconds is t as protobuf and JSON both carry it.
+func seconds(t metav1.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return time.Unix(t.Unix(), 0).UTC()
+}
+
+// micros is t as protobuf and JSON both carry it.
+func micros(t metav1.MicroTime) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.Truncate(time.Microsecond).UTC()
+}
+
+// repeated reports whether the Event stands for more than one occurrence.
+func repeated(e *corev1.Event) bool {
+	return e.Count > 1 || e.Series != nil
+}
+
+// Verb says whether the state is the first of its Event, "ADDED", or a later
+// one, "UPDATED". It is read from the Event itself, so that it does not depend
+// on how the state was learned. It is empty for a record without an Event.
+func (r *Record) Verb() string {
+	switch {
+	case r.Event == nil:
+		return ""
+	case repeated(r.Event):
+		return "UPDATED"
+	default:
+		return "ADDED"
+	}
+}

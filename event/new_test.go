@@ -1,0 +1,215 @@
+package event
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// clock reads a time of 2026-03-06 such as "14:05:43".
+func clock(s string) time.Time {
+	t, err := time.Parse(time.DateOnly+" "+time.TimeOnly, "2026-03-06 "+s)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// at is a time of whole seconds, with digits below that do not count.
+func at(s string) metav1.Time { return metav1.Time{Time: clock(s).Add(654321987 * time.Nanosecond)} }
+
+// atMicro is a time of microseconds, with digits below that do not count.
+func atMicro(s string) metav1.MicroTime {
+	return metav1.MicroTime{Time: clock(s).Add(999 * time.Nanosecond)}
+}
+
+func managed(times ...string) []metav1.ManagedFieldsEntry {
+	entries := []metav1.ManagedFieldsEntry{{Manager: "unstamped"}}
+	for _, s := range times {
+		t := at(s)
+		entries = append(entries, metav1.ManagedFieldsEntry{Time: &t})
+	}
+	return entries
+}
+
+func TestTime(t *testing.T) {
+	const version = "7000000123" // 123 below a microsecond's digits, 123 below a second's
+	for _, tt := range []struct {
+		name     string
+		event    corev1.Event
+		want     string // without the version's nanoseconds
+		observed string // if bounded
+		server   string
+	}{
+		{
+			name: "a series goes before everything",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:05"), CreationTimestamp: at("11:40:00")},
+				Series:     &corev1.EventSeries{LastObservedTime: atMicro("12:00:04.25")}, LastTimestamp: at("12:00:03"),
+				EventTime: atMicro("12:00:02"), FirstTimestamp: at("12:00:01"),
+			},
+			want: "12:00:04.25", server: "12:00:05",
+		},
+		{
+			name: "then the last timestamp",
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
+				Series:        &corev1.EventSeries{},
+				LastTimestamp: at("12:00:03"), EventTime: atMicro("12:00:02"), FirstTimestamp: at("12:00:01"),
+			},
+			want: "12:00:03", server: "12:00:05",
+		},
+		{
+			name: "then the event time",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
+				EventTime:  atMicro("12:00:02.000001"), FirstTimestamp: at("12:00:01"),
+			},
+			want: "12:00:02.000001", server: "12:00:05",
+		},
+		{
+			name: "then the first timestamp",
+			event: corev1.Event{
+				ObjectMeta:     metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
+				FirstTimestamp: at("12:00:01"),
+			},
+			want: "12:00:01", server: "12:00:05",
+		},
+		{
+			name: "then the newest managed fields",
+			event: corev1.Event{ObjectMeta: metav1.ObjectMeta{
+				ManagedFields: managed("11:50:00", "12:00:05", "11:55:00"), CreationTimestamp: at("11:00:00"),
+			}},
+			want: "12:00:05", server: "12:00:05",
+		},
+		{
+			name:  "then the creation",
+			event: corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("11:00:00")}},
+			want:  "11:00:00", server: "11:00:00",
+		},
+		{
+			name:  "no time at all",
+			event: corev1.Event{},
+		},
+		{
+			name: "two minutes ahead are believed",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, LastTimestamp: at("12:02:00"),
+			},
+			want: "12:02:00", server: "12:00:00",
+		},
+		{
+			name: "more are not",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, LastTimestamp: at("12:02:01"),
+			},
+			want: "12:00:00", observed: "12:02:01", server: "12:00:00",
+		},
+		{
+			name: "thirty minutes behind are believed",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, EventTime: atMicro("11:30:00"),
+			},
+			want: "11:30:00", server: "12:00:00",
+		},
+		{
+			name: "more are not, be it by a microsecond",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, EventTime: atMicro("11:29:59.999999"),
+			},
+			want: "12:00:00", observed: "11:29:59.999999", server: "12:00:00",
+		},
+		{
+			name: "without managed fields the creation bounds the first occurrence",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("12:00:00")}, LastTimestamp: at("15:00:00"), Count: 1,
+			},
+			want: "12:00:00", observed: "15:00:00", server: "12:00:00",
+		},
+		{
+			name: "but no later one",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("12:00:00")}, LastTimestamp: at("15:00:00"), Count: 2,
+			},
+			want: "15:00:00",
+		},
+		{
+			name: "nor a series",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("12:00:00")},
+				EventTime:  atMicro("12:00:00"), Series: &corev1.EventSeries{LastObservedTime: atMicro("15:00:00")},
+			},
+			want: "15:00:00",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.event.ResourceVersion = version
+			r := New(tt.event.DeepCopy())
+			want := func(what string, got time.Time, s string) {
+				t.Helper()
+				if s == "" && !got.IsZero() || s != "" && !got.Equal(clock(s)) {
+					t.Errorf("%s is %s, want %q", what, got, s)
+				}
+			}
+			if !r.Time.IsZero() {
+				r.Time = r.Time.Add(-123) // of the version, whatever the resolution
+			}
+			want("time", r.Time, tt.want)
+			want("observed time", r.ObservedTime, tt.observed)
+			want("the server's time", r.Position.Time, tt.server)
+			if r.Position.Version != 7000000123 || r.Event.ManagedFields != nil {
+				t.Errorf("got version %d, managed fields %v", r.Position.Version, r.Event.ManagedFields)
+			}
+			if replayed := NewReplayed(tt.event.DeepCopy()); !replayed.ObservedTime.IsZero() {
+				t.Error("a replayed time was bounded")
+			} else if tt.observed != "" {
+				want("replayed time", replayed.Time.Add(-123), tt.observed)
+			}
+		})
+	}
+}
+
+func TestTheVersionOrdersASecond(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		event   corev1.Event
+		version string
+		want    time.Duration // after 12:00:00
+	}{
+		{"whole seconds take nine digits", corev1.Event{LastTimestamp: at("12:00:00")}, "51234567890", 234567890},
+		{"microseconds take three", corev1.Event{EventTime: atMicro("12:00:00.000007")}, "51234567890", 7890},
+		{"microseconds that end in zeros as well", corev1.Event{EventTime: atMicro("12:00:00")}, "51234567890", 890},
+		{"a version that is no number takes none", corev1.Event{LastTimestamp: at("12:00:00")}, "abc", 0},
+		{"nor does an absent one", corev1.Event{LastTimestamp: at("12:00:00")}, "", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.event.ResourceVersion = tt.version
+			r := New(&tt.event)
+			if got := r.Time.Sub(clock("12:00:00")); got != tt.want {
+				t.Errorf("got %d ns, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestVerb(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		event *corev1.Event
+		want  string
+	}{
+		{"the first of a core recorder", &corev1.Event{Count: 1}, "ADDED"},
+		{"a count", &corev1.Event{Count: 2}, "UPDATED"},
+		{"the first of an events.k8s.io recorder", &corev1.Event{}, "ADDED"},
+		{"a series", &corev1.Event{Series: &corev1.EventSeries{}}, "UPDATED"},
+		{"no event", nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := (&Record{Event: tt.event}).Verb(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
