@@ -1,0 +1,211 @@
+package router
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+func mustLabels(t testing.TB, o LabelOptions) *Labels {
+	t.Helper()
+	l, err := NewLabels(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestLabelsOfARecord(t *testing.T) {
+	all := map[string]string{
+		"namespace": "namespace", "reason": "reason", "kind": "kind",
+		"type": "type", "component": "component", "host": "node",
+	}
+	for _, tt := range []struct {
+		name    string
+		options LabelOptions
+		change  func(*event.Record)
+		want    string
+	}{
+		{
+			"namespace and reason by default", LabelOptions{Job: "hindsight", Cluster: "prod-eu-1"}, nil,
+			`{cluster="prod-eu-1", job="hindsight", namespace="loki", reason="Preempted"}`,
+		},
+		{
+			"no cluster", LabelOptions{Job: "hindsight"}, nil,
+			`{job="hindsight", namespace="loki", reason="Preempted"}`,
+		},
+		{
+			"the reason is what the intake made of it", LabelOptions{Job: "hindsight"},
+			func(r *event.Record) { r.ReasonLabel = event.Other },
+			`{job="hindsight", namespace="loki", reason="other"}`,
+		},
+		{
+			"further fields, sorted by label", LabelOptions{Job: "hindsight", Fields: all}, nil,
+			`{component="default-scheduler", host="n-12", job="hindsight", kind="Pod", namespace="loki", reason="Preempted", type="Warning"}`,
+		},
+		{
+			"what is empty is left out", LabelOptions{Job: "hindsight", Fields: all},
+			func(r *event.Record) {
+				r.Event.Source.Component, r.Event.Source.Host, r.Event.InvolvedObject.Kind = "", "", ""
+			},
+			`{job="hindsight", namespace="loki", reason="Preempted", type="Warning"}`,
+		},
+		{
+			"external labels", LabelOptions{Job: "hindsight", External: map[string]string{"zone": "b", "env": `"x"` + "\n"}}, nil,
+			`{env="\"x\"\n", job="hindsight", namespace="loki", reason="Preempted", zone="b"}`,
+		},
+		{
+			"no fields at all", LabelOptions{Job: "hindsight", Fields: map[string]string{}}, nil,
+			`{job="hindsight"}`,
+		},
+		{
+			"values are quoted", LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\"b\\c\n\x00é" },
+			`{job="hindsight", kind="a\"b\\c\n\x00\u00e9"}`,
+		},
+		{
+			"bytes that are not UTF-8 are replaced", LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\xffb" },
+			`{job="hindsight", kind="a\ufffdb"}`,
+		},
+		{
+			"a value that Loki would refuse is cut between characters", LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a" + strings.Repeat("é", 2000) },
+			`{job="hindsight", kind="a` + strings.Repeat(`\u00e9`, 1023) + `"}`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := preempted()
+			if tt.change != nil {
+				tt.change(&r)
+			}
+			got := string(mustLabels(t, tt.options).Append(nil, &r))
+			if got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			// Loki's parser of label strings is Prometheus's.
+			if _, err := parser.NewParser(parser.Options{}).ParseMetric(got); err != nil {
+				t.Errorf("%s: %s", got, err)
+			}
+		})
+	}
+}
+
+func TestLabelsAppendToWhatIsThere(t *testing.T) {
+	r := preempted()
+	l := mustLabels(t, LabelOptions{Job: "j"})
+	if got, want := string(l.Append([]byte("x"), &r)), `x{job="j", namespace="loki", reason="Preempted"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestBadLabelsAreRefused(t *testing.T) {
+	many := func(n int, names ...string) map[string]string {
+		m := map[string]string{}
+		for i := range n {
+			m[fmt.Sprintf("l%d", i)] = "x"
+		}
+		for _, name := range names {
+			m[name] = "x"
+		}
+		return m
+	}
+	external := func(name, value string) LabelOptions {
+		return LabelOptions{Job: "j", External: map[string]string{name: value}}
+	}
+	field := func(name, field string) LabelOptions {
+		return LabelOptions{Job: "j", Fields: map[string]string{name: field}}
+	}
+	const names = "a label's name is made of letters, digits and _, and does not begin with a digit"
+	const fields = "; valid are namespace, reason, kind, type, component and node"
+	for _, tt := range []struct {
+		name    string
+		options LabelOptions
+		want    string // empty: not refused
+	}{
+		{"no job", LabelOptions{Cluster: "c"}, `job is empty`},
+		{"a long cluster", LabelOptions{Job: "j", Cluster: strings.Repeat("c", 2049)}, `cluster: its value is longer than 2048 bytes`},
+		{"an unknown field", field("pod", "pods"), `label "pod": "pods" cannot be a label` + fields},
+		{"a field with too many values", field("pod", "name"), `label "pod": "name" cannot be a label` + fields},
+		{"the message", field("m", "message"), `label "m": "message" cannot be a label` + fields},
+		{"no field", field("pod", ""), `label "pod": "" cannot be a label` + fields},
+		{"a bad name", field("a-b", "kind"), `label "a-b": ` + names},
+		{"a name of UTF-8", field("é", "kind"), `label "é": ` + names},
+		{"no name", field("", "kind"), `label "": ` + names},
+		{"a reserved name", field("__kind", "kind"), `label "__kind": names that begin with __ are reserved`},
+		{"one underscore is not reserved", field("_", "kind"), ""},
+		{"a field as job", field("job", "component"), `label "job": it is what the option "job" sets`},
+		{"an external cluster", external("cluster", "c"), `external label "cluster": it is what the option "cluster" sets`},
+		{"an external bad name", external("1a", "x"), `external label "1a": ` + names},
+		{"a long name", external(strings.Repeat("a", 1025), "x"), `external label "` + strings.Repeat("a", 1025) + `": its name is longer than 1024 bytes`},
+		{"an empty value", external("env", ""), `external label "env": its value is empty`},
+		{"a long value", external("env", strings.Repeat("x", 2049)), `external label "env": its value is longer than 2048 bytes`},
+		{"the longest value", external("env", strings.Repeat("x", 2048)), ""},
+		{"a value that is not UTF-8", external("env", "\xff"), `external label "env": its value is not valid UTF-8`},
+		{"a name of a field's label", external("namespace", "x"), `external label "namespace": there is a label of that name already`},
+		{"the name of a label that was replaced", LabelOptions{Job: "j", Fields: map[string]string{"kind": "kind"}, External: map[string]string{"namespace": "x"}}, ""},
+		{"as many as Loki accepts", LabelOptions{Job: "j", External: many(12)}, ""},
+		{"service_name is not counted", LabelOptions{Job: "j", External: many(12, "service_name")}, ""},
+		{"one too many", LabelOptions{Job: "j", External: many(13)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
+		{"one too many with cluster", LabelOptions{Job: "j", Cluster: "c", External: many(12)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := NewLabels(tt.options)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAppendingLabelsDoesNotAllocate(t *testing.T) {
+	r := preempted()
+	l := mustLabels(t, LabelOptions{Job: "hindsight", Cluster: "prod-eu-1", External: map[string]string{"env": "x"}})
+	buf := make([]byte, 0, 256)
+	if n := testing.AllocsPerRun(100, func() { l.Append(buf, &r) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkAppendLabels(b *testing.B) {
+	r := preempted()
+	l := mustLabels(b, LabelOptions{Job: "hindsight", Cluster: "prod-eu-1"})
+	buf := make([]byte, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Append(buf, &r)
+	}
+}
+
+func FuzzLabelsCanBeParsed(f *testing.F) {
+	for _, s := range []string{"Pod", "", "a\"b\\", "\xff\uFFFD", "\x00\n\u0085\u2028é", strings.Repeat("é", 2000)} {
+		f.Add(s)
+	}
+	l := mustLabels(f, LabelOptions{Job: "j", Fields: map[string]string{"kind": "kind", "type": "type"}})
+	p := parser.NewParser(parser.Options{})
+	f.Fuzz(func(t *testing.T, value string) {
+		r := preempted()
+		r.Event.InvolvedObject.Kind = value
+		text := string(l.Append(nil, &r))
+		parsed, err := p.ParseMetric(text)
+		if err != nil {
+			t.Fatalf("%s: %s", text, err)
+		}
+		valid := strings.ToValidUTF8(value, "\uFFFD")
+		got := parsed.Get("kind")
+		if len(valid) <= 2048 && got != valid || len(got) > 2048 || !strings.HasPrefix(valid, got) {
+			t.Errorf("got %q, want %q or its first 2048 bytes", got, valid)
+		}
+		if parsed.Get("job") != "j" || parsed.Get("type") != "Warning" {
+			t.Errorf("other labels suffered: %s", text)
+		}
+	})
+}

@@ -1,0 +1,168 @@
+// Package router decides what becomes of a record: whether it is taken in at
+// all and with what text (Intake), which sinks want it (Selectors), and under
+// which labels it is stored (Labels).
+//
+// What the intake decides depends on what the process has seen, and is kept in
+// the record. Selectors and labels are functions of the record alone, so that a
+// record that is sent again goes to the same place under the same name.
+package router
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"gopkg.in/yaml.v3"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// Selector tells records apart by their fields, as in
+// {type="Warning", namespace!~"kube-.*"}. It is a Prometheus selector without a
+// metric's name: all its matchers have to match, regular expressions are
+// anchored at both ends, and a field that the Event does not have is empty.
+//
+// A matcher of reason sees the Event's own reason, also where the label of that
+// name says otherwise.
+type Selector struct {
+	text     string
+	matchers []matcher
+}
+
+type matcher struct {
+	field event.Field
+	*labels.Matcher
+}
+
+var selectorParser = parser.NewParser(parser.Options{})
+
+// ParseSelector reads a selector. The error is a single line.
+func ParseSelector(text string) (Selector, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return Selector{}, errors.New(`selector is empty; write one like {type="Warning"}`)
+	}
+	parsed, err := selectorParser.ParseMetricSelector(text)
+	if err != nil {
+		return Selector{}, selectorError(text, err)
+	}
+	if len(parsed) == 0 {
+		return Selector{}, selectorError(text, errors.New("it has no matcher"))
+	}
+	s := Selector{text: text, matchers: make([]matcher, 0, len(parsed))}
+	for _, m := range parsed {
+		field, err := selectorField(m)
+		if err != nil {
+			return Selector{}, selectorError(text, err)
+		}
+		s.matchers = append(s.matchers, matcher{field, m})
+	}
+	return s, nil
+}
+
+func selectorField(m *labels.Matcher) (event.Field, error) {
+	if m.Name == labels.MetricName {
+		return 0, fmt.Errorf(`%q stands where a metric's name would, and Events have none; write a selector like {type="Warning"}`, m.Value)
+	}
+	field, ok := event.ParseField(m.Name)
+	if !ok || !slices.Contains(event.Fields, field) {
+		return 0, fmt.Errorf("unknown name %q; valid are %s", m.Name, fieldNames(event.Fields))
+	}
+	return field, nil
+}
+
+// selectorError keeps an error on one line, whatever the text and the parser
+// have in theirs.
+func selectorError(text string, err error) error {
+	if strings.ContainsAny(err.Error(), "\r\n") {
+		err = fmt.Errorf("%q", err.Error())
+	}
+	return fmt.Errorf("selector %#q: %w", text, err)
+}
+
+// fieldNames lists names for a person: "a, b and c".
+func fieldNames(fields []event.Field) string {
+	var s strings.Builder
+	for i, f := range fields {
+		switch {
+		case i == 0:
+		case i == len(fields)-1:
+			s.WriteString(" and ")
+		default:
+			s.WriteString(", ")
+		}
+		s.WriteString(f.String())
+	}
+	return s.String()
+}
+
+// Match reports whether the record has what the selector asks for. It does not
+// allocate, and may be called from several goroutines.
+func (s Selector) Match(r *event.Record) bool {
+	for _, m := range s.matchers {
+		if !m.Matches(r.Value(m.field)) {
+			return false
+		}
+	}
+	return true
+}
+
+// String returns the text that was parsed, without blanks around it.
+func (s Selector) String() string { return s.text }
+
+// MarshalYAML returns what String does.
+func (s Selector) MarshalYAML() (any, error) { return s.text, nil }
+
+// Selectors are alternatives: one string or a list of them in YAML.
+type Selectors []Selector
+
+// Match reports whether a sink with these selectors wants the record: whether
+// one of them matches, or there are none.
+func (ss Selectors) Match(r *event.Record) bool {
+	return len(ss) == 0 || ss.Any(r)
+}
+
+// Any reports whether one of the selectors matches. Without selectors, none
+// does.
+func (ss Selectors) Any(r *event.Record) bool {
+	for _, s := range ss {
+		if s.Match(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// UnmarshalYAML parses one selector or a list of them. Of those that are wrong,
+// each is named with its line.
+func (ss *Selectors) UnmarshalYAML(n *yaml.Node) error {
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = n.Content
+	}
+	var (
+		parsed   Selectors
+		problems []string
+	)
+	for _, n := range nodes {
+		var text string
+		if err := n.Decode(&text); err != nil {
+			problems = append(problems, fmt.Sprintf("line %d: want a selector or a list of them", n.Line))
+			continue
+		}
+		s, err := ParseSelector(text)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("line %d: %s", n.Line, err))
+			continue
+		}
+		parsed = append(parsed, s)
+	}
+	if len(problems) > 0 {
+		return &yaml.TypeError{Errors: problems} // which the decoder collects
+	}
+	*ss = parsed
+	return nil
+}
