@@ -14,28 +14,63 @@ import (
 )
 
 // Sink is one destination.
+//
+// Its Append methods are functions of the record alone, so that what has to be
+// sent again is the same bytes. They and Send may be called at the same time.
 type Sink interface {
+	// AppendStream appends the name of the stream that a record belongs to.
+	// Batches of one stream are sent one after the other, in the order of the
+	// journal; those of different streams may be sent at once.
+	AppendStream(dst []byte, r *event.Record) []byte
+
+	// AppendRecord appends a record as it is going to be sent.
+	AppendRecord(dst []byte, r *event.Record) []byte
+
 	// Send hands a batch over and returns nil only once the destination has
 	// accepted all of it, as durably as it accepts anything. Any other outcome
 	// is an error, best an *Error, which says what to do about it. After an
-	// error that may be retried, the next Send brings the same records again,
-	// in the same order.
+	// error that may be retried, the next Send of that stream brings the same
+	// batch again.
 	//
-	// Send returns soon after ctx ends. It is called by one goroutine at a time
-	// and must not keep or change the records.
-	Send(ctx context.Context, batch []event.Record) error
+	// Send returns soon after ctx ends, and does not keep or change the batch.
+	Send(ctx context.Context, b *Batch) error
 
 	// Close lets go of what the sink holds. Nothing is sent afterwards. It does
 	// not wait for a Send that did not return.
 	Close() error
 }
 
+// Batch is a number of records of one stream.
+type Batch struct {
+	Stream string
+	Data   []byte // the records as AppendRecord made them, one after the other
+	Ends   []int  // where each of them ends in Data
+}
+
+// Len is the number of records.
+func (b *Batch) Len() int { return len(b.Ends) }
+
+// Record returns the i-th record.
+func (b *Batch) Record(i int) []byte {
+	start := 0
+	if i > 0 {
+		start = b.Ends[i-1]
+	}
+	return b.Data[start:b.Ends[i]]
+}
+
 // Error says why a batch was not accepted and what to do about it. Any other
 // error of a Send means: try again.
 type Error struct {
+	// Reason is a word for metrics, of a bounded set: one of Reasons.
+	Reason string
+
 	// Permanent means that trying again cannot help. Without Refused the
 	// destination itself is gone for good, and delivery to it ends.
 	Permanent bool
+
+	// StreamOnly means that other streams need not wait with this one.
+	StreamOnly bool
 
 	// RetryAfter is how long the destination asked to be left alone; zero if it
 	// did not say.
@@ -53,6 +88,17 @@ type Refusal struct {
 	Index  int    // in the batch
 	Reason string // what the destination said
 }
+
+// Reasons are the values that Error.Reason may have, in metrics and docs. An
+// empty one counts as ReasonOther.
+var Reasons = []string{ReasonClosed, ReasonNoSpace, ReasonTimeout, ReasonOther}
+
+const (
+	ReasonClosed  = "closed"   // the destination is gone for good
+	ReasonNoSpace = "no_space" // the destination's disk is full
+	ReasonTimeout = "timeout"  // no answer in time
+	ReasonOther   = "other"
+)
 
 func (e *Error) Error() string {
 	if len(e.Refused) > 0 {

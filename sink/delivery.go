@@ -1,0 +1,147 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal"
+)
+
+// Options of a Delivery.
+type Options struct {
+	Name     string
+	Consumer journal.Consumer
+	Sink     Sink
+
+	// Match says which records the sink wants. It must depend on the record
+	// alone. Gap records are delivered whatever it says. Nil: all.
+	Match func(*event.Record) bool
+
+	Limits
+
+	Logger  *slog.Logger
+	Metrics *Metrics
+}
+
+// Limits are what a destination can take.
+type Limits struct {
+	BatchBytes  int           // of Batch.Data, unless a single record is larger; default 512 KiB
+	BatchWait   time.Duration // how long a batch may wait to be filled; default 0
+	Concurrency int           // batches in flight at once; default 1
+
+	// Timeout bounds an attempt; 0: it may take forever.
+	Timeout time.Duration
+
+	// Rate bounds what is sent in all, StreamRate what is sent of one stream, in
+	// bytes of Batch.Data a second; 0: no bound.
+	Rate, StreamRate float64
+
+	// WindowBytes bounds what has been taken from the journal and not been
+	// settled; default 8 MiB.
+	WindowBytes int
+
+	// MinBackoff and MaxBackoff bound the pause after a failure; defaults 500 ms
+	// and 30 s.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// windowRecords bounds the same as WindowBytes, for records that are not wanted
+// or tiny.
+const windowRecords = 50_000
+
+func (l *Limits) setDefaults() {
+	def := func(v *int, to int) {
+		if *v == 0 {
+			*v = to
+		}
+	}
+	def(&l.BatchBytes, 512<<10)
+	def(&l.Concurrency, 1)
+	def(&l.WindowBytes, 8<<20)
+	if l.MinBackoff == 0 {
+		l.MinBackoff = 500 * time.Millisecond
+	}
+	if l.MaxBackoff == 0 {
+		l.MaxBackoff = 30 * time.Second
+	}
+}
+
+// Delivery takes records from a journal to one sink, in batches of one stream,
+// each until it is accepted, oldest first. The journal's cursor follows what has
+// been accepted without a gap. It never gives up on a batch that may still be
+// accepted.
+type Delivery struct {
+	Options
+	metrics sinkMetrics
+
+	draining context.Context
+	drain    context.CancelFunc
+
+	mu    sync.Mutex // guards state
+	state State
+}
+
+// State is what a Delivery is doing.
+type State struct {
+	// Since is when the batch that has been tried for longest was first tried;
+	// zero while none is being tried.
+	Since time.Time
+	// Err is why an attempt failed last; nil if none has since the last success.
+	Err error
+}
+
+// NewDelivery returns a delivery that begins when Run is called.
+func NewDelivery(o Options) *Delivery {
+	o.setDefaults()
+	if o.Match == nil {
+		o.Match = func(*event.Record) bool { return true }
+	}
+	o.Logger = o.Logger.With("sink", o.Name)
+	d := &Delivery{Options: o, metrics: o.Metrics.forSink(o.Name)}
+	d.draining, d.drain = context.WithCancel(context.Background())
+	return d
+}
+
+// Drain lets Run return as soon as everything in the journal has been
+// delivered.
+func (d *Delivery) Drain() { d.drain() }
+
+// State may be called at any time.
+func (d *Delivery) State() State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state
+}
+
+func (d *Delivery) setState(s State) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state = s
+}
+
+// Run delivers until ctx ends, or until nothing is left after Drain. What was
+// not accepted by then stays with the journal. An error means that delivery to
+// this sink cannot go on. It is called once.
+func (d *Delivery) Run(ctx context.Context) error {
+	var started sync.WaitGroup
+	defer started.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	// Reading ends when nothing more is worth waiting for. What the journal has
+	// is still returned.
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	defer context.AfterFunc(d.draining, stopReading)()
+
+	l := newLoop(ctx, d, &started)
+	started.Go(func() { l.read(reading) })
+	if err := l.run(); err != nil {
+		return fmt.Errorf("sink %s: %w", d.Name, err)
+	}
+	return nil
+}

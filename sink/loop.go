@@ -1,0 +1,404 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/grafana/loki-client-go/pkg/backoff"
+
+	"github.com/hindsight-events/hindsight/journal"
+)
+
+// readRecords is how many records are taken from the journal at once.
+const readRecords = 512
+
+// loop is a running Delivery. All of it belongs to the goroutine of run; others
+// reach it through its channels:
+//
+//	read ──► run ──► attempt (one goroutine a batch in flight)
+//	          ▲          │
+//	          └──────────┘
+type loop struct {
+	*Delivery
+	ctx     context.Context
+	started *sync.WaitGroup
+
+	wanted  chan struct{}
+	arrived chan arrival
+	results chan result
+
+	window   window
+	buffered int // bytes in the window
+	streams  map[string]*stream
+	queue    queue
+	tried    []*pending // since their first attempt, oldest first
+	resting  []*stream  // without batches, known only for their rest
+	name     []byte     // room for a stream's name
+
+	asked    bool // for entries
+	drained  bool // there will be no more
+	inFlight int
+
+	// Of the destination as a whole:
+	limit  int       // batches in flight; halved on failure, regained on success
+	rested time.Time // until when it is left alone
+	paced  time.Time // until when what was sent takes at the rate allowed
+	retry  *backoff.Backoff
+	outage outage
+}
+
+type arrival struct {
+	entries []journal.Entry
+	err     error
+}
+
+type result struct {
+	stream *stream
+	began  time.Time
+	err    error
+}
+
+func newLoop(ctx context.Context, d *Delivery, started *sync.WaitGroup) *loop {
+	return &loop{
+		Delivery: d,
+		ctx:      ctx,
+		started:  started,
+		wanted:   make(chan struct{}, 1),
+		arrived:  make(chan arrival),
+		results:  make(chan result),
+		streams:  make(map[string]*stream),
+		queue:    queue{wait: d.BatchWait},
+		limit:    d.Concurrency,
+		retry:    d.newBackoff(ctx),
+	}
+}
+
+func (d *Delivery) newBackoff(ctx context.Context) *backoff.Backoff {
+	return backoff.New(ctx, backoff.BackoffConfig{MinBackoff: d.MinBackoff, MaxBackoff: d.MaxBackoff})
+}
+
+func (l *loop) run() error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		l.want()
+		timer.Reset(time.Until(l.dispatch()))
+		l.publish()
+		if l.drained && l.window.len() == 0 {
+			return nil
+		}
+		select {
+		case a := <-l.arrived:
+			if err := l.take(a); err != nil {
+				return err
+			}
+		case r := <-l.results:
+			if err := l.settle(r); err != nil {
+				return err
+			}
+		case <-timer.C:
+		case <-l.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// read takes entries from the journal whenever the loop wants some, and waits
+// for them until ctx ends.
+func (l *loop) read(ctx context.Context) {
+	for {
+		select {
+		case <-l.wanted:
+		case <-l.ctx.Done():
+			return
+		}
+		entries, err := l.Consumer.Next(ctx, readRecords)
+		if err != nil && ctx.Err() != nil {
+			entries, err = nil, nil // nothing is left
+		}
+		select {
+		case l.arrived <- arrival{entries, err}:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// full reports whether the window has no room. Waiting for batches to fill makes
+// no sense then.
+func (l *loop) full() bool {
+	return l.buffered >= l.WindowBytes || l.window.len() >= windowRecords
+}
+
+// want asks for entries if there is room for them.
+func (l *loop) want() {
+	if !l.asked && !l.drained && !l.full() {
+		l.asked = true
+		l.wanted <- struct{}{}
+	}
+}
+
+// take sorts entries into batches.
+func (l *loop) take(a arrival) error {
+	l.asked = false
+	if a.err != nil {
+		return fmt.Errorf("read journal: %w", a.err)
+	}
+	l.drained = len(a.entries) == 0
+	now := time.Now()
+	for i := range a.entries {
+		e := &a.entries[i]
+		number := l.window.add(e.Offset)
+		if r := &e.Record; r.PositionOnly() || (!r.Gap && !l.Match(r)) {
+			l.window.settle(number)
+			continue
+		}
+		l.name = l.Sink.AppendStream(l.name[:0], &e.Record)
+		s := l.streams[string(l.name)]
+		if s == nil {
+			s = &stream{name: string(l.name), index: -1}
+			l.streams[s.name] = s
+		}
+		b := s.room(l.BatchBytes)
+		if b == nil {
+			b = &pending{Batch: Batch{Stream: s.name}, opened: now}
+			s.batches = append(s.batches, b)
+		}
+		before := len(b.Data)
+		b.Data = l.Sink.AppendRecord(b.Data, &e.Record)
+		b.Ends = append(b.Ends, len(b.Data))
+		b.numbers = append(b.numbers, number)
+		b.full = len(b.Data) >= l.BatchBytes
+		l.buffered += len(b.Data) - before
+		if !s.inFlight {
+			l.queue.put(s)
+		}
+	}
+	return l.acknowledge()
+}
+
+// dispatch sends what is due and may be sent, and returns when to look again.
+func (l *loop) dispatch() (next time.Time) {
+	now := time.Now()
+	next = now.Add(time.Hour)
+	if l.inFlight >= l.limit {
+		return next // a result will come
+	}
+	for l.inFlight < l.limit && l.queue.Len() > 0 {
+		hold := l.rested
+		if l.paced.After(hold) {
+			hold = l.paced
+		}
+		s := l.queue.streams[0]
+		if due := s.due(l.BatchWait); !l.hurry(s) && due.After(hold) {
+			hold = due
+		}
+		if hold.After(now) {
+			return hold
+		}
+		l.queue.pop()
+		l.send(s, now)
+	}
+	return next
+}
+
+// hurry reports whether a stream's batch need not wait to be filled.
+func (l *loop) hurry(s *stream) bool {
+	return (l.drained || l.full()) && !s.rested.After(time.Now())
+}
+
+// send begins an attempt.
+func (l *loop) send(s *stream, now time.Time) {
+	b := s.batches[0]
+	if b.tries == 0 {
+		b.tried = now
+		l.tried = append(l.tried, b)
+	} else {
+		l.metrics.resent.Add(float64(b.Len()))
+	}
+	b.tries++
+	s.inFlight = true
+	l.inFlight++
+	if l.Rate > 0 {
+		// A second's worth may be made up for, not more.
+		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {
+			l.paced = earliest
+		}
+		l.paced = l.paced.Add(takes(len(b.Data), l.Rate))
+	}
+	l.started.Go(func() {
+		err := l.attempt(&b.Batch)
+		select {
+		case l.results <- result{s, now, err}:
+		case <-l.ctx.Done():
+		}
+	})
+}
+
+func (l *loop) attempt(b *Batch) error {
+	if l.Timeout == 0 {
+		return l.Sink.Send(l.ctx, b)
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, l.Timeout)
+	defer cancel()
+	err := l.Sink.Send(ctx, b)
+	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
+		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", l.Timeout, err)}
+	}
+	return err
+}
+
+// takes is how long it takes to send bytes at a rate.
+func takes(bytes int, rate float64) time.Duration {
+	return time.Duration(float64(bytes) / rate * float64(time.Second))
+}
+
+// settle draws the consequences of an attempt. Its error means that delivery
+// cannot go on.
+func (l *loop) settle(r result) error {
+	now := time.Now()
+	s, b := r.stream, r.stream.batches[0]
+	s.inFlight = false
+	l.inFlight--
+
+	var why *Error
+	errors.As(r.err, &why)
+	switch {
+	case r.err == nil:
+		l.metrics.sent.Add(float64(b.Len()))
+	case why != nil && len(why.Refused) > 0:
+		l.metrics.sent.Add(float64(b.Len() - len(why.Refused)))
+		l.metrics.refused.Add(float64(len(why.Refused)))
+		l.Logger.Error("records were refused for good and are dropped", "stream", s.name, "records", len(why.Refused), "first", why.Refused[0].Reason)
+	case why != nil && why.Permanent:
+		return r.err
+	default:
+		l.failed(r, why, now)
+		l.queue.put(s)
+		return nil
+	}
+
+	l.limit = min(l.limit+1, l.Concurrency)
+	l.outage.over(l.Logger, "sending works again", now)
+	s.outage.over(l.Logger.With("stream", s.name), "the stream is accepted again", now)
+	l.retry.Reset()
+	l.rested = time.Time{}
+	s.retry = nil
+	if l.StreamRate > 0 {
+		s.rested = r.began.Add(takes(len(b.Data), l.StreamRate))
+	}
+	for _, number := range b.numbers {
+		l.window.settle(number)
+	}
+	l.buffered -= len(b.Data)
+	b.settled = true
+	s.batches = s.batches[1:]
+	if len(s.batches) > 0 {
+		l.queue.put(s)
+	} else {
+		l.forget(s, now)
+	}
+	return l.acknowledge()
+}
+
+// forget lets go of a stream without batches once it has rested.
+func (l *loop) forget(s *stream, now time.Time) {
+	l.resting = append(l.resting, s)
+	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
+		if s := l.resting[0]; len(s.batches) == 0 {
+			delete(l.streams, s.name)
+		}
+		l.resting = l.resting[1:]
+	}
+}
+
+// failed makes the stream, or the whole destination, wait before the next
+// attempt.
+func (l *loop) failed(r result, why *Error, now time.Time) {
+	l.metrics.retries(why).Inc()
+	s := r.stream
+	if why != nil && why.StreamOnly {
+		if s.retry == nil {
+			s.retry = l.newBackoff(l.ctx)
+		}
+		s.rested = now.Add(pause(s.retry, why))
+		s.outage.failed(l.Logger.With("stream", s.name), r, s.rested.Sub(now))
+		return
+	}
+	// Of several attempts that were under way together, the first to fail
+	// counts: their failures are one.
+	if r.began.After(l.outage.last) {
+		l.limit = max(1, l.limit/2)
+		l.rested = now.Add(pause(l.retry, why))
+		l.outage.last = now
+	}
+	l.outage.failed(l.Logger, r, l.rested.Sub(now))
+}
+
+func pause(retry *backoff.Backoff, why *Error) time.Duration {
+	d := retry.NextDelay()
+	if why != nil && why.RetryAfter > 0 {
+		d = why.RetryAfter
+	}
+	return d
+}
+
+// acknowledge moves the journal's cursor.
+func (l *loop) acknowledge() error {
+	offset, moved := l.window.advance()
+	if !moved {
+		return nil
+	}
+	if err := l.Consumer.Ack(offset); err != nil {
+		return fmt.Errorf("acknowledge to journal: %w", err)
+	}
+	return nil
+}
+
+// publish says what the delivery is doing.
+func (l *loop) publish() {
+	for len(l.tried) > 0 && l.tried[0].settled {
+		l.tried = l.tried[1:]
+	}
+	s := State{Err: l.outage.err}
+	if len(l.tried) > 0 {
+		b := l.tried[0]
+		s.Since = b.tried
+		if err := l.streams[b.Stream].outage.err; err != nil {
+			s.Err = err
+		}
+	}
+	l.setState(s)
+}
+
+// outage is a time in which attempts fail. Its beginning and its end are logged,
+// what lies between at debug.
+type outage struct {
+	since    time.Time // zero: there is none
+	last     time.Time // when a failure last counted
+	attempts int
+	err      error // of the last
+}
+
+func (o *outage) failed(log *slog.Logger, r result, pause time.Duration) {
+	level := slog.LevelDebug
+	if o.since.IsZero() {
+		o.since = r.began
+		level = slog.LevelWarn
+	}
+	o.attempts++
+	o.err = r.err
+	log.Log(context.Background(), level, "sending failed and will be repeated until it succeeds", "records", r.stream.batches[0].Len(), "attempt", o.attempts, "pause", pause.Round(time.Millisecond), "err", r.err)
+}
+
+func (o *outage) over(log *slog.Logger, what string, now time.Time) {
+	if o.since.IsZero() {
+		return
+	}
+	log.Info(what, "after", now.Sub(o.since).Round(time.Millisecond), "failed_attempts", o.attempts)
+	*o = outage{}
+}

@@ -1,0 +1,66 @@
+package sink
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics of all deliveries of a process.
+type Metrics struct {
+	sent, resent, retries, dropped *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics; reg may be nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sink_sent_total",
+			Help: "Records accepted by the sink.",
+		}, []string{"sink"}),
+		resent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sink_resent_total",
+			Help: "Records sent again after an attempt that failed.",
+		}, []string{"sink"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sink_retries_total",
+			Help: "Attempts to send a batch that failed and were repeated, by reason.",
+		}, []string{"sink", "reason"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sink_dropped_total",
+			Help: "Records that will never reach the sink, by reason.",
+		}, []string{"sink", "reason"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.sent, m.resent, m.retries, m.dropped)
+	}
+	return m
+}
+
+// sinkMetrics are the metrics of one sink.
+type sinkMetrics struct {
+	sent, resent, refused prometheus.Counter
+	byReason              map[string]prometheus.Counter
+}
+
+func (m *Metrics) forSink(name string) sinkMetrics {
+	if m == nil {
+		m = NewMetrics(nil)
+	}
+	s := sinkMetrics{
+		sent:     m.sent.WithLabelValues(name),
+		resent:   m.resent.WithLabelValues(name),
+		refused:  m.dropped.WithLabelValues(name, "refused"),
+		byReason: make(map[string]prometheus.Counter, len(Reasons)),
+	}
+	for _, reason := range Reasons {
+		s.byReason[reason] = m.retries.WithLabelValues(name, reason)
+	}
+	return s
+}
+
+// retries counts failed attempts; why is nil where the sink gave no reason.
+func (s sinkMetrics) retries(why *Error) prometheus.Counter {
+	if why != nil {
+		if c, ok := s.byReason[why.Reason]; ok {
+			return c
+		}
+	}
+	return s.byReason[ReasonOther]
+}

@@ -1,0 +1,138 @@
+// Package stdout writes records to the standard output, a line each, for
+// whatever scrapes the container's log.
+package stdout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/sink"
+)
+
+// Config of a stdout sink.
+type Config struct {
+	Format event.Format `yaml:"format"`
+}
+
+// DefaultConfig is what applies to keys that are not set.
+func DefaultConfig() Config { return Config{Format: event.EventRouter} }
+
+// UnmarshalYAML starts from the defaults.
+func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain Config
+	*c = DefaultConfig()
+	return unmarshal((*plain)(c))
+}
+
+// Sink writes to one stream. What has been written is accepted: nothing says
+// more about it.
+type Sink struct {
+	encoder event.Encoder
+	written int // bytes of the batch that is being sent
+
+	writes  chan []byte   // to the writer goroutine, unbuffered
+	answers chan result   // its answers, one each
+	closed  chan struct{} // by Close
+	stuck   bool          // a write was given up on: its answer is still due
+}
+
+type result struct {
+	n   int
+	err error
+}
+
+// New returns a sink that writes to w, which nobody else may write to.
+func New(c Config, w io.Writer) *Sink {
+	s := &Sink{
+		encoder: event.Encoder{Format: c.Format, Standalone: true},
+		writes:  make(chan []byte),
+		answers: make(chan result, 1),
+		closed:  make(chan struct{}),
+	}
+	// A write to a pipe that nobody reads never returns, and cannot be called
+	// off. It waits in a goroutine of its own, so that Send and the end of the
+	// program do not; it is left behind only then.
+	go func() {
+		for {
+			select {
+			case b := <-s.writes:
+				n, err := w.Write(b)
+				s.answers <- result{n, err}
+			case <-s.closed:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+// Limits are what fits a stream of lines: small writes, one after the other,
+// without a deadline.
+func Limits() sink.Limits { return sink.Limits{BatchBytes: 64 << 10, WindowBytes: 1 << 20} }
+
+// AppendStream implements sink.Sink: all lines are of one stream.
+func (s *Sink) AppendStream(dst []byte, _ *event.Record) []byte { return append(dst, "stdout"...) }
+
+// AppendRecord implements sink.Sink.
+func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte {
+	return append(s.encoder.Append(dst, r), '\n')
+}
+
+// Send writes the batch. After an error it goes on where it stopped, so that no
+// line is torn or written twice. A closed pipe is a permanent error.
+func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
+	for s.written < len(b.Data) {
+		n, err := s.write(ctx, b.Data[s.written:])
+		s.written += n
+		if err != nil {
+			return err
+		}
+	}
+	s.written = 0
+	return nil
+}
+
+// write hands b to the writer and returns how much of it is out.
+func (s *Sink) write(ctx context.Context, b []byte) (int, error) {
+	if s.stuck {
+		return 0, errors.New("write stdout: an earlier write was never finished")
+	}
+	s.writes <- b
+	select {
+	case r := <-s.answers:
+		if r.err == nil && r.n < len(b) {
+			r.err = io.ErrShortWrite
+		}
+		if r.err == nil {
+			return r.n, nil
+		}
+		why := &sink.Error{Err: fmt.Errorf("write stdout: %w", r.err)}
+		switch {
+		case gone(r.err):
+			why.Permanent, why.Reason = true, sink.ReasonClosed
+		case errors.Is(r.err, syscall.ENOSPC):
+			why.Reason = sink.ReasonNoSpace
+		}
+		return r.n, why
+	case <-ctx.Done():
+		s.stuck = true
+		return 0, fmt.Errorf("write stdout: nobody reads it: %w", ctx.Err())
+	}
+}
+
+// gone reports whether the stream will never take another byte.
+func gone(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.Is(err, fs.ErrClosed) || errors.Is(err, syscall.EBADF)
+}
+
+// Close ends the writer, unless it hangs in a write.
+func (s *Sink) Close() error {
+	close(s.closed)
+	return nil
+}

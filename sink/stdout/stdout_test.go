@@ -1,0 +1,170 @@
+package stdout_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/sink"
+	"github.com/hindsight-events/hindsight/sink/sinktest"
+	"github.com/hindsight-events/hindsight/sink/stdout"
+)
+
+func TestContract(t *testing.T) {
+	sinktest.Run(t, func(t *testing.T) (sink.Sink, sinktest.Destination) {
+		d := &stream{test: t}
+		return stdout.New(stdout.DefaultConfig(), d), d
+	})
+}
+
+// stream is a standard output under a test's control.
+type stream struct {
+	test *testing.T
+
+	mu       sync.Mutex // guards the rest
+	received bytes.Buffer
+	fail     int
+	torn     int // bytes that a failing write lets through
+	hang     bool
+	broken   bool
+}
+
+func (d *stream) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.hang:
+		d.mu.Unlock()
+		<-d.test.Context().Done()
+		d.mu.Lock()
+		return 0, errors.New("the test is over")
+	case d.broken:
+		return 0, syscall.EPIPE
+	case d.fail > 0:
+		d.fail--
+		n, _ := d.received.Write(b[:min(d.torn, len(b))])
+		return n, syscall.ENOSPC
+	}
+	return d.received.Write(b)
+}
+
+func (d *stream) Received() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.received.String()
+}
+
+func (d *stream) Fail(n int) { d.set(func() { d.fail = n }) }
+func (d *stream) Hang()      { d.set(func() { d.hang = true }) }
+
+func (d *stream) Break() bool {
+	d.set(func() { d.broken = true })
+	return true
+}
+
+func (d *stream) set(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+}
+
+func TestLineTornByAFullDiskIsFinished(t *testing.T) {
+	for _, torn := range []int{1, 100, 70_000} {
+		t.Run(fmt.Sprintf("after %d bytes", torn), func(t *testing.T) {
+			d := &stream{test: t, fail: 3, torn: torn}
+			s := stdout.New(stdout.DefaultConfig(), d)
+			records := sinktest.Records(0, 400)
+			batch := sinktest.Batch(s, records)
+			failures := 0
+			for err := s.Send(t.Context(), batch); err != nil; err = s.Send(t.Context(), batch) {
+				failures++
+				var why *sink.Error
+				if !errors.As(err, &why) || why.Reason != sink.ReasonNoSpace || !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("got %v, want an error that says that there is no space", err)
+				}
+			}
+			if failures != 3 {
+				t.Errorf("%d failed attempts, want 3", failures)
+			}
+			lines := strings.Split(strings.TrimSuffix(d.Received(), "\n"), "\n")
+			if len(lines) != len(records) {
+				t.Fatalf("%d lines, want %d", len(lines), len(records))
+			}
+			for i, line := range lines {
+				var got struct {
+					Verb  string
+					Event struct{ Message string }
+				}
+				if err := json.Unmarshal([]byte(line), &got); err != nil {
+					t.Fatalf("line %d: %v", i, err)
+				}
+				if want := records[i].Event.Message; got.Event.Message != want || got.Verb != "ADDED" {
+					t.Fatalf("line %d is of %q (%s), want %q", i, got.Event.Message, got.Verb, want)
+				}
+			}
+		})
+	}
+}
+
+func TestClosedPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	s := stdout.New(stdout.DefaultConfig(), w)
+	err = s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(0, 1)))
+	var why *sink.Error
+	if !errors.As(err, &why) || !why.Permanent || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("got %v, want a permanent broken pipe", err)
+	}
+}
+
+func TestUnreadPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := stdout.New(stdout.DefaultConfig(), w)
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := make(chan error)
+	go func() { sent <- s.Send(ctx, sinktest.Batch(s, sinktest.Records(0, 1000))) }() // more than a pipe holds
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-sent; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+}
+
+func TestFormats(t *testing.T) {
+	for format, want := range map[event.Format]string{
+		event.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
+		event.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
+		event.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
+		event.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
+	} {
+		t.Run(string(format), func(t *testing.T) {
+			d := &stream{test: t}
+			s := stdout.New(stdout.Config{Format: format}, d)
+			if err := s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(7, 1))); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(d.Received(), want) {
+				t.Errorf("got  %s\nwant %s…", d.Received(), want)
+			}
+		})
+	}
+}
