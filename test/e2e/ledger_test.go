@@ -1,0 +1,165 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/record"
+)
+
+// ledger holds what the API server said it has written.
+type ledger struct {
+	mu     sync.Mutex // guards the rest
+	states map[string]string
+}
+
+func newLedger() *ledger { return &ledger{states: map[string]string{}} }
+
+// wrote notes a state that the API server has answered with.
+func (l *ledger) wrote(m metav1.Object, what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.states[string(m.GetUID())+"@"+m.GetResourceVersion()] = fmt.Sprintf("%s/%s %s", m.GetNamespace(), m.GetName(), what)
+}
+
+func (l *ledger) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.states)
+}
+
+// missing returns what was written and not seen.
+func (l *ledger) missing(seen []state) (missing []string) {
+	have := make(map[string]bool, len(seen))
+	for _, s := range seen {
+		have[s.key()] = true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, what := range l.states {
+		if !have[key] {
+			missing = append(missing, key+" "+what)
+		}
+	}
+	return missing
+}
+
+// checkOrder reports states that came twice or not in the order of versions.
+func checkOrder(t *testing.T, p *program) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.torn {
+		t.Errorf("a line is no Event: %.200q", line)
+	}
+	last, seen := uint64(0), map[string]bool{}
+	for _, s := range p.states {
+		version, err := strconv.ParseUint(s.Event.Metadata.ResourceVersion, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[s.key()] {
+			t.Errorf("came twice: %s %s", s.key(), s.Event.Metadata.Name)
+		}
+		if s.Event.Reason == "HindsightGap" {
+			continue // it stands before what fills the gap, with the version behind it
+		}
+		if version < last {
+			t.Errorf("%s %s came after version %d", s.key(), s.Event.Metadata.Name, last)
+		}
+		seen[s.key()] = true
+		last = max(last, version)
+	}
+}
+
+// wantAll waits until everything in the ledger was seen, if only for a moment.
+func wantAll(t *testing.T, p *program, l *ledger) {
+	t.Helper()
+	var missing []string
+	if !p.within(90*time.Second, func() bool {
+		missing = l.missing(p.seen())
+		return len(missing) == 0
+	}) {
+		t.Fatalf("%d of %d states are missing:\n%s", len(missing), l.len(), strings.Join(missing[:min(10, len(missing))], "\n"))
+	}
+}
+
+// put creates an Event as it is and notes it.
+func (l *ledger) put(ctx context.Context, client kubernetes.Interface, e *corev1.Event) (*corev1.Event, error) {
+	written, err := client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
+	if err == nil {
+		l.wrote(written, "created")
+	}
+	return written, err
+}
+
+// coreSink is the sink of client-go's recorder for core/v1, with a ledger.
+type coreSink struct {
+	typedcorev1.EventSinkImpl
+	*ledger
+}
+
+func newCoreSink(client kubernetes.Interface, l *ledger) record.EventSink {
+	return &coreSink{typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")}, l}
+}
+
+func (s *coreSink) Create(e *corev1.Event) (*corev1.Event, error) {
+	return s.noted(s.EventSinkImpl.Create(e))
+}
+
+func (s *coreSink) Update(e *corev1.Event) (*corev1.Event, error) {
+	return s.noted(s.EventSinkImpl.Update(e))
+}
+
+func (s *coreSink) Patch(old *corev1.Event, data []byte) (*corev1.Event, error) {
+	return s.noted(s.EventSinkImpl.Patch(old, data))
+}
+
+func (s *coreSink) noted(e *corev1.Event, err error) (*corev1.Event, error) {
+	if err == nil {
+		s.wrote(e, fmt.Sprintf("recorded, count %d", e.Count))
+	}
+	return e, err
+}
+
+// seriesSink is the same for events.k8s.io/v1.
+type seriesSink struct {
+	events.EventSinkImpl
+	*ledger
+}
+
+func newSeriesSink(client kubernetes.Interface, l *ledger) events.EventSink {
+	return &seriesSink{events.EventSinkImpl{Interface: client.EventsV1()}, l}
+}
+
+func (s *seriesSink) Create(ctx context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
+	return s.noted(s.EventSinkImpl.Create(ctx, e))
+}
+
+func (s *seriesSink) Update(ctx context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
+	return s.noted(s.EventSinkImpl.Update(ctx, e))
+}
+
+func (s *seriesSink) Patch(ctx context.Context, old *eventsv1.Event, data []byte) (*eventsv1.Event, error) {
+	return s.noted(s.EventSinkImpl.Patch(ctx, old, data))
+}
+
+func (s *seriesSink) noted(e *eventsv1.Event, err error) (*eventsv1.Event, error) {
+	if err == nil {
+		s.wrote(e, fmt.Sprintf("recorded by events.k8s.io, series %v", e.Series))
+	}
+	return e, err
+}
