@@ -1,0 +1,150 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// The API server is asked to end a watch after a random time between these. It
+// must come round to the checks before a watch well within the five minutes
+// after which etcd is compacted, and many watches should not end together.
+const (
+	minWatch = 120 * time.Second
+	maxWatch = 240 * time.Second
+	overtime = 30 * time.Second // after which a watch that was not ended is dropped
+)
+
+// settled is how long a watch on which nothing comes must have been open before
+// it counts as one that works.
+const settled = 5 * time.Second
+
+// blockedFor is how long a watch stays open while its records are not taken.
+// The API server buffers without bound for a watch that is not read:
+// https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/etcd3/watcher.go
+const blockedFor = time.Minute
+
+// Ways in which a watch ends, beside errors of the connection and those that the
+// API server answers with.
+var (
+	errClosedAtOnce = errors.New("watch closed at once, without an event")
+	errOverdue      = errors.New("watch not ended in time by the API server")
+	errStalled      = errors.New("watch stalled: a list shows events it does not deliver")
+)
+
+// watch opens one watch at the position and hands over what it brings until it
+// ends. It returns nil if the API server ended it in good order.
+func (w *Watcher) watch(ctx context.Context) error {
+	pos, _ := w.hand.at()
+	length := minWatch + rand.N(maxWatch-minWatch)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, stop := context.WithTimeoutCause(ctx, length+overtime, errOverdue)
+	defer stop()
+
+	// Events have no bookmarks today, for the API server does not cache them; one
+	// that does would spare us a list in quiet minutes.
+	req := w.events().
+		Param("watch", "true").
+		Param("resourceVersion", strconv.FormatUint(pos.Version, 10)).
+		Param("timeoutSeconds", strconv.Itoa(int(length.Seconds()))).
+		Param("allowWatchBookmarks", "true")
+	in, err := open(ctx, req, otherAnswerWithin, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	opened := time.Now()
+	w.health.answered()
+
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		w.supervise(ctx, cancel)
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+	}()
+
+	frames := newFrames(in)
+	seen, works := pos.Version, false
+	for {
+		fr, err := frames.next()
+		if err == io.EOF {
+			if !works && time.Since(opened) < settled {
+				return errClosedAtOnce
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		version, err := w.take(ctx, fr, seen)
+		if err != nil {
+			return err
+		}
+		seen = max(seen, version)
+		if works {
+			w.health.answered()
+		} else {
+			w.worked()
+			works = true
+		}
+	}
+}
+
+// take hands over what a frame brings, unless it is not newer than what was
+// seen, and returns its version.
+func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, error) {
+	switch fr.kind {
+	case apiwatch.Added, apiwatch.Modified, apiwatch.Deleted, apiwatch.Bookmark:
+	case apiwatch.Error:
+		var s metav1.Status
+		if err := s.Unmarshal(fr.object); err != nil {
+			return 0, fmt.Errorf("%w: status: %w", errGarbled, err)
+		}
+		return 0, apierrors.FromObject(&s)
+	default:
+		return 0, fmt.Errorf("%w: type %q", errGarbled, fr.kind)
+	}
+
+	if fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified {
+		e := &corev1.Event{}
+		err := e.Unmarshal(fr.object)
+		if err == nil {
+			rec := event.New(e)
+			if version := rec.Position.Version; version > seen {
+				return version, w.hand.put(ctx, w.ours(rec), len(fr.object), blockedFor)
+			}
+		} else {
+			w.undecodable(err)
+		}
+	}
+
+	// What is left only moves the position: Kubernetes forgets Events after an
+	// hour, and that is no news.
+	m, err := peek(fr.object)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", errGarbled, err)
+	case m.version > seen:
+		rec := event.Record{Position: event.Position{Version: m.version}}
+		return m.version, w.hand.put(ctx, w.ours(rec), 0, blockedFor)
+	case fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified:
+		w.metrics.seen.Inc()
+		w.skipped.Add(1)
+	}
+	return m.version, nil
+}

@@ -1,0 +1,363 @@
+package watch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+// exampleList has everything an Event can have, and next to nothing.
+func exampleList() *corev1.EventList {
+	now := metav1.NewTime(time.Unix(1563534120, 0).UTC())
+	full := corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "ingester-0.15b2", Namespace: "loki", UID: "uid-1", ResourceVersion: "4711", CreationTimestamp: now,
+			Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": strings.Repeat("d", 300)},
+			ManagedFields: []metav1.ManagedFieldsEntry{
+				{Manager: "kube-scheduler", Operation: "Update", APIVersion: "v1", Time: new(metav1.NewTime(now.Add(time.Minute))), FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:count":{}}`)}},
+				{Manager: "other", Time: &now},
+			},
+		},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "ingester-0", Namespace: "loki", UID: "uid-2"},
+		Reason:         "Preempted", Message: "by team-a/querier-7 on node n", Source: corev1.EventSource{Component: "scheduler", Host: "n"},
+		FirstTimestamp: now, LastTimestamp: now, Count: 3, Type: "Warning", EventTime: metav1.NewMicroTime(now.Time),
+		Series: &corev1.EventSeries{Count: 2, LastObservedTime: metav1.NewMicroTime(now.Time)}, Action: "Preempting",
+		Related: &corev1.ObjectReference{Kind: "Node"}, ReportingController: "scheduler", ReportingInstance: "s-0",
+	}
+	bare := corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "bare", ResourceVersion: "1"}}
+	return &corev1.EventList{
+		ListMeta: metav1.ListMeta{ResourceVersion: "5000", Continue: "token", RemainingItemCount: new(int64(7))},
+		Items:    []corev1.Event{full, bare, full},
+	}
+}
+
+func protobufList(l *corev1.EventList) []byte {
+	return must((&protobufAnswer{listKind, l}).encode())
+}
+
+// readWhole reads a list as readList does, into one object.
+func readWhole(r io.Reader) (*corev1.EventList, error) {
+	var list corev1.EventList
+	meta, err := readList(r, func(item []byte) error {
+		var e corev1.Event
+		if err := e.Unmarshal(item); err != nil {
+			return err
+		}
+		list.Items = append(list.Items, e)
+		return nil
+	})
+	list.ListMeta = meta
+	return &list, err
+}
+
+// The streaming reader and client-go's own decoder see the same list.
+func TestReadList(t *testing.T) {
+	for name, list := range map[string]*corev1.EventList{"full": exampleList(), "empty": {ListMeta: metav1.ListMeta{ResourceVersion: "1"}}} {
+		for encoding, body := range map[string][]byte{
+			"protobuf": protobufList(list),
+			"JSON":     must(json.Marshal(withKind(list, listKind))),
+		} {
+			t.Run(name+"/"+encoding, func(t *testing.T) {
+				want, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &corev1.EventList{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want.(*corev1.EventList).TypeMeta = metav1.TypeMeta{}
+				for _, r := range []io.Reader{bytes.NewReader(body), iotest.OneByteReader(bytes.NewReader(body))} {
+					got, err := readWhole(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if a, b := must(got.Marshal()), must(want.(*corev1.EventList).Marshal()); !bytes.Equal(a, b) {
+						t.Errorf("got\n%v\nwant\n%v", got, want)
+					}
+				}
+				// A body that breaks off is never taken for a shorter list.
+				for n := range len(body) {
+					got, err := readWhole(bytes.NewReader(body[:n]))
+					if err == nil && len(got.Items) < len(list.Items) {
+						t.Errorf("%d of %d bytes came, and %d of %d items", n, len(body), len(got.Items), len(list.Items))
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestReadListRefuses(t *testing.T) {
+	stop := errors.New("stop")
+	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte) error { return stop })
+	if err != stop {
+		t.Errorf("error of visit became %v", err)
+	}
+	broken := errors.New("connection reset")
+	_, err = readWhole(io.MultiReader(bytes.NewReader(protobufList(exampleList())[:50]), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) {
+		t.Errorf("error of the connection became %v", err)
+	}
+
+	for name, test := range map[string]struct{ body, want string }{
+		"nothing":          {"", "unexpected EOF"},
+		"a web page":       {"<html>", "neither protobuf nor JSON"},
+		"another kind":     {string(must((&protobufAnswer{"Status", &metav1.Status{}}).encode())), `want kind EventList, got "Status"`},
+		"another in JSON":  {`{"kind":"PodList","items":[]}`, `want kind EventList, got "PodList"`},
+		"no object":        {protobufPrefix, "no object"},
+		"two objects":      {protobufPrefix + "\x12\x00\x12\x00", "two objects"},
+		"field number 0":   {protobufPrefix + "\x02\x00", "invalid field number"},
+		"an enormous item": {protobufPrefix + "\x12\xff\xff\xff\xff\x0f\x12\xff\xff\xff\xff\x07", "at most"},
+		"a list in a list": {`{"items":[[]]}`, "cannot unmarshal"},
+		"no list":          {`{"items":{}}`, "want a list"},
+		"JSON cut":         {`{"items":[`, "unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := readWhole(strings.NewReader(test.body))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// What the streaming reader and client-go both accept, they read alike.
+func FuzzReadList(f *testing.F) {
+	f.Add(protobufList(exampleList()))
+	f.Add(protobufList(&corev1.EventList{}))
+	f.Add(must(json.Marshal(withKind(exampleList(), listKind))))
+	f.Add([]byte(protobufPrefix + "\x12\x00\x12\x00"))
+	codecs := serializer.NewCodecFactory(scheme.Scheme)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, err := readWhole(bytes.NewReader(body))
+		if err != nil || !bytes.HasPrefix(body, []byte(protobufPrefix)) {
+			return
+		}
+		// client-go wants to be told the kind where the answer does not say it.
+		gvk := corev1.SchemeGroupVersion.WithKind(listKind)
+		object, _, err := codecs.UniversalDeserializer().Decode(body, &gvk, &corev1.EventList{})
+		if err != nil {
+			return // it is stricter about what surrounds the list
+		}
+		want, ok := object.(*corev1.EventList)
+		if !ok {
+			return
+		}
+		if a, b := must(got.Marshal()), must(want.Marshal()); !bytes.Equal(a, b) {
+			t.Errorf("got\n%v\nwant\n%v", got, want)
+		}
+	})
+}
+
+// peek agrees with decoding the Event.
+func FuzzPeek(f *testing.F) {
+	for _, e := range exampleList().Items {
+		f.Add(must(e.Marshal()))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, err := peek(raw)
+		if err != nil {
+			return
+		}
+		var e corev1.Event
+		if err := e.Unmarshal(raw); err != nil {
+			return
+		}
+		if v := fmt.Sprint(m.version); v != strings.TrimLeft(e.ResourceVersion, "0") {
+			t.Errorf("version %s, want %s", v, e.ResourceVersion)
+		}
+	})
+}
+
+func TestPeek(t *testing.T) {
+	list := exampleList()
+	got, err := peek(must(list.Items[0].Marshal()))
+	if want := (meta{version: 4711, created: 1563534120, written: 1563534180}); err != nil || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	list.Items[0].ManagedFields = nil
+	got, err = peek(must(list.Items[0].Marshal()))
+	if want := (meta{version: 4711, created: 1563534120, written: 1563534120}); err != nil || got != want {
+		t.Errorf("without managedFields: got %+v, %v; want %+v", got, err, want)
+	}
+	for _, version := range []string{"", "0", "-1", "seven"} {
+		e := corev1.Event{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}
+		if m, err := peek(must(e.Marshal())); err == nil {
+			t.Errorf("version %q was read as %d", version, m.version)
+		}
+	}
+}
+
+func TestFrames(t *testing.T) {
+	events := exampleList().Items
+	status := newStatus(410, "too old")
+	for _, a := range []*api{{json: false}, {json: true}} {
+		t.Run(fmt.Sprintf("JSON %t", a.json), func(t *testing.T) {
+			var body []byte
+			body = append(body, a.encodeFrame(apiwatch.Added, &events[0])...)
+			body = append(body, a.encodeFrame(apiwatch.Deleted, &events[1])...)
+			body = append(body, a.encodeFrame(apiwatch.Error, status)...)
+			frames := newFrames(iotest.OneByteReader(bytes.NewReader(body)))
+			for i, kind := range []apiwatch.EventType{apiwatch.Added, apiwatch.Deleted} {
+				fr, err := frames.next()
+				if err != nil || fr.kind != kind {
+					t.Fatalf("frame %d is %q: %v", i, fr.kind, err)
+				}
+				var e corev1.Event
+				if err := e.Unmarshal(fr.object); err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(must(e.Marshal()), must(events[i].Marshal())) {
+					t.Errorf("frame %d: got\n%v\nwant\n%v", i, e, events[i])
+				}
+			}
+			fr, err := frames.next()
+			var s metav1.Status
+			if err != nil || fr.kind != apiwatch.Error || s.Unmarshal(fr.object) != nil || !reflect.DeepEqual(&s, status) {
+				t.Errorf("got %q %v: %v", fr.kind, &s, err)
+			}
+			if _, err := frames.next(); err != io.EOF {
+				t.Errorf("at the end: %v", err)
+			}
+
+			// A body that breaks off is not a watch that ended in good order.
+			first := len(a.encodeFrame(apiwatch.Added, &events[0]))
+			for n := 1; n < first; n++ {
+				if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || err == io.EOF {
+					t.Fatalf("cut after %d bytes: %v", n, err)
+				}
+			}
+		})
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	for _, a := range []*api{{json: false}, {json: true}} {
+		f.Add(a.encodeFrame(apiwatch.Added, &exampleList().Items[0]))
+		f.Add(a.encodeFrame(apiwatch.Error, newStatus(500, "PrevKv=nil")))
+	}
+	f.Fuzz(func(_ *testing.T, body []byte) {
+		frames := newFrames(bytes.NewReader(body))
+		for {
+			if _, err := frames.next(); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkReadList reads a page of a usual list beside what client-go does.
+func BenchmarkReadList(b *testing.B) {
+	list := exampleList()
+	list.Items[0].Annotations = nil
+	for len(list.Items) < 10_000 {
+		list.Items = append(list.Items, list.Items[0])
+	}
+	body := protobufList(list)
+	perEvent := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(list.Items)), "ns/event")
+	}
+	b.Run("split", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := readList(bytes.NewReader(body), func(item []byte) error { _, err := peek(item); return err }); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("spooled", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s := spool{dir: b.TempDir()}
+			version := uint64(0)
+			_, err := readList(bytes.NewReader(body), func(item []byte) error {
+				version++
+				s.add(version*7919%10_007, item)
+				_, err := peek(item)
+				return err
+			})
+			if err == nil {
+				err = s.drain(func(_ uint64, state []byte) error { return new(corev1.Event).Unmarshal(state) })
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("client-go", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &corev1.EventList{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perEvent(b)
+	})
+}
+
+// BenchmarkWatch reads frames up to where they are handed over, beside decoding
+// the Events and nothing else.
+func BenchmarkWatch(b *testing.B) {
+	e := exampleList().Items[0]
+	e.Annotations = nil
+	a := &api{}
+	var body []byte
+	const n = 10_000
+	for i := range n {
+		e.ResourceVersion = fmt.Sprint(i + 1)
+		body = append(body, a.encodeFrame(apiwatch.Modified, &e)...)
+	}
+	perEvent := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
+	}
+	b.Run("handed over", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			w := New(Options{Logger: slog.New(slog.DiscardHandler)})
+			frames := newFrames(bytes.NewReader(body))
+			for seen := uint64(0); seen < n; seen++ {
+				fr, err := frames.next()
+				if err == nil {
+					_, err = w.take(b.Context(), fr, seen)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				w.health.answered()
+				if seen%1000 == 999 {
+					clear(w.hand.take(nil))
+				}
+			}
+		}
+		perEvent(b)
+	})
+	b.Run("decoded", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			frames := newFrames(bytes.NewReader(body))
+			for range n {
+				fr, err := frames.next()
+				if err == nil {
+					err = new(corev1.Event).Unmarshal(fr.object)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		perEvent(b)
+	})
+}

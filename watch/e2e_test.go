@@ -1,0 +1,566 @@
+//go:build e2e
+
+package watch
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// One API server serves all of these: a start takes seconds. Each step reads
+// from a position of its own; the ones that change the past come last.
+func TestAgainstAnAPIServer(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{})
+	s := &server{Cluster: c, client: clientFor(t, c.Config())}
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, *server)
+	}{
+		{"a list and a watch bring each state once", firstStart},
+		{"a restart resumes where it was", resume},
+		{"the API server is killed under writes", killedUnderWrites},
+		{"the API server pauses", paused},
+		{"etcd is lost for a while", etcdLost},
+		{"the position is too old for a watch", tooOldForAWatch},
+		{"the position is at the boundary of a compaction", atTheBoundary},
+		{"an interrupted list is read again as it was", interruptedList},
+		{"an interrupted list is too old to be read again", interruptedListTooOld},
+		{"a list outlives its version", listOutlivesItsVersion},
+		{"permission comes late", permissionComesLate},
+		{"etcd is restored while nobody watches", restoredUnwatched},
+		{"etcd is restored under a watch", restoredUnderAWatch},
+		{"etcd is restored while a list is read", restoredDuringAList},
+		{"another cluster takes the address", anotherCluster},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(t, s) }) {
+			return // the state may not be what the next one expects
+		}
+	}
+}
+
+// server is an API server and what writes to it.
+type server struct {
+	*cluster.Cluster
+	client kubernetes.Interface
+}
+
+func clientFor(t *testing.T, cfg *rest.Config) kubernetes.Interface {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// write makes a new state of the Event of that name and returns it as
+// "name@version".
+func (s *server) write(ctx context.Context, name string) (string, error) {
+	events := s.client.CoreV1().Events("default")
+	e, err := events.Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		now := metav1.Now()
+		e, err = events.Create(ctx, &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Name: name},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p"},
+			Reason:         "Written", FirstTimestamp: now, LastTimestamp: now, Count: 1, Type: "Normal",
+		}, metav1.CreateOptions{})
+	case err == nil:
+		e.Count++
+		e.LastTimestamp = metav1.Now()
+		e, err = events.Update(ctx, e, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return "", err
+	}
+	return name + "@" + e.ResourceVersion, nil
+}
+
+func (s *server) mustWrite(t *testing.T, names ...string) []string {
+	t.Helper()
+	var written []string
+	for _, name := range names {
+		state, err := s.write(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written = append(written, state)
+	}
+	return written
+}
+
+// here is the newest position there is.
+func (s *server) here(t *testing.T) event.Position {
+	t.Helper()
+	revision, err := s.Revision(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace, err := s.client.CoreV1().Namespaces().Get(t.Context(), "kube-system", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return event.Position{Epoch: event.Epoch{Cluster: string(namespace.UID)}, Version: uint64(revision)}
+}
+
+func (s *server) compact(t *testing.T, version uint64) {
+	t.Helper()
+	if err := s.Compact(t.Context(), int64(version)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// follow starts a Watcher.
+func (s *server) follow(t *testing.T, cfg *rest.Config, start event.Position) *running {
+	t.Helper()
+	client, err := NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return follow(t, client, start, func(o *Options) { o.SpoolDir = t.TempDir() })
+}
+
+// wantEventually waits until everything wanted was taken, and fails if that is
+// not all, or not in this order.
+func wantEventually(t *testing.T, r *running, want ...string) {
+	t.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for len(r.states()) < len(want) && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	wantStates(t, "taken", r.states(), want...)
+	wantGrowing(t, r.journal.all())
+}
+
+// latest returns the last state of each name, in their order.
+func latest(written []string) []string {
+	last := map[string]int{}
+	for i, state := range written {
+		name, _, _ := strings.Cut(state, "@")
+		last[name] = i
+	}
+	var states []string
+	for _, i := range slices.Sorted(maps.Values(last)) {
+		states = append(states, written[i])
+	}
+	return states
+}
+
+func firstStart(t *testing.T, s *server) {
+	written := s.mustWrite(t, "b", "a", "b", "c")
+	r := s.follow(t, s.Config(), event.Position{})
+	wantEventually(t, r, latest(written)...)
+	want := append(latest(written), s.mustWrite(t, "a", "a", "d", "b")...)
+	wantEventually(t, r, want...)
+
+	// The shortest list tells the newest version there is.
+	for range 20 {
+		s.mustWrite(t, "e")
+		want := s.here(t).Version
+		if got, err := r.newest(t.Context()); err != nil || got != want {
+			t.Errorf("newest version is %d, want %d: %v", got, want, err)
+		}
+	}
+}
+
+func resume(t *testing.T, s *server) {
+	start := s.here(t)
+	r := s.follow(t, s.Config(), start)
+	want := s.mustWrite(t, "a", "b")
+	wantEventually(t, r, want...)
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	want = s.mustWrite(t, "a", "b", "a", "new")
+	if err := s.client.CoreV1().Events("default").Delete(t.Context(), "new", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, s.mustWrite(t, "new")...)
+	wantEventually(t, s.follow(t, s.Config(), r.position()), want...)
+}
+
+func killedUnderWrites(t *testing.T, s *server) {
+	r := s.follow(t, s.Config(), s.here(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	var written []string
+	unknown := 0 // writes that failed, perhaps after they were done
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			state, err := s.write(ctx, "k"+strconv.Itoa(i%50))
+			if err != nil {
+				unknown++
+				sleep(ctx, 50*time.Millisecond)
+				continue
+			}
+			written = append(written, state)
+		}
+	}()
+	for range 3 {
+		sleep(ctx, 2*time.Second)
+		if err := s.RestartAPIServer(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sleep(ctx, 2*time.Second)
+	cancel()
+	<-done
+	end := s.mustWrite(t, "end")[0]
+
+	deadline := time.Now().Add(60 * time.Second)
+	for !slices.Contains(r.states(), end) && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	wantGrowing(t, r.journal.all())
+	got := map[string]bool{}
+	for _, state := range r.states() {
+		got[state] = true
+	}
+	for _, state := range written {
+		if !got[state] {
+			t.Errorf("%s was written and never came", state)
+		}
+		delete(got, state)
+	}
+	t.Logf("%d states written, %d writes of unknown outcome, %d states besides", len(written), unknown, len(got)-1)
+	if len(got)-1 > unknown {
+		t.Errorf("%d states besides what was written", len(got)-1)
+	}
+}
+
+func paused(t *testing.T, s *server) {
+	r := s.follow(t, s.Config(), s.here(t))
+	want := s.mustWrite(t, "a")
+	wantEventually(t, r, want...)
+	if err := s.PauseAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	sleep(t.Context(), 5*time.Second)
+	if err := s.ResumeAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, s.mustWrite(t, "a", "b")...)
+	wantEventually(t, r, want...)
+}
+
+func etcdLost(t *testing.T, s *server) {
+	r := s.follow(t, s.Config(), s.here(t))
+	want := s.mustWrite(t, "a")
+	wantEventually(t, r, want...)
+	s.KillEtcd()
+	sleep(t.Context(), 5*time.Second)
+	if err := s.StartEtcd(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		state, err := s.write(t.Context(), "a")
+		if err == nil {
+			want = append(want, state)
+			break
+		}
+		if !sleep(t.Context(), 100*time.Millisecond) {
+			t.Fatal(err)
+		}
+	}
+	want = append(want, s.mustWrite(t, "b")...)
+	wantEventually(t, r, want...)
+}
+
+func tooOldForAWatch(t *testing.T, s *server) {
+	start := s.here(t)
+	s.mustWrite(t, "a", "b", "a", "d")
+	s.compact(t, s.here(t).Version)
+	s.mustWrite(t, "c")
+	want := append([]string{"gap:too_old"}, stateList(t, s, start.Version)...)
+	r := s.follow(t, s.Config(), start)
+	wantEventually(t, r, want...)
+	want = append(want, s.mustWrite(t, "a")...)
+	wantEventually(t, r, want...)
+}
+
+// stateList is what the API server holds that is newer than a version, in the
+// order of versions.
+func stateList(t *testing.T, s *server, than uint64) []string {
+	t.Helper()
+	list, err := s.client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[uint64]string{}
+	for _, e := range list.Items {
+		version, err := strconv.ParseUint(e.ResourceVersion, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if version > than {
+			versions[version] = e.Name + "@" + e.ResourceVersion
+		}
+	}
+	var states []string
+	for _, version := range slices.Sorted(maps.Keys(versions)) {
+		states = append(states, versions[version])
+	}
+	return states
+}
+
+func atTheBoundary(t *testing.T, s *server) {
+	s.mustWrite(t, "boundary")
+	start := s.here(t)
+	s.mustWrite(t, "boundary")
+	s.compact(t, start.Version+1)
+	want := append([]string{"gap:too_old"}, s.mustWrite(t, "boundary", "after")...)
+	r := s.follow(t, s.Config(), start)
+	wantEventually(t, r, want...)
+	want = append(want, s.mustWrite(t, "boundary")...)
+	wantEventually(t, r, want...)
+	if !strings.Contains(r.log.String(), "PrevKv=nil") {
+		t.Error("the API server did not say what it does at a boundary")
+	}
+}
+
+func interruptedList(t *testing.T, s *server) {
+	start := s.here(t)
+	want := s.mustWrite(t, "a", "b")
+	start.Listed = s.here(t).Version
+	// Overwritten since, and deleted since.
+	want = append(want, s.mustWrite(t, "a", "c")...)
+	if err := s.client.CoreV1().Events("default").Delete(t.Context(), "b", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := s.follow(t, s.Config(), start)
+	wantEventually(t, r, want...)
+}
+
+func interruptedListTooOld(t *testing.T, s *server) {
+	start := s.here(t)
+	s.mustWrite(t, "a", "b")
+	start.Listed = s.here(t).Version
+	s.mustWrite(t, "a", "c")
+	s.compact(t, s.here(t).Version)
+	want := append([]string{"gap:too_old"}, stateList(t, s, start.Version)...)
+	wantEventually(t, s.follow(t, s.Config(), start), want...)
+}
+
+func listOutlivesItsVersion(t *testing.T, s *server) {
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 100 {
+				if _, err := s.write(t.Context(), fmt.Sprintf("many-%d-%d", i, j)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	held := stateList(t, s, 0)
+	cfg := s.Config()
+	expired := make(chan []string, 1) // what is written before the list goes on
+	var once sync.Once
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Query().Get("continue") != "" {
+				once.Do(func() {
+					var late []string
+					for _, name := range []string{"late", "many-0-0"} {
+						state, err := s.write(req.Context(), name)
+						if err != nil {
+							t.Error(err)
+						}
+						late = append(late, state)
+					}
+					revision, err := s.Revision(req.Context())
+					if err == nil {
+						err = s.Compact(req.Context(), revision)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+					expired <- late
+				})
+			}
+			return next.RoundTrip(req)
+		})
+	})
+	r := s.follow(t, cfg, event.Position{})
+	var late []string
+	select {
+	case late = <-expired:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the list has one page")
+	}
+	end := s.mustWrite(t, "end")[0]
+	deadline := time.Now().Add(30 * time.Second)
+	for !slices.Contains(r.states(), end) && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	wantGrowing(t, r.journal.all())
+	// Everything that is held now has come, once, and next to everything that was
+	// held before; the version of the list being gone, there is a gap.
+	got := r.states()
+	for _, state := range append(late, stateList(t, s, 0)...) {
+		if !slices.Contains(got, state) {
+			t.Errorf("%s never came", state)
+		}
+	}
+	missing := 0
+	for _, state := range held {
+		if !slices.Contains(got, state) {
+			missing++
+		}
+	}
+	if missing > 1 {
+		t.Errorf("%d states that were held when the list began never came", missing)
+	}
+	if !slices.Contains(got, "gap:too_old") {
+		t.Error("no gap")
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+func permissionComesLate(t *testing.T, s *server) {
+	start := s.here(t)
+	start.Epoch.Cluster = "" // may not be read
+	r := s.follow(t, s.ConfigFor(cluster.NobodyToken), start)
+	deadline := time.Now().Add(10 * time.Second)
+	for r.Ready() == nil && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), `cannot list resource "events"`) {
+		t.Errorf("ready: %v; want what is forbidden", err)
+	}
+	want := s.mustWrite(t, "a")
+
+	rbac := s.client.RbacV1()
+	_, err := rbac.ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "events"},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list", "watch"}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = rbac.ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "events"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "events"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:authenticated"}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEventually(t, r, want...)
+	if err := r.Ready(); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+}
+
+func restoredUnwatched(t *testing.T, s *server) {
+	s.mustWrite(t, "a", "b")
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mustWrite(t, "a", "b", "lost", "b")
+	start := s.here(t)
+	start.Version += 100 // so that what the restart itself writes does not reach it
+	if err := s.Restore(t.Context(), snapshot); err != nil {
+		t.Fatal(err)
+	}
+	want := append([]string{"gap:restored"}, stateList(t, s, 0)...)
+	r := s.follow(t, s.Config(), start)
+	wantEventually(t, r, want...)
+	want = append(want, s.mustWrite(t, "after")...)
+	wantEventually(t, r, want...)
+	if got, want := r.position().Epoch.Restores, start.Epoch.Restores+1; got != want {
+		t.Errorf("%d restores, want %d", got, want)
+	}
+}
+
+func restoredUnderAWatch(t *testing.T, s *server) {
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := s.follow(t, s.Config(), s.here(t))
+	var written []string
+	for range 200 { // so that what the restart itself writes does not make up for them
+		written = append(written, s.mustWrite(t, "lost")...)
+	}
+	wantEventually(t, r, written...)
+	if err := s.Restore(t.Context(), snapshot); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Concat(written, []string{"gap:restored"}, stateList(t, s, 0))
+	wantEventually(t, r, want...)
+	want = append(want, s.mustWrite(t, "after")...)
+	wantEventually(t, r, want...)
+}
+
+func restoredDuringAList(t *testing.T, s *server) {
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		s.mustWrite(t, "lost")
+	}
+	cfg := s.Config()
+	var once sync.Once
+	restored := make(chan struct{})
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Query().Get("continue") != "" {
+				once.Do(func() {
+					defer close(restored)
+					if err := s.Restore(t.Context(), snapshot); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			return next.RoundTrip(req)
+		})
+	})
+	r := s.follow(t, cfg, event.Position{})
+	<-restored
+	want := stateList(t, s, 0)
+	wantEventually(t, r, want...)
+	wantEventually(t, r, append(want, s.mustWrite(t, "after")...)...)
+	if !strings.Contains(r.log.String(), "Too large resource version") {
+		t.Error("the API server did not refuse the continue token")
+	}
+}
+
+func anotherCluster(t *testing.T, s *server) {
+	start := s.here(t)
+	if err := s.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := append([]string{"gap:other_cluster"}, s.mustWrite(t, "x", "y")...)
+	r := s.follow(t, s.Config(), start)
+	wantEventually(t, r, want...)
+	if got, want := r.position().Epoch, s.here(t).Epoch; got != want {
+		t.Errorf("epoch %s, want %s", got, want)
+	}
+}

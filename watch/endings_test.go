@@ -1,0 +1,300 @@
+package watch
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// Each case is a way in which watches end, beginning with the second one. The
+// Events a@102 and a@103 are written before the third one, b@104 after all.
+func TestEndingsOfAWatch(t *testing.T) {
+	gone := func(a *api, w http.ResponseWriter) {
+		a.compact()
+		a.frame(w, apiwatch.Error, newStatus(http.StatusGone, "too old resource version: 101 (103)"))
+	}
+	cut := func(w http.ResponseWriter, what []byte) {
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(what)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	aFrame := func(a *api) []byte {
+		e := *a.stateAt("a", 101)
+		e.ResourceVersion = "102"
+		return a.encodeFrame(apiwatch.Modified, &e)
+	}
+	everything := []string{"a@102", "a@103", "b@104"}
+	latest := []string{"gap:too_old", "a@103", "b@104"}
+
+	tests := map[string]struct {
+		times  int // how many watches end like this
+		ending func(a *api, w http.ResponseWriter, r *http.Request)
+		want   []string
+		within time.Duration // until all is well again; 0: at once
+	}{
+		"the server ends it": {
+			times:  1,
+			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); wait(r, 10*time.Second) },
+			want:   everything, within: 10 * time.Second,
+		},
+		"the server does not end it": {
+			times:  1,
+			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); wait(r, time.Hour) },
+			want:   everything, within: maxWatch + overtime,
+		},
+		"the server closes it at once, twice": {
+			times:  2,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { flush(w) },
+			want:   everything, within: 2 * time.Second,
+		},
+		"the server closes it at once, always": {
+			times:  3,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { flush(w) },
+			want:   latest, within: 2 * time.Second,
+		},
+		"too old, as an ERROR": {
+			times:  1,
+			ending: func(a *api, w http.ResponseWriter, _ *http.Request) { gone(a, w) },
+			want:   latest,
+		},
+		"too old, as the answer": {
+			times: 1,
+			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
+				a.compact()
+				a.fail(w, http.StatusGone, "too old resource version")
+			},
+			want: latest,
+		},
+		"ERROR 500, twice": {
+			times: 2,
+			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
+				a.frame(w, apiwatch.Error, newStatus(http.StatusInternalServerError, "etcd event received with PrevKv=nil"))
+			},
+			want: everything, within: 2 * time.Second,
+		},
+		"ERROR 500, always": {
+			times: 3,
+			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
+				a.frame(w, apiwatch.Error, newStatus(http.StatusInternalServerError, "etcd event received with PrevKv=nil"))
+			},
+			want: latest, within: 2 * time.Second,
+		},
+		"500 as the answer, always": {
+			times: 3,
+			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
+				a.fail(w, http.StatusInternalServerError, "etcd event received with PrevKv=nil")
+			},
+			want: latest, within: 2 * time.Second,
+		},
+		"the connection is cut between two events": {
+			times:  3,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { cut(w, nil) },
+			want:   everything, within: 4 * time.Second,
+		},
+		"the connection is cut in the middle of an event": {
+			times: 3,
+			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
+				b := aFrame(a)
+				cut(w, b[:len(b)/2])
+			},
+			want: everything, within: 4 * time.Second,
+		},
+		"garbage, twice": {
+			times:  2,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x00\x00\x00\x02no")) },
+			want:   everything, within: 2 * time.Second,
+		},
+		"garbage, always": {
+			times:  3,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x00\x00\x00\x02no")) },
+			want:   latest, within: 2 * time.Second,
+		},
+		"a frame longer than any can be": {
+			times:  1,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x7a\x00\x00\x02no")) },
+			want:   everything, within: time.Second,
+		},
+		"the server does not answer": {
+			times:  1,
+			ending: func(_ *api, _ http.ResponseWriter, r *http.Request) { wait(r, time.Hour) },
+			want:   everything, within: otherAnswerWithin + time.Second,
+		},
+		"the server has too much to do": {
+			times: 1,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", "7")
+				http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
+			},
+			want: everything, within: 7 * time.Second,
+		},
+		"a gateway is in the way": {
+			times: 4,
+			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "upstream connect error", http.StatusBadGateway)
+			},
+			want: everything, within: 8 * time.Second,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				a.write("a")
+				watches := 0
+				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+					if r.URL.Query().Get("watch") == "" {
+						return false
+					}
+					watches++
+					switch {
+					case watches == 1:
+						flush(w)
+						wait(r, 10*time.Second) // ended in good order
+						return true
+					case watches > 1+test.times:
+						return false
+					case watches == 2:
+						a.write("a")
+						a.write("a")
+					}
+					test.ending(a, w, r)
+					return true
+				}
+				r := run(a, at(101))
+				time.Sleep(10*time.Second + test.within)
+				synctest.Wait()
+				a.write("b")
+				synctest.Wait()
+				wantStates(t, "taken", r.states(), test.want...)
+				wantGrowing(t, r.journal.all())
+				if err := r.Ready(); err != nil {
+					t.Errorf("not ready: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// wait waits until the client goes away, for at most d.
+func wait(r *http.Request, d time.Duration) {
+	select {
+	case <-r.Context().Done():
+	case <-time.After(d):
+	}
+}
+
+func flush(w http.ResponseWriter) {
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+}
+
+// What comes again, comes again from the server or something before it, not from
+// here.
+func TestServerThatBeginsTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		a.write("b")
+		a.remove("b")
+		a.write("c")
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			q := r.URL.Query()
+			if q.Get("watch") != "" {
+				a.frame(w, apiwatch.Added, a.stateAt("c", 104))
+				q.Set("resourceVersion", "0")
+				r.URL.RawQuery = q.Encode()
+			}
+			return false
+		}
+		r := run(a, at(102))
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "c@104")
+		_ = r.stop()
+		if !strings.Contains(r.log.String(), "emitted=1 skipped_as_seen=3") {
+			t.Error("what was skipped is not said at the end")
+		}
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		for name, what := range map[string]string{"watch": "watch=true", "list": "limit=500", "uid": "kube-system"} {
+			a.requests = nil
+			a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.RequestURI(), what) || a.asked(what) > 1 {
+					return false
+				}
+				w.Header().Set("Retry-After", "40")
+				http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
+				return true
+			}
+			r := run(a, event.Position{})
+			time.Sleep(39 * time.Second)
+			if n := a.asked(what); n != 1 {
+				t.Errorf("%s: asked %d times in 39 seconds, not to be asked for 40", name, n)
+			}
+			time.Sleep(2 * time.Second)
+			if n := a.asked(what); n != 2 {
+				t.Errorf("%s: asked %d times in 41 seconds", name, n)
+			}
+			wantStates(t, name, r.states(), "a@101")
+			_ = r.stop()
+		}
+	})
+}
+
+// A proxy that closes quiet watches is no reason to speak of missed Events.
+func TestClosedAtOnceWithNothingNewIsNoGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		a.touch(50)
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Query().Get("watch") == "" || r.URL.Query().Get("resourceVersion") != "101" {
+				return false
+			}
+			flush(w)
+			return true
+		}
+		r := run(a, at(101))
+		time.Sleep(5 * time.Second)
+		a.write("b")
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "b@152")
+	})
+}
+
+// A watch that works in between makes up for those that ended at once.
+func TestClosedAtOnceNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		watches := 0
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Query().Get("watch") == "" {
+				return false
+			}
+			flush(w)
+			if watches++; watches%maxStrikes == 0 {
+				wait(r, 10*time.Second)
+			}
+			return true
+		}
+		run(a, at(100))
+		time.Sleep(time.Minute)
+		if n := a.asked("limit=500"); n != 0 {
+			t.Errorf("%d lists", n)
+		}
+		if n := a.asked("watch=true"); n < 6 {
+			t.Errorf("%d watches", n)
+		}
+	})
+}

@@ -1,0 +1,89 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// checkEpoch finds out whether the position means anything to the API server
+// that answers now, before a watch is opened there. If not, it returns why a
+// list is due instead, and in which epoch.
+//
+// A watch from a version that is still to come is answered with 200 and stays
+// silent: after etcd was restored from a backup, every Event would be missed
+// until the new history has grown as long as the lost one. (If it already has,
+// the restore cannot be noticed.)
+func (w *Watcher) checkEpoch(ctx context.Context) (*relist, error) {
+	pos, _ := w.hand.at()
+	cluster, err := w.clusterUID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case pos.Version == 0 && pos.Listed == 0:
+		return &relist{reason: first, epoch: event.Epoch{Cluster: cluster}}, nil
+	case !pos.Epoch.SameCluster(event.Epoch{Cluster: cluster}):
+		return &relist{reason: otherCluster, epoch: event.Epoch{Cluster: cluster}}, nil
+	case pos.Epoch.Cluster == "" && cluster != "":
+		// It is the same epoch; only now do we know its name.
+		pos.Epoch.Cluster = cluster
+		w.hand.set(pos)
+	}
+
+	newest, err := w.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if newest < max(pos.Version, pos.Listed) {
+		epoch := pos.Epoch
+		epoch.Restores++
+		return &relist{reason: restored, epoch: epoch}, nil
+	}
+	if pos.Listed != 0 {
+		return &relist{reason: interrupted, epoch: pos.Epoch}, nil
+	}
+	return nil, nil
+}
+
+// clusterUID returns the uid of the namespace kube-system, by which a cluster
+// can be told from another. It is empty where that may not be read, or where
+// there is no such namespace.
+func (w *Watcher) clusterUID(ctx context.Context) (string, error) {
+	if w.uidDenied {
+		return "", nil
+	}
+	// In JSON, because the client's scheme knows no namespaces.
+	req := w.client.Get().Resource("namespaces").Name(metav1.NamespaceSystem).SetHeader("Accept", "application/json")
+	in, err := open(ctx, req, otherAnswerWithin, quietAtMost)
+	if code := status(err); code == http.StatusForbidden || code == http.StatusNotFound {
+		// Not asked again, so that denials do not fill the audit log.
+		w.uidDenied = true
+		w.log.Info("the uid of namespace kube-system is not known, so another cluster at this address would go unnoticed", "err", err)
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("get namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	defer in.Close()
+	var namespace struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	if err := json.NewDecoder(io.LimitReader(in, maxObject)).Decode(&namespace); err != nil {
+		return "", fmt.Errorf("get namespace %s: %w", metav1.NamespaceSystem, unexpected(err))
+	}
+	return string(namespace.Metadata.UID), nil
+}
+
+// newest returns the newest version there is: that of a list, however short,
+// which is read from etcd at that moment.
+func (w *Watcher) newest(ctx context.Context) (uint64, error) {
+	p, err := w.readPage(ctx, w.listPage("", 1), func([]byte) error { return nil })
+	return p.version, err
+}

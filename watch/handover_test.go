@@ -1,0 +1,146 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// What comes while records are being taken over makes one group.
+func TestGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		r := run(a, at(100))
+		synctest.Wait()
+		r.journal.fill()
+		var want []string
+		for i := range 50 {
+			want = append(want, fmt.Sprintf("e@%d", a.write("e")))
+			if i == 0 {
+				synctest.Wait() // it is on its way alone
+			}
+		}
+		synctest.Wait()
+		r.journal.free()
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), want...)
+		if n := r.journal.groups(); n != 2 {
+			t.Errorf("%d groups, want 2", n)
+		}
+	})
+}
+
+// What a list in a quiet minute says of the position counts only if nothing was
+// put meanwhile.
+func TestAdvance(t *testing.T) {
+	h := newHandover(at(100), nil, nil)
+	before, _ := h.at()
+	if !h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, 1) {
+		t.Fatal("no room")
+	}
+	h.advance("", before, at(102))
+	now, _ := h.at()
+	wantPosition(t, now, "uid-a/0@103")
+	h.advance("", now, at(104))
+	now, _ = h.at()
+	wantPosition(t, now, "uid-a/0@104")
+	if len(h.pending) != 2 {
+		t.Errorf("%d records, want 2", len(h.pending))
+	}
+}
+
+// Out owns what it is given: an intake leaves out what is dropped, in place.
+func TestOutMayChangeTheRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		states := 0
+		h := newHandover(at(100), func(_ context.Context, records []event.Record) error {
+			clear(records)
+			return nil
+		}, func(n int) { states += n })
+		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, 1)
+		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 104}}, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.run(ctx) }()
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		wantPosition(t, h.accepted, "uid-a/0@104")
+		if states != 2 {
+			t.Errorf("%d states were counted, want 2", states)
+		}
+	})
+}
+
+// While records are not taken the watch is not read; after a minute it is
+// dropped. Nothing is lost.
+func TestBlocked(t *testing.T) {
+	for name, test := range map[string]struct {
+		blocked time.Duration
+		dropped bool
+	}{
+		"shortly":            {blockedFor - time.Second, false},
+		"for an hour":        {time.Hour, true},
+		"and never released": {0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				var open atomic.Int32
+				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+					if r.URL.Query().Get("watch") == "" {
+						return false
+					}
+					open.Add(1)
+					a.serveWatch(w, r)
+					open.Add(-1)
+					return true
+				}
+				r := run(a, at(100))
+				synctest.Wait()
+				r.journal.fill()
+				var want []string
+				for range 5 * groupRecords {
+					want = append(want, fmt.Sprintf("e@%d", a.write("e")))
+				}
+				synctest.Wait()
+				if n := open.Load(); n != 1 {
+					t.Errorf("%d watches open", n)
+				}
+				if test.blocked == 0 {
+					time.Sleep(time.Hour)
+					if err := r.stop(); err != nil {
+						t.Error(err)
+					}
+					wantPosition(t, r.Position(), "uid-a/0@100")
+					return
+				}
+				time.Sleep(test.blocked)
+				if got := open.Load() == 0; got != test.dropped {
+					t.Errorf("watch dropped: %t, want %t", got, test.dropped)
+				}
+				if age := time.Since(r.LastTurn()); age > time.Minute {
+					t.Errorf("the loop has not turned for %s", age)
+				}
+				if got := strings.Contains(r.log.String(), "not taken"); got != test.dropped {
+					t.Errorf("said: %t, want %t", got, test.dropped)
+				}
+				r.journal.free()
+				synctest.Wait()
+				wantStates(t, "taken", r.states(), want...)
+				wantGrowing(t, r.journal.all())
+			})
+		})
+	}
+}

@@ -1,0 +1,325 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// Lengths of the pages of a list. Most lists fit into the first. Of a long one,
+// pages are long too: its continue token lasts no longer than the version it
+// stands for, 5 minutes by default, and each page costs the API server as much
+// as any other request.
+const (
+	firstPage = 500
+	nextPages = 10_000
+)
+
+// memorySpool bounds what a list may take in memory if its spool file fails.
+const memorySpool = 32 << 20
+
+// reason is why a list is due.
+type reason string
+
+const (
+	first        reason = "first"          // nothing is known of the source
+	interrupted  reason = "interrupted"    // the last list was not taken in whole
+	tooOld       reason = "too_old"        // the API server cannot replay from the position
+	watchFailing reason = "watch_failing"  // no watch from the position succeeds
+	closedAtOnce reason = "closed_at_once" // every watch from the position ends at once
+	restored     reason = "restored"       // etcd went back to an earlier state
+	otherCluster reason = "other_cluster"  // another cluster answers
+)
+
+// reasons are all of them, with the cause of the gap that such a list leaves.
+var reasons = map[reason]event.Cause{
+	first:        "",
+	interrupted:  "",
+	tooOld:       event.CauseTooOld,
+	watchFailing: event.CauseTooOld,
+	closedAtOnce: event.CauseTooOld,
+	restored:     event.CauseRestored,
+	otherCluster: event.CauseOtherCluster,
+}
+
+// relist is a list that is due.
+type relist struct {
+	reason reason
+	epoch  event.Epoch // in which it will be taken
+}
+
+// listing is a list while it is taken in: fetched page by page into a spool,
+// then handed over in the order of versions. Pages come in the order of keys, and
+// handed over like that a destination such as Loki would refuse what is an hour
+// older than what came before it.
+type listing struct {
+	w *Watcher
+	relist
+	from  event.Position // where the source stood
+	begin event.Position // the same in the epoch of the list
+
+	version uint64 // of the list; zero before the first page
+	spool   spool
+	counts
+	parts   int // handed over so far
+	emitted int
+}
+
+// counts of the items of a list, or of a page.
+type counts struct {
+	items       int
+	seen        int // not newer than the position
+	undecodable int
+	kept        int
+	missed      int   // states that must have been overwritten inside the gap
+	newest      int64 // write of a kept one, in seconds since 1970
+}
+
+func (c *counts) add(o counts) {
+	c.items += o.items
+	c.seen += o.seen
+	c.undecodable += o.undecodable
+	c.kept += o.kept
+	c.missed += o.missed
+	c.newest = max(c.newest, o.newest)
+}
+
+// errWentBack is returned where the newest version there is, is older than the
+// position.
+var errWentBack = errors.New("the API server's versions went back")
+
+// list takes in everything that is newer than the position and not newer than
+// the list itself, after which a watch can begin at the list's version. Where
+// states may have been missed, it says so first: the gap's record is in front
+// of all that fills it, so that no interruption can lose it or bring it twice.
+//
+// It returns errWentBack, or an error of status 410 if the version of an
+// interrupted list is gone, and keeps trying on any other.
+func (w *Watcher) list(ctx context.Context, due relist) error {
+	from, _ := w.hand.at()
+	l := &listing{w: w, relist: due, from: from, begin: from, spool: spool{dir: w.spoolDir}}
+	if due.epoch.Restores != from.Epoch.Restores || !due.epoch.SameCluster(from.Epoch) || due.reason == first {
+		// Versions of another epoch say nothing about those of this one.
+		l.begin = event.Position{Epoch: due.epoch}
+	}
+	defer l.spool.reset()
+
+	start := time.Now()
+	if err := l.fetch(ctx); err != nil {
+		return err
+	}
+	if err := l.handOver(ctx, true); err != nil {
+		return err
+	}
+	to := l.end()
+	w.metrics.relists[due.reason].Inc()
+	w.metrics.seen.Add(float64(l.seen))
+	w.skipped.Add(int64(l.seen))
+	w.log.Info("listed events", "why", due.reason, "from", from, "to", to,
+		"listed", l.items, "emitted", l.emitted, "skipped_as_seen", l.seen, "undecodable", l.undecodable,
+		"took", time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// fetch reads all pages into the spool.
+func (l *listing) fetch(ctx context.Context) error {
+	w := l.w
+	token, limit := "", firstPage
+	for ctx.Err() == nil {
+		p, err := l.fetchPage(ctx, token, limit)
+		switch code := status(err); {
+		case err == nil:
+			w.worked()
+			token, limit = p.continueToken, nextPages
+			if err := l.relieve(ctx); err != nil {
+				return err
+			}
+			if token == "" {
+				return nil
+			}
+
+		case errors.Is(err, errWentBack):
+			return err
+
+		case apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge):
+			// etcd was restored while the list was read.
+			return fmt.Errorf("%w: %w", errWentBack, err)
+
+		case code == http.StatusGone && l.reason == interrupted && token == "":
+			return err
+
+		case code == http.StatusGone, code == http.StatusBadRequest && token != "":
+			// The list outlived its version, or another API server answers than the one
+			// that issued the token. The error may carry a token to continue with at
+			// the newest version; what is newer than the list's own is left to the
+			// watch. Else the list starts over. What was fetched stays: in the spool,
+			// states collapse by version.
+			w.retry(ctx, "continue list", err)
+			if token = continued(err); token == "" {
+				limit, l.counts = firstPage, counts{}
+			}
+
+		default:
+			// Also a page that broke off: it is fetched again from its beginning.
+			w.retry(ctx, "list", err)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// fetchPage reads one page into the spool.
+func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page, error) {
+	req := l.w.listPage(token, limit)
+	if l.reason == interrupted && token == "" {
+		// As it was: so nothing is missed that was overwritten since.
+		req.Param("resourceVersion", strconv.FormatUint(l.begin.Listed, 10)).
+			Param("resourceVersionMatch", string(metav1.ResourceVersionMatchExact))
+	}
+	var c counts
+	p, err := l.w.readPage(ctx, req, func(item []byte) error {
+		l.visit(item, &c)
+		return nil
+	})
+	if err != nil {
+		return p, err
+	}
+	if p.version < max(l.begin.Version, l.begin.Listed) {
+		return p, fmt.Errorf("%w: list at version %d", errWentBack, p.version)
+	}
+	if l.version == 0 {
+		l.version = p.version
+	}
+	l.counts.add(c)
+	return p, nil
+}
+
+// visit takes in an item.
+func (l *listing) visit(item []byte, c *counts) {
+	m, err := peek(item)
+	if c.items++; c.items%1000 == 0 {
+		l.w.health.turned() // a page can take minutes
+	}
+	switch {
+	case err != nil:
+		c.undecodable++
+		l.w.undecodable(err)
+	case m.version <= l.begin.Version:
+		c.seen++
+	case l.version != 0 && m.version > l.version:
+		// Left to the watch.
+	default:
+		c.kept++
+		c.newest = max(c.newest, m.written)
+		// It did not exist when the last state before the gap was written, and it
+		// was written again after it was created: its first state is gone. How many
+		// others were overwritten or deleted nobody knows.
+		if !l.from.Time.IsZero() && m.created > l.from.Time.Unix() && m.written > m.created {
+			c.missed++
+		}
+		l.spool.add(m.version, item)
+	}
+}
+
+// relieve hands over what the spool holds if that is as much as it may, although
+// states of lower versions may follow.
+func (l *listing) relieve(ctx context.Context) error {
+	s := &l.spool
+	if s.inFile+s.inMemory <= l.w.spoolMax && (s.fileErr == nil || s.inMemory <= memorySpool) {
+		return nil
+	}
+	args := []any{"bytes", s.inFile + s.inMemory, "max_bytes", l.w.spoolMax}
+	if s.fileErr != nil {
+		args = append(args, "err", s.fileErr)
+	}
+	level := slog.LevelWarn
+	if l.parts > 0 {
+		level = slog.LevelDebug
+	}
+	l.w.log.Log(ctx, level, "list is too long for its spool, events will not be in order throughout", args...)
+	l.w.metrics.overflows.Inc()
+	return l.handOver(ctx, false)
+}
+
+// handOver hands over what is in the spool, in order.
+func (l *listing) handOver(ctx context.Context, last bool) error {
+	if l.parts == 0 {
+		begin := l.begin
+		begin.Listed = l.version
+		l.w.hand.set(begin)
+		if err := l.declareGap(ctx); err != nil {
+			return err
+		}
+	}
+	l.parts++
+	return l.spool.drain(func(_ uint64, state []byte) error {
+		e := &corev1.Event{}
+		if err := e.Unmarshal(state); err != nil {
+			l.undecodable++
+			l.w.undecodable(err)
+			return nil
+		}
+		rec := event.New(e)
+		if !last {
+			// States of lower versions may follow: the position stays.
+			rec.Position = event.Position{}
+		}
+		l.emitted++
+		return l.w.put(ctx, rec, len(state))
+	})
+}
+
+// declareGap hands over the record of the gap that the list leaves, if any.
+func (l *listing) declareGap(ctx context.Context) error {
+	cause := reasons[l.reason]
+	if cause == "" {
+		return nil
+	}
+	if l.reason == closedAtOnce && l.kept == 0 {
+		// There was nothing to replay. Some proxies close watches on which nothing
+		// happens.
+		return nil
+	}
+	to := event.Position{Epoch: l.begin.Epoch, Version: l.version}
+	if l.newest != 0 {
+		to.Time = time.Unix(l.newest, 0).UTC()
+	}
+	gap := event.NewGap(event.Gap{
+		Source: l.w.namespace, Namespace: l.w.ownNamespace,
+		From: l.from, To: to, Cause: cause, MissedAtLeast: l.missed,
+	})
+	gap.Position = event.Position{} // put says where: at the beginning of this list
+	l.w.metrics.gaps[cause].Inc()
+	l.w.log.Warn("events may have been missed", "cause", cause, "from", l.from, "to", to, "missed_at_least", l.missed)
+	return l.w.put(ctx, gap, gap.Event.Size())
+}
+
+// end moves the position to the version of the list.
+func (l *listing) end() event.Position {
+	last, _ := l.w.hand.at()
+	to := last
+	to.Version, to.Listed = l.version, 0
+	l.w.hand.advance(l.w.namespace, last, to)
+	return to
+}
+
+// put hands a record over, however long that takes. There must be no open
+// connection meanwhile.
+func (w *Watcher) put(ctx context.Context, rec event.Record, size int) error {
+	for {
+		err := w.hand.put(ctx, w.ours(rec), size, turnEvery)
+		if err != errBlocked {
+			return err
+		}
+		w.health.turned()
+	}
+}

@@ -1,0 +1,120 @@
+package watch
+
+import (
+	"fmt"
+	"strconv"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Fields read without decoding the Event, from the generated.proto of
+// k8s.io/api/core/v1 and k8s.io/apimachinery/pkg/apis/meta/v1.
+const (
+	eventMetadata         = 1
+	metaResourceVersion   = 6
+	metaCreationTimestamp = 8
+	metaManagedFields     = 17
+	managedFieldsTime     = 4
+	timeSeconds           = 1
+)
+
+// meta is what has to be known of a state before, or instead of, decoding it.
+type meta struct {
+	version uint64
+	created int64 // seconds since 1970 by the API server's clock
+	written int64 // the same of the last write; created if that is not known
+}
+
+// peek reads the metadata of an Event in protobuf.
+func peek(raw []byte) (meta, error) {
+	var m meta
+	var managed int64
+	version := ""
+	err := eachField(raw, func(num protowire.Number, metadata []byte) error {
+		if num != eventMetadata {
+			return nil
+		}
+		return eachField(metadata, func(num protowire.Number, b []byte) (err error) {
+			switch num {
+			case metaResourceVersion:
+				version = string(b)
+			case metaCreationTimestamp:
+				m.created, err = peekSeconds(b)
+			case metaManagedFields:
+				err = eachField(b, func(num protowire.Number, b []byte) error {
+					if num != managedFieldsTime {
+						return nil
+					}
+					t, err := peekSeconds(b)
+					managed = max(managed, t)
+					return err
+				})
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return meta{}, fmt.Errorf("read metadata of event: %w", err)
+	}
+	m.version, err = strconv.ParseUint(version, 10, 64)
+	if err != nil || m.version == 0 {
+		return meta{}, fmt.Errorf("read metadata of event: resourceVersion %q is not a version", version)
+	}
+	m.written = managed
+	if managed == 0 {
+		m.written = m.created
+	}
+	return m, nil
+}
+
+// peekSeconds reads a metav1.Time.
+func peekSeconds(b []byte) (int64, error) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, protowire.ParseError(n)
+		}
+		b = b[n:]
+		if num == timeSeconds && typ == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return 0, protowire.ParseError(n)
+			}
+			return int64(v), nil
+		}
+		n = protowire.ConsumeFieldValue(num, typ, b)
+		if n < 0 {
+			return 0, protowire.ParseError(n)
+		}
+		b = b[n:]
+	}
+	return 0, nil
+}
+
+// eachField calls visit for every field of a message that has a length.
+func eachField(b []byte, visit func(num protowire.Number, value []byte) error) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+		if typ == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return protowire.ParseError(n)
+			}
+			if err := visit(num, value); err != nil {
+				return err
+			}
+			b = b[n:]
+			continue
+		}
+		n = protowire.ConsumeFieldValue(num, typ, b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+package watch
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/golang/snappy"
+)
+
+// Sizes of a spool. A run is what is sorted in memory at once. When runs are
+// merged one block of each is in memory, so blocks are small: a list of a
+// million Events makes some 300 runs.
+const (
+	runBytes   = 4 << 20
+	blockBytes = 16 << 10
+)
+
+// spool puts the states of a list, which come in the order of their keys, into
+// the order of their versions, in a few MB of memory however long the list is:
+// it keeps sorted and compressed runs and merges them. A state added more than
+// once comes out once.
+//
+// Runs are kept in an unlinked file in dir, or in memory if dir is empty; and in
+// memory from the moment on at which the file failed.
+type spool struct {
+	dir  string
+	file *os.File // nil before the first run
+
+	run     []spooled
+	runData []byte // the states of run
+	scratch []byte // for a run on its way to where it is kept
+
+	runs             []*io.SectionReader
+	inFile, inMemory int64 // bytes of all runs
+	fileErr          error // why runs are in memory although there is a dir
+}
+
+// spooled is a state of the run that is being gathered.
+type spooled struct {
+	version    uint64
+	start, end int // in runData
+}
+
+// add takes a copy of a state.
+func (s *spool) add(version uint64, state []byte) {
+	start := len(s.runData)
+	s.runData = append(s.runData, state...)
+	s.run = append(s.run, spooled{version: version, start: start, end: len(s.runData)})
+	if len(s.runData) >= runBytes {
+		s.store()
+	}
+}
+
+// store sorts the run that was gathered and puts it away.
+func (s *spool) store() {
+	s.scratch = s.sortedRun(s.scratch[:0])
+	size := int64(len(s.scratch))
+	if s.dir != "" && s.fileErr == nil {
+		s.fileErr = s.write(s.scratch)
+	}
+	if s.dir != "" && s.fileErr == nil {
+		s.runs = append(s.runs, io.NewSectionReader(s.file, s.inFile, size))
+		s.inFile += size
+	} else {
+		s.runs = append(s.runs, io.NewSectionReader(bytes.NewReader(bytes.Clone(s.scratch)), 0, size))
+		s.inMemory += size
+	}
+	s.run, s.runData = s.run[:0], s.runData[:0]
+}
+
+// write appends a run to the file.
+func (s *spool) write(run []byte) error {
+	if s.file == nil {
+		file, err := createUnlinked(s.dir)
+		if err != nil {
+			return err
+		}
+		s.file = file
+	}
+	if _, err := s.file.WriteAt(run, s.inFile); err != nil {
+		return fmt.Errorf("write spool: %w", err)
+	}
+	return nil
+}
+
+// createUnlinked creates a file that vanishes with the process.
+func createUnlinked(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, "list-*.spool")
+	if err != nil {
+		return nil, fmt.Errorf("create spool: %w", err)
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("unlink spool: %w", err)
+	}
+	return file, nil
+}
+
+// sortedRun appends to data the run that was gathered, in the form in which runs are
+// kept: blocks, each the length and the bytes of a snappy block of states, each
+// of these version, length and bytes.
+func (s *spool) sortedRun(data []byte) []byte {
+	slices.SortFunc(s.run, func(a, b spooled) int { return cmp.Compare(a.version, b.version) })
+	var block, packed []byte
+	for i, e := range s.run {
+		block = binary.AppendUvarint(block, e.version)
+		block = binary.AppendUvarint(block, uint64(e.end-e.start))
+		block = append(block, s.runData[e.start:e.end]...)
+		if len(block) < blockBytes && i < len(s.run)-1 {
+			continue
+		}
+		packed = snappy.Encode(packed[:cap(packed)], block)
+		data = binary.AppendUvarint(data, uint64(len(packed)))
+		data = append(data, packed...)
+		block = block[:0]
+	}
+	return data
+}
+
+// drain hands over every state once, the lowest version first, and leaves the
+// spool empty. A state is valid until visit returns. An error of visit is
+// returned as it is.
+func (s *spool) drain(visit func(version uint64, state []byte) error) error {
+	defer s.reset()
+	sources := make([]*runReader, 0, len(s.runs)+1)
+	var packed []byte // shared: a block is unpacked as soon as it was read
+	for _, run := range s.runs {
+		sources = append(sources, &runReader{in: run, packed: &packed})
+	}
+	// What was not put away is merged from where it is.
+	if len(s.run) > 0 {
+		data := s.sortedRun(nil)
+		sources = append(sources, &runReader{in: io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), packed: &packed})
+	}
+
+	s.run, s.runData, s.scratch = nil, nil, nil
+
+	heap := make([]*runReader, 0, len(sources))
+	for _, r := range sources {
+		switch err := r.next(); {
+		case err == io.EOF:
+		case err != nil:
+			return err
+		default:
+			heap = append(heap, r)
+		}
+	}
+	slices.SortFunc(heap, func(a, b *runReader) int { return cmp.Compare(a.version, b.version) })
+
+	last := uint64(0)
+	for len(heap) > 0 {
+		r := heap[0]
+		if r.version != last {
+			last = r.version
+			if err := visit(r.version, r.state); err != nil {
+				return err
+			}
+		}
+		switch err := r.next(); {
+		case err == io.EOF:
+			heap[0] = heap[len(heap)-1]
+			heap = heap[:len(heap)-1]
+		case err != nil:
+			return err
+		}
+		siftDown(heap)
+	}
+	return nil
+}
+
+// siftDown restores the heap after its first element changed.
+func siftDown(heap []*runReader) {
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(heap); child++ {
+			if heap[child].version < heap[least].version {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		heap[i], heap[least] = heap[least], heap[i]
+		i = least
+	}
+}
+
+// reset empties the spool.
+func (s *spool) reset() {
+	if s.file != nil {
+		_ = s.file.Close() // unlinked: nothing of it is wanted any more
+	}
+	*s = spool{dir: s.dir, fileErr: s.fileErr}
+}
+
+// runReader reads a run. version and state are those of the state next found.
+type runReader struct {
+	in      *io.SectionReader
+	at      int64   // where in the run the next block begins
+	packed  *[]byte // scratch
+	block   []byte  // as unpacked
+	rest    []byte  // of block, after state
+	version uint64
+	state   []byte
+}
+
+var errDamagedSpool = errors.New("read spool: it is not what was written")
+
+// next moves on to the next state, or returns io.EOF.
+func (r *runReader) next() error {
+	if len(r.rest) == 0 {
+		if err := r.nextBlock(); err != nil {
+			return err
+		}
+	}
+	version, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		return errDamagedSpool
+	}
+	size, m := binary.Uvarint(r.rest[n:])
+	if m <= 0 || size > uint64(len(r.rest)-n-m) {
+		return errDamagedSpool
+	}
+	start := n + m
+	r.version, r.state, r.rest = version, r.rest[start:start+int(size)], r.rest[start+int(size):]
+	return nil
+}
+
+func (r *runReader) nextBlock() error {
+	if r.at == r.in.Size() {
+		return io.EOF
+	}
+	var head [binary.MaxVarintLen64]byte
+	n, err := r.in.ReadAt(head[:], r.at)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("read spool: %w", err)
+	}
+	size, n := binary.Uvarint(head[:n])
+	if n <= 0 || size > uint64(r.in.Size()-r.at) {
+		return errDamagedSpool
+	}
+	r.at += int64(n)
+	if uint64(cap(*r.packed)) < size {
+		*r.packed = make([]byte, size)
+	}
+	packed := (*r.packed)[:size]
+	if _, err := r.in.ReadAt(packed, r.at); err != nil {
+		return fmt.Errorf("read spool: %w", unexpected(err))
+	}
+	r.at += int64(size)
+	if r.block, err = snappy.Decode(r.block[:cap(r.block)], packed); err != nil {
+		return fmt.Errorf("read spool: %w", err)
+	}
+	r.rest = r.block
+	return nil
+}

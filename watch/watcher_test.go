@@ -1,0 +1,316 @@
+package watch
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// at is a position in the first epoch of an api's cluster.
+func at(version uint64) event.Position {
+	return event.Position{Epoch: event.Epoch{Cluster: "uid-a"}, Version: version}
+}
+
+func wantStates(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if slices.Equal(got, want) {
+		return
+	}
+	same := 0
+	for same < min(len(got), len(want)) && got[same] == want[same] {
+		same++
+	}
+	from := max(0, same-2)
+	t.Errorf("%s: %d, want %d; they differ at %d:\n got %q\nwant %q", what, len(got), len(want), same,
+		got[from:min(len(got), from+12)], want[from:min(len(want), from+12)])
+}
+
+func wantPosition(t *testing.T, got event.Position, want string) {
+	t.Helper()
+	if got.String() != want {
+		t.Errorf("position %s, want %s", got, want)
+	}
+}
+
+// wantGrowing fails where the position goes back or a state comes twice.
+func wantGrowing(t *testing.T, records []event.Record) {
+	t.Helper()
+	seen := map[string]bool{}
+	for i, r := range records {
+		if i > 0 && r.Position.Epoch == records[i-1].Position.Epoch && r.Position.Version < records[i-1].Position.Version {
+			t.Errorf("position goes back from %s to %s", records[i-1].Position, r.Position)
+		}
+		if r.Event != nil && !r.Gap {
+			id := r.Position.Epoch.String() + "/" + r.Event.Name + "@" + r.Event.ResourceVersion
+			if seen[id] {
+				t.Errorf("%s came twice", id)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+func TestFirstStart(t *testing.T) {
+	for _, encoding := range []string{"protobuf", "JSON"} {
+		t.Run(encoding, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				a.json = encoding == "JSON"
+				a.write("z")
+				a.write("a")
+				a.write("z")
+				r := run(a, event.Position{})
+				synctest.Wait()
+				wantStates(t, "listed, in the order of versions", r.states(), "a@102", "z@103")
+				wantPosition(t, r.position(), "uid-a/0@103")
+
+				a.write("a")
+				a.write("b")
+				synctest.Wait()
+				a.remove("z")
+				time.Sleep(time.Hour)
+				a.write("c")
+				synctest.Wait()
+				wantStates(t, "watched", r.states(), "a@102", "z@103", "a@104", "b@105", "c@107")
+				wantGrowing(t, r.journal.all())
+				for _, rec := range r.journal.all() {
+					if rec.Event != nil && (len(rec.Event.ManagedFields) != 0 || rec.Event.Message != "message of "+rec.Event.Name) {
+						t.Errorf("not the Event that was written: %v", rec.Event)
+					}
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+				if n := a.asked("limit=500"); n > 40 {
+					t.Errorf("%d lists in a quiet hour", n)
+				}
+			})
+		})
+	}
+}
+
+func TestEmptyClusterHasAPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		r := run(a, event.Position{})
+		synctest.Wait()
+		wantPosition(t, r.position(), "uid-a/0@100")
+		if a.asked("") != 3 || a.asked("kube-system") != 1 || a.asked("limit=500") != 1 || a.asked("watch=true", "resourceVersion=100&") != 1 {
+			t.Errorf("requests %q, want one each for the uid, a list, and a watch from its version", a.requests)
+		}
+	})
+}
+
+func TestOneNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		r := run(a, event.Position{}, func(o *Options) { o.Namespace = "default" })
+		synctest.Wait()
+		a.write("b")
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "a@101", "b@102")
+		for _, rec := range r.journal.all() {
+			if rec.Source != "default" {
+				t.Errorf("record at %s of source %q", rec.Position, rec.Source)
+			}
+		}
+		if n := a.asked("/api/v1/events"); n != 0 {
+			t.Errorf("%d requests for all namespaces", n)
+		}
+	})
+}
+
+// A restart resumes where it was: nothing lost, nothing twice, no list.
+func TestResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		a.write("a")
+		a.write("b")
+		r := run(a, at(101))
+		synctest.Wait()
+		wantStates(t, "replayed", r.states(), "a@102", "b@103")
+		if n := a.asked("limit=500"); n != 0 {
+			t.Errorf("%d lists", n)
+		}
+	})
+}
+
+func TestForbidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		var granted atomic.Bool
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Query().Get("watch") == "" || granted.Load() {
+				return false
+			}
+			a.fail(w, http.StatusForbidden, `events is forbidden: User "system:serviceaccount:default:hindsight" cannot watch resource "events" in API group "" at the cluster scope`)
+			return true
+		}
+		a.write("a")
+		r := run(a, event.Position{})
+		time.Sleep(10 * time.Minute)
+		err := r.Ready()
+		if err == nil || !strings.Contains(err.Error(), `cannot watch resource "events"`) {
+			t.Errorf("ready: %v; want what is forbidden", err)
+		}
+		if n := a.asked("watch=true"); n > 60 {
+			t.Errorf("%d watches in 10 minutes without permission", n)
+		}
+		log := r.log.String()
+		if n := strings.Count(log, "level=WARN"); n != 1 {
+			t.Errorf("%d warnings, want 1", n)
+		}
+		if !strings.Contains(log, "ClusterRole") || !strings.Contains(log, "verbs [list, watch]") {
+			t.Error("the log does not say what to grant")
+		}
+
+		granted.Store(true)
+		time.Sleep(deniedBackoff)
+		time.Sleep(settled)
+		synctest.Wait()
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready after permission was granted: %v", err)
+		}
+		if n := strings.Count(r.log.String(), "works again"); n != 1 {
+			t.Errorf("recovery was logged %d times", n)
+		}
+		a.write("b")
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "a@101", "b@102")
+	})
+}
+
+func TestUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		var up atomic.Bool
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if !up.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}
+		r := run(a, at(100))
+		time.Sleep(4 * time.Minute)
+		if err := r.Ready(); err != nil {
+			t.Errorf("unready after 4 minutes: %v", err)
+		}
+		if !r.LastContact().IsZero() {
+			t.Errorf("contact at %s", r.LastContact())
+		}
+		time.Sleep(2 * time.Minute)
+		if err := r.Ready(); err == nil {
+			t.Error("ready although the API server cannot be reached for 6 minutes")
+		}
+		if age := time.Since(r.LastTurn()); age > time.Minute {
+			t.Errorf("the loop has not turned for %s", age)
+		}
+		if n := a.asked(""); n < 15 || n > 60 {
+			t.Errorf("%d requests in 6 minutes", n)
+		}
+		up.Store(true)
+		time.Sleep(maxBackoff + settled)
+		synctest.Wait()
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+		if age := time.Since(r.LastContact()); age > maxBackoff+settled {
+			t.Errorf("no contact for %s", age)
+		}
+	})
+}
+
+func TestOutFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		r := run(a, event.Position{})
+		synctest.Wait()
+		broken := errors.New("journal is broken")
+		r.journal.mu.Lock()
+		r.journal.err = broken
+		r.journal.mu.Unlock()
+		a.write("b")
+		synctest.Wait()
+		if err := r.stop(); !errors.Is(err, broken) {
+			t.Errorf("Run returned %v, want %v", err, broken)
+		}
+		wantPosition(t, r.Position(), "uid-a/0@101")
+	})
+}
+
+// Deletions are no news, but what they say of the position is.
+func TestDeletions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		for _, name := range []string{"a", "b", "c"} {
+			a.write(name)
+		}
+		r := run(a, at(103))
+		synctest.Wait()
+		for _, name := range []string{"a", "b", "c"} {
+			a.remove(name)
+		}
+		time.Sleep(deletionsWait)
+		synctest.Wait()
+		wantStates(t, "taken", r.states())
+		if n := len(r.journal.all()); n != 1 {
+			t.Errorf("%d records for a run of deletions, want 1", n)
+		}
+		wantPosition(t, r.position(), "uid-a/0@106")
+	})
+}
+
+// An Event that cannot be decoded is counted, and stops nothing.
+func TestUndecodable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		bad := *a.stateAt("a", 101)
+		bad.ResourceVersion = "102"
+		raw := append(must(bad.Marshal()), 8<<3|2, 0) // its count as a string
+		a.touch(1)
+		a.write("b")
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			switch q := r.URL.Query(); {
+			case q.Get("watch") != "" && q.Get("resourceVersion") == "101":
+				a.frame(w, apiwatch.Added, rawObject(raw))
+				a.frame(w, apiwatch.Added, a.stateAt("b", 103))
+			default:
+				return false
+			}
+			return true
+		}
+		reg := prometheus.NewRegistry()
+		r := run(a, at(101), func(o *Options) { o.Metrics = NewMetrics(reg) })
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "b@103")
+		err := testutil.GatherAndCompare(reg, strings.NewReader(`
+			# HELP hindsight_watch_skipped_total States of Events read and not passed on: seen (before) or undecodable.
+			# TYPE hindsight_watch_skipped_total counter
+			hindsight_watch_skipped_total{reason="seen",source=""} 0
+			hindsight_watch_skipped_total{reason="undecodable",source=""} 1
+		`), "hindsight_watch_skipped_total")
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// rawObject is an object that was encoded before.
+type rawObject []byte
+
+func (o rawObject) Marshal() ([]byte, error) { return o, nil }
