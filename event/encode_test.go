@@ -269,7 +269,7 @@ func TestEmptyEventsHaveALine(t *testing.T) {
 
 func TestAnEventThatCannotBeEncodedSaysSo(t *testing.T) {
 	r := Record{Event: &corev1.Event{ObjectMeta: metav1.ObjectMeta{
-		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: []byte("{\n\"")}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1("{\n\"")}},
 	}}}
 	line := Encoder{Format: EventRouter}.Append(nil, &r)
 	checkLine(t, line)

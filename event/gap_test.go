@@ -65,15 +65,18 @@ func TestGapMessage(t *testing.T) {
 			"Events of all namespaces may have been missed between 2026-03-06T14:05:44Z (version 48377) and 2026-03-06T14:38:10Z (version 51017): ",
 		},
 		{
-			"one namespace, no times", Gap{Source: "team-a", From: Position{Version: 5}, To: Position{Version: 9}, Cause: CauseRestored},
+			"one namespace, no times",
+			Gap{Source: "team-a", From: Position{Version: 5}, To: Position{Version: 9}, Cause: CauseRestored},
 			"Events of namespace team-a may have been missed between version 5 and version 9: ",
 		},
 		{
-			"nothing known", Gap{Cause: CauseDamage},
+			"nothing known",
+			Gap{Cause: CauseDamage},
 			"Events of all namespaces may have been missed between the start and now: a part of the journal could not be read",
 		},
 		{
-			"one missing", Gap{Cause: CauseOverflow, MissedAtLeast: 1},
+			"one missing",
+			Gap{Cause: CauseOverflow, MissedAtLeast: 1},
 			"Events of all namespaces may have been missed between the start and now: the destination was behind for so long that the journal was full; at least 1 is missing",
 		},
 	} {

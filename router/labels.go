@@ -121,7 +121,7 @@ func checkLabelName(name string) error {
 	switch {
 	case name == "cluster" || name == "job":
 		return fmt.Errorf("it is what the option %q sets", name)
-	case !model.LabelName(name).IsValidLegacy():
+	case !model.LegacyValidation.IsValidLabelName(name):
 		return errors.New("a label's name is made of letters, digits and _, and does not begin with a digit")
 	case len(name) > maxLabelNameLength:
 		return fmt.Errorf("its name is longer than %d bytes", maxLabelNameLength)

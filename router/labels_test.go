@@ -31,49 +31,64 @@ func TestLabelsOfARecord(t *testing.T) {
 		want    string
 	}{
 		{
-			"namespace and reason by default", LabelOptions{Job: "hindsight", Cluster: "prod-eu-1"}, nil,
+			"namespace and reason by default",
+			LabelOptions{Job: "hindsight", Cluster: "prod-eu-1"},
+			nil,
 			`{cluster="prod-eu-1", job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
-			"no cluster", LabelOptions{Job: "hindsight"}, nil,
+			"no cluster",
+			LabelOptions{Job: "hindsight"},
+			nil,
 			`{job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
-			"the reason is what the intake made of it", LabelOptions{Job: "hindsight"},
+			"the reason is what the intake made of it",
+			LabelOptions{Job: "hindsight"},
 			func(r *event.Record) { r.ReasonLabel = event.Other },
 			`{job="hindsight", namespace="loki", reason="other"}`,
 		},
 		{
-			"further fields, sorted by label", LabelOptions{Job: "hindsight", Fields: all}, nil,
+			"further fields, sorted by label",
+			LabelOptions{Job: "hindsight", Fields: all},
+			nil,
 			`{component="default-scheduler", host="n-12", job="hindsight", kind="Pod", namespace="loki", reason="Preempted", type="Warning"}`,
 		},
 		{
-			"what is empty is left out", LabelOptions{Job: "hindsight", Fields: all},
+			"what is empty is left out",
+			LabelOptions{Job: "hindsight", Fields: all},
 			func(r *event.Record) {
 				r.Event.Source.Component, r.Event.Source.Host, r.Event.InvolvedObject.Kind = "", "", ""
 			},
 			`{job="hindsight", namespace="loki", reason="Preempted", type="Warning"}`,
 		},
 		{
-			"external labels", LabelOptions{Job: "hindsight", External: map[string]string{"zone": "b", "env": `"x"` + "\n"}}, nil,
+			"external labels",
+			LabelOptions{Job: "hindsight", External: map[string]string{"zone": "b", "env": `"x"` + "\n"}},
+			nil,
 			`{env="\"x\"\n", job="hindsight", namespace="loki", reason="Preempted", zone="b"}`,
 		},
 		{
-			"no fields at all", LabelOptions{Job: "hindsight", Fields: map[string]string{}}, nil,
+			"no fields at all",
+			LabelOptions{Job: "hindsight", Fields: map[string]string{}},
+			nil,
 			`{job="hindsight"}`,
 		},
 		{
-			"values are quoted", LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			"values are quoted",
+			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\"b\\c\n\x00é" },
 			`{job="hindsight", kind="a\"b\\c\n\x00\u00e9"}`,
 		},
 		{
-			"bytes that are not UTF-8 are replaced", LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			"bytes that are not UTF-8 are replaced",
+			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\xffb" },
 			`{job="hindsight", kind="a\ufffdb"}`,
 		},
 		{
-			"a value that Loki would refuse is cut between characters", LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			"a value that Loki would refuse is cut between characters",
+			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a" + strings.Repeat("é", 2000) },
 			`{job="hindsight", kind="a` + strings.Repeat(`\u00e9`, 1023) + `"}`,
 		},

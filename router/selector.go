@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"gopkg.in/yaml.v3"
@@ -64,7 +65,7 @@ func ParseSelector(text string) (Selector, error) {
 }
 
 func selectorField(m *labels.Matcher) (event.Field, error) {
-	if m.Name == labels.MetricName {
+	if m.Name == model.MetricNameLabel {
 		return 0, fmt.Errorf(`%q stands where a metric's name would, and Events have none; write a selector like {type="Warning"}`, m.Value)
 	}
 	field, ok := event.ParseField(m.Name)

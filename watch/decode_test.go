@@ -28,7 +28,7 @@ func exampleList() *corev1.EventList {
 			Name: "ingester-0.15b2", Namespace: "loki", UID: "uid-1", ResourceVersion: "4711", CreationTimestamp: now,
 			Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": strings.Repeat("d", 300)},
 			ManagedFields: []metav1.ManagedFieldsEntry{
-				{Manager: "kube-scheduler", Operation: "Update", APIVersion: "v1", Time: new(metav1.NewTime(now.Add(time.Minute))), FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:count":{}}`)}},
+				{Manager: "kube-scheduler", Operation: "Update", APIVersion: "v1", Time: new(metav1.NewTime(now.Add(time.Minute))), FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:count":{}}`)},
 				{Manager: "other", Time: &now},
 			},
 		},

@@ -153,6 +153,7 @@ func (r *recorder) Header() http.Header {
 	}
 	return r.header
 }
+
 func (r *recorder) Write(p []byte) (int, error) { r.body = append(r.body, p...); return len(p), nil }
 func (r *recorder) WriteHeader(int)             {}
 
