@@ -129,7 +129,7 @@ type Journal struct {
 	log       *slog.Logger
 	metrics   *collector
 
-	queue   chan *request // Append → write
+	work    chan struct{} // Append → write: something is staged
 	kick    chan struct{} // Ack, write → tend: look whether something can be let go of
 	room    chan struct{} // tend, Append → write: look again
 	closing chan struct{}
@@ -142,6 +142,7 @@ type Journal struct {
 	// say so. It is never held while a file is read or written.
 	mu        sync.Mutex
 	closed    bool
+	staged    []*request // by Append, not taken by write yet
 	consumers map[string]*consumer
 	segments  []*segment // oldest first, the last is written to; never changed in place
 	size      int64      // committed bytes of the last segment
@@ -191,7 +192,7 @@ func open(s storage, o Options) (*Journal, error) {
 		namespace: o.Namespace,
 		dropped:   o.Dropped,
 		log:       o.Logger,
-		queue:     make(chan *request),
+		work:      make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),
 		room:      make(chan struct{}, 1),
 		closing:   make(chan struct{}),
@@ -210,12 +211,15 @@ func open(s storage, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := j.setConsumers(o.Consumers); err != nil {
-		w.close()
-		return nil, err
+	err = j.setConsumers(o.Consumers)
+	if err == nil {
+		j.metrics, err = newCollector(j, o.Registerer)
 	}
-	if j.metrics, err = newCollector(j, o.Registerer); err != nil {
+	if err != nil {
 		w.close()
+		for _, c := range j.consumers {
+			c.file.close()
+		}
 		return nil, err
 	}
 	j.writing.Go(func() { j.write(w) })
@@ -228,6 +232,9 @@ func open(s storage, o Options) (*Journal, error) {
 // no room for them or they cannot be written, until ctx ends. After an error
 // none of them is in the log. The records are not referenced afterwards.
 //
+// A group is synced as a whole: one of up to a MiB or two costs no more time
+// than a single record does. A record beyond 16 MiB is refused.
+//
 // Records without an Event are not waited for: they only move the position of
 // their source, and are kept with the next record or within a second.
 func (j *Journal) Append(ctx context.Context, records []event.Record) error {
@@ -239,16 +246,20 @@ func (j *Journal) Append(ctx context.Context, records []event.Record) error {
 		return err
 	}
 	defer r.release()
-	select {
-	case j.queue <- r:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-j.closing:
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
 		return ErrClosed
 	}
+	j.staged = append(j.staged, r)
+	j.mu.Unlock()
+	notify(j.work)
 	select {
 	case err = <-r.done:
 	case <-ctx.Done():
+		if j.withdraw(r) {
+			return ctx.Err()
+		}
 		// What is being written cannot be taken back: the outcome decides.
 		notify(j.room)
 		err = <-r.done
@@ -274,60 +285,6 @@ func (j *Journal) Positions(name string) map[string]event.Position {
 		return nil
 	}
 	return maps.Clone(c.cursor.positions)
-}
-
-// Consumer returns the consumer of a name, set back to its cursor: what it had
-// read and not acknowledged comes again. Whoever read with it before must have
-// stopped.
-func (j *Journal) Consumer(name string) (Consumer, error) {
-	j.mu.Lock()
-	c := j.consumers[name]
-	j.mu.Unlock()
-	if c == nil {
-		return nil, fmt.Errorf("journal has no consumer %q", name)
-	}
-	c.rewind()
-	return c, nil
-}
-
-// SetConsumers declares who reads the journal. Those it knows keep their
-// cursors; new ones start where their options say; the others are removed and
-// their cursors deleted.
-func (j *Journal) SetConsumers(consumers []ConsumerOptions) error {
-	j.setting.Lock()
-	defer j.setting.Unlock()
-	j.mu.Lock()
-	closed := j.closed
-	j.mu.Unlock()
-	if closed {
-		return ErrClosed
-	}
-	return j.setConsumers(consumers)
-}
-
-func (j *Journal) setConsumers(consumers []ConsumerOptions) error {
-	keep := make(map[string]bool, len(consumers))
-	for _, o := range consumers {
-		if o.Name == "" || keep[o.Name] {
-			return fmt.Errorf("consumer %q: names must be given and differ", o.Name)
-		}
-		keep[o.Name] = true
-	}
-	for _, o := range consumers {
-		if err := j.addConsumer(o); err != nil {
-			return fmt.Errorf("consumer %q: %w", o.Name, err)
-		}
-	}
-	j.mu.Lock()
-	names := slices.Collect(maps.Keys(j.consumers))
-	j.mu.Unlock()
-	for _, name := range names {
-		if !keep[name] {
-			j.removeConsumer(name)
-		}
-	}
-	notify(j.kick)
-	return j.removeUndeclared(keep)
 }
 
 // Close refuses further appends, lets waiting calls return ErrClosed, and saves

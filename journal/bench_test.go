@@ -1,0 +1,299 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// benchRecord makes records of about 1,150 bytes, as real Events have.
+const benchRecord = 880
+
+// benchStorages are what the journal is measured on.
+var benchStorages = []struct {
+	name string
+	open func(b *testing.B, o Options) *Journal
+}{
+	{"memory", func(b *testing.B, o Options) *Journal {
+		j, err := NewMemory(o)
+		must(b, err)
+		b.Cleanup(func() { j.Close() })
+		return j
+	}},
+	{"disk", func(b *testing.B, o Options) *Journal { return openDir(b, b.TempDir(), o) }},
+}
+
+func encodedSize(b *testing.B) int {
+	r := record(1, benchRecord)
+	encoded, err := r.AppendBinary(nil)
+	must(b, err)
+	return len(encoded)
+}
+
+func perSecond(b *testing.B, records int) {
+	b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(records)*float64(encodedSize(b))/1e6/b.Elapsed().Seconds(), "MB/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkAppend appends without a pause, in groups; nothing is behind.
+func BenchmarkAppend(b *testing.B) {
+	for _, s := range benchStorages {
+		for _, group := range []int{1, 512} {
+			b.Run(fmt.Sprintf("%s/group=%d", s.name, group), func(b *testing.B) {
+				j := s.open(b, Options{MaxBytes: 256 << 20})
+				rs := records(1, uint64(group), benchRecord)
+				n := 0
+				for b.Loop() {
+					must(b, j.Append(context.Background(), rs))
+					n += group
+				}
+				perSecond(b, n)
+			})
+		}
+	}
+}
+
+// BenchmarkAppendConcurrently appends single records from many goroutines, as
+// the watches of many namespaces do: what comes together is synced together.
+func BenchmarkAppendConcurrently(b *testing.B) {
+	j := openDir(b, b.TempDir(), Options{MaxBytes: 256 << 20})
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		rs := records(1, 1, benchRecord)
+		for pb.Next() {
+			if err := j.Append(context.Background(), rs); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	perSecond(b, b.N)
+}
+
+// BenchmarkWriteAndSync is the limit that the disk sets: the bytes of a group
+// are written and synced, and nothing else.
+func BenchmarkWriteAndSync(b *testing.B) {
+	for _, group := range []int{1, 512} {
+		b.Run(fmt.Sprintf("group=%d", group), func(b *testing.B) {
+			f, err := os.Create(filepath.Join(b.TempDir(), "file"))
+			must(b, err)
+			defer f.Close()
+			p := make([]byte, group*encodedSize(b))
+			n, at := 0, int64(0)
+			for b.Loop() {
+				if at > 256<<20 {
+					b.StopTimer()
+					must(b, f.Truncate(0))
+					at = 0
+					b.StartTimer()
+				}
+				_, err := f.WriteAt(p, at)
+				must(b, err)
+				must(b, f.Sync())
+				at += int64(len(p))
+				n += group
+			}
+			perSecond(b, n)
+		})
+	}
+}
+
+// BenchmarkTimeToDurable is how long one append takes, at a low rate and beside
+// others: the median and the slowest hundredth.
+func BenchmarkTimeToDurable(b *testing.B) {
+	for _, bm := range []struct {
+		name  string
+		pause time.Duration
+		group int
+	}{
+		{"20 records a second", 50 * time.Millisecond, 1},
+		{"50,000 records a second", 10 * time.Millisecond, 500},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			j := openDir(b, b.TempDir(), Options{MaxBytes: 256 << 20})
+			rs := records(1, uint64(bm.group), benchRecord)
+			var took []time.Duration
+			tick := time.NewTicker(bm.pause)
+			defer tick.Stop()
+			for b.Loop() {
+				<-tick.C
+				start := time.Now()
+				must(b, j.Append(context.Background(), rs))
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkReadBack reads a backlog and acknowledges it in batches of 512.
+func BenchmarkReadBack(b *testing.B) {
+	for _, s := range benchStorages {
+		b.Run(s.name, func(b *testing.B) {
+			const backlog = 100 * 512
+			j := s.open(b, Options{MaxBytes: 256 << 20, Consumers: consumers("a")})
+			rs := records(1, 512, benchRecord)
+			for range backlog / 512 {
+				must(b, j.Append(context.Background(), rs))
+			}
+			c := mustConsumer(b, j, "a")
+			n, left := 0, backlog
+			for b.Loop() {
+				if left == 0 { // from the beginning again
+					b.StopTimer()
+					j.mu.Lock()
+					first := j.segments[0].base
+					cons := j.consumers["a"]
+					cons.cursor.offset = first
+					j.mu.Unlock()
+					cons.rewind()
+					left = int(j.offset() - first)
+					b.StartTimer()
+				}
+				entries, err := c.Next(context.Background(), 512)
+				must(b, err)
+				n += len(entries)
+				left -= len(entries)
+			}
+			perSecond(b, n)
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(n), "µs/record")
+		})
+	}
+}
+
+// BenchmarkAck acknowledges one record after the other: the cursor is written
+// each time, and synced each second.
+func BenchmarkAck(b *testing.B) {
+	for _, s := range benchStorages {
+		b.Run(s.name, func(b *testing.B) {
+			j := s.open(b, Options{MaxBytes: 256 << 20, Consumers: consumers("a")})
+			c := mustConsumer(b, j, "a")
+			var entries []Entry
+			for b.Loop() {
+				if len(entries) == 0 {
+					b.StopTimer()
+					mustAppend(b, j, records(1, 5000, 1)...)
+					entries = read(b, c, 5000)
+					b.StartTimer()
+				}
+				must(b, c.Ack(entries[0].Offset))
+				entries = entries[1:]
+			}
+		})
+	}
+}
+
+// BenchmarkBacklog appends a million records that nobody reads, then reads them
+// all, and says how much memory that took.
+func BenchmarkBacklog(b *testing.B) {
+	const n = 1_000_000
+	for b.Loop() {
+		j := openDir(b, b.TempDir(), Options{MaxBytes: 4 << 30, Consumers: consumers("a")})
+		rs := records(1, 500, 200)
+		var most uint64
+		look := func() {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapInuse)
+		}
+		start := time.Now()
+		for i := range n / len(rs) {
+			must(b, j.Append(context.Background(), rs))
+			if i%100 == 0 {
+				look()
+			}
+		}
+		appended := time.Since(start)
+		b.ReportMetric(float64(most)/1e6, "MB-heap-appending")
+		most = 0
+		start = time.Now()
+		c := mustConsumer(b, j, "a")
+		for i := 0; i < n; {
+			entries, err := c.Next(context.Background(), 512)
+			must(b, err)
+			i += len(entries)
+			ackAll(b, c, entries)
+			if i%51200 < 512 {
+				look()
+			}
+		}
+		b.ReportMetric(float64(most)/1e6, "MB-heap-reading")
+		b.ReportMetric(n/appended.Seconds(), "appended/s")
+		b.ReportMetric(n/time.Since(start).Seconds(), "read/s")
+		b.ReportMetric(peakRSS(b), "MB-peak-rss")
+		must(b, j.Close())
+	}
+}
+
+// peakRSS is the most memory that the process has had, in MB; 0 if it cannot be
+// told.
+func peakRSS(b *testing.B) float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib float64
+		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kib); err == nil {
+			return kib * 1024 / 1e6
+		}
+	}
+	return 0
+}
+
+func TestMemoryDoesNotGrowWithTheBacklog(t *testing.T) {
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	// What a bound of 8 MiB may take: itself, and what is on its way.
+	const bound, slack = 8 << 20, 6 << 20
+	cases := []struct {
+		name    string
+		open    func() *Journal
+		allowed uint64
+	}{
+		{"memory, to the bound", func() *Journal {
+			j, err := NewMemory(Options{MaxBytes: bound, Consumers: []ConsumerOptions{{Name: "a", WhenFull: DropOldest}}})
+			must(t, err)
+			t.Cleanup(func() { j.Close() })
+			return j
+		}, bound + slack},
+		{"disk", func() *Journal {
+			return openDir(t, t.TempDir(), Options{MaxBytes: 1 << 30, Consumers: consumers("a")})
+		}, slack},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			j := tc.open()
+			c := mustConsumer(t, j, "a")
+			mustAppend(t, j, records(1, 10, 200)...)
+			read(t, c, 5)
+			before := heap()
+			for range 100 { // 20 MB
+				mustAppend(t, j, records(1, 512, 200)...)
+			}
+			if after := heap(); after > before+tc.allowed {
+				t.Errorf("51,200 records behind take %d bytes of memory", after-before)
+			}
+			for range 50 {
+				c.Next(expired(), 100)
+			}
+			if after := heap(); after > before+tc.allowed+2<<20 {
+				t.Errorf("reading them takes %d bytes of memory", after-before)
+			}
+		})
+	}
+}

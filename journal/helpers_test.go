@@ -1,0 +1,209 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// patience is how long a test waits for what must happen: long enough for the
+// slowest machine, since it is only used up when the test fails.
+const patience = 30 * time.Second
+
+func withPatience(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// expired is a context in which only what is there already is returned.
+func expired() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+var testEpoch = event.Epoch{Cluster: "5a0e7e1c-66cf-4a9f-8bd2-6d1f7e6a36a5"}
+
+func positionAt(version uint64) event.Position {
+	return event.Position{Epoch: testEpoch, Version: version, Time: time.Unix(1563534000+int64(version), 0).UTC()}
+}
+
+// record returns a record of version v whose message has so many bytes.
+func record(v uint64, size int) event.Record {
+	at := time.Unix(1563534000+int64(v), int64(v)).UTC()
+	return event.Record{
+		Position: positionAt(v),
+		Event: &corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: "ingester-0." + strconv.FormatUint(v, 16), Namespace: "loki",
+				UID: types.UID("uid-" + strconv.FormatUint(v, 10)), ResourceVersion: strconv.FormatUint(v, 10),
+			},
+			Reason:  "Preempted",
+			Message: strings.Repeat("m", size),
+			Type:    corev1.EventTypeWarning,
+		},
+		Time:        at,
+		ReasonLabel: "Preempted",
+	}
+}
+
+func records(from, to uint64, size int) []event.Record {
+	var rs []event.Record
+	for v := from; v <= to; v++ {
+		rs = append(rs, record(v, size))
+	}
+	return rs
+}
+
+func positionOnly(source string, v uint64) event.Record {
+	return event.Record{Source: source, Position: positionAt(v)}
+}
+
+func mustAppend(t testing.TB, j *Journal, rs ...event.Record) {
+	t.Helper()
+	if err := j.Append(withPatience(t), rs); err != nil {
+		t.Fatalf("append: %v", err)
+	}
+}
+
+func mustConsumer(t testing.TB, j *Journal, name string) Consumer {
+	t.Helper()
+	c, err := j.Consumer(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// read returns the next n entries.
+func read(t testing.TB, c Consumer, n int) []Entry {
+	t.Helper()
+	var entries []Entry
+	for len(entries) < n {
+		got, err := c.Next(withPatience(t), n-len(entries))
+		if err != nil {
+			t.Fatalf("next after %d of %d entries: %v", len(entries), n, err)
+		}
+		entries = append(entries, got...)
+	}
+	return entries
+}
+
+// readAll returns the entries that are there.
+func readAll(t testing.TB, c Consumer) []Entry {
+	t.Helper()
+	var entries []Entry
+	for {
+		got, err := c.Next(expired(), 100)
+		if err != nil {
+			return entries
+		}
+		entries = append(entries, got...)
+	}
+}
+
+func mustAck(t testing.TB, c Consumer, offset uint64) {
+	t.Helper()
+	if err := c.Ack(offset); err != nil {
+		t.Fatalf("acknowledge %d: %v", offset, err)
+	}
+}
+
+func ackAll(t testing.TB, c Consumer, entries []Entry) {
+	t.Helper()
+	if len(entries) > 0 {
+		mustAck(t, c, entries[len(entries)-1].Offset)
+	}
+}
+
+// story describes entries so that they can be compared: runs of versions, and
+// gaps with what they tell.
+func story(entries []Entry) string {
+	var b strings.Builder
+	for i := 0; i < len(entries); i++ {
+		if b.Len() > 0 {
+			b.WriteString(" ")
+		}
+		r := entries[i].Record
+		if r.Gap {
+			a := r.Event.Annotations
+			fmt.Fprintf(&b, "%s(%s..%s missed %s)", a["hindsight/cause"],
+				a["hindsight/from_version"], a["hindsight/to_version"], a["hindsight/missed_at_least"])
+			continue
+		}
+		first := i
+		for i+1 < len(entries) && !entries[i+1].Record.Gap && version(entries[i+1]) == version(entries[i])+1 {
+			i++
+		}
+		fmt.Fprintf(&b, "%d", version(entries[first]))
+		if i > first {
+			fmt.Fprintf(&b, "-%d", version(entries[i]))
+		}
+	}
+	return b.String()
+}
+
+func version(e Entry) uint64 { return e.Record.Position.Version }
+
+func wantStory(t testing.TB, entries []Entry, want string) {
+	t.Helper()
+	if got := story(entries); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+// eventually waits until a condition holds.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+// logBuffer is what a journal has logged.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func (l *logBuffer) count(text string) int { return strings.Count(l.String(), text) }
+
+func consumers(names ...string) []ConsumerOptions {
+	var cs []ConsumerOptions
+	for _, name := range names {
+		cs = append(cs, ConsumerOptions{Name: name})
+	}
+	return cs
+}

@@ -1,0 +1,127 @@
+package journal
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Stats is what a journal holds and how far its consumers are.
+type Stats struct {
+	Bytes    int64  // kept, what is about to be let go of included
+	MaxBytes int64  // the bound
+	Records  uint64 // kept for some consumer
+	CutBytes int64  // cut off the end when the journal was opened
+
+	// Blocked is for how long in all nothing could be appended;
+	// BlockedSince and BlockedWhy are of the time that lasts now, if one does.
+	Blocked      time.Duration
+	BlockedSince time.Time
+	BlockedWhy   string
+
+	Consumers map[string]ConsumerStats
+}
+
+// ConsumerStats is how far one consumer is.
+type ConsumerStats struct {
+	Behind uint64        // records not acknowledged
+	Lag    time.Duration // since the oldest of them was appended
+}
+
+// Stats may be called at any time. It does not wait for a disk.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := time.Now()
+	s := Stats{
+		Bytes:     j.used,
+		MaxBytes:  j.maxBytes,
+		Records:   j.next - min(j.next, j.held()),
+		CutBytes:  j.cutBytes,
+		Blocked:   j.blocked.total,
+		Consumers: make(map[string]ConsumerStats, len(j.consumers)),
+	}
+	if since := j.blocked.since; !since.IsZero() {
+		s.Blocked += now.Sub(since)
+		s.BlockedSince, s.BlockedWhy = since, j.whyBlocked()
+	}
+	for name, c := range j.consumers {
+		s.Consumers[name] = c.stats(now)
+	}
+	return s
+}
+
+// stats of a consumer. Journal.mu is held.
+func (c *consumer) stats(now time.Time) ConsumerStats {
+	s := ConsumerStats{Behind: c.j.next - min(c.j.next, c.cursor.offset)}
+	oldest := c.unreadSince
+	if len(c.marks) > 0 {
+		oldest = c.marks[0].appended
+	}
+	if s.Behind > 0 && !oldest.IsZero() {
+		s.Lag = max(0, now.Sub(oldest))
+	}
+	return s
+}
+
+// collector reads the metrics off the journal when they are asked for.
+type collector struct {
+	j   *Journal
+	reg prometheus.Registerer
+
+	bytes, records, blocked, cut, behind, lag *prometheus.Desc
+}
+
+func newCollector(j *Journal, reg prometheus.Registerer) (*collector, error) {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("hindsight_"+name, help, labels, nil)
+	}
+	c := &collector{
+		j:       j,
+		reg:     reg,
+		bytes:   desc("journal_bytes", "Bytes kept in the journal."),
+		records: desc("journal_records", "Records kept in the journal for some sink."),
+		blocked: desc("journal_blocked_seconds_total", "Time for which the journal took no records, because it was full or could not be written."),
+		cut:     desc("journal_cut_bytes_total", "Bytes of unfinished or damaged records cut off the end of the journal when it was opened."),
+		behind:  desc("sink_behind_records", "Records in the journal that the sink has not accepted yet.", "sink"),
+		lag:     desc("sink_lag_seconds", "Time since the oldest record was journaled that the sink has not accepted yet; 0 if there is none.", "sink"),
+	}
+	if reg == nil {
+		return c, nil
+	}
+	if err := reg.Register(c); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return c, nil
+}
+
+func (c *collector) close() {
+	if c.reg != nil {
+		c.reg.Unregister(c)
+	}
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.bytes, c.records, c.blocked, c.cut, c.behind, c.lag} {
+		ch <- d
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.j.Stats()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v)
+	}
+	gauge(c.bytes, float64(s.Bytes))
+	gauge(c.records, float64(s.Records))
+	counter(c.blocked, s.Blocked.Seconds())
+	counter(c.cut, float64(s.CutBytes))
+	for name, consumer := range s.Consumers {
+		gauge(c.behind, float64(consumer.Behind), name)
+		gauge(c.lag, consumer.Lag.Seconds(), name)
+	}
+}
