@@ -1,0 +1,377 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/quantity"
+	"github.com/hindsight-events/hindsight/sink"
+	"github.com/hindsight-events/hindsight/sink/sinktest"
+)
+
+func TestContract(t *testing.T) {
+	sinktest.Run(t, func(t *testing.T) (sink.Sink, sinktest.Destination) {
+		d := &destination{test: t, dir: t.TempDir()}
+		d.disk.partly = 100
+		return start(t, in(d.dir), &d.disk, io.Discard), d
+	})
+}
+
+// destination is a directory under the contract's control.
+type destination struct {
+	test *testing.T
+	dir  string
+	disk faultyDisk
+}
+
+func (d *destination) Received() string { return readAll(d.test, d.dir) }
+func (d *destination) Fail(n int)       { d.disk.failing("write", n, syscall.ENOSPC) }
+func (d *destination) Break() bool      { return false } // a disk may always be mended
+
+func (d *destination) Hang() {
+	d.disk.set(func(op, _ string) error {
+		if op != "write" {
+			return nil
+		}
+		<-d.test.Context().Done()
+		return errors.New("the test is over")
+	})
+}
+
+func TestConfiguration(t *testing.T) {
+	var c Config
+	if err := yaml.Unmarshal([]byte("path: /data/events.jsonl\ngzip: true\nmax_age: 1h"), &c); err != nil {
+		t.Fatal(err)
+	}
+	want := Config{Path: "/data/events.jsonl", Format: event.EventRouter, MaxSize: 100 << 20, MaxAge: quantity.Duration(time.Hour), Keep: 10, Gzip: true}
+	if c != want {
+		t.Errorf("got %+v, want %+v", c, want)
+	}
+
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"the defaults":          {func(*Config) {}, ""},
+		"a relative path":       {func(c *Config) { c.Path = "events.jsonl" }, ""},
+		"no bounds":             {func(c *Config) { c.MaxSize, c.MaxAge, c.Keep = 0, 0, 0 }, ""},
+		"no path":               {func(c *Config) { c.Path = "" }, "path: is needed: the file to write to"},
+		"a directory":           {func(c *Config) { c.Path = "/data/" }, `path: "/data/" names a directory, want a file`},
+		"the working directory": {func(c *Config) { c.Path = "." }, `path: "." names a directory, want a file`},
+		"a tiny file":           {func(c *Config) { c.MaxSize = 100 }, "max_size: 100B is too small; it must be at least 1KiB, or 0 for no bound"},
+		"a short time":          {func(c *Config) { c.MaxAge = 5e6 }, "max_age: 5ms is too short; it must be at least 1s, or 0 for no bound"},
+		"fewer than no files":   {func(c *Config) { c.Keep = -1 }, "keep: -1 is not a number of files; 0 keeps all"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := DefaultConfig()
+			c.Path = "/data/events.jsonl"
+			test.change(&c)
+			var got []string
+			c.Check(func(key, format string, args ...any) { got = append(got, fmt.Sprintf(key+": "+format, args...)) })
+			if got := strings.Join(got, "; "); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestFormats(t *testing.T) {
+	for format, want := range map[event.Format]string{
+		event.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
+		event.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
+		event.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
+		event.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
+	} {
+		t.Run(string(format), func(t *testing.T) {
+			c := in(t.TempDir())
+			c.Format = format
+			send(t, start(t, c, osDisk{}, io.Discard), 7, 1)
+			if got := read(t, c.Path); !strings.HasPrefix(got, want) {
+				t.Errorf("got  %s\nwant %s…", got, want)
+			}
+		})
+	}
+}
+
+// A crash can leave any part of the last line.
+func TestTornLastLine(t *testing.T) {
+	whole := lines(0, 2)
+	long := strings.Repeat("x", 200_000) // longer than what is looked at at once
+	check := func(name, before, torn string) {
+		t.Helper()
+		c := in(t.TempDir())
+		if err := os.WriteFile(c.Path, []byte(before+torn), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log logs
+		s := start(t, c, osDisk{}, &log)
+		first := strings.Count(before, "\n")
+		send(t, s, first, 1)
+		if got, want := read(t, c.Path), before+line(first); got != want {
+			t.Fatalf("%s: got %q, want %q", name, got, want)
+		}
+		said := log.count("a torn last line was cut off")
+		if torn != "" && said != 1 || torn == "" && said != 0 {
+			t.Fatalf("%s: the log says so %d times", name, said)
+		}
+	}
+	for n := range len(line(2)) {
+		check(fmt.Sprintf("after %d bytes", n), whole, line(2)[:n])
+	}
+	check("a whole line", lines(0, 3), "")
+	check("nothing else", "", line(2)[:50])
+	check("nothing else, long", "", long)
+	check("long", whole, long)
+	check("zeros", whole, strings.Repeat("\x00", 4096))
+}
+
+func TestTornLastLineIsMendedBeforeAnythingIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := in(t.TempDir())
+		if err := os.WriteFile(c.Path, []byte(line(0)+`{"verb":`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		start(t, c, osDisk{}, io.Discard)
+		synctest.Wait()
+		wantOnce(t, read(t, c.Path), 1)
+	})
+}
+
+// Whatever fails, a batch is written in whole lines, once, when it is sent again.
+func TestFailures(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		op     string
+		partly int
+		err    error
+		reason string
+	}{
+		{"disk full, nothing written", "write", 0, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"disk full within the first line", "write", 10, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"disk full after the first line", "write", len(line(3)), syscall.ENOSPC, sink.ReasonNoSpace},
+		{"disk full within the second line", "write", len(line(3)) + 10, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"disk full when all was written", "write", 1 << 20, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"disk full at the sync", "sync", 0, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"quota exceeded", "write", 10, syscall.EDQUOT, sink.ReasonNoSpace},
+		{"failing disk", "sync", 0, syscall.EIO, sink.ReasonOther},
+		{"unreadable directory", "lstat", 0, syscall.EACCES, sink.ReasonOther},
+		{"rotation: directory not writable", "rename", 0, syscall.EACCES, sink.ReasonOther},
+		{"rotation: directory cannot be listed", "readdir", 0, syscall.EIO, sink.ReasonOther},
+		{"rotation: no room for another file", "open", 0, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"rotation: names cannot be synced", "syncdir", 0, syscall.EIO, sink.ReasonOther},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			c := in(dir)
+			if strings.HasPrefix(test.name, "rotation") {
+				c.MaxSize = quantity.Size(len(lines(0, 4))) // in the middle of the second batch
+			}
+			d := &faultyDisk{partly: test.partly}
+			s := start(t, c, d, io.Discard)
+			send(t, s, 0, 3)
+			d.set(func(op, path string) error {
+				if op != test.op {
+					return nil
+				}
+				return &fs.PathError{Op: op, Path: path, Err: test.err}
+			})
+			for range 2 {
+				err := try(t, s, 3, 3)
+				var why *sink.Error
+				if !errors.As(err, &why) || why.Reason != test.reason || why.Permanent || !errors.Is(err, test.err) {
+					t.Fatalf("got %v, want one that says %v, of reason %s", err, test.err, test.reason)
+				}
+				if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), dir) {
+					t.Errorf("the error is not one line with the path: %v", err)
+				}
+				numbers(t, readAll(t, dir)) // whole lines
+			}
+			d.set(nil)
+			send(t, s, 3, 3)
+			send(t, s, 6, 3)
+			wantOnce(t, readAll(t, dir), 9)
+		})
+	}
+}
+
+func TestWriteThatCannotBeTakenBack(t *testing.T) {
+	c := in(t.TempDir())
+	d := &faultyDisk{partly: len(line(1)) + 10}
+	s := start(t, c, d, io.Discard)
+	send(t, s, 0, 1)
+	d.set(func(op, _ string) error {
+		if op == "write" || op == "truncate" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	for range 3 {
+		if err := try(t, s, 1, 3); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("got %v, want an I/O error", err)
+		}
+	}
+	d.set(nil)
+	send(t, s, 1, 3)
+	wantOnce(t, read(t, c.Path), 4)
+}
+
+// What is in the way when the sink starts is mended while it runs.
+func TestUnusablePath(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil, mend func(dir string) error
+		want        string
+	}{
+		"directory missing": {
+			os.Remove,
+			func(dir string) error { return os.Mkdir(dir, 0o700) },
+			"directory /dir is missing",
+		},
+		"directory is a file": {
+			func(dir string) error { return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600)) },
+			func(dir string) error { return errors.Join(os.Remove(dir), os.Mkdir(dir, 0o700)) },
+			"not a directory",
+		},
+		"path is a directory": {
+			func(dir string) error { return os.Mkdir(filepath.Join(dir, "events.jsonl"), 0o700) },
+			func(dir string) error { return os.Remove(filepath.Join(dir, "events.jsonl")) },
+			"open /dir/events.jsonl: it is a directory, want a file",
+		},
+		"path is a link": {
+			func(dir string) error { return os.Symlink("other.jsonl", filepath.Join(dir, "events.jsonl")) },
+			func(dir string) error { return os.Remove(filepath.Join(dir, "events.jsonl")) },
+			"open /dir/events.jsonl: it is not a regular file",
+		},
+		"lock cannot be made": {
+			func(dir string) error { return os.Mkdir(filepath.Join(dir, "events.jsonl.lock"), 0o700) },
+			func(dir string) error { return os.Remove(filepath.Join(dir, "events.jsonl.lock")) },
+			"open /dir/events.jsonl.lock: is a directory",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "dir")
+				if err := errors.Join(os.Mkdir(dir, 0o700), test.spoil(dir)); err != nil {
+					t.Fatal(err)
+				}
+				var log logs
+				s := start(t, in(dir), osDisk{}, &log)
+				synctest.Wait()
+				if n := log.count("cannot be written to for now"); n != 1 {
+					t.Errorf("the log says %d times that the file cannot be written to, want once", n)
+				}
+				for range 3 {
+					err := try(t, s, 0, 2)
+					if err == nil {
+						t.Fatal("a batch was accepted")
+					}
+					if got := strings.ReplaceAll(err.Error(), dir, "/dir"); !strings.Contains(got, test.want) || strings.Contains(got, "\n") {
+						t.Errorf("got %q, want one line with %q", got, test.want)
+					}
+				}
+				time.Sleep(time.Hour)
+				if err := test.mend(dir); err != nil {
+					t.Fatal(err)
+				}
+				send(t, s, 0, 2)
+				wantOnce(t, readAll(t, dir), 2)
+				synctest.Wait()
+				if n := log.count("can be written to again"); n != 1 {
+					t.Errorf("the log says %d times that the file can be written to again, want once", n)
+				}
+			})
+		})
+	}
+}
+
+func TestDirectoryNotWritable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write anywhere")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, in(dir), osDisk{}, io.Discard)
+	if err := try(t, s, 0, 2); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("got %v, want permission denied", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	send(t, s, 0, 2)
+	wantOnce(t, readAll(t, dir), 2)
+}
+
+func TestFileOfAnotherSink(t *testing.T) {
+	c := in(t.TempDir())
+	first := start(t, c, osDisk{}, io.Discard)
+	send(t, first, 0, 1)
+	second := start(t, c, osDisk{}, io.Discard)
+	err := try(t, second, 1, 1)
+	if err == nil || !strings.Contains(err.Error(), "another sink or process writes to this file") {
+		t.Fatalf("got %v, want an error that says that the file is taken", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	send(t, second, 1, 1)
+	wantOnce(t, read(t, c.Path), 2)
+}
+
+// A write that outlasts the context is not made twice.
+func TestSlowDisk(t *testing.T) {
+	for name, fail := range map[string]error{"succeeds late": nil, "fails late": syscall.EIO} {
+		t.Run(name, func(t *testing.T) {
+			c := in(t.TempDir())
+			d := &faultyDisk{}
+			s := start(t, c, d, io.Discard)
+			send(t, s, 0, 1)
+			answer := make(chan error, 1)
+			hangs := make(chan struct{})
+			var once sync.Once
+			d.set(func(op, _ string) (err error) {
+				if op == "sync" {
+					once.Do(func() {
+						close(hangs)
+						err = <-answer
+					})
+				}
+				return err
+			})
+			batch := sinktest.Batch(s, sinktest.Records(1, 2))
+			for range 2 {
+				ctx, cancel := context.WithCancel(t.Context())
+				go func() {
+					<-hangs
+					cancel()
+				}()
+				if err := s.Send(ctx, batch); !errors.Is(err, context.Canceled) {
+					t.Fatalf("got %v, want the context's end", err)
+				}
+			}
+			answer <- fail
+			if err := s.Send(t.Context(), batch); !errors.Is(err, fail) {
+				t.Fatalf("got %v, want %v", err, fail)
+			}
+			if fail != nil {
+				send(t, s, 1, 2)
+			}
+			send(t, s, 3, 1)
+			wantOnce(t, read(t, c.Path), 4)
+		})
+	}
+}
