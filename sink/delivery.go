@@ -37,8 +37,12 @@ type Limits struct {
 	Timeout time.Duration
 
 	// Rate bounds what is sent in all, StreamRate what is sent of one stream, in
-	// bytes of Batch.Data a second; 0: no bound.
+	// bytes a second as Size counts them; 0: no bound.
 	Rate, StreamRate float64
+
+	// Size is how many bytes the destination counts for a batch; nil: those of
+	// Batch.Data. It is called by one goroutine.
+	Size func(*Batch) int
 
 	// WindowBytes bounds what has been taken from the journal and not been
 	// settled; default 8 MiB.
@@ -62,6 +66,9 @@ func (l *Limits) setDefaults() {
 	def(&l.BatchBytes, 512<<10)
 	def(&l.Concurrency, 1)
 	def(&l.WindowBytes, 8<<20)
+	if l.Size == nil {
+		l.Size = func(b *Batch) int { return len(b.Data) }
+	}
 	if l.MinBackoff == 0 {
 		l.MinBackoff = 500 * time.Millisecond
 	}

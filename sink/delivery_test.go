@@ -503,10 +503,17 @@ func TestDeliveryGivesAnAttemptNoMoreThanItsTimeout(t *testing.T) {
 hindsight_sink_resent_total{sink="test"} 1
 # HELP hindsight_sink_retries_total Attempts to send a batch that failed and were repeated, by reason.
 # TYPE hindsight_sink_retries_total counter
+hindsight_sink_retries_total{reason="blocked",sink="test"} 0
 hindsight_sink_retries_total{reason="closed",sink="test"} 0
 hindsight_sink_retries_total{reason="no_space",sink="test"} 0
+hindsight_sink_retries_total{reason="not_found",sink="test"} 0
 hindsight_sink_retries_total{reason="other",sink="test"} 0
+hindsight_sink_retries_total{reason="rate_limited",sink="test"} 0
+hindsight_sink_retries_total{reason="rejected",sink="test"} 0
+hindsight_sink_retries_total{reason="stream_limit",sink="test"} 0
 hindsight_sink_retries_total{reason="timeout",sink="test"} 1
+hindsight_sink_retries_total{reason="unauthorized",sink="test"} 0
+hindsight_sink_retries_total{reason="unavailable",sink="test"} 0
 `)
 		if err := testutil.GatherAndCompare(metrics, want, "hindsight_sink_retries_total", "hindsight_sink_resent_total"); err != nil {
 			t.Error(err)
@@ -527,4 +534,68 @@ func (h *hanging) Send(ctx context.Context, b *sink.Batch) error {
 		return ctx.Err()
 	}
 	return h.scripted.Send(ctx, b)
+}
+
+// A sink can tell a bad record from a bad stream only by others of the stream,
+// which come later.
+func TestDeliveryAddsToABatchThatFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newSource()
+		out := &scripted{answer: func(b *sink.Batch) error {
+			if b.Len() < 3 {
+				return &sink.Error{StreamOnly: true, Err: errors.New("is it me or the record?")}
+			}
+			return nil
+		}}
+		in.add(sinktest.Records(0, 1))
+		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out})
+		time.Sleep(time.Minute)
+		in.add(sinktest.Records(1, 1))
+		time.Sleep(time.Minute)
+		if got := in.lastAck(); got != 0 {
+			t.Errorf("acknowledged up to %d although nothing was accepted", got)
+		}
+		in.add(sinktest.Records(2, 1))
+		d.Drain()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := out.messages(), []string{"record-0.", "record-1.", "record-2."}; !slices.Equal(got, want) {
+			t.Errorf("delivered %v, want %v", got, want)
+		}
+		if got := in.lastAck(); got != 3 {
+			t.Errorf("acknowledged up to %d, want 3", got)
+		}
+	})
+}
+
+// What waited behind a failing batch joins it as well.
+func TestDeliveryJoinsWhatWaitsBehindABatchThatFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newSource()
+		out := &scripted{answer: func(b *sink.Batch) error {
+			if b.Len() < 2 {
+				return &sink.Error{StreamOnly: true, Err: errors.New("alone")}
+			}
+			return nil
+		}}
+		in.add(sinktest.Records(0, 5))
+		ctx, cancel := context.WithCancel(t.Context())
+		_, wait := start(ctx, sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 1}}) // a record a batch
+		time.Sleep(time.Hour)
+		cancel()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		// The last is alone.
+		if got, want := out.messages(), []string{"record-0.", "record-1.", "record-2.", "record-3."}; !slices.Equal(got, want) {
+			t.Errorf("delivered %v, want %v", got, want)
+		}
+		if !slices.Equal(out.batches, []int{2, 2}) {
+			t.Errorf("in batches of %v, want 2 and 2", out.batches)
+		}
+		if got := in.lastAck(); got != 4 {
+			t.Errorf("acknowledged up to %d, want 4", got)
+		}
+	})
 }

@@ -228,7 +228,7 @@ func (l *loop) send(s *stream, now time.Time) {
 		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {
 			l.paced = earliest
 		}
-		l.paced = l.paced.Add(takes(len(b.Data), l.Rate))
+		l.paced = l.paced.Add(takes(l.Size(&b.Batch), l.Rate))
 	}
 	l.started.Go(func() {
 		err := l.attempt(&b.Batch)
@@ -289,7 +289,7 @@ func (l *loop) settle(r result) error {
 	l.rested = time.Time{}
 	s.retry = nil
 	if l.StreamRate > 0 {
-		s.rested = r.began.Add(takes(len(b.Data), l.StreamRate))
+		s.rested = r.began.Add(takes(l.Size(&b.Batch), l.StreamRate))
 	}
 	for _, number := range b.numbers {
 		l.window.settle(number)
@@ -326,6 +326,7 @@ func (l *loop) failed(r result, why *Error, now time.Time) {
 			s.retry = l.newBackoff(l.ctx)
 		}
 		s.rested = now.Add(pause(s.retry, why))
+		s.grow(l.BatchBytes)
 		s.outage.failed(l.Logger.With("stream", s.name), r, s.rested.Sub(now))
 		return
 	}

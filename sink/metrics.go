@@ -1,6 +1,10 @@
 package sink
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hindsight-events/hindsight/event"
+)
 
 // Metrics of all deliveries of a process.
 type Metrics struct {
@@ -33,6 +37,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// Dropped counts records that a sink will not get for a reason outside of its
+// delivery: overflow of the journal, or damage to it.
+func (m *Metrics) Dropped(sink, reason string, records int) {
+	m.dropped.WithLabelValues(sink, reason).Add(float64(records))
+}
+
 // sinkMetrics are the metrics of one sink.
 type sinkMetrics struct {
 	sent, resent, refused prometheus.Counter
@@ -48,6 +58,9 @@ func (m *Metrics) forSink(name string) sinkMetrics {
 		resent:   m.resent.WithLabelValues(name),
 		refused:  m.dropped.WithLabelValues(name, "refused"),
 		byReason: make(map[string]prometheus.Counter, len(Reasons)),
+	}
+	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage} {
+		m.dropped.WithLabelValues(name, string(reason)) // so that zero is seen
 	}
 	for _, reason := range Reasons {
 		s.byReason[reason] = m.retries.WithLabelValues(name, reason)

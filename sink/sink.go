@@ -30,7 +30,8 @@ type Sink interface {
 	// accepted all of it, as durably as it accepts anything. Any other outcome
 	// is an error, best an *Error, which says what to do about it. After an
 	// error that may be retried, the next Send of that stream brings the same
-	// batch again.
+	// batch again; after one that is StreamOnly, perhaps with further records
+	// behind it.
 	//
 	// Send returns soon after ctx ends, and does not keep or change the batch.
 	Send(ctx context.Context, b *Batch) error
@@ -91,13 +92,23 @@ type Refusal struct {
 
 // Reasons are the values that Error.Reason may have, in metrics and docs. An
 // empty one counts as ReasonOther.
-var Reasons = []string{ReasonClosed, ReasonNoSpace, ReasonTimeout, ReasonOther}
+var Reasons = []string{
+	ReasonBlocked, ReasonClosed, ReasonNoSpace, ReasonNotFound, ReasonRateLimited, ReasonRejected,
+	ReasonStreamLimit, ReasonTimeout, ReasonUnauthorized, ReasonUnavailable, ReasonOther,
+}
 
 const (
-	ReasonClosed  = "closed"   // the destination is gone for good
-	ReasonNoSpace = "no_space" // the destination's disk is full
-	ReasonTimeout = "timeout"  // no answer in time
-	ReasonOther   = "other"
+	ReasonBlocked      = "blocked"      // the destination has been told to take nothing
+	ReasonClosed       = "closed"       // the destination is gone for good
+	ReasonNoSpace      = "no_space"     // the destination's disk is full
+	ReasonNotFound     = "not_found"    // what answers is not the destination
+	ReasonRateLimited  = "rate_limited" // too much at once
+	ReasonRejected     = "rejected"     // the destination does not take what was sent
+	ReasonStreamLimit  = "stream_limit" // too many streams
+	ReasonTimeout      = "timeout"      // no answer in time
+	ReasonUnauthorized = "unauthorized" // the credentials are wrong or missing
+	ReasonUnavailable  = "unavailable"  // no connection, or the destination is not well
+	ReasonOther        = "other"
 )
 
 func (e *Error) Error() string {

@@ -26,6 +26,7 @@ type pending struct {
 	full    bool
 	tries   int
 	tried   time.Time // for the first time
+	grows   bool      // although it has been tried
 	settled bool
 }
 
@@ -44,16 +45,39 @@ func (s *stream) due(wait time.Duration) time.Time {
 }
 
 // room returns the batch that takes further records, nil if a new one is needed:
-// what is in flight or has been tried must stay as it is.
+// what is in flight must stay as it is, and so must what has been tried, unless
+// it may grow.
 func (s *stream) room(bytes int) *pending {
 	if len(s.batches) == 0 {
 		return nil
 	}
 	b := s.batches[len(s.batches)-1]
-	if b.full || b.tries > 0 || len(b.Data) >= bytes {
+	if s.inFlight && len(s.batches) == 1 || b.tries > 0 && !b.grows || len(b.Data) >= bytes {
 		return nil
 	}
 	return b
+}
+
+// grow adds further records to the first batch, which was tried and is not in
+// flight: a sink can tell a bad record from a bad destination only by others of
+// the same stream.
+func (s *stream) grow(bytes int) {
+	b := s.batches[0]
+	b.grows = true
+	for len(s.batches) > 1 && (len(b.Data) < bytes || b.Len() == 1) {
+		next := s.batches[1]
+		size := next.Ends[0]
+		b.Data = append(b.Data, next.Data[:size]...)
+		b.Ends = append(b.Ends, len(b.Data))
+		b.numbers = append(b.numbers, next.numbers[0])
+		next.Data, next.Ends, next.numbers = next.Data[size:], next.Ends[1:], next.numbers[1:]
+		for i := range next.Ends {
+			next.Ends[i] -= size
+		}
+		if next.Len() == 0 {
+			s.batches = append(s.batches[:1], s.batches[2:]...)
+		}
+	}
 }
 
 // queue holds the streams that have something to send and are not being sent,

@@ -30,7 +30,9 @@ type module struct {
 }
 
 var modules = map[string]module{
-	"kube": {minutes: 5},
+	"kube":     {minutes: 5},
+	"loki":     {minutes: 5},
+	"promtail": {minutes: 3},
 }
 
 // Build makes the tools of a nested module ("kube": etcd, kube-apiserver,

@@ -1,0 +1,163 @@
+package loki
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hindsight-events/hindsight/sink"
+)
+
+// outcome is what an answer means for the entries of a push.
+type outcome int
+
+const (
+	// stored: all of them are stored.
+	stored outcome = iota
+	// later: none is known to be stored, and all may be after a while, or after
+	// somebody has mended something.
+	later
+	// busy: as later, but a smaller push may pass sooner.
+	busy
+	// tooLarge: none is stored, and none will be in a push of this size.
+	tooLarge
+	// refused: none is stored. Either one of them is to blame, or the
+	// destination.
+	refused
+	// partly: some are refused, by name; the others are stored.
+	partly
+)
+
+// verdict is an answer, understood.
+type verdict struct {
+	outcome outcome
+	status  int
+	err     *sink.Error // unless stored
+	refusal refusal     // if partly
+}
+
+// understand says what an answer means. A push that is not known to be stored
+// is not stored.
+//
+// Loki's own answers are made in pkg/distributor/http.go, pkg/distributor/
+// distributor.go (PushWithResolver) and pkg/ingester/stream.go (Push) of
+// https://github.com/grafana/loki/tree/v3.7.8; gateways add their own.
+func (c *client) understand(a answer) verdict {
+	said := fmt.Sprintf("push to %s: %d", c.shown, a.status)
+	if text := http.StatusText(a.status); text != "" {
+		said += " " + text
+	}
+	if body := excerpt(a.body, 300); body != "" && !a.html {
+		said += ": " + body
+	}
+	is := func(o outcome, reason, advice string) verdict {
+		e := &sink.Error{Reason: reason, RetryAfter: a.retryAfter}
+		if advice != "" {
+			advice = "; " + advice
+		}
+		e.Err = fmt.Errorf("%s%s", said, advice)
+		return verdict{outcome: o, status: a.status, err: e}
+	}
+	body := withoutQuoted(a.body)
+
+	switch {
+	// Any status can be configured for this, 260 among them, which is a 2xx.
+	case a.status == 260, strings.HasPrefix(body, "ingestion blocked for user"):
+		return is(later, sink.ReasonBlocked, "Loki takes nothing from this tenant for now: see block_ingestion_until in its limits")
+
+	case a.status == http.StatusOK && a.html:
+		return is(later, sink.ReasonNotFound, "this is a web page, not Loki; check the url")
+	case a.status == http.StatusOK, a.status == http.StatusNoContent:
+		return verdict{outcome: stored}
+	case a.location != "":
+		return is(later, sink.ReasonNotFound, "it redirects to "+a.location+"; if Loki is there, set the url to it")
+
+	case a.status == http.StatusUnauthorized && strings.Contains(body, "no org id"):
+		return is(later, sink.ReasonUnauthorized, "Loki wants a tenant: set tenant_id")
+	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusProxyAuthRequired:
+		return is(later, sink.ReasonUnauthorized, "check the credentials and tenant_id")
+	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusGone, a.status/100 == 3:
+		return is(later, sink.ReasonNotFound, "check the path of the url: Loki takes pushes at "+pushPath)
+	case a.status == http.StatusBadRequest && strings.Contains(body, "HTTP request") && strings.Contains(body, "HTTPS"):
+		return is(later, sink.ReasonNotFound, "begin the url with https://")
+
+	case a.status == http.StatusRequestEntityTooLarge,
+		a.status == http.StatusInternalServerError && strings.Contains(body, "ResourceExhausted"):
+		return is(tooLarge, sink.ReasonRejected, "")
+
+	case a.status == http.StatusTooManyRequests:
+		return c.understandBusy(a, body, is)
+	case a.status == http.StatusBadRequest:
+		return c.understandBad(a, body, is)
+	case a.status == http.StatusUnprocessableEntity, a.status == http.StatusInternalServerError:
+		return is(refused, sink.ReasonRejected, "")
+	default:
+		return is(later, sink.ReasonUnavailable, "")
+	}
+}
+
+// understandBusy is for 429. Loki's own, other than for the tenant's rate, are
+// about a single stream.
+func (c *client) understandBusy(a answer, body string, is func(outcome, string, string) verdict) verdict {
+	if r, ok := parseRefusal(body); ok && !a.cut {
+		v := is(partly, sink.ReasonRateLimited, "")
+		v.err.StreamOnly = true
+		v.refusal = r
+		return v
+	}
+	switch {
+	case strings.Contains(body, "maximum active stream limit exceeded"):
+		v := is(later, sink.ReasonStreamLimit, "")
+		v.err.StreamOnly = true
+		return v
+	case strings.Contains(strings.ToLower(body), "per stream rate limit exceeded"):
+		v := is(busy, sink.ReasonRateLimited, "")
+		v.err.StreamOnly = true
+		return v
+	}
+	return is(busy, sink.ReasonRateLimited, "")
+}
+
+// understandBad is for 400.
+func (c *client) understandBad(a answer, body string, is func(outcome, string, string) verdict) verdict {
+	if aboutLabels(body) {
+		v := is(later, sink.ReasonRejected, "Loki takes none of this stream: its labels are against the limits of the tenant")
+		v.err.StreamOnly = true
+		return v
+	}
+	r, ok := parseRefusal(body)
+	if !ok || a.cut {
+		return is(refused, sink.ReasonRejected, "")
+	}
+	advice := ""
+	if r.noMetadata > 0 {
+		advice = "this Loki takes no structured metadata: set structured_metadata: false, or allow_structured_metadata in its limits"
+	}
+	v := is(partly, sink.ReasonRejected, advice)
+	v.refusal = r
+	return v
+}
+
+// retryAfter reads how long a server wants to be left alone: a number of seconds
+// or a date. More than an hour is not believed.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	if value == "" {
+		return 0
+	}
+	var d time.Duration
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		d = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		d = at.Sub(now)
+	}
+	return min(max(d, 0), time.Hour)
+}
+
+func isHTML(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && kind == "text/html"
+}

@@ -1,0 +1,250 @@
+package loki
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/config"
+
+	"github.com/hindsight-events/hindsight/sink"
+)
+
+const (
+	// renewAfter is how long connections are kept, so that the load spreads
+	// over servers that came later.
+	renewAfter = 3 * time.Minute
+
+	// maxAnswer bounds what is read of an answer. Loki says a line for each
+	// entry that it refuses.
+	maxAnswer = 1 << 20
+)
+
+// client posts to one address. It is safe for concurrent use.
+type client struct {
+	url     *url.URL
+	shown   string // the URL without what may be secret
+	tenant  string
+	timeout time.Duration
+	oauth2  bool
+	build   func() (*http.Client, error)
+
+	mu      sync.Mutex // guards what follows
+	current *http.Client
+	since   time.Time
+}
+
+// answer is what a server said to a push.
+type answer struct {
+	status     int
+	body       string
+	cut        bool // there was more of the body, or it could not be read
+	html       bool
+	location   string // of a redirect that was not followed
+	retryAfter time.Duration
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// newClient makes the HTTP client. Dial may be nil.
+func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
+	settings := c.HTTP
+	if err := settings.Validate(); err != nil {
+		return nil, err
+	}
+	target := *u
+	if u.User != nil {
+		// As a header it is in no URL that an error may quote.
+		password, _ := u.User.Password()
+		settings.BasicAuth = &config.BasicAuth{Username: u.User.Username(), Password: config.Secret(password)}
+		target.User = nil
+	}
+	shown := url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}
+	options := []config.HTTPClientOption{config.WithUserAgent("hindsight"), config.WithIdleConnTimeout(renewAfter)}
+	if dial != nil {
+		options = append(options, config.WithDialContextFunc(dial))
+	}
+	cl := &client{
+		url:     &target,
+		shown:   shown.String(),
+		tenant:  c.TenantID,
+		timeout: time.Duration(c.Timeout),
+		oauth2:  settings.OAuth2 != nil,
+	}
+	cl.build = func() (*http.Client, error) {
+		h, err := config.NewClientFromConfig(settings, "hindsight", options...)
+		if err != nil {
+			return nil, err
+		}
+		follow := settings.FollowRedirects
+		h.CheckRedirect = func(next *http.Request, via []*http.Request) error {
+			// Most redirects turn a push into a GET, which a login page then
+			// answers with 200.
+			if !follow || next.Method != http.MethodPost || next.URL.Host != target.Host || len(via) >= 3 {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		}
+		return h, nil
+	}
+	var err error
+	if cl.current, err = cl.build(); err != nil {
+		return nil, err
+	}
+	cl.since = time.Now()
+	return cl, nil
+}
+
+// http returns the client to use, a new one from time to time.
+func (c *client) http() *http.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.since) > renewAfter {
+		c.replace()
+	}
+	return c.current
+}
+
+// drop lets go of the connections of a client that has failed, so that the name
+// is resolved anew. Requests that use them go on.
+func (c *client) drop(failed *http.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == failed {
+		c.replace()
+	}
+}
+
+// replace is called with mu held. Where a file that is needed cannot be read,
+// the old client stays.
+func (c *client) replace() {
+	old := c.current
+	if next, err := c.build(); err == nil {
+		c.current = next
+	}
+	c.since = time.Now()
+	// What is in use now is closed after its use: nobody asks this client for a
+	// connection again.
+	c.closeIdle(old)
+}
+
+func (c *client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeIdle(c.current)
+}
+
+// closeIdle leaves it to the idle timeout where tokens are fetched: that round
+// tripper is not ready for being closed while it is used.
+// https://github.com/prometheus/common/blob/v0.72.1/config/http_config.go (oauth2RoundTripper.CloseIdleConnections)
+func (c *client) closeIdle(h *http.Client) {
+	if !c.oauth2 {
+		h.CloseIdleConnections()
+	}
+}
+
+// errTimeout is what a push has met that was not answered in time.
+var errTimeout = errors.New("no answer in time")
+
+// push makes one attempt. An error means that there was no answer, and it is
+// unknown whether the push was taken.
+func (c *client) push(ctx context.Context, body []byte) (answer, error) {
+	within, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(within, http.MethodPost, c.url.String(), bytes.NewReader(body))
+	if err != nil {
+		return answer{}, c.failed(err)
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	if c.tenant != "" {
+		req.Header.Set("X-Scope-OrgID", c.tenant)
+	}
+	h := c.http()
+	a, err := c.do(within, h, req)
+	if ctx.Err() != nil && err != nil {
+		return a, c.failed(ctx.Err())
+	}
+	if err != nil || a.status >= http.StatusInternalServerError {
+		c.drop(h)
+	}
+	if err == nil {
+		return a, nil
+	}
+	if context.Cause(within) == errTimeout {
+		err = fmt.Errorf("%w (%v)", errTimeout, c.timeout)
+	}
+	return a, c.failed(err)
+}
+
+// try makes one attempt and says what came of it. Its error means that nothing
+// is known of the push, and it has to be repeated.
+func (c *client) try(ctx context.Context, body []byte) (verdict, error) {
+	a, err := c.push(ctx, body)
+	switch {
+	case err == nil:
+		return c.understand(a), nil
+	case ctx.Err() != nil:
+		return verdict{}, err
+	case errors.Is(err, errTimeout):
+		return verdict{}, &sink.Error{Reason: sink.ReasonTimeout, Err: err}
+	default:
+		return verdict{}, &sink.Error{Reason: sink.ReasonUnavailable, Err: err}
+	}
+}
+
+// do returns when ctx ends, even where the request does not: the round tripper
+// for OAuth2 asks for a token without a deadline.
+func (c *client) do(ctx context.Context, h *http.Client, req *http.Request) (answer, error) {
+	type result struct {
+		answer answer
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		resp, err := h.Do(req)
+		if err != nil {
+			done <- result{err: err}
+			return
+		}
+		defer resp.Body.Close()
+		done <- result{answer: read(resp)}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	}
+}
+
+// failed says which push has failed. The errors of net/http quote the URL, of
+// which the query may be secret.
+func (c *client) failed(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("push to %s: %w", c.shown, err)
+}
+
+func read(resp *http.Response) answer {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	a := answer{status: resp.StatusCode, cut: err != nil, retryAfter: retryAfter(resp.Header, time.Now())}
+	if len(body) > maxAnswer {
+		body, a.cut = body[:maxAnswer], true
+	}
+	a.body = string(body)
+	a.html = isHTML(resp.Header.Get("Content-Type"))
+	if resp.StatusCode/100 == 3 {
+		if to, err := resp.Location(); err == nil {
+			a.location = (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
+		}
+	}
+	return a
+}

@@ -1,0 +1,144 @@
+package loki_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/hindsight-events/hindsight/sink/loki"
+)
+
+func parse(text string) (c loki.Config, err error) {
+	dec := yaml.NewDecoder(strings.NewReader(text))
+	dec.KnownFields(true)
+	err = dec.Decode(&c)
+	return c, err
+}
+
+// check returns what is wrong with a configuration, a line each.
+func check(c loki.Config) string {
+	var all []string
+	c.Check("prod", func(key string, err error) { all = append(all, fmt.Sprintf("%s: %v", key, err)) })
+	return strings.Join(all, "\n")
+}
+
+func TestConfigDefaults(t *testing.T) {
+	got, err := parse("url: http://loki:3100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed, err := yaml.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `url: http://loki:3100
+format: logfmt
+job: hindsight
+max_rate: 3.6MiB/s
+batch_wait: 1s
+timeout: 10s
+structured_metadata: true
+follow_redirects: true
+enable_http2: true
+`
+	if string(printed) != want {
+		t.Errorf("got\n%s\nwant\n%s", printed, want)
+	}
+	if problems := check(got); problems != "" {
+		t.Errorf("the defaults are refused: %s", problems)
+	}
+}
+
+func TestConfigWithEverything(t *testing.T) {
+	c, err := parse(`
+url: https://loki.example
+tenant_id: team-a
+format: json
+job: events
+labels: {namespace: namespace, reason: reason, level: type}
+external_labels: {region: eu}
+max_rate: 500KiB/s
+batch_wait: 250ms
+timeout: 1m
+structured_metadata: false
+basic_auth: {username: hindsight, password_file: /run/secrets/password}
+tls_config: {ca_file: /etc/ca.pem, cert_file: /etc/cert.pem, key_file: /etc/key.pem}
+proxy_url: http://proxy:3128
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems := check(c); problems != "" {
+		t.Errorf("refused: %s", problems)
+	}
+	if c.HTTP.BasicAuth.PasswordFile != "/run/secrets/password" || c.HTTP.TLSConfig.CAFile != "/etc/ca.pem" ||
+		c.HTTP.ProxyURL.Host != "proxy:3128" {
+		t.Errorf("got %+v", c.HTTP)
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	for text, want := range map[string]string{
+		"url:":                                    "url: is missing; write it as in http://loki:3100",
+		"url: loki:3100":                          "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
+		"url: http://":                            "url: has no host; write it as in http://loki:3100",
+		"url: 'http://:3100'":                     "url: has no host; write it as in http://loki:3100",
+		"url: 'http://u:geheim@loki:port/'":       "url: is not a URL; write it as in http://loki:3100",
+		"url: 'http://loki/#push'":                "url: has a fragment (#…), which is never sent; write it as in http://loki:3100",
+		"{url: http://loki, tenant_id: a/b}":      "tenant_id: '/' is not allowed in a tenant's name",
+		"{url: http://loki, tenant_id: a|b}":      "tenant_id: '|' is not allowed in a tenant's name",
+		"{url: http://loki, job: ''}":             "labels: job is empty",
+		"{url: http://loki, labels: {pod: name}}": `labels: label "pod": "name" cannot be a label; valid are namespace, reason, kind, type, component and node`,
+		"{url: http://loki, max_rate: 10/s}":      "max_rate: 10B/s is too little; it must be at least 1KiB/s, or 0 for no bound",
+		"{url: http://loki, timeout: 0s}":         "timeout: must be more than 0s",
+		"{url: http://loki, bearer_token: geheim, basic_auth: {username: u}}": ": at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
+		"{url: 'http://u:geheim@loki', basic_auth: {username: u}}":            "url: there are credentials in it and in other keys; give them once",
+	} {
+		c, err := parse(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := check(c); got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+		if _, err := loki.New(c, loki.Options{Cluster: "prod"}); err == nil || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%s: New returned %v, want an error without a secret", text, err)
+		}
+	}
+	for _, text := range []string{"{url: http://loki, tenant: a}", "{url: http://loki, format: xml}", "{url: http://loki, max_rate: 3MiB}", "{url: http://loki, basic_auth: {user: a}}"} {
+		if _, err := parse(text); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	for name, text := range map[string]string{
+		"password":      "{url: http://loki, basic_auth: {username: u, password: geheim}}",
+		"in the url":    "{url: 'http://u:geheim@loki/'}",
+		"bearer token":  "{url: http://loki, bearer_token: geheim}",
+		"authorization": "{url: http://loki, authorization: {credentials: geheim}}",
+		"oauth2":        "{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: http://t}}",
+		"proxy":         "{url: http://loki, proxy_url: 'http://u:geheim@proxy'}",
+		"header":        "{url: http://loki, http_headers: {X-Token: {secrets: [geheim]}}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := parse(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			printed, err := yaml.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range []string{string(printed), fmt.Sprint(c), fmt.Sprintf("%+v", c)} {
+				if strings.Contains(text, "geheim") {
+					t.Errorf("a secret is in\n%s", text)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,212 @@
+package loki_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/sink/loki"
+	"github.com/hindsight-events/hindsight/sink/sinktest"
+)
+
+// arrives returns what a Loki gets of records.
+func arrives(t *testing.T, s *loki.Sink, records []event.Record) []entry {
+	t.Helper()
+	b := sinktest.Batch(s, records)
+	_, entries, err := decodePush(loki.Encode(b.Stream, b.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(records) {
+		t.Fatalf("%d entries, want %d", len(entries), len(records))
+	}
+	return entries
+}
+
+func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
+	const lineLimit, metadataLimit = 256 << 10, 64 << 10
+	long := strings.Repeat("0123456789 \"quoted\" 漢字\n\x1b[2J", 20_000)
+	for name, change := range map[string]func(*corev1.Event){
+		"a message":                  func(e *corev1.Event) { e.Message = long },
+		"a message just too long":    func(e *corev1.Event) { e.Message = strings.Repeat("é", lineLimit/2) },
+		"a message that is not text": func(e *corev1.Event) { e.Message = strings.Repeat("\xff", lineLimit) },
+		"an annotation":              func(e *corev1.Event) { e.Annotations = map[string]string{"a": long} },
+		"the involved object": func(e *corev1.Event) {
+			e.InvolvedObject.Name, e.InvolvedObject.Kind, e.InvolvedObject.FieldPath = long, long, long
+			e.Source.Component, e.Source.Host, e.ReportingController = long, long, long
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, format := range []event.Format{event.Logfmt, event.JSON, event.Text, event.EventRouter} {
+				s := newSink(t, "http://loki", func(c *loki.Config, _ *loki.Options) { c.Format = format })
+				records := sinktest.Records(0, 1)
+				change(records[0].Event)
+				before := records[0].Event.Message
+				whole := string(event.Encoder{Format: format}.Append(nil, &records[0]))
+				got := arrives(t, s, records)[0]
+				if records[0].Event.Message != before {
+					t.Fatal("the record was changed")
+				}
+				if len(got.line) > lineLimit || !utf8.ValidString(got.line) {
+					t.Errorf("%s: a line of %d bytes, valid: %v", format, len(got.line), utf8.ValidString(got.line))
+				}
+				if len(whole) <= lineLimit {
+					if got.line != whole {
+						t.Errorf("%s: it was cut although it is short enough", format)
+					}
+				} else if !strings.Contains(got.line, "bytes cut)") || len(got.line) < lineLimit/4 {
+					t.Errorf("%s: a line of %d bytes that does not say that it was cut", format, len(got.line))
+				}
+				if strings.HasPrefix(name, "a message") && (format == event.JSON || format == event.EventRouter) && !json.Valid([]byte(got.line)) {
+					t.Errorf("%s: it cannot be parsed any more", format)
+				}
+				size := 0
+				for _, p := range got.metadata {
+					size += len(p[0]) + len(p[1])
+					if !utf8.ValidString(p[1]) {
+						t.Errorf("metadata %s is not valid UTF-8", p[0])
+					}
+				}
+				if size > metadataLimit {
+					t.Errorf("%s: %d bytes of metadata", format, size)
+				}
+				if again := arrives(t, s, records)[0]; again.line != got.line {
+					t.Error("the same record gives another line")
+				}
+			}
+		})
+	}
+}
+
+func TestTimes(t *testing.T) {
+	s := newSink(t, "http://loki", nil)
+	last := time.Unix(0, math.MaxInt64)
+	for name, c := range map[string]struct{ at, want time.Time }{
+		"with nanoseconds":                      {time.Unix(1563534000, 123456789), time.Unix(1563534000, 123456789)},
+		"a whole second":                        {time.Unix(1563534000, 0), time.Unix(1563534000, 0)},
+		"none":                                  {time.Time{}, time.Unix(0, 0)},
+		"before 1970":                           {time.Date(1905, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(0, 0)},
+		"too far in the future for nanoseconds": {time.Date(2554, 11, 21, 0, 0, 0, 0, time.UTC), last},
+		"the end of time":                       {time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), last},
+	} {
+		t.Run(name, func(t *testing.T) {
+			records := sinktest.Records(0, 1)
+			records[0].Time = c.at
+			if got := arrives(t, s, records)[0].at; !got.Equal(c.want) {
+				t.Errorf("got %v, want %v", got.UTC(), c.want.UTC())
+			}
+			b := sinktest.Batch(s, records)
+			if err := loki.Decode(b.Data); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestWithoutStructuredMetadataAllIsInTheLine(t *testing.T) {
+	s := newSink(t, "http://loki", func(c *loki.Config, _ *loki.Options) { c.StructuredMetadata = false })
+	got := arrives(t, s, sinktest.Records(7, 1))[0]
+	if len(got.metadata) > 0 {
+		t.Errorf("metadata is %v, want none", got.metadata)
+	}
+	for _, want := range []string{"namespace=team-a", "event_uid=00000000-0000-0000-0000-000000000007"} {
+		if !strings.Contains(got.line, want) {
+			t.Errorf("%s is not in the line %q", want, got.line)
+		}
+	}
+}
+
+func TestRecordsFollowWhatIsThere(t *testing.T) {
+	s := newSink(t, "http://loki", nil)
+	records := sinktest.Records(0, 2)
+	records[1].Event.Message = strings.Repeat("x", 300<<10)
+	for i := range records {
+		alone := s.AppendRecord(nil, &records[i])
+		after := s.AppendRecord([]byte("before"), &records[i])
+		roomy := s.AppendRecord(append(make([]byte, 0, 1<<20), "before"...), &records[i])
+		if want := "before" + string(alone); string(after) != want || !bytes.Equal(after, roomy) {
+			t.Error("a record's bytes depend on what is before them")
+		}
+	}
+}
+
+func TestSizeIsWhatLokiCounts(t *testing.T) {
+	s := newSink(t, "http://loki", nil)
+	records := sinktest.Records(0, 100)
+	b := sinktest.Batch(s, records)
+	want := 0
+	for _, e := range arrives(t, s, records) {
+		want += len(e.line)
+		for _, p := range e.metadata {
+			want += len(p[0]) + len(p[1])
+		}
+	}
+	if got := s.Size(b); got != want {
+		t.Errorf("got %d of %d bytes, want %d", got, len(b.Data), want)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	s, err := loki.New(loki.Config{URL: "http://loki", Job: "a", Timeout: 1, StructuredMetadata: true}, loki.Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sinktest.Batch(s, sinktest.Records(0, 1)).Data)
+	f.Fuzz(func(_ *testing.T, data []byte) { loki.Decode(data) })
+}
+
+func BenchmarkAppendRecord(b *testing.B) {
+	s, err := loki.New(loki.Config{URL: "http://loki", Job: "hindsight", Timeout: 1, StructuredMetadata: true}, loki.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &sinktest.Records(7, 1)[0]
+	room := make([]byte, 0, 64<<10)
+	b.ReportAllocs()
+	for b.Loop() {
+		room = s.AppendRecord(room[:0], r)
+	}
+	b.ReportMetric(float64(len(room)), "bytes/record")
+}
+
+func BenchmarkEncode(b *testing.B) {
+	s, err := loki.New(loki.Config{URL: "http://loki", Job: "hindsight", Timeout: 1, StructuredMetadata: true}, loki.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := sinktest.Batch(s, sinktest.Records(0, 1000))
+	b.ReportAllocs()
+	b.SetBytes(int64(len(batch.Data)))
+	for b.Loop() {
+		loki.Encode(batch.Stream, batch.Data)
+	}
+}
+
+func TestAppendRecordDoesNotAllocate(t *testing.T) {
+	s := newSink(t, "http://loki", nil)
+	r := &sinktest.Records(7, 1)[0]
+	room := make([]byte, 0, 64<<10)
+	if n := testing.AllocsPerRun(100, func() { room = s.AppendRecord(room[:0], r) }); n > 0 {
+		t.Errorf("%v allocations a record, want none", n)
+	}
+}
+
+func BenchmarkSize(b *testing.B) {
+	s, err := loki.New(loki.Config{URL: "http://loki", Job: "hindsight", Timeout: 1, StructuredMetadata: true}, loki.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := sinktest.Batch(s, sinktest.Records(0, 1000))
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Size(batch)
+	}
+	b.ReportMetric(float64(s.Size(batch))/float64(len(batch.Data)), "counted/sent")
+}

@@ -1,0 +1,201 @@
+package loki
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// fate is what became of an entry of a push that was refused in part.
+type fate struct {
+	kind   fateKind
+	reason string // in Loki's words, unless it is open or kept
+}
+
+type fateKind int
+
+const (
+	open    fateKind = iota // not known to be stored or refused: it has to be sent again
+	kept                    // it is stored
+	dropped                 // it is refused for good
+	suspect                 // it is one of several of which some are refused, without their names
+)
+
+// fates says what became of each entry of a push. It returns false if what Loki
+// says cannot be about these entries.
+func (r *refusal) fates(entries []entry) ([]fate, bool) {
+	if len(entries) == 1 && !r.rateLimited && r.noMetadata == 0 {
+		return []fate{{dropped, r.reason()}}, true
+	}
+	if len(r.named) > 0 {
+		return r.byIngester(entries)
+	}
+	return r.byDistributor(entries)
+}
+
+// reason is what Loki says of the first entry that it names.
+func (r *refusal) reason() string {
+	if len(r.named) > 0 {
+		return r.named[0].reason
+	}
+	return r.groups[0].reason
+}
+
+// byDistributor: every refused entry is in a group. The checks are made in the
+// order of the calls below; the first that fails is the one reported.
+func (r *refusal) byDistributor(entries []entry) ([]fate, bool) {
+	fates := make([]fate, len(entries))
+	byTime := make([]int, len(entries))
+	for i := range byTime {
+		byTime[i] = i
+	}
+	slices.SortStableFunc(byTime, func(a, b int) int { return entries[a].time.Compare(entries[b].time) })
+
+	// take gives the first n open entries for which is holds to a group. Where
+	// all are told apart by what is holds for, there must be no more of them.
+	take := func(g *group, order []int, all bool, is func(*entry) bool) bool {
+		n := g.count
+		for _, i := range order {
+			if fates[i].kind != open || !is(&entries[i]) {
+				continue
+			}
+			if n == 0 {
+				return !all
+			}
+			fates[i] = fate{dropped, g.reason}
+			n--
+		}
+		return n == 0
+	}
+	inSecond := func(second time.Time) func(*entry) bool {
+		return func(e *entry) bool { return e.time.Unix() == second.Unix() }
+	}
+	newestFirst := slices.Clone(byTime)
+	slices.Reverse(newestFirst)
+
+	groups := slices.Clone(r.groups)
+	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(a.rank(), b.rank()) })
+	for i := range groups {
+		g := &groups[i]
+		ok := false
+		switch g.rank() {
+		case 0:
+			ok = take(g, byTime, false, inSecond(g.oldest))
+		case 1:
+			ok = take(g, newestFirst, false, inSecond(g.newest))
+		case 2:
+			ok = take(g, byTime, true, func(e *entry) bool { return len(e.line) == g.line })
+		case 3:
+			ok = take(g, byTime, true, func(e *entry) bool { return e.metadataSize() == g.metadata })
+		case 4:
+			ok = take(g, byTime, true, func(e *entry) bool { return len(e.metadata) == g.pairs })
+		}
+		if !ok {
+			return nil, false
+		}
+	}
+	left := r.noMetadata
+	for i := range fates {
+		switch {
+		case fates[i].kind != open:
+		case r.noMetadata > 0 && len(entries[i].metadata) > 0:
+			left-- // stays open
+		default:
+			fates[i].kind = kept
+		}
+	}
+	return fates, left == 0
+}
+
+// rank is the place of a group's check among Loki's.
+func (g *group) rank() int {
+	switch {
+	case !g.oldest.IsZero():
+		return 0
+	case !g.newest.IsZero():
+		return 1
+	case g.line > 0:
+		return 2
+	case g.metadata > 0:
+		return 3
+	default:
+		return 4
+	}
+}
+
+// byIngester: the first ten refused entries are named, in their order.
+func (r *refusal) byIngester(entries []entry) ([]fate, bool) {
+	fates := make([]fate, len(entries))
+	if r.outOf > len(entries) {
+		return nil, false
+	}
+	last := -1
+	for k := range r.named {
+		n := &r.named[k]
+		i := r.find(entries, fates, n)
+		if i < 0 {
+			return nil, false
+		}
+		if !n.rateLimited {
+			fates[i] = fate{dropped, n.reason}
+		}
+		last = max(last, i)
+	}
+	// Where the ingester got only some, the distributor has refused others and
+	// does not say so. Where it limits the rate, it may have forgotten to say
+	// which entries were refused for another reason. Nothing else is certain
+	// then, and what is stored already is recognized when it comes again.
+	if r.rateLimited || r.outOf < len(entries) {
+		return fates, true
+	}
+	for i := range fates[:last+1] {
+		if fates[i].kind == open {
+			fates[i].kind = kept
+		}
+	}
+	r.unnamed(entries, fates, last)
+	return fates, true
+}
+
+// find returns the entry that is named, -1 if there is none. Of several of one
+// time it is the last: what is accepted gets no older.
+func (r *refusal) find(entries []entry, fates []fate, n *named) int {
+	for i := len(entries) - 1; i >= 0; i-- {
+		if fates[i].kind == open && entries[i].time.Equal(n.time) {
+			return i
+		}
+	}
+	return -1
+}
+
+// unnamed finds out about the entries behind the last that is named.
+func (r *refusal) unnamed(entries []entry, fates []fate, last int) {
+	left := r.total - len(r.named)
+	reason := r.named[len(r.named)-1].reason
+	var cutoff time.Time
+	for i := range r.named {
+		if c := r.named[i].cutoff; c.After(cutoff) {
+			cutoff = c
+		}
+	}
+	// What is older than what was refused before it is refused too. If that is
+	// as many as Loki says, these are the ones.
+	older := 0
+	for i := last + 1; i < len(entries); i++ {
+		if entries[i].time.Before(cutoff) {
+			older++
+		}
+	}
+	for i := last + 1; i < len(entries); i++ {
+		switch {
+		case left == 0:
+			fates[i].kind = kept
+		case left == older && entries[i].time.Before(cutoff):
+			fates[i] = fate{dropped, reason}
+		case left == older:
+			fates[i].kind = kept
+		default:
+			fates[i] = fate{suspect, reason}
+		}
+	}
+}

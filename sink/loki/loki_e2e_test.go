@@ -1,0 +1,395 @@
+//go:build e2e
+
+package loki_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/sink"
+	"github.com/hindsight-events/hindsight/sink/loki"
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// wantStored checks that Loki finds each of the records once, as it is, in the
+// order of the records of one second.
+func wantStored(t *testing.T, l *cluster.Loki, records []event.Record, metadata bool) {
+	t.Helper()
+	from, to := records[0].Time, records[0].Time
+	for i := range records {
+		if records[i].Time.Before(from) {
+			from = records[i].Time
+		}
+		if records[i].Time.After(to) {
+			to = records[i].Time
+		}
+	}
+	to = to.Add(time.Nanosecond)
+	entries, err := l.Entries(t.Context(), `{job="hindsight"}`, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type key struct {
+		at   int64
+		line string
+	}
+	found := map[key]cluster.LokiEntry{}
+	for _, e := range entries {
+		k := key{e.Time.UnixNano(), e.Line}
+		if _, twice := found[k]; twice {
+			t.Errorf("twice: %s %s", e.Time, e.Line)
+		}
+		found[k] = e
+	}
+	if len(entries) != len(records) {
+		t.Errorf("Loki has %d entries, want %d", len(entries), len(records))
+	}
+	missing := 0
+	for i := range records {
+		r := &records[i]
+		line := string(event.Encoder{Format: event.Logfmt, Standalone: !metadata}.Append(nil, r))
+		e, ok := found[key{r.Time.UnixNano(), line}]
+		if !ok {
+			if missing++; missing < 5 {
+				t.Errorf("not found: %s %s", r.Time, line)
+			}
+			continue
+		}
+		labels := map[string]string{
+			"job": "hindsight", "cluster": "e2e", "namespace": r.Event.Namespace,
+			"reason": r.ReasonLabel, "service_name": "hindsight",
+		}
+		if !maps.Equal(e.Labels, labels) {
+			t.Fatalf("%s has the labels %v, want %v", line, e.Labels, labels)
+		}
+		want := map[string]string{}
+		if metadata {
+			for _, p := range r.AppendMetadata(nil) {
+				want[p.Name] = p.Value
+			}
+			if !maps.Equal(e.Metadata, want) {
+				t.Fatalf("%s has the metadata %v, want %v", line, e.Metadata, want)
+			}
+		}
+	}
+	if missing > 0 {
+		t.Errorf("%d records are not in Loki", missing)
+	}
+	streams, err := l.Streams(t.Context(), `{job="hindsight"}`, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range streams {
+		if _, sharded := s["__stream_shard__"]; sharded {
+			t.Fatalf("Loki has split a stream: %v", s)
+		}
+	}
+}
+
+// recent makes n records of the last half hour, many a second.
+func recent(n int) []event.Record {
+	start := time.Now().Add(-30 * time.Minute)
+	records := make([]event.Record, n)
+	for i := range records {
+		records[i] = makeRecord(i, start.Add(time.Duration(i)*20*time.Minute/time.Duration(n)), nil)
+	}
+	return records
+}
+
+func TestManyStreamsArriveAsTheyAre(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	d := deliver(t, pointedAt(l), nil)
+	records := recent(20_000)
+	d.add(records...)
+	d.finish()
+	wantStored(t, l, records, true)
+	if err := l.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// What a message says does not decide about the level.
+	now := time.Now()
+	samples, err := l.Samples(t.Context(), `sum by (detected_level) (count_over_time({job="hindsight"}[1h]))`, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := map[string]int{}
+	for _, s := range samples {
+		sum[s.Labels["detected_level"]] = int(s.Value)
+	}
+	want := map[string]int{}
+	for i := range records {
+		want[records[i].Value(event.FieldDetectedLevel)]++
+	}
+	if !maps.Equal(sum, want) {
+		t.Errorf("levels are %v, want %v", sum, want)
+	}
+}
+
+func TestOneBusyStreamIsNotSplit(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	c := pointedAt(l)
+	c.MaxRate = 0
+	d := deliver(t, c, nil)
+	start := time.Now().Add(-20 * time.Minute)
+	var records []event.Record
+	for i := range 9000 { // 9 MiB of one stream
+		records = append(records, makeRecord(i, start.Add(time.Duration(i/20)*time.Second), func(e *corev1.Event) {
+			e.Namespace, e.Reason = "busy", "BackOff"
+			e.Message = fmt.Sprintf("%d %s", i, strings.Repeat("0123456789", 60))
+		}))
+	}
+	d.add(records...)
+	d.finish()
+	wantStored(t, l, records, true)
+}
+
+func TestWhatLokiRefusesByAgeIsADeadLetterAndTheRestIsStored(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	d := deliver(t, pointedAt(l), func(limits *sink.Limits) { limits.BatchWait = 3 * time.Second })
+	now := time.Now()
+	var good, bad []event.Record
+	stream := func(e *corev1.Event) { e.Namespace, e.Reason = "ages", "Aged" }
+	for i := range 40 {
+		bad = append(bad, makeRecord(i, now.Add(-8*24*time.Hour+time.Duration(i/4)*time.Second), stream))
+	}
+	for i := 100; i < 140; i++ {
+		good = append(good, makeRecord(i, now.Add(-time.Minute), stream))
+	}
+	for i := 200; i < 220; i++ {
+		bad = append(bad, makeRecord(i, now.Add(time.Hour), stream))
+	}
+	gap := event.NewGap(event.Gap{Namespace: "ages", Cause: event.CauseTooOld}) // without any time
+	d.add(slices.Concat(bad[:40], good, bad[40:], []event.Record{gap})...)
+	d.finish()
+	wantStored(t, l, good, true)
+	wantLetters(t, d, append(bad, gap), "has timestamp too ")
+}
+
+func TestEntryTooFarBehindIsADeadLetterAndTheRestIsStored(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	for name, count := range map[string]int{"few": 3, "more than Loki names": 60} {
+		t.Run(name, func(t *testing.T) {
+			stream := func(e *corev1.Event) { e.Namespace, e.Reason = "behind-"+strings.Fields(name)[0], "Behind" }
+			d := deliver(t, pointedAt(l), func(limits *sink.Limits) { limits.BatchWait = 2 * time.Second })
+			now := time.Now()
+			var good, bad []event.Record
+			good = append(good, makeRecord(0, now, stream))
+			for i := 1; i <= count; i++ {
+				bad = append(bad, makeRecord(i, now.Add(-3*time.Hour+time.Duration(i)*time.Second), stream))
+				good = append(good, makeRecord(1000+i, now.Add(-10*time.Minute+time.Duration(i)*time.Second), stream))
+			}
+			var mixed []event.Record
+			for i := range bad {
+				mixed = append(mixed, good[i], bad[i])
+			}
+			d.add(append(mixed, good[count:]...)...)
+			d.finish()
+			wantLetters(t, d, bad, "entry too far behind")
+			entries, err := l.Entries(t.Context(), fmt.Sprintf(`{namespace="behind-%s"}`, strings.Fields(name)[0]), now.Add(-4*time.Hour), now.Add(time.Hour))
+			if err != nil || len(entries) != len(good) {
+				t.Errorf("Loki has %d entries, %v; want %d", len(entries), err, len(good))
+			}
+		})
+	}
+}
+
+// wantLetters checks that there is one dead letter for each of the records.
+func wantLetters(t *testing.T, d *delivery, records []event.Record, says string) {
+	t.Helper()
+	got := map[string]int{}
+	for _, l := range d.letters() {
+		got[l.Entry.Line]++
+		if l.Status != http.StatusBadRequest || !strings.Contains(l.Error, says) || l.Labels == "" {
+			t.Errorf("dead letter says %d %q of stream %s, want 400 and %q", l.Status, l.Error, l.Labels, says)
+		}
+	}
+	for i := range records {
+		line := string(event.Encoder{Format: event.Logfmt}.Append(nil, &records[i]))
+		if got[line] != 1 {
+			t.Errorf("%d dead letters of %s, want 1", got[line], line)
+		}
+		delete(got, line)
+	}
+	for line := range got {
+		t.Errorf("a dead letter of %s, which is stored", line)
+	}
+}
+
+func TestRateLimitsDelayAndLoseNothing(t *testing.T) {
+	for name, limits := range map[string]map[string]any{
+		"of a stream":                 {"per_stream_rate_limit": "64KB", "per_stream_rate_limit_burst": "64KB"},
+		"of a stream, entry by entry": {"per_stream_rate_limit": "64KB", "per_stream_rate_limit_burst": "64KB", "shard_streams": map[string]any{"enabled": false}},
+		"of the tenant":               {"ingestion_rate_mb": 0.25, "ingestion_burst_size_mb": 0.125},
+		"of streams, until they end":  {"max_global_streams_per_user": 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: limits})
+			d := deliver(t, pointedAt(l), nil)
+			start := time.Now().Add(-20 * time.Minute)
+			var records []event.Record
+			for i := range 1500 {
+				records = append(records, makeRecord(i, start.Add(time.Duration(i/20)*time.Second), func(e *corev1.Event) {
+					e.Namespace, e.Reason = fmt.Sprintf("ns-%d", i%2), "BackOff"
+					e.Message = fmt.Sprintf("%d %s", i, strings.Repeat("0123456789", 40))
+				}))
+			}
+			d.add(records...)
+			d.finish()
+			wantStored(t, l, records, true)
+			if dead := d.letters(); len(dead) != 0 {
+				t.Errorf("dead letters: %v", dead)
+			}
+		})
+	}
+}
+
+// Each of these keeps everything waiting with a clear error, until it is mended.
+func TestWrongSettingsDelayAndLoseNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits map[string]any
+		says   string
+	}{
+		"ingestion blocked, with the status 260": {
+			map[string]any{"block_ingestion_until": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)},
+			"block_ingestion_until",
+		},
+		"ingestion blocked, with the status 400": {
+			map[string]any{"block_ingestion_until": time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "block_ingestion_status_code": 400},
+			"block_ingestion_until",
+		},
+		"no structured metadata": {map[string]any{"allow_structured_metadata": false}, "set structured_metadata: false"},
+		"fewer labels allowed":   {map[string]any{"max_label_names_per_series": 2}, "labels are against the limits"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: c.limits})
+			d := deliver(t, pointedAt(l), nil)
+			records := recent(50)
+			d.add(records...)
+			d.failing(c.says)
+			l.Kill()
+			l.SetLimits(nil)
+			if err := l.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			d.finish()
+			wantStored(t, l, records, true)
+			if dead := d.letters(); len(dead) != 0 {
+				t.Errorf("dead letters: %v", dead)
+			}
+		})
+	}
+}
+
+func TestWithoutStructuredMetadata(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"allow_structured_metadata": false, "discover_log_levels": false}})
+	c := pointedAt(l)
+	c.StructuredMetadata = false
+	d := deliver(t, c, nil)
+	records := recent(50)
+	d.add(records...)
+	d.finish()
+	wantStored(t, l, records, false)
+}
+
+func TestTenant(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
+	l.Tenant = "team-a"
+	without := deliver(t, pointedAt(l), nil)
+	records := recent(10)
+	without.add(records...)
+	without.failing("set tenant_id")
+
+	c := pointedAt(l)
+	c.TenantID = "team-a"
+	d := deliver(t, c, nil)
+	d.add(records...)
+	d.finish()
+	wantStored(t, l, records, true)
+}
+
+func TestWrongPath(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	c := pointedAt(l)
+	c.URL += "/loki/push"
+	d := deliver(t, c, nil)
+	d.add(recent(10)...)
+	d.failing("check the path of the url")
+}
+
+func TestLokiThatComesLaterAndGoesMeanwhile(t *testing.T) {
+	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
+	c := pointedAt(l)
+	c.Timeout = 2e9
+	d := deliver(t, c, nil)
+	records := recent(6000)
+	d.add(records[:2000]...)
+	d.failing("connection refused")
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.add(records[2000:4000]...)
+	l.Kill() // at any moment
+	d.failing("push to")
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	d.add(records[4000:]...)
+	d.failing("no answer in time")
+	if err := l.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	d.finish()
+	wantStored(t, l, records, true)
+}
+
+// The words of the refusals that the other tests feed to the sink are those of
+// this Loki.
+func TestWordsOfARealLoki(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"max_line_size": "300", "max_structured_metadata_entries_count": 100}})
+	c := pointedAt(l)
+	s, err := loki.New(c, loki.Options{Name: "loki"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	stream := func(e *corev1.Event) { e.Namespace, e.Reason = "words", "Words" }
+	long := func(e *corev1.Event) { stream(e); e.Message = strings.Repeat("x", 400) }
+	for name, records := range map[string][]event.Record{
+		"ages":   {makeRecord(1, now.Add(-200*time.Hour), stream), makeRecord(2, now.Add(-200*time.Hour), stream), makeRecord(3, now.Add(time.Hour), stream)},
+		"long":   {makeRecord(4, now, long)},
+		"behind": {makeRecord(5, now, stream), makeRecord(6, now.Add(-3*time.Hour), stream)},
+	} {
+		b := &sink.Batch{}
+		for i := range records {
+			b.Stream = string(s.AppendStream(nil, &records[i]))
+			b.Data = s.AppendRecord(b.Data, &records[i])
+			b.Ends = append(b.Ends, len(b.Data))
+		}
+		resp, err := http.Post(l.URL()+"/loki/api/v1/push", "application/x-protobuf", bytes.NewReader(loki.Encode(b.Stream, b.Data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d %q", name, resp.StatusCode, body)
+		if !loki.Understands(string(body)) {
+			t.Errorf("%s: not understood: %d %s", name, resp.StatusCode, body)
+		}
+	}
+}

@@ -1,0 +1,212 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// LokiEntry is a line that a query has found.
+type LokiEntry struct {
+	Time     time.Time
+	Line     string
+	Labels   map[string]string // of its stream
+	Metadata map[string]string // structured
+}
+
+// LokiSample is a value that a query has computed.
+type LokiSample struct {
+	Labels map[string]string
+	Value  float64
+}
+
+const (
+	lokiPage    = 1000           // a page of more than 4 MiB is never answered
+	lokiMaxPage = 5000           // max_entries_limit_per_query
+	lokiRange   = 30 * 24 * 3600 // seconds; max_query_length is 721h
+)
+
+// Entries returns everything that a log query finds from start to before end,
+// oldest first. Those of one time are in Loki's order.
+func (l *Loki) Entries(ctx context.Context, query string, start, end time.Time) ([]LokiEntry, error) {
+	var all []LokiEntry
+	for from := start; from.Before(end); {
+		to := from.Add(lokiRange * time.Second)
+		if to.After(end) {
+			to = end
+		}
+		part, err := l.pages(ctx, query, from, to)
+		if err != nil {
+			return nil, fmt.Errorf("query loki for %s: %w", query, err)
+		}
+		all = append(all, part...)
+		from = to
+	}
+	return all, nil
+}
+
+// pages follows the pages of one range. A page begins with the last time of the
+// one before, of which there may be more entries.
+func (l *Loki) pages(ctx context.Context, query string, from, to time.Time) (all []LokiEntry, err error) {
+	seen := map[string]bool{} // those of the time from
+	limit := lokiPage
+	for {
+		page, err := l.page(ctx, query, from, to, limit)
+		if err != nil {
+			var refused *lokiError
+			if ctx.Err() == nil && limit > 10 && (!errors.As(err, &refused) || refused.status >= 500) {
+				limit /= 2 // it was too much
+				continue
+			}
+			return nil, err
+		}
+		fresh := 0
+		for _, e := range page {
+			key := e.key()
+			if seen[key] {
+				continue
+			}
+			if !e.Time.Equal(from) {
+				clear(seen)
+				from = e.Time
+			}
+			seen[key] = true
+			all = append(all, e)
+			fresh++
+		}
+		switch {
+		case len(page) < limit:
+			return all, nil
+		case fresh == 0 && limit >= lokiMaxPage:
+			return nil, fmt.Errorf("more than %d entries of the time %s", limit, from)
+		case fresh == 0:
+			limit = min(2*limit, lokiMaxPage)
+		}
+	}
+}
+
+func (e *LokiEntry) key() string {
+	pairs := func(m map[string]string) string {
+		var b strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			fmt.Fprintf(&b, "%s=%q,", name, m[name])
+		}
+		return b.String()
+	}
+	return strconv.FormatInt(e.Time.UnixNano(), 10) + pairs(e.Labels) + "|" + pairs(e.Metadata) + "|" + e.Line
+}
+
+func (l *Loki) page(ctx context.Context, query string, from, to time.Time, limit int) ([]LokiEntry, error) {
+	var data struct {
+		Result []struct {
+			Stream map[string]string
+			Values [][]json.RawMessage
+		}
+	}
+	err := l.get(ctx, "/loki/api/v1/query_range", url.Values{
+		"query":     {query},
+		"start":     {strconv.FormatInt(from.UnixNano(), 10)},
+		"end":       {strconv.FormatInt(to.UnixNano(), 10)},
+		"limit":     {strconv.Itoa(limit)},
+		"direction": {"forward"},
+	}, &data)
+	if err != nil {
+		return nil, err
+	}
+	var page []LokiEntry
+	for _, s := range data.Result {
+		for _, v := range s.Values {
+			e := LokiEntry{Labels: s.Stream}
+			var at string
+			var apart struct{ StructuredMetadata map[string]string }
+			parts := []any{&at, &e.Line, &apart}
+			for i := range min(len(v), len(parts)) {
+				if err := json.Unmarshal(v[i], parts[i]); err != nil {
+					return nil, fmt.Errorf("decode an entry: %w", err)
+				}
+			}
+			nanos, err := strconv.ParseInt(at, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("decode an entry: %w", err)
+			}
+			e.Time, e.Metadata = time.Unix(0, nanos).UTC(), apart.StructuredMetadata
+			page = append(page, e)
+		}
+	}
+	slices.SortStableFunc(page, func(a, b LokiEntry) int { return a.Time.Compare(b.Time) })
+	return page, nil
+}
+
+// Samples returns what a metric query computes for a moment, the largest value
+// first.
+func (l *Loki) Samples(ctx context.Context, query string, at time.Time) ([]LokiSample, error) {
+	var data struct {
+		Result []struct {
+			Metric map[string]string
+			Value  [2]json.RawMessage
+		}
+	}
+	err := l.get(ctx, "/loki/api/v1/query", url.Values{
+		"query": {query},
+		"time":  {strconv.FormatInt(at.UnixNano(), 10)},
+	}, &data)
+	if err != nil {
+		return nil, fmt.Errorf("query loki for %s: %w", query, err)
+	}
+	var samples []LokiSample
+	for _, r := range data.Result {
+		var text string
+		if err := json.Unmarshal(r.Value[1], &text); err != nil {
+			return nil, fmt.Errorf("query loki for %s: decode a value: %w", query, err)
+		}
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, fmt.Errorf("query loki for %s: %w", query, err)
+		}
+		samples = append(samples, LokiSample{Labels: r.Metric, Value: value})
+	}
+	slices.SortStableFunc(samples, func(a, b LokiSample) int { return cmp.Compare(b.Value, a.Value) })
+	return samples, nil
+}
+
+// Streams returns the labels of all streams that match and have entries from
+// start to end.
+func (l *Loki) Streams(ctx context.Context, match string, start, end time.Time) (streams []map[string]string, err error) {
+	err = l.get(ctx, "/loki/api/v1/series", url.Values{
+		"match[]": {match},
+		"start":   {strconv.FormatInt(start.UnixNano(), 10)},
+		"end":     {strconv.FormatInt(end.UnixNano(), 10)},
+	}, &streams)
+	if err != nil {
+		return nil, fmt.Errorf("ask loki for the streams of %s: %w", match, err)
+	}
+	return streams, nil
+}
+
+// get decodes the data of an answer.
+func (l *Loki) get(ctx context.Context, path string, query url.Values, data any) error {
+	body, err := l.do(ctx, http.MethodGet, path, query)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Status string
+		Data   any
+	}{Data: data}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("decode the answer of %s: %w", path, err)
+	}
+	if answer.Status != "success" {
+		return fmt.Errorf("%s answers with status %q", path, answer.Status)
+	}
+	return nil
+}
