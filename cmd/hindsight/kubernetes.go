@@ -1,0 +1,64 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways of logging in that kubectl knows
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// connection is how to reach the API server, as kubectl's flags say it.
+type connection struct {
+	rules     *clientcmd.ClientConfigLoadingRules
+	overrides clientcmd.ConfigOverrides
+}
+
+// connectionFlags adds those flags of kubectl that choose a cluster and a user.
+// They are clientcmd's own, so they mean what they mean there.
+func connectionFlags(flags *pflag.FlagSet) *connection {
+	c := &connection{rules: clientcmd.NewDefaultClientConfigLoadingRules()}
+	flags.StringVar(&c.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `FILE` (default: as kubectl; inside a cluster, its service account)")
+	known := clientcmd.RecommendedConfigOverrideFlags("")
+	clientcmd.BindOverrideFlags(&c.overrides, flags, clientcmd.ConfigOverrideFlags{
+		CurrentContext:       known.CurrentContext,
+		ClusterOverrideFlags: clientcmd.ClusterOverrideFlags{APIServer: known.ClusterOverrideFlags.APIServer},
+		AuthOverrideFlags: clientcmd.AuthOverrideFlags{
+			Token:       known.AuthOverrideFlags.Token,
+			Impersonate: known.AuthOverrideFlags.Impersonate,
+		},
+	})
+	return c
+}
+
+// config returns the client configuration, and the namespace that counts as our
+// own: POD_NAMESPACE, else the service account's, else the kubeconfig's.
+func (c *connection) config() (*rest.Config, string, error) {
+	client := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(c.rules, &c.overrides)
+	cfg, err := client.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) || errors.Is(err, rest.ErrNotInCluster) {
+		return nil, "", errors.New("connect to Kubernetes: neither a kubeconfig nor a service account was found; set --kubeconfig or --server")
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("connect to Kubernetes: %w", err)
+	}
+	namespace, _, err := client.Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("connect to Kubernetes: %w", err)
+	}
+	return cfg, cmp.Or(os.Getenv("POD_NAMESPACE"), serviceAccountNamespace(), namespace), nil
+}
+
+// serviceAccountNamespace is empty outside a cluster.
+func serviceAccountNamespace() string {
+	b, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,101 @@
+// Hindsight ships every Event of a Kubernetes cluster to where it can be
+// queried after the cluster has forgotten it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+
+	"github.com/hindsight-events/hindsight/internal/config"
+)
+
+// Exit codes.
+const (
+	exitFailure = 1 // something went wrong while it ran
+	exitUsage   = 2 // the command line or the configuration is invalid
+)
+
+func main() {
+	// A closed pipe at the standard output shall be an error of the write, not
+	// a signal that ends the program without a word.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// A second signal ends the program at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// execute runs a command line and returns the exit code.
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "hindsight",
+		Short: "Ship every Kubernetes Event to where it can be queried later",
+		Long: `Hindsight ships every Event of a Kubernetes cluster to the standard output,
+so that an outage can be understood after the cluster has forgotten it.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(runCommand(), replayCommand(), checkCommand(), versionCommand())
+
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "hindsight: %s\n", line)
+	}
+	var failed *failure
+	if errors.As(err, &failed) {
+		return exitFailure
+	}
+	return exitUsage
+}
+
+// failure is an error of the work itself, as opposed to one of the command line
+// or the configuration.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// failed marks an error as a failure; nil stays nil.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{err}
+}
+
+// configFlag adds --config and returns how to read what it names.
+func configFlag(cmd *cobra.Command) (load func() (*config.Config, error)) {
+	var path string
+	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (default: every Event to the standard output)")
+	return func() (*config.Config, error) {
+		if !cmd.Flags().Changed("config") {
+			return config.Eventrouter(), nil
+		}
+		return config.Load(path)
+	}
+}
+
+// newLogger returns the log of a configuration, on the standard error. What
+// client-go has to say goes there too.
+func newLogger(cmd *cobra.Command, c *config.Config) *slog.Logger {
+	log := slog.New(c.Log.Handler(cmd.ErrOrStderr()))
+	klog.SetSlogLogger(log.With("component", "client-go"))
+	return log
+}

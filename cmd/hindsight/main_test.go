@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// call runs a command line to its end.
+func call(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, log buffer
+	code = execute(t.Context(), args, strings.NewReader(stdin), &out, &log)
+	return code, out.String(), log.String()
+}
+
+func TestUsageErrors(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("sinks:\n  - name: a\n    stdout: {format: xml}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "absent"))
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown command":    {[]string{"watch"}, `hindsight: unknown command "watch" for "hindsight"`},
+		"unknown flag":       {[]string{"run", "--verbose"}, "hindsight: unknown flag: --verbose"},
+		"extra argument":     {[]string{"run", "now"}, `hindsight: unknown command "now" for "hindsight run"`},
+		"no file to replay":  {[]string{"replay"}, "hindsight: replay needs one file, or - for the standard input"},
+		"missing file":       {[]string{"replay", "/absent.json"}, "hindsight: replay: open /absent.json: no such file or directory"},
+		"missing config":     {[]string{"check", "--config", "/absent.yaml"}, "hindsight: read configuration: open /absent.yaml: no such file or directory"},
+		"invalid config":     {[]string{"run", "--config", bad}, "hindsight: " + bad + `:3: sinks[0].stdout.format: unknown format "xml": want one of eventrouter, json, logfmt, text`},
+		"no cluster":         {[]string{"run"}, "hindsight: connect to Kubernetes: neither a kubeconfig nor a service account was found; set --kubeconfig or --server"},
+		"unknown context":    {[]string{"run", "--context", "x"}, `hindsight: connect to Kubernetes: context "x" does not exist`},
+		"missing kubeconfig": {[]string{"run", "--kubeconfig", "/absent"}, "hindsight: connect to Kubernetes: stat /absent: no such file or directory"},
+		"invalid listen":     {[]string{"run", "--server", "http://127.0.0.1:1", "--listen", "8080"}, `hindsight: listen: "8080" is not an address to listen on; write it as in :8080`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := call(t, "", c.args...)
+			if code != exitUsage || stderr != c.want+"\n" || stdout != "" {
+				t.Errorf("exit code %d, stdout %q, stderr\n%s\nwant 2 and\n%s", code, stdout, stderr, c.want)
+			}
+		})
+	}
+}
+
+func TestCheck(t *testing.T) {
+	code, stdout, stderr := call(t, "", "check")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "format: eventrouter") {
+		t.Errorf("exit code %d, stderr %q, stdout\n%s", code, stderr, stdout)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, stdout, _ := call(t, "", "version")
+	if code != 0 || !strings.HasPrefix(stdout, "hindsight ") {
+		t.Errorf("exit code %d, stdout %q", code, stdout)
+	}
+}
+
+const (
+	older = `{"kind":"Event","metadata":{"name":"older","namespace":"team-a","uid":"1","resourceVersion":"10"},"reason":"Pulled","type":"Normal","message":"older","lastTimestamp":"2019-07-19T11:00:00Z"}`
+	newer = `{"kind":"Event","metadata":{"name":"newer","namespace":"team-b","uid":"2","resourceVersion":"11"},"reason":"Preempted","type":"Warning","message":"token=abc by x","lastTimestamp":"2019-07-19T11:05:00Z"}`
+)
+
+func TestReplay(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	const yaml = `
+drop: ['{name="nothing"}', '{namespace="team-a"}']
+redact: [{match: 'token=\S+', with: 'token=…'}]
+source: {namespaces: [elsewhere]}
+sinks:
+  - {name: out, match: '{type="Warning"}', stdout: {format: text}}
+`
+	if err := os.WriteFile(config, []byte(yaml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		input  string
+		args   []string
+		code   int
+		stdout []string // what each line holds
+		stderr string
+	}{
+		"a list is sorted by time": {
+			input:  `{"kind":"List","items":[` + newer + "," + older + "]}",
+			stdout: []string{`"message":"older"`, `"message":"token=abc by x"`},
+		},
+		"a stream keeps its order": {
+			input:  newer + "\n" + older + "\n",
+			stdout: []string{`"message":"token=abc by x"`, `"message":"older"`},
+		},
+		"our own lines give the same lines": {
+			input:  `{"verb":"ADDED","event":` + older + "}\n",
+			stdout: []string{`{"verb":"ADDED","event":{"metadata":{"name":"older",`},
+		},
+		"with a configuration": {
+			input:  newer + "\n" + older + "\n",
+			args:   []string{"--config", config},
+			stdout: []string{"2019-07-19T11:05:00.000000011Z team-b Warning Preempted Event/newer: token=… by x"},
+		},
+		"what is no Event is reported and the rest shipped": {
+			input:  older + "\nhello\n" + newer + "\n",
+			code:   exitFailure,
+			stdout: []string{`"older"`, `"newer"`},
+			stderr: "hindsight: standard input: line 2: neither JSON nor the beginning of YAML: \"hello\"\n" +
+				"hindsight: replay: not everything in the input was an Event: 1 errors\n",
+		},
+		"nothing": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := call(t, c.input, append([]string{"replay", "-"}, c.args...)...)
+			if code != c.code || stderr != c.stderr {
+				t.Errorf("exit code %d, stderr %q; want %d, %q", code, stderr, c.code, c.stderr)
+			}
+			lines := strings.Split(stdout, "\n")
+			if len(lines) != len(c.stdout)+1 {
+				t.Fatalf("%d lines, want %d:\n%s", len(lines)-1, len(c.stdout), stdout)
+			}
+			for i, want := range c.stdout {
+				if !strings.Contains(lines[i], want) {
+					t.Errorf("line %d is\n%s\nwant it to hold\n%s", i+1, lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+func TestReplayShiftedToNow(t *testing.T) {
+	_, stdout, stderr := call(t, newer+"\n"+older+"\n", "replay", "-", "--shift-to-now")
+	var times []time.Time
+	for line := range strings.Lines(stdout) {
+		var got struct {
+			Event struct{ LastTimestamp time.Time }
+		}
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, got.Event.LastTimestamp)
+	}
+	if len(times) != 2 {
+		t.Fatalf("%d lines, want 2; stderr: %s", len(times), stderr)
+	}
+	if age := time.Since(times[0]); age < 0 || age > time.Minute {
+		t.Errorf("the newest is of %v, want now", times[0])
+	}
+	if apart := times[0].Sub(times[1]); apart != 5*time.Minute {
+		t.Errorf("they are %v apart, want 5m as before", apart)
+	}
+}
+
+// apiServer serves one Event in a list and one in a watch.
+func apiServer(t *testing.T) *httptest.Server {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/namespaces/kube-system"):
+			fmt.Fprint(w, `{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"kube-system","uid":"cluster-1"}}`)
+		case r.URL.Query().Get("watch") != "":
+			fmt.Fprintf(w, `{"type":"ADDED","object":%s}`+"\n", newer)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			fmt.Fprintf(w, `{"kind":"EventList","apiVersion":"v1","metadata":{"resourceVersion":"10"},"items":[%s]}`, older)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestRun(t *testing.T) {
+	ctx, terminate := context.WithCancel(t.Context())
+	var stdout, stderr buffer
+	server := apiServer(t)
+	ended := make(chan int)
+	go func() {
+		ended <- execute(ctx, []string{"run", "--server", server.URL, "--listen", "127.0.0.1:0"}, strings.NewReader(""), &stdout, &stderr)
+	}()
+	for strings.Count(stdout.String(), "\n") < 2 {
+		select {
+		case code := <-ended:
+			t.Fatalf("ended with exit code %d:\n%s", code, stderr.String())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	terminate()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d, want 0:\n%s", code, stderr.String())
+	}
+	first, second, _ := strings.Cut(stdout.String(), "\n")
+	if !strings.Contains(first, `"name":"older"`) || !strings.Contains(second, `"name":"newer"`) {
+		t.Errorf("got\n%s", stdout.String())
+	}
+}
+
+// The README shows real output: each line of it that is no command comes from
+// the command above it.
+func TestReadmeShowsRealOutput(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("../..")
+	shown := 0
+	for block := range strings.SplitSeq(string(readme), "```console\n") {
+		command, output, _ := strings.Cut(block, "\n")
+		args, ok := strings.CutPrefix(command, "$ go run ./cmd/hindsight ")
+		if !ok || !strings.HasPrefix(args, "replay") {
+			continue
+		}
+		code, stdout, stderr := call(t, "", strings.Fields(args)...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%s: exit code %d, stderr %q", command, code, stderr)
+		}
+		output, _, _ = strings.Cut(output, "```")
+		for line := range strings.Lines(output) {
+			if line != "…\n" && !strings.Contains(stdout, line) {
+				t.Errorf("%s does not print\n%s", command, line)
+			}
+			shown++
+		}
+	}
+	if shown == 0 {
+		t.Error("the README shows no output")
+	}
+}

@@ -1,0 +1,241 @@
+// Package config reads Hindsight's configuration: one YAML file, decoded
+// strictly, checked as a whole before anything starts.
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/hindsight-events/hindsight/internal/quantity"
+	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/router"
+	"github.com/hindsight-events/hindsight/sink/file"
+	"github.com/hindsight-events/hindsight/sink/loki"
+	"github.com/hindsight-events/hindsight/sink/stdout"
+)
+
+// Config is the whole configuration. docs/configuration.md explains the keys.
+type Config struct {
+	Listen       string            `yaml:"listen"`
+	Cluster      string            `yaml:"cluster"`
+	Source       Source            `yaml:"source"`
+	Drop         router.Selectors  `yaml:"drop,omitempty"`
+	Redact       router.Redactions `yaml:"redact,omitempty"`
+	MaxStreams   int               `yaml:"max_streams"`
+	Journal      Journal           `yaml:"journal"`
+	DrainTimeout quantity.Duration `yaml:"drain_timeout"`
+	Log          Log               `yaml:"log"`
+	Sinks        []Sink            `yaml:"sinks"`
+}
+
+// Source says which Events are watched.
+type Source struct {
+	// Namespaces to watch, each with a watch of its own; empty: all of them
+	// with a single one.
+	Namespaces []string `yaml:"namespaces"`
+}
+
+// Journal is what is kept between the watch and the sinks.
+type Journal struct {
+	// Dir is where it is kept, and survives the process; empty: in memory.
+	Dir      string        `yaml:"dir"`
+	MaxBytes quantity.Size `yaml:"max_bytes"`
+}
+
+// Log is about Hindsight's own log, on the standard error.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Handler returns a handler that writes the log to w.
+func (l Log) Handler(w io.Writer) slog.Handler {
+	var o slog.HandlerOptions
+	level, err := l.level()
+	if err == nil {
+		o.Level = level
+	}
+	if l.Format == "json" {
+		return slog.NewJSONHandler(w, &o)
+	}
+	return slog.NewTextHandler(w, &o)
+}
+
+func (l Log) level() (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return level, fmt.Errorf("%q is not a log level; valid are debug, info, warn and error", l.Level)
+	}
+	return level, nil
+}
+
+// Sink is one destination with what it wants. Exactly one of its kinds is set.
+type Sink struct {
+	Name     string           `yaml:"name"`
+	Match    router.Selectors `yaml:"match,omitempty"`
+	WhenFull journal.WhenFull `yaml:"when_full"`
+	Start    journal.Start    `yaml:"start"`
+
+	Stdout *stdout.Config `yaml:"stdout,omitempty"`
+	File   *file.Config   `yaml:"file,omitempty"`
+	Loki   *loki.Config   `yaml:"loki,omitempty"`
+}
+
+// Default is what applies to keys that are not set, without any sink.
+func Default() *Config {
+	return &Config{
+		Listen:       ":8080",
+		MaxStreams:   2500,
+		DrainTimeout: quantity.Duration(20e9),
+		Log:          Log{Level: "info", Format: "logfmt"},
+	}
+}
+
+// Eventrouter is the configuration of a run without a file: what eventrouter
+// did, every Event to the standard output.
+func Eventrouter() *Config {
+	c := Default()
+	out := stdout.DefaultConfig()
+	c.Sinks = []Sink{{Name: "stdout", Stdout: &out}}
+	c.fill()
+	return c
+}
+
+// fill sets what depends on other keys, and what an absent key leaves empty.
+func (c *Config) fill() {
+	if c.Journal.MaxBytes == 0 {
+		c.Journal.MaxBytes = journal.DefaultMemoryBytes
+		if c.Journal.Dir != "" {
+			c.Journal.MaxBytes = journal.DefaultDiskBytes
+		}
+	}
+	for i := range c.Sinks {
+		s := &c.Sinks[i]
+		s.WhenFull = cmp.Or(s.WhenFull, journal.Block)
+		s.Start = cmp.Or(s.Start, journal.StartTail)
+	}
+}
+
+// SetListen overrides the address for metrics and probes; empty: none.
+func (c *Config) SetListen(address string) error {
+	c.Listen = address
+	if err := c.checkListen(); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return nil
+}
+
+func (c *Config) checkListen() error {
+	if c.Listen == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("%q is not an address to listen on; write it as in :8080", c.Listen)
+	}
+	return nil
+}
+
+// A problem is something wrong at a key, such as sinks[0].name.
+type problem struct {
+	key string
+	err error
+}
+
+var (
+	sinkName      = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$`)
+	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+)
+
+// check looks at what single values cannot show by themselves.
+func (c *Config) check() (problems []problem) {
+	bad := func(key, format string, args ...any) {
+		problems = append(problems, problem{key, fmt.Errorf(format, args...)})
+	}
+	if err := c.checkListen(); err != nil {
+		bad("listen", "%w", err)
+	}
+	seen := map[string]bool{}
+	for i, ns := range c.Source.Namespaces {
+		key := fmt.Sprintf("source.namespaces[%d]", i)
+		if !namespaceName.MatchString(ns) {
+			bad(key, "%q is not the name of a namespace", ns)
+		} else if seen[ns] {
+			bad(key, "namespace %q is listed twice", ns)
+		}
+		seen[ns] = true
+	}
+	if c.MaxStreams < 1 {
+		bad("max_streams", "must be at least 1")
+	}
+	if c.Journal.MaxBytes < 1<<20 {
+		bad("journal.max_bytes", "%s is too small; it must be at least 1MiB", c.Journal.MaxBytes)
+	}
+	if _, err := c.Log.level(); err != nil {
+		bad("log.level", "%w", err)
+	}
+	if c.Log.Format != "logfmt" && c.Log.Format != "json" {
+		bad("log.format", "%q is not a log format; valid are logfmt and json", c.Log.Format)
+	}
+	return append(problems, c.checkSinks()...)
+}
+
+func (c *Config) checkSinks() (problems []problem) {
+	bad := func(key, format string, args ...any) {
+		problems = append(problems, problem{key, fmt.Errorf(format, args...)})
+	}
+	if len(c.Sinks) == 0 {
+		bad("sinks", "at least one sink is needed")
+	}
+	names := map[string]bool{}
+	toStdout, files := "", map[string]string{}
+	for i, s := range c.Sinks {
+		key := fmt.Sprintf("sinks[%d]", i)
+		switch {
+		case s.Name == "":
+			bad(key, "the sink needs a name")
+		case !sinkName.MatchString(s.Name):
+			bad(key+".name", "%q cannot be a sink's name: use letters, digits, and - _ . between them, at most 63", s.Name)
+		case names[s.Name]:
+			bad(key+".name", "there are two sinks of the name %q", s.Name)
+		}
+		names[s.Name] = true
+		if s.WhenFull != journal.Block && s.WhenFull != journal.DropOldest {
+			bad(key+".when_full", "%q is unknown; valid are %s and %s", s.WhenFull, journal.Block, journal.DropOldest)
+		}
+		if s.Start != journal.StartTail && s.Start != journal.StartOldest {
+			bad(key+".start", "%q is unknown; valid are %s and %s", s.Start, journal.StartTail, journal.StartOldest)
+		}
+		kinds := 0
+		if s.Stdout != nil {
+			kinds++
+			if toStdout != "" {
+				bad(key+".stdout", "sink %q writes to stdout already; lines of two sinks would mix", toStdout)
+			}
+			toStdout = cmp.Or(s.Name, "without a name")
+		}
+		if s.File != nil {
+			kinds++
+			s.File.Check(func(k, format string, args ...any) { bad(key+".file."+k, format, args...) })
+			path, err := filepath.Abs(s.File.Path)
+			if other, taken := files[path]; err == nil && taken {
+				bad(key+".file.path", "sink %q writes to this file already", other)
+			}
+			files[path] = s.Name
+		}
+		if s.Loki != nil {
+			kinds++
+			s.Loki.Check(c.Cluster, func(k string, err error) {
+				bad(strings.TrimSuffix(key+".loki."+k, "."), "%w", err)
+			})
+		}
+		if kinds != 1 {
+			bad(key, "the sink needs one destination: stdout, file or loki")
+		}
+	}
+	return problems
+}

@@ -1,0 +1,185 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/hindsight-events/hindsight/internal/config"
+)
+
+// Each file in testdata/bad begins with the error that it must give, a comment
+// "# want: …" for each line of it.
+func TestBadConfigurations(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files in testdata/bad: %v", err)
+	}
+	for _, path := range files {
+		name := filepath.Base(path)
+		t.Run(name, func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for line := range strings.SplitSeq(string(data), "\n") {
+				if line, ok := strings.CutPrefix(line, "# want: "); ok {
+					want = append(want, line)
+				}
+			}
+			_, err = config.Parse(name, data)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if got := err.Error(); got != strings.Join(want, "\n") {
+				t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := config.Load(filepath.Join(t.TempDir(), "absent.yaml"))
+	if err == nil || !strings.HasPrefix(err.Error(), "read configuration: open ") {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	for name, text := range map[string]string{
+		"a bare destination":       "sinks:\n  - name: stdout\n    stdout:\n",
+		"an empty destination":     "sinks:\n  - name: stdout\n    stdout: {}\n",
+		"empty sections elsewhere": "source:\njournal:\nlog:\nsinks: [{name: stdout, stdout: {}}]\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := config.Parse("c.yaml", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := print(t, c), print(t, config.Eventrouter()); got != want {
+				t.Errorf("got\n%s\nwant what applies without a file\n%s", got, want)
+			}
+		})
+	}
+}
+
+// What check prints is a configuration again, and means the same.
+func TestPrintedConfigurationCanBeRead(t *testing.T) {
+	const text = `
+listen: ""
+source: {namespaces: [team-a, team-b]}
+drop: ['{namespace="kube-system", reason=~"Pulled|Created"}']
+redact: [{match: 'token=\S+', with: 'token=…'}]
+max_streams: 100
+journal: {max_bytes: 1.5GiB}
+drain_timeout: 1h30m
+log: {level: debug, format: json}
+sinks:
+  - name: warnings
+    match: '{type="Warning"}'
+    stdout: {format: text}
+`
+	c, err := config.Parse("c.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := print(t, c)
+	again, err := config.Parse("printed.yaml", []byte(printed))
+	if err != nil {
+		t.Fatalf("%v\nin\n%s", err, printed)
+	}
+	if print(t, again) != printed {
+		t.Errorf("got\n%s\nafter reading\n%s", print(t, again), printed)
+	}
+	for _, want := range []string{"max_bytes: 1536MiB", "drain_timeout: 1h30m\n", "- team-b", `token=\S+`} {
+		if !strings.Contains(printed, want) {
+			t.Errorf("%q is missing in\n%s", want, printed)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("sinks: [{name: a, stdout: {format: text}}]"))
+	f.Add([]byte("drop: ['{a']\nsinks:\n- name: x\n  stdout:"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Parse("fuzz.yaml", data)
+		if err == nil && len(c.Sinks) == 0 {
+			t.Error("a configuration without sinks was accepted")
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "fuzz.yaml:") {
+			t.Errorf("the error does not name the file: %v", err)
+		}
+	})
+}
+
+func print(t *testing.T, c *config.Config) string {
+	t.Helper()
+	out, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// Every configuration in examples is valid.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files in examples: %v", err)
+	}
+	for _, path := range files {
+		if _, err := config.Load(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// docs/configuration.md names every key with its default.
+func TestDocumentation(t *testing.T) {
+	data, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(data)
+	for _, key := range keys(reflect.TypeFor[config.Config](), "") {
+		if key = strings.TrimPrefix(key, "sinks."); !strings.Contains(doc, "\n| `"+key+"` |") && !strings.Contains(doc, "\n| `"+key+"`, `") {
+			t.Errorf("docs/configuration.md has no row for %s", key)
+		}
+	}
+	for _, def := range []string{"`:8080`", "`2500`", "`32MiB`", "`1GiB`", "`20s`"} {
+		if !strings.Contains(doc, def) {
+			t.Errorf("docs/configuration.md does not have the default %s", def)
+		}
+	}
+}
+
+// keys returns the keys of a configuration that have a value, nested ones with a
+// dot.
+func keys(t reflect.Type, prefix string) (all []string) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "" {
+			continue
+		}
+		key := strings.TrimPrefix(prefix+"."+name, ".")
+		inner := f.Type
+		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct && inner.NumField() > 0 && inner.Field(0).Tag.Get("yaml") != "" {
+			all = append(all, keys(inner, key)...)
+		} else {
+			all = append(all, key)
+		}
+	}
+	return all
+}
