@@ -59,6 +59,7 @@ type program struct {
 
 // state is one line of the standard output.
 type state struct {
+	line  string
 	Verb  string
 	Event struct {
 		Metadata struct {
@@ -154,6 +155,7 @@ func (p *program) read(stdout io.Reader) {
 		if err != nil || s.Event.Metadata.UID == "" {
 			p.torn = append(p.torn, string(line))
 		} else {
+			s.line = string(line)
 			p.states = append(p.states, s)
 		}
 		p.mu.Unlock()

@@ -1,0 +1,45 @@
+# make build test e2e lint are what a change has to pass; .ci/run calls them.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: build test e2e lint fuzz bench record
+
+build: ## the binary, bin/hindsight
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
+
+test: ## the fast tests: nothing but Go is needed
+	$(GO) test -race ./...
+
+e2e: ## the tests against a real Kubernetes API server; the first run builds one, which takes minutes
+	$(GO) test -race -tags e2e -count=1 -p 1 -timeout 45m ./watch/... ./sink/... ./test/...
+
+lint:
+	@unformatted=$$($(GOFUMPT) -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+	$(STATICCHECK) -tags e2e ./...
+	@if curl -sSfo /dev/null --max-time 20 https://vuln.go.dev/index/db.json; then \
+		$(GOVULNCHECK) ./...; \
+	else \
+		echo "govulncheck was NOT run: the Go vulnerability database cannot be reached from here"; \
+	fi
+
+FUZZTIME ?= 30s
+fuzz: ## every fuzz test for a while
+	@for package in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+bench: ## the micro-benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+record: ## examples/outage/events.json, from an outage that the real scheduler re-enacts
+	$(GO) run ./test/outage/record
