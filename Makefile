@@ -15,8 +15,9 @@ build: ## the binary, bin/hindsight
 test: ## the fast tests: nothing but Go is needed
 	$(GO) test -race ./...
 
-e2e: ## the tests against a real Kubernetes API server; the first run builds one, which takes minutes
-	$(GO) test -race -tags e2e -count=1 -p 1 -timeout 45m ./watch/... ./sink/... ./test/...
+e2e: ## the tests against a real Kubernetes API server and Loki; the first run builds them, which takes some minutes
+	$(GO) run ./test/cluster/build kube loki promtail
+	$(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./test/...
 
 lint:
 	@unformatted=$$($(GOFUMPT) -l $$(git ls-files '*.go')); \

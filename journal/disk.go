@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/hindsight-events/hindsight/internal/flock"
 )
 
 // directory is a storage on disk.
@@ -27,17 +29,15 @@ func openDirectory(path string) (*directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory %s cannot be written to: %w", path, err)
 	}
-	if err := tryLock(lock); err != nil {
+	if err := flock.TryLock(lock); err != nil {
 		lock.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, flock.ErrLocked) {
 			return nil, fmt.Errorf("directory %s is in use by another process", path)
 		}
 		return nil, fmt.Errorf("lock directory %s: %w", path, err)
 	}
 	return &directory{path: path, lock: lock}, nil
 }
-
-var errLocked = errors.New("locked")
 
 func (d *directory) create(name string) (file, error) {
 	return d.openFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR)

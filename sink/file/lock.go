@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-)
 
-var errLocked = errors.New("locked")
+	"github.com/hindsight-events/hindsight/internal/flock"
+)
 
 // openLocked opens a file, which is made if it is missing, and locks it until it
 // is closed, by however the process ends. The file is left behind: removing it
@@ -17,9 +17,9 @@ func openLocked(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := tryLock(f); err != nil {
+	if err := flock.TryLock(f); err != nil {
 		f.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, flock.ErrLocked) {
 			return nil, fmt.Errorf("lock %s: another sink or process writes to this file", path)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
