@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -136,6 +137,30 @@ func TestExamples(t *testing.T) {
 		if _, err := config.Load(path); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What the docs show as YAML is valid: whole configurations, and pieces of one.
+func TestExamplesInDocs(t *testing.T) {
+	blocks := 0
+	for _, path := range []string{"../../README.md", "../../docs/configuration.md"} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range strings.Split(string(data), "```yaml\n")[1:] {
+			text, _, _ := strings.Cut(block, "```")
+			if !strings.Contains(text, "sinks:") {
+				text += "\nsinks: [{name: out, stdout: {}}]\n"
+			}
+			if _, err := config.Parse(fmt.Sprintf("%s, block %d", path, i+1), []byte(text)); err != nil {
+				t.Error(err)
+			}
+			blocks++
+		}
+	}
+	if blocks < 2 {
+		t.Errorf("%d blocks of YAML were found, want those of README and docs", blocks)
 	}
 }
 
