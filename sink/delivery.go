@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -99,7 +100,13 @@ type State struct {
 	Since time.Time
 	// Err is why an attempt failed last; nil if none has since the last success.
 	Err error
+	// Accepted is whether the destination has accepted anything since Run began.
+	Accepted bool
 }
+
+// stuckAfter is how long a batch may take before that is a reason to be called
+// unready. A rolling restart of a destination takes less.
+const stuckAfter = 5 * time.Minute
 
 // NewDelivery returns a delivery that begins when Run is called.
 func NewDelivery(o Options) *Delivery {
@@ -122,6 +129,22 @@ func (d *Delivery) State() State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.state
+}
+
+// Ready returns nil, or why records are not delivered: at once if somebody has to
+// mend something, or if nothing was ever accepted, and for any other reason after
+// five minutes.
+func (d *Delivery) Ready() error {
+	s := d.State()
+	stuck := !s.Since.IsZero() && time.Since(s.Since) >= stuckAfter
+	switch {
+	case stuck && s.Err == nil:
+		s.Err = errors.New("the destination does not answer")
+	case stuck:
+	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsMending(s.Err):
+		return nil
+	}
+	return fmt.Errorf("stuck since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
 }
 
 func (d *Delivery) setState(s State) {

@@ -599,3 +599,56 @@ func TestDeliveryJoinsWhatWaitsBehindABatchThatFailsAlone(t *testing.T) {
 		}
 	})
 }
+
+func TestDeliveryIsUnreadyAtOnceOnlyForWhatWillNotPass(t *testing.T) {
+	const (
+		never = iota
+		atOnce
+		afterFiveMinutes
+	)
+	for name, c := range map[string]struct {
+		accepted bool // something before
+		answer   error
+		unready  int
+	}{
+		"accepted":                          {unready: never},
+		"no connection since the start":     {answer: errors.New("refused"), unready: atOnce},
+		"no connection after a success":     {accepted: true, answer: errors.New("refused"), unready: afterFiveMinutes},
+		"wrong credentials after a success": {accepted: true, answer: &sink.Error{Reason: sink.ReasonUnauthorized, Err: errors.New("no")}, unready: atOnce},
+		"disk full after a success":         {accepted: true, answer: &sink.Error{Reason: sink.ReasonNoSpace, Err: errors.New("no")}, unready: atOnce},
+		"busy after a success":              {accepted: true, answer: &sink.Error{Reason: sink.ReasonRateLimited, Err: errors.New("no")}, unready: afterFiveMinutes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				in, out := newSource(), &scripted{}
+				d, wait := start(ctx, sink.Options{Consumer: in, Sink: out})
+				if c.accepted {
+					in.add(sinktest.Records(0, 1))
+					synctest.Wait()
+				}
+				out.answer = func(*sink.Batch) error { return c.answer }
+				in.add(sinktest.Records(1, 1))
+				synctest.Wait()
+				if err := d.Ready(); (err != nil) != (c.unready == atOnce) {
+					t.Errorf("at once it says %v", err)
+				}
+				time.Sleep(5 * time.Minute) // of the test's own clock
+				if err := d.Ready(); (err != nil) != (c.unready != never) {
+					t.Errorf("after five minutes it says %v", err)
+				}
+				out.mu.Lock()
+				out.answer = nil
+				out.mu.Unlock()
+				time.Sleep(time.Minute)
+				if err := d.Ready(); err != nil {
+					t.Errorf("once everything is accepted it says %v", err)
+				}
+				cancel()
+				if err := wait(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -41,6 +41,7 @@ type loop struct {
 	asked    bool // for entries
 	drained  bool // there will be no more
 	inFlight int
+	accepted bool // anything, ever
 
 	// Of the destination as a whole:
 	limit  int       // batches in flight; halved on failure, regained on success
@@ -281,6 +282,7 @@ func (l *loop) settle(r result) error {
 		return nil
 	}
 
+	l.accepted = true
 	l.limit = min(l.limit+1, l.Concurrency)
 	l.outage.over(l.Logger, "sending works again", now)
 	s.outage.over(l.Logger.With("stream", s.name), "the stream is accepted again", now)
@@ -364,7 +366,7 @@ func (l *loop) publish() {
 	for len(l.tried) > 0 && l.tried[0].settled {
 		l.tried = l.tried[1:]
 	}
-	s := State{Err: l.outage.err}
+	s := State{Err: l.outage.err, Accepted: l.accepted}
 	if len(l.tried) > 0 {
 		b := l.tried[0]
 		s.Since = b.tried

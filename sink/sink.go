@@ -7,6 +7,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -119,3 +120,18 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// needsMending reports whether an attempt failed for something that does not
+// pass by itself.
+func needsMending(err error) bool {
+	var why *Error
+	if !errors.As(err, &why) {
+		return false
+	}
+	switch why.Reason {
+	case ReasonBlocked, ReasonNoSpace, ReasonNotFound, ReasonUnauthorized:
+		return true
+	default:
+		return false
+	}
+}

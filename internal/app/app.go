@@ -120,8 +120,6 @@ const (
 	// stillAfter is how long a loop may go without turning. Waiting counts as
 	// turning; only a defect of ours stops it, and a restart helps.
 	stillAfter = 10 * time.Minute
-	// stuckAfter is how long a batch may take before its sink is called stuck.
-	stuckAfter = 5 * time.Minute
 	// fullAfter is how long the journal must take nothing before that is said.
 	// While a long list is taken in, it may be full for moments.
 	fullAfter = 15 * time.Second
@@ -145,15 +143,9 @@ func (h *health) ready() (wrong []string) {
 		}
 	}
 	for _, d := range h.pipeline.deliveries {
-		s := d.State()
-		if s.Since.IsZero() || time.Since(s.Since) < stuckAfter {
-			continue
+		if err := d.Ready(); err != nil {
+			wrong = append(wrong, fmt.Sprintf("sink %s: %v", d.Name, err))
 		}
-		why := "the destination does not answer"
-		if s.Err != nil {
-			why = s.Err.Error()
-		}
-		wrong = append(wrong, fmt.Sprintf("sink %s: stuck since %s: %s", d.Name, s.Since.UTC().Format(time.RFC3339), why))
 	}
 	if j := h.pipeline.journal.Stats(); !j.BlockedSince.IsZero() && time.Since(j.BlockedSince) > fullAfter {
 		wrong = append(wrong, fmt.Sprintf("journal: nothing can be appended since %s: %s", j.BlockedSince.UTC().Format(time.RFC3339), j.BlockedWhy))
