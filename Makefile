@@ -7,7 +7,7 @@ GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test e2e lint fuzz bench record
+.PHONY: build test e2e lint fuzz bench demo record
 
 build: ## the binary, bin/hindsight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
@@ -41,6 +41,9 @@ fuzz: ## every fuzz test for a while
 
 bench: ## the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: ## the outage re-enacted, shipped, forgotten by the cluster and found in Loki; two minutes, and more the first time
+	$(GO) run ./test/demo
 
 record: ## examples/outage/events.json, from an outage that the real scheduler re-enacts
 	$(GO) run ./test/outage/record

@@ -1,0 +1,37 @@
+// Command demo shows what Hindsight is for, on real components: a control plane
+// that keeps its Events for little more than a minute instead of an hour, a
+// Loki, and an outage that the real scheduler re-enacts. Once the cluster has
+// forgotten the outage, its story is told from Loki:
+//
+//	go run ./test/demo [-keep]
+//
+// It needs nothing but Go, and takes two to three minutes (the first time ten
+// more, to build). It checks what it shows: the exit code is 1 if a state of an
+// Event that kubectl has seen is not in Loki, or is there twice.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	keep := flag.Bool("keep", false, "leave everything running at the end, until Ctrl-C")
+	flag.Parse()
+	log.SetFlags(log.Ltime) // of the scenes, on the standard error
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Stdout, *keep)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // all else follows from it
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}

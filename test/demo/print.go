@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+const (
+	columns = 100
+	indent  = "    "
+	clock   = "15:04:05"
+	millis  = "15:04:05.000"
+)
+
+func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
+
+func (d *demo) question(text string) { d.printf("\n── %s\n\n", text) }
+
+// kubectl runs it and shows the command and what it says, eight lines of it. It
+// returns all that it prints to its standard output.
+func (d *demo) kubectl(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := d.cluster.KubectlCommand(ctx, args...)
+	var stdout, both bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &both
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("kubectl %q: %w: %s", args, err, bytes.TrimSpace(both.Bytes()))
+	}
+	both.Write(stdout.Bytes())
+	d.printf("  $ kubectl %s\n", strings.Join(args, " "))
+	const most = 8
+	n := 0
+	for text := range strings.Lines(both.String()) {
+		if n++; n <= most {
+			d.line("%s", strings.TrimSpace(text))
+		}
+	}
+	d.more(n - most)
+	return stdout.Bytes(), nil
+}
+
+func (d *demo) logQL(query string) { d.printf("\n  logql> %s\n", query) }
+
+// line is a line of an answer, cut to what a terminal shows.
+func (d *demo) line(format string, args ...any) {
+	d.printf("%s\n", fit(indent+fmt.Sprintf(format, args...), columns))
+}
+
+// entries shows the first of them, in two lines each.
+func (d *demo) entries(entries []cluster.LokiEntry, most int) {
+	for _, e := range entries[:min(most, len(entries))] {
+		p := podOf(e)
+		d.line("%s  %s/%s  %s", e.Time.UTC().Format(millis), p.namespace, p.name, e.Labels["reason"])
+		d.line("              %s", messageOf(e))
+	}
+	d.more(len(entries) - most)
+}
+
+func (d *demo) more(n int) {
+	if n > 0 {
+		d.line("… and %d more", n)
+	}
+}
+
+// fit cuts a line to a number of characters.
+func fit(s string, most int) string {
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	return string([]rune(s)[:most-1]) + "…"
+}
+
+var message = regexp.MustCompile(` msg=("(?:[^"\\]|\\.)*"|\S+)`)
+
+// messageOf is the Event's message, as a logfmt line has it.
+func messageOf(e cluster.LokiEntry) string {
+	match := message.FindStringSubmatch(e.Line)
+	if match == nil {
+		return ""
+	}
+	if text, err := strconv.Unquote(match[1]); err == nil {
+		return text
+	}
+	return match[1]
+}
+
+// ofOutage tells the outage's two namespaces from the neighbours', whose
+// controllers go on reporting.
+var (
+	ofOutage     = regexp.MustCompile(`^(prod|dedicated)-metrics\b`)
+	ofPreemption = regexp.MustCompile(`\bPreempted\b`)
+)
+
+// countLines counts the lines of a table that match.
+func countLines(table []byte, match *regexp.Regexp) (n int) {
+	for line := range bytes.Lines(table) {
+		if match.Match(line) {
+			n++
+		}
+	}
+	return n
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
