@@ -326,13 +326,15 @@ func mustPut(t *testing.T, l *ledger, client kubernetes.Interface, e *corev1.Eve
 	}
 }
 
-// writePlain creates Events and counts them up until ctx ends.
+// writePlain creates Events and counts them up until ctx ends. A request that has
+// begun is waited for, so that the ledger knows what became of it.
 func writePlain(ctx context.Context, client kubernetes.Interface, l *ledger) {
+	requests := context.WithoutCancel(ctx)
 	for i := 0; ctx.Err() == nil; i++ {
-		e, err := l.put(ctx, client, newEvent("default", fmt.Sprintf("plain.%d.", i), "plain"))
+		e, err := l.put(requests, client, newEvent("default", fmt.Sprintf("plain.%d.", i), "plain"))
 		for count := int32(2); err == nil && count <= 3; count++ {
 			e.Count = count
-			if e, err = client.CoreV1().Events("default").Update(ctx, e, metav1.UpdateOptions{}); err == nil {
+			if e, err = client.CoreV1().Events("default").Update(requests, e, metav1.UpdateOptions{}); err == nil {
 				l.wrote(e, "counted up")
 			}
 		}

@@ -6,10 +6,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
@@ -53,8 +57,19 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	}
 	all = append(all, p.seen()...)
 
+	repeated := wantIdenticalRepeats(t, all)
+	t.Logf("%d states written, %d kills, %d lines came again", ledger.len(), kills, repeated)
+	// A batch holds 64 KiB of lines, of about a kilobyte each.
+	if repeated > kills*70 {
+		t.Errorf("%d lines came again after %d kills, want no more than a batch for each", repeated, kills)
+	}
+}
+
+// wantIdenticalRepeats checks that what came again did so in the same bytes and
+// that no gap was declared, and returns how many lines came again.
+func wantIdenticalRepeats(t *testing.T, all []state) (repeated int) {
+	t.Helper()
 	lines := map[string]string{}
-	repeated := 0
 	for _, s := range all {
 		if before, again := lines[s.key()]; again {
 			repeated++
@@ -67,9 +82,112 @@ func TestKilledAgainAndAgain(t *testing.T) {
 			t.Errorf("a gap was declared where there was none: %s", s.Event.Message)
 		}
 	}
-	t.Logf("%d states written, %d kills, %d lines came again", ledger.len(), kills, repeated)
-	// A batch holds 64 KiB of lines, of about a kilobyte each.
-	if repeated > kills*70 {
-		t.Errorf("%d lines came again after %d kills, want no more than a batch for each", repeated, kills)
+	return repeated
+}
+
+// Loki is gone, hindsight is killed meanwhile, and the cluster forgets
+// everything before Loki comes back.
+func TestOutageOfLokiOutlastsTheCluster(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{EventTTL: 15 * time.Second})
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	client := newClient(t, c)
+	ledger := newLedger()
+	config := fmt.Sprintf("cluster: %s\njournal: {dir: %s/journal}\nsinks:\n", clusterName, t.TempDir()) + lokiSink(l.URL(), "")
+	p := start(t, c.Kubeconfig(), config)
+	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
+	awaitStored(t, p, l, 1)
+
+	l.Kill()
+	for range 2 {
+		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
+		var writers sync.WaitGroup
+		writers.Go(func() { recordCore(ctx, t, client, ledger) })
+		writers.Go(func() { writePlain(ctx, client, ledger) })
+		writers.Wait()
+		stop()
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-p.done
+		p = start(t, c.Kubeconfig(), config)
 	}
+	p.eventually("hindsight watches again", func() bool { return strings.Contains(p.said(), "reading events") })
+	p.within(3*time.Minute, func() bool {
+		left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
+		return err == nil && len(left.Items) == 0
+	})
+	left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(left.Items) != 0 {
+		t.Fatalf("the API server still has %d Events: %v", len(left.Items), err)
+	}
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitStored(t, p, l, ledger.len())
+	wantStored(t, stored(t, l, `{job="hindsight"}`), ledger.all())
+	wantNoShards(t, l)
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	t.Logf("%d states, the cluster has none of them", ledger.len())
+}
+
+// A file, moved away when it is large, holds every state, also where the process
+// was killed.
+func TestFileHoldsEverything(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{})
+	client := newClient(t, c)
+	ledger := newLedger()
+	dir := t.TempDir()
+	config := fmt.Sprintf("journal: {dir: %s/journal}\nsinks: [{name: out, file: {path: %s/events.jsonl, max_size: 64KiB, keep: 0}}]\n", t.TempDir(), dir)
+	written := func() []state {
+		files, err := filepath.Glob(dir + "/events*.jsonl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines program
+		for _, path := range files {
+			f, err := os.Open(path)
+			if err != nil {
+				continue // it was moved away meanwhile
+			}
+			lines.read(f)
+			f.Close()
+		}
+		return lines.states
+	}
+	p := start(t, c.Kubeconfig(), config)
+	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
+	p.eventually("the first is written", func() bool { return len(ledger.missing(written())) == 0 })
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writers sync.WaitGroup
+	writers.Go(func() { recordCore(ctx, t, client, ledger) })
+	writers.Go(func() { writePlain(ctx, client, ledger) })
+	const kills = 4
+	for range kills {
+		pause(t.Context(), time.Duration(500+rand.IntN(1000))*time.Millisecond)
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-p.done
+		p = start(t, c.Kubeconfig(), config)
+	}
+	stop()
+	writers.Wait()
+	p.eventually("everything is written", func() bool { return len(ledger.missing(written())) == 0 })
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	files, err := filepath.Glob(dir + "/events-*.jsonl")
+	if err != nil || len(files) < 2 {
+		t.Errorf("%d files were moved away, want several", len(files))
+	}
+	for _, path := range files {
+		if info, err := os.Stat(path); err != nil || info.Size() > 64<<10 {
+			t.Errorf("%s is larger than max_size", path)
+		}
+	}
+	t.Logf("%d states written, %d files, %d kills, %d lines came again", ledger.len(), len(files)+1, kills, wantIdenticalRepeats(t, written()))
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,15 +25,46 @@ import (
 type ledger struct {
 	mu     sync.Mutex // guards the rest
 	states map[string]string
+	events map[string]*corev1.Event // the same
 }
 
-func newLedger() *ledger { return &ledger{states: map[string]string{}} }
+func newLedger() *ledger {
+	return &ledger{states: map[string]string{}, events: map[string]*corev1.Event{}}
+}
 
 // wrote notes a state that the API server has answered with.
 func (l *ledger) wrote(m metav1.Object, what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.states[string(m.GetUID())+"@"+m.GetResourceVersion()] = fmt.Sprintf("%s/%s %s", m.GetNamespace(), m.GetName(), what)
+	key := string(m.GetUID()) + "@" + m.GetResourceVersion()
+	l.states[key] = fmt.Sprintf("%s/%s %s", m.GetNamespace(), m.GetName(), what)
+	l.events[key] = asCore(m)
+}
+
+// asCore returns an Event of either API as one of core/v1.
+func asCore(m metav1.Object) *corev1.Event {
+	e, ok := m.(*eventsv1.Event)
+	if !ok {
+		return m.(*corev1.Event).DeepCopy()
+	}
+	e = e.DeepCopy()
+	core := &corev1.Event{
+		ObjectMeta: e.ObjectMeta, InvolvedObject: e.Regarding, Related: e.Related, Reason: e.Reason, Message: e.Note,
+		Type: e.Type, Action: e.Action, ReportingController: e.ReportingController, ReportingInstance: e.ReportingInstance,
+		EventTime: e.EventTime, Source: e.DeprecatedSource, Count: e.DeprecatedCount,
+		FirstTimestamp: e.DeprecatedFirstTimestamp, LastTimestamp: e.DeprecatedLastTimestamp,
+	}
+	if e.Series != nil {
+		core.Series = &corev1.EventSeries{Count: e.Series.Count, LastObservedTime: e.Series.LastObservedTime}
+	}
+	return core
+}
+
+// all returns what was written so far.
+func (l *ledger) all() map[string]*corev1.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.events)
 }
 
 func (l *ledger) len() int {

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -179,6 +180,8 @@ func (p *program) seen() []state {
 // terminate asks the program to end and returns its exit code.
 func (p *program) terminate() int {
 	p.t.Helper()
+	// Right after its start a process has no handler for signals yet.
+	p.eventually("hindsight has started", func() bool { return strings.Contains(p.said(), "hindsight starts") })
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}

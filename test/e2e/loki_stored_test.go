@@ -1,0 +1,220 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logfmt/logfmt"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+const clusterName = "e2e" // in all configurations
+
+// lokiSink is a sink of a configuration, and what else is needed with it.
+func lokiSink(url, more string) string {
+	return fmt.Sprintf("  - {name: loki, loki: {url: %q, batch_wait: 200ms%s}}\n", url, more)
+}
+
+// around is a range of time that holds whatever a test has written.
+func around() (from, to time.Time) {
+	now := time.Now()
+	return now.Add(-4 * time.Hour), now.Add(time.Hour)
+}
+
+// stored returns what Loki finds, oldest first.
+func stored(t *testing.T, l *cluster.Loki, query string) []cluster.LokiEntry {
+	t.Helper()
+	from, to := around()
+	entries, err := l.Entries(t.Context(), query, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// value returns the only value that a metric query computes, 0 if it finds none.
+func value(t *testing.T, l *cluster.Loki, query string) int {
+	t.Helper()
+	samples, err := l.Samples(t.Context(), query, time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch len(samples) {
+	case 0:
+		return 0
+	case 1:
+		return int(samples[0].Value)
+	default:
+		t.Fatalf("%s has %d values, want one", query, len(samples))
+		return 0
+	}
+}
+
+// counted is how many entries Loki has.
+const counted = `sum(count_over_time({job="hindsight"}[5h]))`
+
+// awaitStored waits until Loki has so many entries.
+func awaitStored(t *testing.T, p *program, l *cluster.Loki, entries int) {
+	t.Helper()
+	have := 0
+	if !p.within(2*time.Minute, func() bool {
+		have = value(t, l, counted)
+		return have >= entries
+	}) {
+		t.Fatalf("after two minutes Loki has %d entries, want %d", have, entries)
+	}
+}
+
+// wantStored checks that the entries are the states, each once and as it should
+// be, in the order in which they happened.
+func wantStored(t *testing.T, entries []cluster.LokiEntry, states map[string]*corev1.Event) {
+	t.Helper()
+	const most = 10 // errors said
+	wrong := 0
+	errorf := func(format string, args ...any) {
+		t.Helper()
+		if wrong++; wrong <= most {
+			t.Errorf(format, args...)
+		}
+	}
+	found := make(map[string]bool, len(entries))
+	newest := map[time.Time]uint64{} // version in a second, of those that have no finer time
+	for i := range entries {
+		entry := &entries[i]
+		key := entry.Metadata["event_uid"] + "@" + entry.Metadata["event_version"]
+		e := states[key]
+		switch {
+		case e == nil:
+			errorf("nobody has written %s %v %s", entry.Time, entry.Labels, entry.Line)
+			continue
+		case found[key]:
+			errorf("twice: %s %s", entry.Time, entry.Line)
+		}
+		found[key] = true
+		if what := different(entry, e); what != "" {
+			errorf("%s %v %v %s\nis not as it was written: %s", entry.Time, entry.Labels, entry.Metadata, entry.Line, what)
+		}
+		if at, resolution := happened(e); resolution == time.Second {
+			version := mustParse(t, e.ResourceVersion)
+			if version < newest[at] {
+				errorf("%s is in front of an older state of the same second", key)
+			}
+			newest[at] = version
+		}
+	}
+	for key, e := range states {
+		if !found[key] {
+			errorf("not in Loki: %s %s/%s %s, count %d, version %s", key, e.Namespace, e.Name, e.Reason, e.Count, e.ResourceVersion)
+		}
+	}
+	if wrong > most {
+		t.Errorf("… and %d more", wrong-most)
+	}
+}
+
+func mustParse(t *testing.T, version string) uint64 {
+	t.Helper()
+	v, err := strconv.ParseUint(version, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// different says how an entry differs from what it should be of a state.
+func different(entry *cluster.LokiEntry, e *corev1.Event) string {
+	labels := map[string]string{
+		"job": "hindsight", "cluster": clusterName, "namespace": e.Namespace, "reason": e.Reason,
+		"service_name": "hindsight", // which Loki adds
+	}
+	metadata := metadataOf(e)
+	if entry.Labels["reason"] == "other" { // whether it may is for the test of max_streams
+		labels["reason"], metadata["full_reason"] = "other", e.Reason
+	}
+	at, resolution := happened(e)
+	switch {
+	case !maps.Equal(entry.Labels, labels):
+		return fmt.Sprintf("labels %v", labels)
+	case !maps.Equal(entry.Metadata, metadata):
+		return fmt.Sprintf("metadata %v", metadata)
+	case !entry.Time.Truncate(resolution).Equal(at):
+		return fmt.Sprintf("time %s", at)
+	}
+	line, err := readLogfmt(entry.Line)
+	if err != nil {
+		return err.Error()
+	}
+	for name, want := range map[string]string{
+		"msg": e.Message, "name": e.InvolvedObject.Name, "kind": e.InvolvedObject.Kind,
+		"reason": e.Reason, "type": e.Type, "eventRV": e.ResourceVersion, "event": e.Name,
+	} {
+		if line[name] != want {
+			return fmt.Sprintf("%s %q", name, want)
+		}
+	}
+	return ""
+}
+
+// metadataOf is what a state has as structured metadata.
+func metadataOf(e *corev1.Event) map[string]string {
+	component, node, count, level := e.Source.Component, e.Source.Host, e.Count, "info"
+	if component == "" {
+		component = e.ReportingController
+	}
+	if node == "" && component == "kubelet" {
+		node = e.ReportingInstance
+	}
+	if e.InvolvedObject.Kind == "Node" {
+		node = e.InvolvedObject.Name
+	}
+	if e.Series != nil {
+		count = e.Series.Count
+	}
+	if e.Type == corev1.EventTypeWarning {
+		level = "warn"
+	}
+	all := map[string]string{
+		"component": component, "node": node, "detected_level": level, "type": e.Type,
+		"kind": e.InvolvedObject.Kind, "name": e.InvolvedObject.Name, "uid": string(e.InvolvedObject.UID),
+		"event_uid": string(e.UID), "event_version": e.ResourceVersion,
+	}
+	if count != 0 {
+		all["count"] = strconv.Itoa(int(count))
+	}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	return all
+}
+
+// happened returns when a state's newest occurrence was, and how exactly that is
+// known.
+func happened(e *corev1.Event) (time.Time, time.Duration) {
+	switch {
+	case e.Series != nil && !e.Series.LastObservedTime.IsZero():
+		return e.Series.LastObservedTime.UTC(), time.Microsecond
+	case !e.LastTimestamp.IsZero():
+		return e.LastTimestamp.UTC(), time.Second
+	case !e.EventTime.IsZero():
+		return e.EventTime.UTC(), time.Microsecond
+	default:
+		return e.CreationTimestamp.UTC(), time.Second
+	}
+}
+
+func readLogfmt(line string) (map[string]string, error) {
+	values := map[string]string{}
+	dec := logfmt.NewDecoderSize(strings.NewReader(line), len(line)+1)
+	for dec.ScanRecord() {
+		for dec.ScanKeyval() {
+			values[string(dec.Key())] = string(dec.Value())
+		}
+	}
+	return values, dec.Err()
+}

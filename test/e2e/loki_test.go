@@ -1,0 +1,141 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// Every state of thousands of Events is in Loki, as LogQL finds it, when the
+// cluster has forgotten all of them.
+func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{EventTTL: 20 * time.Second})
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	client := newClient(t, c)
+	ledger := newLedger()
+	namespaces := []string{"default"}
+	for i := range 12 {
+		namespaces = append(namespaces, fmt.Sprintf("team-%d", i))
+		if _, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaces[i+1]}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Some are there before hindsight is.
+	writeMany(t, client, ledger, namespaces, 300, 1)
+	p := start(t, c.Kubeconfig(), "cluster: "+clusterName+"\nsinks:\n"+lokiSink(l.URL(), ""))
+	awaitStored(t, p, l, 300) // from here on nothing may be overwritten unseen
+
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	var writers sync.WaitGroup
+	writers.Go(func() { recordCore(ctx, t, client, ledger) })
+	writers.Go(func() { recordSeries(ctx, t, client, ledger) })
+	writers.Go(func() { writePlain(ctx, client, ledger) })
+	writers.Go(func() { writeMany(t, client, ledger, namespaces, 1200, 3) })
+	for _, text := range hostile {
+		mustPut(t, ledger, client, newEvent("default", "hostile.", text))
+	}
+	writers.Wait()
+	awaitStored(t, p, l, ledger.len())
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+
+	for deadline := time.Now().Add(3 * time.Minute); ; pause(t.Context(), time.Second) {
+		left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left.Items) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the API server still has %d Events", len(left.Items))
+		}
+	}
+
+	type labels struct{ namespace, reason string }
+	states := map[labels]map[string]*corev1.Event{}
+	for key, e := range ledger.all() {
+		stream := labels{e.Namespace, e.Reason}
+		if states[stream] == nil {
+			states[stream] = map[string]*corev1.Event{}
+		}
+		states[stream][key] = e
+	}
+	for stream, want := range states {
+		selector := fmt.Sprintf(`{namespace=%q, reason=%q}`, stream.namespace, stream.reason)
+		wantStored(t, stored(t, l, selector), want)
+		if got := value(t, l, "sum(count_over_time("+selector+"[1h]))"); got != len(want) {
+			t.Errorf("count_over_time of %s is %d, want %d", selector, got, len(want))
+		}
+	}
+	if got := value(t, l, counted); got != ledger.len() {
+		t.Errorf("Loki has %d entries, want %d", got, ledger.len())
+	}
+	wantNoShards(t, l)
+	t.Logf("%d states in %d streams", ledger.len(), len(states))
+}
+
+// wantNoShards checks that Loki has split no stream: in the parts of one, what
+// is refused and what comes twice would go unnoticed.
+func wantNoShards(t *testing.T, l *cluster.Loki) {
+	t.Helper()
+	from, to := around()
+	streams, err := l.Streams(t.Context(), `{job="hindsight"}`, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(streams) == 0 {
+		t.Error("Loki knows no streams")
+	}
+	for _, labels := range streams {
+		if labels["__stream_shard__"] != "" {
+			t.Errorf("a stream was split: %v", labels)
+		}
+	}
+}
+
+// writeMany creates so many Events of several namespaces and reasons, each
+// counted up to a number.
+func writeMany(t *testing.T, client kubernetes.Interface, l *ledger, namespaces []string, n int, counts int32) {
+	reasons := []string{"Pulled", "Created", "Started", "Killing", "Unhealthy", "FailedScheduling", "BackOff"}
+	const writers = 8
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := w; i < n; i += writers {
+				ns := namespaces[i%len(namespaces)]
+				e := newEvent(ns, fmt.Sprintf("many.%d.", i), fmt.Sprintf("an error of pod %d", i))
+				e.Reason = reasons[i/len(namespaces)%len(reasons)]
+				e.InvolvedObject.Name = fmt.Sprintf("pod-%d", i%50)
+				e.Source = corev1.EventSource{Component: "kubelet", Host: fmt.Sprintf("node-%d", i%5)}
+				if i%3 == 0 {
+					e.Type = corev1.EventTypeWarning
+				}
+				e, err := l.put(t.Context(), client, e)
+				for count := int32(2); err == nil && count <= counts; count++ {
+					e.Count, e.LastTimestamp = count, metav1.Now()
+					if e, err = client.CoreV1().Events(ns).Update(t.Context(), e, metav1.UpdateOptions{}); err == nil {
+						l.wrote(e, "counted up")
+					}
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
