@@ -1,0 +1,98 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"fmt"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// What is wrong between hindsight and Loki is said in one line and makes it
+// unready; once it is mended, everything arrives.
+func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{})
+	client := newClient(t, c)
+	open := cluster.LokiForTest(t, cluster.LokiOptions{})
+	tenants := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
+	tenants.Tenant = "team-a"
+	later := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
+
+	// A certificate that nobody trusts, in front of Loki.
+	target, err := url.Parse(open.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(target))
+	front.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	front.StartTLS()
+	t.Cleanup(front.Close)
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, step := range []struct {
+		name  string
+		loki  *cluster.Loki
+		wrong string // the sink
+		says  string
+		mend  func() (sink string)
+	}{
+		{
+			"no tenant", tenants, lokiSink(tenants.URL(), ""), "set tenant_id",
+			func() string { return lokiSink(tenants.URL(), ", tenant_id: team-a") },
+		},
+		{
+			"a wrong path", open, lokiSink(open.URL()+"/wrong", ""), "check the path of the url",
+			func() string { return lokiSink(open.URL(), "") },
+		},
+		{
+			"a certificate of an unknown authority", open, lokiSink(front.URL, ""), "certificate signed by unknown authority",
+			func() string { return lokiSink(front.URL, fmt.Sprintf(", tls_config: {ca_file: %q}", ca)) },
+		},
+		{
+			"nobody there", later, lokiSink(later.URL(), ""), "connection refused",
+			func() string {
+				if err := later.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				return lokiSink(later.URL(), "")
+			},
+		},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			// A journal and a cluster label of its own for each.
+			label := strings.ReplaceAll(step.name, " ", "-")
+			head := fmt.Sprintf("cluster: %s\njournal: {dir: %s}\ndrain_timeout: 1s\nsinks:\n", label, t.TempDir())
+			ledger := newLedger()
+			p := start(t, c.Kubeconfig(), head+step.wrong)
+			mustPut(t, ledger, client, newEvent("default", label+".", step.name))
+			p.eventually("hindsight says what is wrong", func() bool { return strings.Contains(p.said(), step.says) })
+			p.eventually("hindsight is unready and says why", func() bool {
+				status, body := p.get("/readyz")
+				return status == 503 && strings.Contains(body, "sink loki: stuck since") && strings.Contains(body, step.says)
+			})
+			if n := strings.Count(p.said(), "level=WARN"); n != 1 {
+				t.Errorf("it is said in %d lines, want one:\n%s", n, p.said())
+			}
+			if code := p.terminate(); code != 0 { // after drain_timeout, for the journal keeps it
+				t.Errorf("exit code %d, want 0", code)
+			}
+
+			p = start(t, c.Kubeconfig(), head+step.mend())
+			query := fmt.Sprintf(`{cluster=%q} |= %q`, label, step.name)
+			p.eventually("what was kept is in Loki", func() bool { return len(stored(t, step.loki, query)) == 1 })
+			p.eventually("hindsight is ready", func() bool { status, _ := p.get("/readyz"); return status == 200 })
+		})
+	}
+}
