@@ -225,6 +225,9 @@ func (c *Config) checkSinks() (problems []problem) {
 			if other, taken := files[path]; err == nil && taken {
 				bad(key+".file.path", "sink %q writes to this file already", other)
 			}
+			if dir, dirErr := filepath.Abs(c.Journal.Dir); err == nil && dirErr == nil && c.Journal.Dir != "" && filepath.Dir(path) == dir {
+				bad(key+".file.path", "the directory is the journal's (journal.dir); choose another")
+			}
 			files[path] = s.Name
 		}
 		if s.Loki != nil {
