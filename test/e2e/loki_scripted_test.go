@@ -144,7 +144,6 @@ func (s *scripted) watch(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	sent := (from - 1000) / 3
 	for {
-		_ = http.NewResponseController(w).Flush()
 		s.mu.Lock()
 		events, changed := s.events, s.changed
 		s.mu.Unlock()
@@ -158,6 +157,7 @@ func (s *scripted) watch(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		}
+		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-changed:
 		case <-end:
@@ -193,7 +193,7 @@ func scriptedEvent(n int, at time.Time) *corev1.Event {
 			CreationTimestamp: when,
 			ManagedFields: []metav1.ManagedFieldsEntry{{
 				Manager: "kubelet", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &when,
-				FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:count":{},"f:firstTimestamp":{},"f:involvedObject":{},"f:lastTimestamp":{},"f:message":{},"f:reason":{},"f:reportingComponent":{},"f:source":{"f:component":{},"f:host":{}},"f:type":{}}`)},
+				FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:count":{},"f:firstTimestamp":{},"f:involvedObject":{},"f:lastTimestamp":{},"f:message":{},"f:reason":{},"f:reportingComponent":{},"f:source":{"f:component":{},"f:host":{}},"f:type":{}}`),
 			}},
 		},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: fmt.Sprintf("team-%d", n%40), Name: fmt.Sprintf("web-%d", n%100), UID: types.UID(fmt.Sprintf("pod-%d", n%100))},

@@ -69,6 +69,13 @@ func awaitStored(t *testing.T, p *program, l *cluster.Loki, entries int) {
 		have = value(t, l, counted)
 		return have >= entries
 	}) {
+		_, m := p.get("/metrics")
+		for _, line := range strings.Split(m, "\n") {
+			if strings.HasPrefix(line, "hindsight_") {
+				t.Log(line)
+			}
+		}
+		DEBUG(t, l)
 		t.Fatalf("after two minutes Loki has %d entries, want %d", have, entries)
 	}
 }
@@ -218,3 +225,5 @@ func readLogfmt(line string) (map[string]string, error) {
 	}
 	return values, dec.Err()
 }
+
+var DEBUG = func(t *testing.T, l *cluster.Loki) {}
