@@ -60,6 +60,13 @@ func asCore(m metav1.Object) *corev1.Event {
 	return core
 }
 
+// snapshot is the ledger as it is now.
+func (l *ledger) snapshot() *ledger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &ledger{states: maps.Clone(l.states), events: maps.Clone(l.events)}
+}
+
 // all returns what was written so far.
 func (l *ledger) all() map[string]*corev1.Event {
 	l.mu.Lock()
