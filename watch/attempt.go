@@ -23,7 +23,7 @@ import (
 const (
 	minWatch = 120 * time.Second
 	maxWatch = 240 * time.Second
-	overtime = 30 * time.Second // after which a watch that was not ended is dropped
+	overtime = 45 * time.Second // after which a watch that was not ended is dropped; later than a stall is noticed
 )
 
 // settled is how long a watch on which nothing comes must have been open before
