@@ -32,6 +32,29 @@ func (p Position) IsZero() bool {
 	return p.Epoch == Epoch{} && p.Version == 0 && p.Listed == 0
 }
 
+// Compare returns -1, 0 or 1 as p is less far than q, as far, or further. It
+// holds within one cluster (Epoch.SameCluster), where an earlier epoch comes
+// before a later one. Of two positions at one version, that of a list not taken
+// whole is the lesser.
+func (p Position) Compare(q Position) int {
+	if c := cmp.Compare(p.Epoch.Restores, q.Epoch.Restores); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(p.Version, q.Version); c != 0 {
+		return c
+	}
+	switch {
+	case p.Listed == q.Listed:
+		return 0
+	case p.Listed == 0:
+		return 1
+	case q.Listed == 0:
+		return -1
+	default:
+		return cmp.Compare(p.Listed, q.Listed)
+	}
+}
+
 func (p Position) String() string {
 	if p.IsZero() {
 		return "none"
