@@ -22,6 +22,12 @@ type Options struct {
 	// alone. Gap records are delivered whatever it says. Nil: all.
 	Match func(*event.Record) bool
 
+	// Permit is asked before each attempt whether it may be made and, unless it
+	// may take forever, until when it must be over. Once it says no, nothing is
+	// sent any more, and Run waits for the end of its context. Nil: always. It is
+	// called by several goroutines.
+	Permit func() (until time.Time, ok bool)
+
 	Limits
 
 	Logger  *slog.Logger

@@ -240,14 +240,26 @@ func (l *loop) send(s *stream, now time.Time) {
 }
 
 func (l *loop) attempt(b *Batch) error {
+	var until time.Time
+	if l.Permit != nil {
+		var ok bool
+		if until, ok = l.Permit(); !ok {
+			<-l.ctx.Done()
+			return l.ctx.Err()
+		}
+	}
 	if l.Timeout == 0 {
 		return l.Sink.Send(l.ctx, b)
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, l.Timeout)
+	began := time.Now()
+	if end := began.Add(l.Timeout); until.IsZero() || end.Before(until) {
+		until = end
+	}
+	ctx, cancel := context.WithDeadline(l.ctx, until)
 	defer cancel()
 	err := l.Sink.Send(ctx, b)
 	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
-		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", l.Timeout, err)}
+		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", until.Sub(began).Round(time.Millisecond), err)}
 	}
 	return err
 }
