@@ -58,6 +58,13 @@ func NewIntake(o IntakeOptions) *Intake {
 	}
 }
 
+// SetRules replaces the rules; the streams in use stay known. It must not be
+// called during Take.
+func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int) {
+	in.drop, in.redact = drop, redact
+	in.bounds.max = cmp.Or(maxStreams, DefaultMaxStreams)
+}
+
 // Take applies the rules to records that will be journaled as one group, in
 // their order, and returns those to journal. It owns the records and their
 // Events: like append's, the result takes the place of the argument.

@@ -103,23 +103,32 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 // https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs
 const pushPath = "/loki/api/v1/push"
 
-// endpoint is where pushes go. Its errors never repeat the URL, which may hold a
-// password.
-func (c *Config) endpoint() (*url.URL, error) {
+// Parse returns the parts of the address. Its errors never repeat it, for it may
+// hold a password.
+func (u URL) Parse() (*url.URL, error) {
 	const want = "write it as in http://loki:3100"
-	if c.URL == "" {
+	if u == "" {
 		return nil, errors.New("is missing; " + want)
 	}
-	u, err := url.Parse(strings.TrimSpace(string(c.URL)))
+	parsed, err := url.Parse(strings.TrimSpace(string(u)))
 	switch {
 	case err != nil:
 		return nil, errors.New("is not a URL; " + want)
-	case u.Scheme != "http" && u.Scheme != "https":
+	case parsed.Scheme != "http" && parsed.Scheme != "https":
 		return nil, errors.New("begins neither with http:// nor with https://; " + want)
-	case u.Hostname() == "":
+	case parsed.Hostname() == "":
 		return nil, errors.New("has no host; " + want)
-	case u.Fragment != "":
+	case parsed.Fragment != "":
 		return nil, errors.New("has a fragment (#…), which is never sent; " + want)
+	}
+	return parsed, nil
+}
+
+// endpoint is where pushes go.
+func (c *Config) endpoint() (*url.URL, error) {
+	u, err := c.URL.Parse()
+	if err != nil {
+		return nil, err
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = pushPath
