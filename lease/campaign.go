@@ -1,0 +1,189 @@
+package lease
+
+import (
+	"context"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// jitter spreads the candidates' attempts: each pause is up to a fifth longer.
+const jitter = 0.2
+
+// candidacy is a campaign: what is known of the Lease while another holds it.
+type candidacy struct {
+	*Lease
+
+	// seen is the Lease as last read, nil before that; renewal is when its
+	// holder's last renewal came to be known, by the monotonic clock: a wall clock
+	// that is set forward must not make anybody look dead.
+	seen    *coordinationv1.Lease
+	renewal time.Time
+
+	acquire metav1.MicroTime // of our last attempt to take it over
+}
+
+// campaign returns the Lease and what it holds once it is ours; nil if ctx ended
+// before.
+func (l *Lease) campaign(ctx context.Context) (*coordinationv1.Lease, Held) {
+	c := &candidacy{Lease: l}
+	l.log.Info("waiting to lead", "lease", l.describe(), "identity", l.Identity)
+	for {
+		begun, mine, err := c.attempt(ctx)
+		if mine != nil {
+			l.valid.begin(begun)
+			l.report(ctx, nil)
+			return mine, c.succeed(mine)
+		}
+		if ctx.Err() != nil {
+			return nil, Held{}
+		}
+		l.report(ctx, err)
+		if !sleep(ctx, c.pause()) {
+			return nil, Held{}
+		}
+	}
+}
+
+// pause is until the next attempt: a retry period, or less if the Lease may be
+// taken over before.
+func (c *candidacy) pause() time.Duration {
+	pause := wait.Jitter(c.RetryPeriod, jitter)
+	if left := c.left(); left > 0 {
+		pause = min(pause, left)
+	}
+	return pause
+}
+
+// left is how long the Lease still belongs to its holder, as far as is known.
+func (c *candidacy) left() time.Duration {
+	if c.seen == nil || holder(c.seen) == "" {
+		return 0
+	}
+	lasts := c.Duration
+	if s := c.seen.Spec.LeaseDurationSeconds; s != nil && *s > 0 {
+		lasts = time.Duration(*s) * time.Second
+	}
+	return lasts - time.Since(c.renewal)
+}
+
+// attempt looks at the Lease and takes it over if it may be. It returns nil if
+// it may not.
+func (c *candidacy) attempt(ctx context.Context) (begun instant, mine *coordinationv1.Lease, err error) {
+	found, err := c.api.get(ctx)
+	switch {
+	case apierrors.IsNotFound(err):
+		begun = c.valid.now()
+		mine, err = c.api.create(ctx, c.taken(c.missing()))
+	case err != nil:
+		return begun, nil, err
+	default:
+		if c.observe(found); !c.ours(found) && c.left() > 0 {
+			return begun, nil, nil
+		}
+		begun = c.valid.now()
+		mine, err = c.api.update(ctx, c.taken(found))
+	}
+	if conflict(err) {
+		return begun, nil, nil // another was faster
+	}
+	return begun, mine, err
+}
+
+// observe notes what the Lease is, and whether it was renewed since it was last
+// looked at. Its spec says so; somebody else's labels and annotations do not.
+func (c *candidacy) observe(l *coordinationv1.Lease) {
+	if c.seen == nil || c.seen.UID != l.UID || !equality.Semantic.DeepEqual(c.seen.Spec, l.Spec) {
+		c.renewal = time.Now()
+	}
+	if by := holder(l); by != "" && (c.seen == nil || holder(c.seen) != by) {
+		c.log.Info("another replica leads", "lease", c.describe(), "holder", by)
+	}
+	c.seen = l
+}
+
+// ours reports whether we took the Lease over and did not get the answer.
+func (c *candidacy) ours(l *coordinationv1.Lease) bool {
+	return holds(l, c.Identity, &c.acquire)
+}
+
+// missing is the Lease where there is none: without positions, or, if it was
+// deleted before our eyes, with those that it said last. They are not ahead of
+// the last holder's, so nothing is lost by them.
+func (c *candidacy) missing() *coordinationv1.Lease {
+	l := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name}}
+	if c.seen != nil {
+		if said, ok := c.seen.Annotations[annotation]; ok {
+			l.Annotations = map[string]string{annotation: said}
+		}
+	}
+	return l
+}
+
+// taken returns the Lease as it is to be with us as its holder. Its annotations
+// stay.
+func (c *candidacy) taken(l *coordinationv1.Lease) *coordinationv1.Lease {
+	l = l.DeepCopy()
+	// In microseconds, as it is kept: it is compared with what comes back.
+	now := metav1.NewMicroTime(time.Now().Truncate(time.Microsecond))
+	c.acquire = now
+	transitions := int32(0)
+	if l.Spec.LeaseTransitions != nil {
+		transitions = *l.Spec.LeaseTransitions + 1
+	}
+	l.Spec.LeaseTransitions = &transitions
+	l.Spec.AcquireTime = &now
+	renew(l, c.Identity, c.Duration)
+	return l
+}
+
+// succeed returns what the Lease holds, and says from whom it was taken and how
+// far the sinks are.
+func (c *candidacy) succeed(mine *coordinationv1.Lease) Held {
+	args := []any{"lease", c.describe()}
+	switch {
+	case c.seen == nil:
+		args = append(args, "from", "nobody: there was no lease")
+	case holder(c.seen) == "":
+		args = append(args, "from", "nobody: it was released")
+	default:
+		args = append(args, "from", holder(c.seen), "not_renewed_for", time.Since(c.renewal).Round(time.Millisecond))
+	}
+	said := mine.Annotations[annotation]
+	held, err := decode(said)
+	if err != nil {
+		// What cannot be understood as a whole is not used in part: a sink without
+		// a position beside others that have one passes for new, and starts at the
+		// end.
+		c.log.Warn("took over the lease, but cannot use the positions in it: all that the API server holds comes again, except what the journal knows",
+			append(args, "err", err, "annotation", excerpt(said))...)
+		return Held{}
+	}
+	c.log.Info("took over the lease", append(args, "positions", held.String(), "gaps", len(held.Gaps))...)
+	return held
+}
+
+// report logs the first failure in a row, and the recovery.
+func (l *Lease) report(ctx context.Context, err error) {
+	if err == nil {
+		if failures, since := l.health.worked(); failures > 0 {
+			l.log.Info("the lease can be used again", "after", time.Since(since).Round(time.Millisecond), "failed_attempts", failures)
+		}
+		return
+	}
+	l.metrics.failures.Inc()
+	failures, last := l.health.failed(err)
+	args := []any{"failures", failures, "err", err}
+	if denied(err) {
+		args = append(args, "mend", l.api.mend(err))
+	}
+	if failures == 1 || denied(err) && !denied(last) {
+		l.log.Warn("using the lease failed, will be repeated", args...)
+	} else {
+		l.log.Debug("using the lease failed again", args...)
+	}
+}

@@ -1,0 +1,215 @@
+package lease
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// Held is what the Lease says beside who holds it.
+type Held struct {
+	// Sinks says how far each sink has accepted each source: sink -> source
+	// (a namespace, or empty for all) -> position.
+	Sinks map[string]map[string]event.Position
+
+	// Gaps are those that were declared, oldest first. At most eight are kept; see
+	// MergeGaps.
+	Gaps []event.Gap
+}
+
+// String shows how far each sink is, for a log line.
+func (h Held) String() string {
+	const most = 10
+	var parts []string
+	for _, sink := range slices.Sorted(maps.Keys(h.Sinks)) {
+		for _, source := range slices.Sorted(maps.Keys(h.Sinks[sink])) {
+			parts = append(parts, fmt.Sprintf("%s/%s=%s", sink, cmp.Or(source, all), h.Sinks[sink][source]))
+		}
+	}
+	switch more := len(parts) - most; {
+	case parts == nil:
+		return "none"
+	case more > 0:
+		return fmt.Sprintf("%s and %d more", strings.Join(parts[:most], " "), more)
+	default:
+		return strings.Join(parts, " ")
+	}
+}
+
+const (
+	annotation = "hindsight/positions"
+
+	// version of what the annotation holds. It changes when a reader that does
+	// not know of the change would lose something.
+	version = 1
+
+	// maxBytes of the annotation. Kubernetes refuses an object with more than
+	// 256 KiB of annotations, keys included
+	// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation).
+	maxBytes = 192 << 10
+
+	all = "*" // stands for all namespaces; no namespace can be called that
+)
+
+// document is the annotation:
+//
+//	{"v":1,"epoch":"<epoch>",
+//	 "sinks":{"loki":{"*":{"version":812,"time":"2019-07-19T11:00:00Z"}}},
+//	 "gaps":[{"from":{"version":100},"to":{"version":200},"cause":"too_old","missed_at_least":3}]}
+//
+// An epoch that most positions share is said once.
+type document struct {
+	Version int                            `json:"v"`
+	Epoch   string                         `json:"epoch,omitempty"`
+	Sinks   map[string]map[string]position `json:"sinks,omitempty"`
+	Gaps    []gap                          `json:"gaps,omitempty"`
+}
+
+type position struct {
+	Epoch   string `json:"epoch,omitempty"` // empty: the document's
+	Version uint64 `json:"version,omitempty"`
+	Listed  uint64 `json:"listed,omitempty"`
+	Time    string `json:"time,omitempty"`
+}
+
+type gap struct {
+	Source        string   `json:"source,omitempty"`
+	Sink          string   `json:"sink,omitempty"`
+	Namespace     string   `json:"namespace,omitempty"`
+	From          position `json:"from"`
+	To            position `json:"to"`
+	Cause         string   `json:"cause,omitempty"`
+	MissedAtLeast int      `json:"missed_at_least,omitempty"`
+}
+
+// encode returns the annotation that says h, with as many gaps as are kept. The
+// same h gives the same bytes.
+func encode(h Held) (string, error) {
+	d := document{Version: version, Epoch: commonEpoch(h)}
+	d.Sinks = make(map[string]map[string]position, len(h.Sinks))
+	for sink, positions := range h.Sinks {
+		d.Sinks[sink] = make(map[string]position, len(positions))
+		for source, p := range positions {
+			d.Sinks[sink][cmp.Or(source, all)] = d.shorten(p)
+		}
+	}
+	for _, g := range MergeGaps(h.Gaps) {
+		d.Gaps = append(d.Gaps, gap{
+			Source: g.Source, Sink: g.Sink, Namespace: g.Namespace,
+			From: d.shorten(g.From), To: d.shorten(g.To),
+			Cause: string(g.Cause), MissedAtLeast: g.MissedAtLeast,
+		})
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		return "", fmt.Errorf("encode annotation %s: %w", annotation, err)
+	}
+	if len(b) > maxBytes {
+		return "", fmt.Errorf("annotation %s would have %d bytes, more than the %d that are safe in a Lease: there are too many sinks or namespaces", annotation, len(b), maxBytes)
+	}
+	return string(b), nil
+}
+
+// decode reads what encode wrote. An empty annotation holds nothing. What cannot
+// be understood as a whole gives nothing and an error.
+func decode(s string) (Held, error) {
+	if s == "" {
+		return Held{}, nil
+	}
+	var d document
+	if err := json.Unmarshal([]byte(s), &d); err != nil {
+		return Held{}, fmt.Errorf("decode annotation %s: %w", annotation, err)
+	}
+	if d.Version != version {
+		return Held{}, fmt.Errorf("decode annotation %s: it has version %d, and this program knows %d", annotation, d.Version, version)
+	}
+	var h Held
+	var bad error
+	read := func(p position, where string) event.Position {
+		got, err := d.lengthen(p)
+		if err != nil {
+			bad = fmt.Errorf("decode annotation %s: %s: %w", annotation, where, err)
+		}
+		return got
+	}
+	if len(d.Sinks) > 0 {
+		h.Sinks = make(map[string]map[string]event.Position, len(d.Sinks))
+	}
+	for sink, positions := range d.Sinks {
+		h.Sinks[sink] = make(map[string]event.Position, len(positions))
+		for source, p := range positions {
+			if source == all {
+				source = ""
+			}
+			h.Sinks[sink][source] = read(p, "sink "+sink)
+		}
+	}
+	for _, g := range d.Gaps {
+		h.Gaps = append(h.Gaps, event.Gap{
+			Source: g.Source, Sink: g.Sink, Namespace: g.Namespace,
+			From: read(g.From, "gap"), To: read(g.To, "gap"),
+			Cause: event.Cause(g.Cause), MissedAtLeast: g.MissedAtLeast,
+		})
+	}
+	if bad != nil {
+		return Held{}, bad
+	}
+	return h, nil
+}
+
+// commonEpoch is that of the first position: almost always, of all.
+func commonEpoch(h Held) string {
+	for _, sink := range slices.Sorted(maps.Keys(h.Sinks)) {
+		for _, source := range slices.Sorted(maps.Keys(h.Sinks[sink])) {
+			return h.Sinks[sink][source].Epoch.String()
+		}
+	}
+	return ""
+}
+
+func (d *document) shorten(p event.Position) position {
+	s := position{Epoch: p.Epoch.String(), Version: p.Version, Listed: p.Listed}
+	if s.Epoch == d.Epoch {
+		s.Epoch = ""
+	}
+	if t := p.Time.UTC(); !t.IsZero() && legible(t) {
+		s.Time = t.Format(time.RFC3339)
+	}
+	return s
+}
+
+// legible reports whether a time can be read back from RFC 3339, whose years
+// have four digits.
+func legible(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }
+
+func (d *document) lengthen(s position) (p event.Position, err error) {
+	p = event.Position{Version: s.Version, Listed: s.Listed}
+	if p.Epoch, err = event.ParseEpoch(cmp.Or(s.Epoch, d.Epoch)); err != nil {
+		return p, err
+	}
+	if s.Time != "" {
+		t, err := time.Parse(time.RFC3339, s.Time)
+		if err != nil {
+			return p, fmt.Errorf("parse time: %w", err)
+		}
+		if p.Time = t.UTC().Truncate(time.Second); !legible(p.Time) {
+			return p, fmt.Errorf("parse time: %s is out of range", s.Time)
+		}
+	}
+	return p, nil
+}
+
+// excerpt is as much of an annotation as belongs into a log line.
+func excerpt(s string) string {
+	const most = 1 << 10
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

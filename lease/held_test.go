@@ -1,0 +1,157 @@
+package lease
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+var (
+	epoch  = event.Epoch{Cluster: "5a3c0d7e-9a53-4a8e-8b50-6d4f1f6f2c11"}
+	second = time.Date(2019, 7, 19, 11, 0, 0, 0, time.UTC)
+)
+
+func taken(version uint64) event.Position {
+	return event.Position{Epoch: epoch, Version: version, Time: second.Add(time.Duration(version) * time.Second)}
+}
+
+// The annotation outlives the program that wrote it. If this test has to be
+// changed, so has the version.
+func TestAnnotationStaysAsItIs(t *testing.T) {
+	listing := taken(700)
+	listing.Listed = 900
+	restored := taken(20)
+	restored.Epoch.Restores = 1
+	h := Held{
+		Sinks: map[string]map[string]event.Position{
+			"loki":     {"": taken(812), "kube-system": restored},
+			"stdout":   {"": listing},
+			"unheard":  {},
+			"starting": {"": {}},
+		},
+		Gaps: []event.Gap{{
+			Source: "kube-system", Namespace: "monitoring", Sink: "loki",
+			From: taken(100), To: taken(200), Cause: event.CauseTooOld, MissedAtLeast: 3,
+		}},
+	}
+	got, err := encode(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "annotation.golden")
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got+"\n" != string(want) {
+		t.Errorf("got\n%s\nwant, as in %s,\n%s", got, golden, want)
+	}
+	back, err := decode(got)
+	if err != nil || !reflect.DeepEqual(back, h) {
+		t.Errorf("read back %+v (error %v), want %+v", back, err, h)
+	}
+}
+
+func TestAnnotationsThatCannotBeRead(t *testing.T) {
+	for said, want := range map[string]string{
+		`{"v":2}`: "decode annotation hindsight/positions: it has version 2, and this program knows 1",
+		`{}`:      "decode annotation hindsight/positions: it has version 0, and this program knows 1",
+		`x`:       "decode annotation hindsight/positions: invalid character 'x' looking for beginning of value",
+		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/positions: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
+		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/positions: json: cannot unmarshal number -1 into Go struct field",
+		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/positions: gap: parse time: parsing time "today"`,
+	} {
+		held, err := decode(said)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", said, err, want)
+		}
+		if !reflect.DeepEqual(held, Held{}) {
+			t.Errorf("%s: beside an error got %+v", said, held)
+		}
+	}
+}
+
+func TestAnnotationIsSmall(t *testing.T) {
+	for _, test := range []struct{ sinks, namespaces, most int }{
+		{5, 10, 5 << 10},
+		{5, 500, maxBytes},
+	} {
+		s, err := encode(large(test.sinks, test.namespaces))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s) > test.most {
+			t.Errorf("%d sinks and %d namespaces need %d bytes, want at most %d", test.sinks, test.namespaces, len(s), test.most)
+		}
+	}
+	if _, err := encode(large(5, 5000)); err == nil {
+		t.Error("what does not fit into a Lease was encoded")
+	}
+}
+
+func large(sinks, namespaces int) Held {
+	h := Held{Sinks: make(map[string]map[string]event.Position)}
+	for i := range sinks {
+		positions := make(map[string]event.Position)
+		for j := range namespaces {
+			positions[fmt.Sprintf("team-namespace-%d", j)] = taken(1_000_000_000 + uint64(j))
+		}
+		h.Sinks[fmt.Sprintf("sink-%d", i)] = positions
+	}
+	return h
+}
+
+func TestHeldForALogLine(t *testing.T) {
+	for _, test := range []struct {
+		held Held
+		want string
+	}{
+		{Held{}, "none"},
+		{Held{Sinks: map[string]map[string]event.Position{"b": {"": taken(2)}, "a": {"x": {}}}}, "a/x=none b/*=" + epoch.String() + "@2"},
+	} {
+		if got := test.held.String(); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+	if got := large(2, 10).String(); !strings.HasSuffix(got, " and 10 more") {
+		t.Errorf("got %q, want it to be cut", got)
+	}
+}
+
+// What is read is written and read again as the same, and to the same bytes.
+func FuzzAnnotation(f *testing.F) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "annotation.golden"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(golden))
+	f.Add(`{"v":1,"epoch":"-/0","sinks":{"":{"":{},"*":{"time":"0000-01-01T00:00:00+14:00"}}}}`)
+	f.Add(`{"v":1,"gaps":[{"from":{"epoch":"-/0"},"to":{"epoch":"-/0"}}]}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := decode(s)
+		if err != nil {
+			return
+		}
+		h.Gaps = MergeGaps(h.Gaps)
+		again, err := encode(h)
+		if err != nil {
+			return // too large
+		}
+		back, err := decode(again)
+		if err != nil {
+			t.Fatalf("cannot read %s: %v", again, err)
+		}
+		if !reflect.DeepEqual(back, h) {
+			t.Fatalf("read %+v, want %+v, from %s", back, h, again)
+		}
+		if third, err := encode(back); err != nil || third != again {
+			t.Fatalf("wrote %s (error %v), want %s", third, err, again)
+		}
+	})
+}

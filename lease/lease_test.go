@@ -1,0 +1,576 @@
+package lease
+
+import (
+	"errors"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func wantHeld(t *testing.T, got, want Held) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("held %+v, want %+v", got, want)
+	}
+}
+
+func wantLed(t *testing.T, r *replica, want bool) {
+	t.Helper()
+	if r.leads() != want {
+		t.Fatalf("%s has led: %v, want %v; its log:\n%s", r.Identity, r.leads(), want, r.log)
+	}
+}
+
+func TestTheFirstLeadsAndHandsOverInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		first, second := a.replica(t, "first"), a.replica(t, "second")
+		first.drains = 25 * time.Second
+		var version atomic.Uint64
+		version.Store(100)
+		first.keeps = func() Held { return at(version.Load()) }
+
+		first.start(t)
+		synctest.Wait()
+		wantLed(t, first, true)
+		wantHeld(t, first.given(), Held{})
+		second.start(t)
+		time.Sleep(time.Minute)
+		wantLed(t, second, false)
+		wantHeld(t, a.says(t), at(100))
+
+		// It ends for longer than a Lease lasts, and holds it all the while.
+		first.stop()
+		time.Sleep(24 * time.Second)
+		version.Store(200)
+		if !first.Leading() {
+			t.Error("while it drains, the first does not hold the Lease any more")
+		}
+		wantLed(t, second, false)
+		time.Sleep(1*time.Second + first.RetryPeriod*12/10)
+		synctest.Wait()
+		<-first.done
+		if first.error != nil || first.Leading() {
+			t.Errorf("Run returned %v, leading %v", first.error, first.Leading())
+		}
+		wantLed(t, second, true)
+		wantHeld(t, second.given(), at(200))
+		if log := second.log.String(); !strings.Contains(log, "took over the lease") || !strings.Contains(log, "loki/*=uid-a/0@200") {
+			t.Errorf("the log of the second does not say what it took over:\n%s", log)
+		}
+		if log := first.log.String(); !strings.Contains(log, "released the lease") {
+			t.Errorf("the log of the first does not say that it released:\n%s", log)
+		}
+	})
+}
+
+func TestPositionsCostNoRequestsOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first")
+		r.keeps = always(at(100))
+		r.start(t)
+		time.Sleep(time.Minute + time.Second)
+		r.wire.mu.Lock()
+		defer r.wire.mu.Unlock()
+		// One get and one create at the start, and a renewal each two seconds.
+		if n := len(r.wire.requests); n != 2+30 {
+			t.Errorf("%d requests in a minute, want 32: %q", n, r.wire.requests)
+		}
+	})
+}
+
+// A leader that cannot renew stops by itself before another begins, which it
+// does soon after the Lease has ended.
+func TestALeaderThatCannotRenewIsReplaced(t *testing.T) {
+	for name, fault := range map[string]func(*http.Request) error{
+		"its requests hang":         hang,
+		"its requests are refused":  refuse,
+		"its requests are denied":   forbid,
+		"the API server has errors": func(*http.Request) error { return answer{http.StatusInternalServerError, metav1.Status{}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &api{}
+				first, second := a.replica(t, "first"), a.replica(t, "second")
+				first.keeps = always(at(100))
+				first.start(t)
+				synctest.Wait()
+				second.start(t)
+				time.Sleep(time.Minute + time.Millisecond) // just after a renewal
+				renewed := time.Now().Add(-time.Millisecond)
+				first.wire.breakWith(fault)
+
+				time.Sleep(first.RenewDeadline - 2*time.Millisecond)
+				until, ok := first.Valid()
+				if want := renewed.Add(first.Duration); !ok || !until.Equal(want) {
+					t.Errorf("before the renew deadline: valid %v until %v, want true until %v", ok, until, want)
+				}
+				time.Sleep(time.Millisecond)
+				if _, ok := first.Valid(); ok {
+					t.Error("still valid after the renew deadline")
+				}
+				<-first.done
+				if !errors.Is(first.error, ErrLost) || !errors.Is(first.cause, ErrLost) {
+					t.Errorf("Run returned %v, the context ended by %v; want ErrLost", first.error, first.cause)
+				}
+				if late := first.lost.Sub(renewed.Add(first.RenewDeadline)); late != 0 {
+					t.Errorf("lead was told %v after the renew deadline", late)
+				}
+				wantLed(t, second, false)
+				time.Sleep(renewed.Add(first.Duration + second.RetryPeriod*12/10).Sub(time.Now()))
+				synctest.Wait()
+				wantLed(t, second, true)
+				wantHeld(t, second.given(), at(100))
+			})
+		})
+	}
+}
+
+func TestAShortOutageOfTheAPIServerIsSurvived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first").start(t)
+		time.Sleep(time.Minute + time.Millisecond)
+		r.wire.breakWith(hang)
+		time.Sleep(6 * time.Second)
+		r.wire.breakWith(nil)
+		time.Sleep(time.Minute)
+		if !r.Leading() {
+			t.Fatalf("does not lead any more: %s", r.log)
+		}
+		if log := r.log.String(); strings.Count(log, "using the lease failed") != 1 || strings.Count(log, "can be used again") != 1 {
+			t.Errorf("want one line about the failure and one about the recovery:\n%s", log)
+		}
+	})
+}
+
+func TestAMachineThatStoodStillLeadsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first")
+		var slept atomic.Int64 // by the wall clock alone
+		r.valid.now = func() instant {
+			i := now()
+			i.wall = i.wall.Add(time.Duration(slept.Load()))
+			return i
+		}
+		r.start(t)
+		time.Sleep(time.Minute + time.Millisecond) // just after a renewal
+		slept.Store(int64(9 * time.Second))
+		if !r.Leading() {
+			t.Fatal("does not lead although no renewal is overdue")
+		}
+		slept.Store(int64(11 * time.Second))
+		if r.Leading() {
+			t.Error("leads although the machine was suspended for longer than the renew deadline")
+		}
+		<-r.done
+		if !errors.Is(r.error, ErrLost) || !strings.Contains(r.error.Error(), "stood still") {
+			t.Errorf("Run returned %v", r.error)
+		}
+	})
+}
+
+func TestARenewalThatIsAnsweredTooLateDoesNotCount(t *testing.T) {
+	clock := instant{wall: time.Now()}
+	v := validity{deadline: 10 * time.Second, now: func() instant { return clock }}
+	begun := clock
+	v.begin(begun)
+	clock.mono += 9 * time.Second
+	if !v.renew(begun) {
+		t.Error("a renewal was refused in time")
+	}
+	clock.mono += time.Second
+	if v.renew(clock) {
+		t.Error("a renewal was accepted after the deadline")
+	}
+	clock = begun
+	if _, left := v.check(); left > 0 {
+		t.Error("valid again after it was not")
+	}
+}
+
+func TestADeletedLeaseIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first")
+		r.keeps = always(at(100))
+		r.start(t)
+		time.Sleep(time.Minute)
+		a.remove()
+		time.Sleep(5 * time.Second)
+		if a.holder() != "first" || !r.Leading() {
+			t.Errorf("held by %q, leading %v", a.holder(), r.Leading())
+		}
+		wantHeld(t, a.says(t), at(100))
+	})
+}
+
+func TestACandidateRemembersThePositionsOfADeletedLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		first := a.replica(t, "first")
+		first.keeps = always(at(100))
+		first.start(t)
+		time.Sleep(time.Minute)
+		second := a.replica(t, "second").start(t)
+		time.Sleep(time.Minute)
+		first.wire.breakWith(hang)
+		a.remove()
+		time.Sleep(5 * time.Second)
+		wantLed(t, second, true)
+		wantHeld(t, second.given(), at(100))
+
+		// The other comes back and sees what happened.
+		first.wire.breakWith(nil)
+		<-first.done
+		if !errors.Is(first.error, ErrLost) {
+			t.Errorf("Run returned %v, want ErrLost", first.error)
+		}
+	})
+}
+
+func TestALeaderThatWasReplacedSeesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first").start(t)
+		time.Sleep(time.Minute)
+		a.change(func(l *coordinationv1.Lease) {
+			other, since := "other", metav1.NowMicro()
+			l.Spec.HolderIdentity, l.Spec.AcquireTime = &other, &since
+		})
+		time.Sleep(r.RetryPeriod)
+		<-r.done
+		if !errors.Is(r.error, ErrLost) || !strings.Contains(r.error.Error(), `"other"`) {
+			t.Errorf("Run returned %v, want ErrLost and who holds it", r.error)
+		}
+		if a.holder() != "other" {
+			t.Errorf("the Lease is held by %q after it was lost", a.holder())
+		}
+	})
+}
+
+// Two processes of one name are two candidates all the same.
+func TestTheSameIdentityTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		first := a.replica(t, "twin").start(t)
+		time.Sleep(time.Minute)
+		second := a.replica(t, "twin").start(t)
+		time.Sleep(time.Minute)
+		wantLed(t, second, false)
+		first.wire.breakWith(hang)
+		<-first.done
+		time.Sleep(time.Minute)
+		wantLed(t, second, true)
+	})
+}
+
+func TestOtherWritersOfTheLeaseDoNotMatter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		first := a.replica(t, "first")
+		first.keeps = always(at(100))
+		first.start(t)
+		time.Sleep(time.Minute)
+		second := a.replica(t, "second").start(t)
+		label := func() {
+			a.change(func(l *coordinationv1.Lease) { l.Labels = map[string]string{"touched": time.Now().String()} })
+		}
+		for range 60 {
+			label()
+			time.Sleep(time.Second)
+		}
+		if !first.Leading() {
+			t.Fatalf("does not lead any more: %s", first.log)
+		}
+		// Nor do they make a dead leader look alive.
+		first.wire.breakWith(hang)
+		for range 20 {
+			label()
+			time.Sleep(time.Second)
+		}
+		wantLed(t, second, true)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.lease.Labels["touched"] == "" {
+			t.Error("a label of somebody else is gone")
+		}
+	})
+}
+
+func TestCandidatesAtTheSameInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		replicas := []*replica{a.replica(t, "a"), a.replica(t, "b"), a.replica(t, "c")}
+		for _, r := range replicas {
+			r.start(t)
+		}
+		leading := func() (n int) {
+			for _, r := range replicas {
+				if r.Leading() {
+					n++
+				}
+			}
+			return n
+		}
+		for range 20 {
+			time.Sleep(3 * time.Second)
+			if n := leading(); n != 1 {
+				t.Fatalf("%d replicas lead, want 1", n)
+			}
+		}
+	})
+}
+
+// Clocks of machines need not agree: what counts is for how long a candidate
+// itself has seen no renewal.
+func TestAStrangersLeaseIsTakenAfterWatchingItForItsDuration(t *testing.T) {
+	for name, skew := range map[string]time.Duration{
+		"its clock is an hour behind": -time.Hour,
+		"its clock is an hour ahead":  time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &api{lease: strangersLease(skew)}
+				r := a.replica(t, "first").start(t)
+				time.Sleep(40*time.Second - time.Millisecond)
+				wantLed(t, r, false)
+				time.Sleep(2 * time.Millisecond)
+				wantLed(t, r, true)
+				if log := r.log.String(); !strings.Contains(log, "from=stranger not_renewed_for=40s") {
+					t.Errorf("the log does not say from whom and after how long:\n%s", log)
+				}
+			})
+		})
+	}
+}
+
+// strangersLease lasts 40 s.
+func strangersLease(skew time.Duration) *coordinationv1.Lease {
+	who, seconds, when, transitions := "stranger", int32(40), metav1.NewMicroTime(time.Now().Add(skew)), int32(7)
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "monitoring", Name: "hindsight", UID: "uid-0", ResourceVersion: "1"},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: &who, LeaseDurationSeconds: &seconds, AcquireTime: &when, RenewTime: &when, LeaseTransitions: &transitions,
+		},
+	}
+}
+
+// A write may succeed although its answer is lost.
+func TestLostAnswers(t *testing.T) {
+	// nth returns a function that is true for the n-th write.
+	nth := func(n int32) func(*http.Request) bool {
+		var writes atomic.Int32
+		return func(r *http.Request) bool { return r.Method != http.MethodGet && writes.Add(1) == n }
+	}
+	t.Run("to the taking over", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{}
+			r := a.replica(t, "first")
+			r.wire.swallow = nth(1)
+			r.start(t)
+			// The request is given up, and there is a next attempt.
+			time.Sleep(r.RenewDeadline/2 + r.RetryPeriod*12/10)
+			wantLed(t, r, true)
+		})
+	})
+	t.Run("to a renewal", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{}
+			r := a.replica(t, "first")
+			r.wire.swallow = nth(3)
+			r.start(t)
+			time.Sleep(time.Minute)
+			if !r.Leading() {
+				t.Errorf("does not lead any more: %s", r.log)
+			}
+		})
+	})
+	t.Run("to the release", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{}
+			r := a.replica(t, "first").start(t)
+			time.Sleep(time.Minute + time.Millisecond)
+			r.wire.set(func(w *wire) { w.swallow = nth(1) })
+			r.stop()
+			<-r.done
+			if r.error != nil || a.holder() != "" {
+				t.Errorf("Run returned %v, the holder is %q", r.error, a.holder())
+			}
+		})
+	})
+}
+
+func TestALeaseThatCannotBeReleasedIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first").start(t)
+		time.Sleep(time.Minute + time.Millisecond)
+		r.wire.breakWith(refuse)
+		stopped := time.Now()
+		r.stop()
+		<-r.done
+		if !errors.Is(r.error, ErrLost) || !strings.Contains(r.error.Error(), "connection refused") {
+			t.Errorf("Run returned %v", r.error)
+		}
+		if took := time.Since(stopped); took > r.RenewDeadline {
+			t.Errorf("the end took %v", took)
+		}
+	})
+}
+
+func TestMissingPermissionIsSaidAndWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first")
+		r.wire.fault = forbid
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready before anything was tried: %v", err)
+		}
+		r.start(t)
+		time.Sleep(time.Minute)
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), `cannot get resource "leases"`) {
+			t.Errorf("ready: %v", err)
+		}
+		if log := r.log.String(); strings.Count(log, "using the lease failed") != 1 ||
+			!strings.Contains(log, "grant get, create and update on leases in namespace monitoring") {
+			t.Errorf("want one line that says what to do:\n%s", log)
+		}
+		r.wire.breakWith(nil)
+		time.Sleep(3 * time.Second)
+		wantLed(t, r, true)
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+	})
+}
+
+func TestAnUnreachableAPIServerIsNotReadyAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := (&api{}).replica(t, "first")
+		r.wire.fault = hang
+		r.start(t)
+		time.Sleep(unreachableFor)
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready too early: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "does not answer within 5s") {
+			t.Errorf("ready: %v", err)
+		}
+	})
+}
+
+func TestPositionsThatCannotBeReadAreNotUsedInPart(t *testing.T) {
+	for name, said := range map[string]string{
+		"of a newer version": `{"v":2,"sinks":{"loki":{"*":{"epoch":"a/0","version":7}}}}`,
+		"no JSON":            `so far`,
+		"one is damaged":     `{"v":1,"epoch":"a/0","sinks":{"loki":{"*":{"version":7}},"file":{"*":{"epoch":"b","version":7}}}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := strangersLease(0)
+				l.Annotations = map[string]string{annotation: said}
+				a := &api{lease: l}
+				r := a.replica(t, "first").start(t)
+				time.Sleep(time.Minute)
+				wantLed(t, r, true)
+				wantHeld(t, r.given(), Held{})
+				if log := r.log.String(); strings.Count(log, "cannot use the positions in it") != 1 {
+					t.Errorf("the log does not say so:\n%s", log)
+				}
+				a.mu.Lock()
+				now := a.lease.Annotations[annotation]
+				a.mu.Unlock()
+				if now != said {
+					t.Errorf("the annotation was overwritten before anything else was known: %q", now)
+				}
+				r.Keep(always(at(9)))
+				time.Sleep(r.RetryPeriod + time.Millisecond)
+				wantHeld(t, a.says(t), at(9))
+			})
+		})
+	}
+}
+
+func TestPositionsThatDoNotFitDoNotCostTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		r := a.replica(t, "first")
+		r.keeps = always(at(100))
+		r.start(t)
+		time.Sleep(time.Minute)
+		r.Keep(always(large(5, 5000)))
+		time.Sleep(time.Minute)
+		if !r.Leading() {
+			t.Fatal("does not lead any more")
+		}
+		wantHeld(t, a.says(t), at(100))
+		r.Keep(always(at(300)))
+		time.Sleep(r.RetryPeriod + time.Millisecond)
+		wantHeld(t, a.says(t), at(300))
+		if log := r.log.String(); strings.Count(log, "goes on to say former positions") != 1 || !strings.Contains(log, "says the present positions again") {
+			t.Errorf("want one line about it and one about its end:\n%s", log)
+		}
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, reg := &api{}, prometheus.NewRegistry()
+		r := a.replica(t, "first", func(o *Options) { o.Registerer = reg })
+		want := func(leader, renewed string) {
+			t.Helper()
+			if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+				# HELP hindsight_lease_last_renewal_timestamp_seconds When the last successful renewal by this replica was begun; 0 while it waits.
+				# TYPE hindsight_lease_last_renewal_timestamp_seconds gauge
+				hindsight_lease_last_renewal_timestamp_seconds `+renewed+`
+				# HELP hindsight_lease_leader Whether this replica leads (1) or waits (0).
+				# TYPE hindsight_lease_leader gauge
+				hindsight_lease_leader `+leader+`
+			`), "hindsight_lease_leader", "hindsight_lease_last_renewal_timestamp_seconds"); err != nil {
+				t.Error(err)
+			}
+		}
+		want("0", "0")
+		r.start(t)
+		time.Sleep(time.Minute + time.Second)
+		want("1", "9.4668486e+08") // a bubble begins at 2000-01-01
+		r.wire.breakWith(hang)
+		<-r.done
+		want("0", "0")
+	})
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Options)
+		want   string
+	}{
+		"no namespace":             {func(o *Options) { o.Namespace = "" }, "lease: the namespace is missing"},
+		"no identity":              {func(o *Options) { o.Identity = "" }, "lease: the identity is missing"},
+		"a deadline too short":     {func(o *Options) { o.RenewDeadline = 3 * time.Second }, "lease: the renew deadline 3s is shorter than two retry periods of 2s"},
+		"a duration too short":     {func(o *Options) { o.Duration = 10 * time.Second }, "lease: the duration 10s is not longer than the renew deadline 10s"},
+		"a part of a second":       {func(o *Options) { o.Duration = 15500 * time.Millisecond }, "lease: the duration 15.5s is not in whole seconds"},
+		"a retry period of nought": {func(o *Options) { o.RetryPeriod = 0 }, "lease: the retry period 0s is not positive"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := (&api{}).replica(t, "first").Options
+			test.change(&o)
+			if _, err := New(o); err == nil || err.Error() != test.want {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}

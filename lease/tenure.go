@@ -1,0 +1,213 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// tenure is the time in which the Lease is ours. Only run's goroutine touches
+// it.
+type tenure struct {
+	*Lease
+	mine *coordinationv1.Lease // as last written
+
+	keepingFails bool // what is to be kept could not be encoded last time
+}
+
+// errTaken says that the Lease is another's; no further attempt can succeed.
+var errTaken = errors.New("another replica took it over")
+
+var errTooLate = errors.New("the renewal succeeded, but after the renew deadline")
+
+// run leads, and renews the Lease until whoever leads has ended.
+func (t *tenure) run(ctx context.Context, held Held, lead func(context.Context, Held) error) error {
+	leading, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	var leadErr error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		leadErr = lead(leading, held)
+	}()
+
+	if why := t.renewUntil(ended); why != nil {
+		t.valid.end()
+		t.log.Error("lost the lease, nothing more may be sent", "lease", t.describe(), "err", why)
+		lost := fmt.Errorf("%w: %w", ErrLost, why)
+		end(lost)
+		<-ended
+		if errors.Is(leadErr, ErrLost) || errors.Is(leadErr, context.Canceled) {
+			leadErr = nil // it says no more than lost does
+		}
+		return errors.Join(lost, leadErr)
+	}
+	err := t.release()
+	t.valid.end()
+	return errors.Join(leadErr, err)
+}
+
+// renewUntil renews the Lease until ended is closed, or returns how it was lost.
+func (t *tenure) renewUntil(ended <-chan struct{}) error {
+	pause := time.NewTimer(t.RetryPeriod)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-pause.C:
+		}
+		begun := time.Now()
+		if _, lost := t.attempt(t.Identity); lost != nil {
+			return lost
+		}
+		pause.Reset(t.pause(begun))
+	}
+}
+
+// release writes the Lease for the last time, without a holder. It is tried for
+// as long as the Lease is ours.
+func (t *tenure) release() error {
+	for {
+		begun := time.Now()
+		done, lost := t.attempt("")
+		switch {
+		case lost != nil:
+			return fmt.Errorf("%w before it could be released: %w", ErrLost, lost)
+		case done:
+			t.log.Info("released the lease", "lease", t.describe())
+			return nil
+		}
+		time.Sleep(t.pause(begun))
+	}
+}
+
+// pause is until the next attempt, after one that was begun then.
+func (t *tenure) pause(begun time.Time) time.Duration {
+	_, left := t.valid.check()
+	return max(0, min(t.RetryPeriod-time.Since(begun), left))
+}
+
+// attempt tries once to write the Lease for a holder, us or nobody, and reports
+// whether that succeeded; lost, if it never will.
+func (t *tenure) attempt(to string) (done bool, lost error) {
+	renewed, left := t.valid.check()
+	if left <= 0 {
+		return false, t.overdue(renewed)
+	}
+	// Of its own: the end of Run's context is no reason to give up the Lease
+	// while lead still works.
+	ctx, cancel := context.WithTimeoutCause(context.Background(), left, fmt.Errorf("%w before the renew deadline", errNoAnswer))
+	defer cancel()
+	err := t.write(ctx, to)
+	if errors.Is(err, errTaken) {
+		return false, err
+	}
+	t.report(ctx, err)
+	return err == nil, nil
+}
+
+// overdue says since when the Lease could not be renewed, and why.
+func (t *tenure) overdue(renewed instant) error {
+	err := fmt.Errorf("it was last renewed %v ago, at %s",
+		t.valid.now().since(renewed).Round(time.Millisecond), renewed.wall.UTC().Format(time.RFC3339))
+	if last := t.health.last(); last != nil {
+		return fmt.Errorf("%w: %w", err, last)
+	}
+	return fmt.Errorf("%w: this process or its machine stood still, or its clock was set", err)
+}
+
+// write writes the Lease for a holder. That it was written by somebody else
+// meanwhile, or deleted, is overcome as long as it is ours; if it is another's,
+// that is errTaken.
+func (t *tenure) write(ctx context.Context, to string) error {
+	begun := t.valid.now()
+	written, err := t.api.update(ctx, t.next(t.mine, to))
+	// An update of what was deleted is a conflict too, as its uid is known.
+	if conflict(err) || apierrors.IsNotFound(err) {
+		written, err = t.writeAnew(ctx, to)
+	}
+	if err != nil {
+		return err
+	}
+	t.mine = written
+	if !t.valid.renew(begun) {
+		return errTooLate // the next attempt finds the Lease overdue
+	}
+	return nil
+}
+
+// writeAnew is write after somebody else wrote the Lease or deleted it.
+func (t *tenure) writeAnew(ctx context.Context, to string) (*coordinationv1.Lease, error) {
+	found, err := t.api.get(ctx)
+	switch {
+	case apierrors.IsNotFound(err):
+		t.log.Warn("the lease was deleted while it was ours; it is made again", "lease", t.describe())
+		anew := t.mine.DeepCopy()
+		anew.ObjectMeta = metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, Labels: anew.Labels, Annotations: anew.Annotations}
+		return t.api.create(ctx, t.next(anew, to))
+	case err != nil:
+		return nil, err
+	case to == "" && holds(found, "", t.mine.Spec.AcquireTime):
+		return found, nil // released by a request whose answer did not arrive
+	case !holds(found, t.Identity, t.mine.Spec.AcquireTime):
+		return nil, fmt.Errorf("%w: its holder is now %q", errTaken, holder(found))
+	default:
+		return t.api.update(ctx, t.next(found, to))
+	}
+}
+
+// next returns the Lease as it is to be written: renewed, with what is to be
+// kept.
+func (t *tenure) next(l *coordinationv1.Lease, to string) *coordinationv1.Lease {
+	l = l.DeepCopy()
+	renew(l, to, t.Duration)
+	held := t.keep.Load()
+	if held == nil {
+		return l
+	}
+	said, err := encode((*held)())
+	switch {
+	case err != nil && !t.keepingFails:
+		t.log.Error("the lease goes on to say former positions, so that after a failover more comes again", "err", err)
+	case err == nil && t.keepingFails:
+		t.log.Info("the lease says the present positions again")
+	}
+	if t.keepingFails = err != nil; t.keepingFails {
+		return l
+	}
+	if l.Annotations == nil {
+		l.Annotations = make(map[string]string, 1)
+	}
+	l.Annotations[annotation] = said
+	t.metrics.bytes.Set(float64(len(said)))
+	return l
+}
+
+// renew sets what says who holds a Lease from now on.
+func renew(l *coordinationv1.Lease, to string, duration time.Duration) {
+	now := metav1.NewMicroTime(time.Now())
+	seconds := int32(duration / time.Second)
+	l.Spec.HolderIdentity = &to
+	l.Spec.RenewTime = &now
+	l.Spec.LeaseDurationSeconds = &seconds
+}
+
+// holder is who holds a Lease; empty: nobody.
+func holder(l *coordinationv1.Lease) string {
+	if l.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *l.Spec.HolderIdentity
+}
+
+// holds reports whether a Lease is held by a candidate since an instant. The
+// instant tells apart what should have had different identities.
+func holds(l *coordinationv1.Lease, identity string, since *metav1.MicroTime) bool {
+	return holder(l) == identity && l.Spec.AcquireTime != nil && l.Spec.AcquireTime.Time.Equal(since.Time)
+}
