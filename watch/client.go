@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/connrotation"
 )
 
 // NewClient returns a client made for watching Events and nothing else. cfg
@@ -46,6 +49,17 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	// the Events does.
 	cfg.DisableCompression = true
 
+	dial := cfg.Dial
+	if dial == nil {
+		// As client-go does by itself.
+		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	dialer := connrotation.NewDialer(dial)
+	cfg.Dial = dialer.DialContext
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return leaving{next, dialer.ConnectionTracker}
+	})
+
 	client, err := rest.RESTClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("create client for %s: %w", cfg.Host, err)
@@ -62,6 +76,23 @@ const (
 )
 
 var errNoAnswer = errors.New("the API server accepted the request and does not answer")
+
+// leaving closes all connections once a request was not answered in time. HTTP/2
+// sends every request over one connection and keeps it as long as pings are
+// answered, which something between us and the API server may do with nothing
+// behind it.
+type leaving struct {
+	next        http.RoundTripper
+	connections *connrotation.ConnectionTracker
+}
+
+func (l leaving) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(req)
+	if err != nil && errors.Is(context.Cause(req.Context()), errNoAnswer) {
+		l.connections.CloseAll()
+	}
+	return resp, err
+}
 
 // open sends a request and returns the body of its answer; an answer other
 // than 2xx is an error, where possible an apierrors.APIStatus. Headers have to

@@ -12,6 +12,28 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
+// prepare finds out what has to be done before a watch is opened at the position,
+// and does all of it but a list for all sinks, which it returns.
+func (w *Watcher) prepare(ctx context.Context) (*relist, error) {
+	due, err := w.checkEpoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if due != nil {
+		w.behind = nil // everything is read, for all sinks
+		return due, nil
+	}
+	if len(w.behind) > 0 && !w.joined {
+		if due, err = w.join(ctx); err != nil || due != nil {
+			return due, err
+		}
+	}
+	if pos, _ := w.hand.at(); pos.Listed != 0 {
+		return &relist{reason: interrupted, epoch: pos.Epoch}, nil
+	}
+	return nil, nil
+}
+
 // checkEpoch finds out whether the position means anything to the API server
 // that answers now, before a watch is opened there. If not, it returns why a
 // list is due instead, and in which epoch.
@@ -41,15 +63,17 @@ func (w *Watcher) checkEpoch(ctx context.Context) (*relist, error) {
 	if err != nil {
 		return nil, err
 	}
-	if newest < max(pos.Version, pos.Listed) {
+	if newest < w.newestSeen(pos) {
 		epoch := pos.Epoch
 		epoch.Restores++
 		return &relist{reason: restored, epoch: epoch}, nil
 	}
-	if pos.Listed != 0 {
-		return &relist{reason: interrupted, epoch: pos.Epoch}, nil
-	}
 	return nil, nil
+}
+
+// sameEpoch reports whether versions of both can be compared.
+func sameEpoch(a, b event.Epoch) bool {
+	return a.Restores == b.Restores && a.SameCluster(b)
 }
 
 // clusterUID returns the uid of the namespace kube-system, by which a cluster

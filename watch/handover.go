@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ type handover struct {
 
 	mu       sync.Mutex     // guards the following
 	position event.Position // of the last record put
-	accepted event.Position // of the last record Out has accepted
+	accepted event.Position // of the last record for all sinks that Out has accepted
 	moved    time.Time      // when something was last put
 	pending  []event.Record
 	bytes    int
@@ -102,10 +103,11 @@ func (h *handover) tryPut(rec event.Record, size int) bool {
 }
 
 // push adds a record and moves the position to where it stands. A record before
-// it that only moved the position is no longer needed. h.mu is held.
+// it that only moved the position is no longer needed, if it did so for the same
+// sinks. h.mu is held.
 func (h *handover) push(rec event.Record, size int) {
 	h.position, h.moved = rec.Position, time.Now()
-	if last := len(h.pending) - 1; last >= 0 && h.pending[last].PositionOnly() {
+	if last := len(h.pending) - 1; last >= 0 && h.pending[last].PositionOnly() && h.pending[last].To == rec.To {
 		h.pending[last] = rec
 	} else {
 		h.pending = append(h.pending, rec)
@@ -113,15 +115,15 @@ func (h *handover) push(rec event.Record, size int) {
 	h.bytes += size
 }
 
-// advance moves the position from one to another with a record of its own,
-// unless it has moved meanwhile.
-func (h *handover) advance(source string, from, to event.Position) {
+// advance moves the position from where it was to that of a record which says
+// no more than that, unless it has moved meanwhile.
+func (h *handover) advance(from event.Position, to event.Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.position != from {
 		return
 	}
-	h.push(event.Record{Source: source, Position: to}, 0)
+	h.push(to, 0)
 	notify(h.ready)
 }
 
@@ -177,19 +179,33 @@ func (h *handover) run(ctx context.Context) error {
 			continue
 		}
 		// The records are Out's from now on.
-		to, states, records := group[len(group)-1].Position, countStates(group), len(group)
+		to, forAll := lastForAll(group)
+		states, records := countStates(group), len(group)
 		if err := h.out(ctx, group); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return fmt.Errorf("hand over %d records: %w", records, err)
 		}
-		h.mu.Lock()
-		h.accepted = to
-		h.mu.Unlock()
+		if forAll {
+			h.mu.Lock()
+			h.accepted = to
+			h.mu.Unlock()
+		}
 		h.taken(states)
 		clear(group)
 	}
+}
+
+// lastForAll returns the position of the last record that is for all sinks, if
+// there is one.
+func lastForAll(records []event.Record) (event.Position, bool) {
+	for i := range slices.Backward(records) {
+		if records[i].To == "" {
+			return records[i].Position, true
+		}
+	}
+	return event.Position{}, false
 }
 
 // countStates leaves out what is no state that was read.

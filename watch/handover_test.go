@@ -47,10 +47,10 @@ func TestAdvance(t *testing.T) {
 	if !h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, 1) {
 		t.Fatal("no room")
 	}
-	h.advance("", before, at(102))
+	h.advance(before, event.Record{Position: at(102)})
 	now, _ := h.at()
 	wantPosition(t, now, "uid-a/0@103")
-	h.advance("", now, at(104))
+	h.advance(now, event.Record{Position: at(104)})
 	now, _ = h.at()
 	wantPosition(t, now, "uid-a/0@104")
 	if len(h.pending) != 2 {

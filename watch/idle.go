@@ -63,7 +63,7 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 		}
 		to := pos
 		to.Version = version
-		w.hand.advance(w.namespace, pos, to)
+		w.hand.advance(pos, w.ours(event.Record{Position: to}))
 	}
 }
 

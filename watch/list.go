@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,9 +38,11 @@ const (
 	closedAtOnce reason = "closed_at_once" // every watch from the position ends at once
 	restored     reason = "restored"       // etcd went back to an earlier state
 	otherCluster reason = "other_cluster"  // another cluster answers
+	behind       reason = "behind"         // a sink stands where the watch cannot begin
 )
 
-// reasons are all of them, with the cause of the gap that such a list leaves.
+// reasons are all of them, with the cause of the gap that such a list leaves; for
+// behind, the usual one.
 var reasons = map[reason]event.Cause{
 	first:        "",
 	interrupted:  "",
@@ -50,6 +51,7 @@ var reasons = map[reason]event.Cause{
 	closedAtOnce: event.CauseTooOld,
 	restored:     event.CauseRestored,
 	otherCluster: event.CauseOtherCluster,
+	behind:       event.CauseTooOld,
 }
 
 // relist is a list that is due.
@@ -65,11 +67,14 @@ type relist struct {
 type listing struct {
 	w *Watcher
 	relist
+	sink  string         // the only one that it is for; empty: all
+	cause event.Cause    // of the gap that it leaves; empty: none
 	from  event.Position // where the source stood
 	begin event.Position // the same in the epoch of the list
+	to    event.Position // where it stands afterwards; if that is the version of the list, zero before the first page
+	exact uint64         // the version as of which it is read; zero: the newest
 
-	version uint64 // of the list; zero before the first page
-	spool   spool
+	spool spool
 	counts
 	parts   int // handed over so far
 	emitted int
@@ -107,13 +112,28 @@ var errWentBack = errors.New("the API server's versions went back")
 // interrupted list is gone, and keeps trying on any other.
 func (w *Watcher) list(ctx context.Context, due relist) error {
 	from, _ := w.hand.at()
-	l := &listing{w: w, relist: due, from: from, begin: from, spool: spool{dir: w.spoolDir}}
-	if due.epoch.Restores != from.Epoch.Restores || !due.epoch.SameCluster(from.Epoch) || due.reason == first {
-		// Versions of another epoch say nothing about those of this one.
-		l.begin = event.Position{Epoch: due.epoch}
+	l := w.newListing(due, from)
+	if due.reason == interrupted {
+		// As it was: so nothing is missed that was overwritten since.
+		l.exact = from.Listed
 	}
-	defer l.spool.reset()
+	return l.run(ctx)
+}
 
+func (w *Watcher) newListing(due relist, from event.Position) *listing {
+	l := &listing{w: w, relist: due, cause: reasons[due.reason], from: from, begin: from, spool: spool{dir: w.spoolDir}}
+	if due.reason == first || !sameEpoch(from.Epoch, due.epoch) {
+		// Versions of another epoch say nothing about those of this one.
+		l.begin = event.Position{}
+	}
+	l.begin.Epoch = due.epoch
+	return l
+}
+
+// run takes the list in.
+func (l *listing) run(ctx context.Context) error {
+	w := l.w
+	defer l.spool.reset()
 	start := time.Now()
 	if err := l.fetch(ctx); err != nil {
 		return err
@@ -121,13 +141,17 @@ func (w *Watcher) list(ctx context.Context, due relist) error {
 	if err := l.handOver(ctx, true); err != nil {
 		return err
 	}
-	to := l.end()
-	w.metrics.relists[due.reason].Inc()
+	l.end()
+	w.metrics.relists[l.reason].Inc()
 	w.metrics.seen.Add(float64(l.seen))
 	w.skipped.Add(int64(l.seen))
-	w.log.Info("listed events", "why", due.reason, "from", from, "to", to,
+	args := []any{"why", l.reason, "from", l.from, "to", l.to,
 		"listed", l.items, "emitted", l.emitted, "skipped_as_seen", l.seen, "undecodable", l.undecodable,
-		"took", time.Since(start).Round(time.Millisecond))
+		"took", time.Since(start).Round(time.Millisecond)}
+	if l.sink != "" {
+		args = append([]any{"sink", l.sink}, args...)
+	}
+	w.log.Info("listed events", args...)
 	return nil
 }
 
@@ -155,8 +179,12 @@ func (l *listing) fetch(ctx context.Context) error {
 			// etcd was restored while the list was read.
 			return fmt.Errorf("%w: %w", errWentBack, err)
 
-		case code == http.StatusGone && l.reason == interrupted && token == "":
-			return err
+		case code == http.StatusGone && l.exact != 0 && token == "":
+			if l.reason == interrupted {
+				return err
+			}
+			// The gap is declared anyway: what is still to be seen of it will do.
+			l.exact, l.counts = 0, counts{}
 
 		case code == http.StatusGone, code == http.StatusBadRequest && token != "":
 			// The list outlived its version, or another API server answers than the one
@@ -180,10 +208,8 @@ func (l *listing) fetch(ctx context.Context) error {
 // fetchPage reads one page into the spool.
 func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page, error) {
 	req := l.w.listPage(token, limit)
-	if l.reason == interrupted && token == "" {
-		// As it was: so nothing is missed that was overwritten since.
-		req.Param("resourceVersion", strconv.FormatUint(l.begin.Listed, 10)).
-			Param("resourceVersionMatch", string(metav1.ResourceVersionMatchExact))
+	if l.exact != 0 && token == "" {
+		asOf(req, l.exact)
 	}
 	var c counts
 	p, err := l.w.readPage(ctx, req, func(item []byte) error {
@@ -193,11 +219,11 @@ func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page,
 	if err != nil {
 		return p, err
 	}
-	if p.version < max(l.begin.Version, l.begin.Listed) {
+	if p.version < max(replayFrom(l.begin), replayFrom(l.to)) {
 		return p, fmt.Errorf("%w: list at version %d", errWentBack, p.version)
 	}
-	if l.version == 0 {
-		l.version = p.version
+	if l.to.IsZero() {
+		l.to = event.Position{Epoch: l.epoch, Version: p.version}
 	}
 	l.counts.add(c)
 	return p, nil
@@ -215,7 +241,7 @@ func (l *listing) visit(item []byte, c *counts) {
 		l.w.undecodable(err)
 	case m.version <= l.begin.Version:
 		c.seen++
-	case l.version != 0 && m.version > l.version:
+	case !l.to.IsZero() && m.version > l.to.Version:
 		// Left to the watch.
 	default:
 		c.kept++
@@ -254,7 +280,7 @@ func (l *listing) relieve(ctx context.Context) error {
 func (l *listing) handOver(ctx context.Context, last bool) error {
 	if l.parts == 0 {
 		begin := l.begin
-		begin.Listed = l.version
+		begin.Listed = replayFrom(l.to)
 		l.w.hand.set(begin)
 		if err := l.declareGap(ctx); err != nil {
 			return err
@@ -273,6 +299,7 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 			// States of lower versions may follow: the position stays.
 			rec.Position = event.Position{}
 		}
+		rec.To = l.sink
 		l.emitted++
 		return l.w.put(ctx, rec, len(state))
 	})
@@ -280,8 +307,7 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 
 // declareGap hands over the record of the gap that the list leaves, if any.
 func (l *listing) declareGap(ctx context.Context) error {
-	cause := reasons[l.reason]
-	if cause == "" {
+	if l.cause == "" {
 		return nil
 	}
 	if l.reason == closedAtOnce && l.kept == 0 {
@@ -289,27 +315,35 @@ func (l *listing) declareGap(ctx context.Context) error {
 		// happens.
 		return nil
 	}
-	to := event.Position{Epoch: l.begin.Epoch, Version: l.version}
+	to := event.Position{Epoch: l.to.Epoch, Version: replayFrom(l.to), Time: l.to.Time}
 	if l.newest != 0 {
 		to.Time = time.Unix(l.newest, 0).UTC()
 	}
-	gap := event.NewGap(event.Gap{
-		Source: l.w.namespace, Namespace: l.w.ownNamespace,
-		From: l.from, To: to, Cause: cause, MissedAtLeast: l.missed,
-	})
-	gap.Position = event.Position{} // put says where: at the beginning of this list
-	l.w.metrics.gaps[cause].Inc()
-	l.w.log.Warn("events may have been missed", "cause", cause, "from", l.from, "to", to, "missed_at_least", l.missed)
-	return l.w.put(ctx, gap, gap.Event.Size())
+	gap := event.Gap{
+		Source: l.w.namespace, Namespace: l.w.ownNamespace, Sink: l.sink,
+		From: l.from, To: to, Cause: l.cause, MissedAtLeast: l.missed,
+	}
+	l.w.metrics.gaps[l.cause].Inc()
+	args := []any{"cause", l.cause, "from", l.from, "to", to, "missed_at_least", l.missed}
+	if l.sink != "" {
+		args = append([]any{"sink", l.sink}, args...)
+	}
+	l.w.log.Warn("events may have been missed", args...)
+	if l.w.gap != nil {
+		l.w.gap(gap)
+	}
+	rec := event.NewGap(gap)
+	rec.Position = event.Position{} // put says where: at the beginning of this list
+	return l.w.put(ctx, rec, rec.Event.Size())
 }
 
-// end moves the position to the version of the list.
-func (l *listing) end() event.Position {
+// end moves the position to where the list ends.
+func (l *listing) end() {
 	last, _ := l.w.hand.at()
-	to := last
-	to.Version, to.Listed = l.version, 0
-	l.w.hand.advance(l.w.namespace, last, to)
-	return to
+	if last.Time.After(l.to.Time) {
+		l.to.Time = last.Time
+	}
+	l.w.hand.advance(last, l.w.ours(event.Record{Position: l.to, To: l.sink}))
 }
 
 // put hands a record over, however long that takes. There must be no open

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -48,6 +49,12 @@ func (w *Watcher) listPage(token string, limit int) *rest.Request {
 		req.Param("continue", token)
 	}
 	return req
+}
+
+// asOf makes a list one of the Events as they were at a version.
+func asOf(req *rest.Request, version uint64) *rest.Request {
+	return req.Param("resourceVersion", strconv.FormatUint(version, 10)).
+		Param("resourceVersionMatch", string(metav1.ResourceVersionMatchExact))
 }
 
 // continued returns the token with which an expired list can be continued.

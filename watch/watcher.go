@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -34,15 +35,30 @@ type Options struct {
 	Client    *rest.RESTClient // made by NewClient
 	Namespace string           // whose Events to read; empty: all
 
-	// Start is how far the source has been taken. If it is zero, everything that
-	// the API server holds is read.
+	// Start is how far the source has been taken for all sinks but those that
+	// Behind names. If it is zero, everything that the API server holds is read,
+	// for all.
 	Start event.Position
+
+	// Behind are the sinks that stand before Start. The watch begins at the least
+	// position that the API server can still replay from; from there on, records
+	// are for all sinks, and one that stands further ahead has to leave out what it
+	// has. A sink for which that is too late is caught up from a list, with a gap
+	// record of its own. The others are not told of either.
+	Behind map[string]event.Position
+
+	// Why says in the log where Start comes from, as in "journal"; may be empty.
+	Why string
 
 	// Out takes records over. Once it returns nil, they are never read again. It
 	// blocks while there is no room for them, and returns soon after its context
 	// ended. It is called by one goroutine at a time. Until it returns, slice and
 	// Events are its own to change; it keeps neither.
 	Out func(context.Context, []event.Record) error
+
+	// Gap is told of every gap before its record is handed to Out; may be nil. It is
+	// called by the goroutine that reads.
+	Gap func(event.Gap)
 
 	// OwnNamespace is that of the Events which tell of gaps.
 	OwnNamespace string
@@ -63,6 +79,8 @@ type Watcher struct {
 	ownNamespace string
 	spoolDir     string
 	spoolMax     int64
+	why          string
+	gap          func(event.Gap)
 	log          *slog.Logger
 	metrics      sourceMetrics
 
@@ -75,6 +93,7 @@ type Watcher struct {
 	uidDenied bool   // the uid of kube-system may not be read
 	strikes   int    // watches in a row that brought nothing
 	struckAt  uint64 // the version they were opened at
+	lineup
 }
 
 // New returns a Watcher that begins when Run is called.
@@ -85,8 +104,11 @@ func New(o Options) *Watcher {
 		ownNamespace: o.OwnNamespace,
 		spoolDir:     o.SpoolDir,
 		spoolMax:     o.SpoolMax,
+		why:          o.Why,
+		gap:          o.Gap,
 		log:          o.Logger,
 		metrics:      o.Metrics.forSource(o.Namespace),
+		lineup:       lineup{start: o.Start, behind: maps.Clone(o.Behind)},
 	}
 	w.hand = newHandover(o.Start, o.Out, w.count)
 	if w.spoolMax == 0 {
@@ -100,7 +122,8 @@ func New(o Options) *Watcher {
 	return w
 }
 
-// Position is how far records were taken over by Out.
+// Position is how far records for all sinks were taken over by Out. While a sink
+// stands behind, that can be before Start.
 func (w *Watcher) Position() event.Position {
 	w.hand.mu.Lock()
 	defer w.hand.mu.Unlock()
@@ -117,8 +140,14 @@ func (w *Watcher) count(states int) {
 // returns that error. Nothing else ends it: whatever goes wrong with the API
 // server is waited for. It is called once.
 func (w *Watcher) Run(ctx context.Context) error {
-	start, _ := w.hand.at()
-	w.log.Info("reading events", "from", start)
+	args := []any{"from", w.start}
+	if w.why != "" {
+		args = append(args, "why", w.why)
+	}
+	if len(w.behind) > 0 {
+		args = append(args, "behind", w.lineup.String())
+	}
+	w.log.Info("reading events", args...)
 	defer func() {
 		w.log.Info("stopped reading events", "at", w.Position(), "emitted", w.emitted.Load(), "skipped_as_seen", w.skipped.Load())
 	}()
@@ -140,7 +169,7 @@ func (w *Watcher) follow(ctx context.Context) {
 		w.health.turned()
 		if due == nil && !checked {
 			var err error
-			if due, err = w.checkEpoch(ctx); err != nil {
+			if due, err = w.prepare(ctx); err != nil {
 				w.retry(ctx, "check position", err)
 				continue
 			}
@@ -229,10 +258,14 @@ func (w *Watcher) ended(ctx context.Context, err error) *relist {
 	return nil
 }
 
-// relistFor is a list in the present epoch.
+// relistFor returns the list in the present epoch that is due because no watch
+// can begin at the position. It is none while there are sinks further ahead.
 func (w *Watcher) relistFor(r reason) *relist {
 	pos, _ := w.hand.at()
 	w.strikes = 0
+	if w.rejoin(pos) {
+		return nil
+	}
 	return &relist{reason: r, epoch: pos.Epoch}
 }
 

@@ -1,0 +1,410 @@
+package watch
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// sinksAt says where sinks stand before the start.
+func sinksAt(behind map[string]event.Position) func(*Options) {
+	return func(o *Options) { o.Behind = behind }
+}
+
+// addressed are the records as states does, but what is for one sink begins with
+// its name, and the end of its list is there too, as "=position".
+func addressed(records []event.Record) []string {
+	out := []string{}
+	for _, r := range records {
+		var s string
+		switch {
+		case !r.PositionOnly():
+			s = states([]event.Record{r})[0]
+		case r.To != "":
+			s = "=" + r.Position.String()
+		default:
+			continue
+		}
+		if r.To != "" {
+			s = r.To + ":" + s
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// history writes a@101 b@102 a@103 c@104 b@105 a@106 d@107.
+func history(a *api) {
+	for _, name := range []string{"a", "b", "a", "c", "b", "a", "d"} {
+		a.write(name)
+	}
+}
+
+func TestSinksAtDifferentPositions(t *testing.T) {
+	restoredOnce := func(version uint64) event.Position {
+		return event.Position{Epoch: event.Epoch{Cluster: "uid-a", Restores: 1}, Version: version}
+	}
+	listing := func(version, listed uint64) event.Position {
+		p := at(version)
+		p.Listed = listed
+		return p
+	}
+	for name, test := range map[string]struct {
+		start     event.Position
+		behind    map[string]event.Position
+		compacted uint64
+		want      []string
+		end       string // the last position
+		probes    int    // beside the one before every watch
+		lists     int
+	}{
+		"one sink, a little behind": {
+			start: at(105), behind: map[string]event.Position{"loki": at(103)},
+			want: []string{"c@104", "b@105", "a@106", "d@107"}, probes: 1,
+		},
+		"all at one position": {
+			start: at(105), behind: map[string]event.Position{"loki": at(105), "file": at(105)},
+			want: []string{"a@106", "d@107"},
+		},
+		"a dead sink costs the others nothing": {
+			start: at(106), behind: map[string]event.Position{"dead": at(101)}, compacted: 105,
+			want:   []string{"dead:gap:too_old", "dead:c@104", "dead:b@105", "dead:a@106", "dead:=uid-a/0@106", "d@107"},
+			probes: 1, lists: 1,
+		},
+		"the watch begins at the least position that can be replayed": {
+			start: at(106), behind: map[string]event.Position{"dead": at(101), "slow": at(104), "file": at(105)}, compacted: 104,
+			want:   []string{"dead:gap:too_old", "dead:b@102", "dead:a@103", "dead:c@104", "dead:=uid-a/0@104", "b@105", "a@106", "d@107"},
+			probes: 2, lists: 1,
+		},
+		"two dead sinks, one after the other": {
+			start: at(106), behind: map[string]event.Position{"dead": at(101), "also": at(104)}, compacted: 106,
+			want: []string{
+				"also:gap:too_old", "also:b@105", "also:a@106", "also:=uid-a/0@106",
+				"dead:gap:too_old", "dead:c@104", "dead:b@105", "dead:a@106", "dead:=uid-a/0@106", "d@107",
+			},
+			probes: 2, lists: 2,
+		},
+		"nothing can be replayed": {
+			start: at(105), behind: map[string]event.Position{"dead": at(101)}, compacted: 107,
+			want:   []string{"dead:gap:too_old", "dead:c@104", "dead:b@105", "dead:=uid-a/0@105", "gap:too_old", "a@106", "d@107"},
+			probes: 1, lists: 3,
+		},
+		"a sink that did not see a restore": {
+			start: restoredOnce(105), behind: map[string]event.Position{"dead": at(104)},
+			want: []string{"dead:gap:restored", "dead:a@103", "dead:c@104", "dead:b@105", "dead:=uid-a/1@105", "a@106", "d@107"},
+			end:  "uid-a/1@107", lists: 1,
+		},
+		"a sink that knows another cluster": {
+			start: at(105), behind: map[string]event.Position{"dead": {Epoch: event.Epoch{Cluster: "uid-z", Restores: 7}, Version: 9000}},
+			want:  []string{"dead:gap:other_cluster", "dead:a@103", "dead:c@104", "dead:b@105", "dead:=uid-a/0@105", "a@106", "d@107"},
+			lists: 1,
+		},
+		"a sink that has nothing yet": {
+			start: at(105), behind: map[string]event.Position{"new": {}},
+			want:  []string{"new:a@103", "new:c@104", "new:b@105", "new:=uid-a/0@105", "a@106", "d@107"},
+			lists: 1,
+		},
+		"one in the middle of a list that the others have": {
+			start: at(105), behind: map[string]event.Position{"slow": listing(101, 104)}, compacted: 102,
+			want:   []string{"b@102", "a@103", "c@104", "b@105", "a@106", "d@107"},
+			probes: 1, lists: 1,
+		},
+		"all in the middle of one list": {
+			start: listing(103, 105), behind: map[string]event.Position{"slow": listing(101, 105)}, compacted: 105,
+			want:   []string{"a@103", "c@104", "b@105", "a@106", "d@107"},
+			probes: 1, lists: 1,
+		},
+		"all in the middle of one list, which is too old": {
+			start: listing(103, 105), behind: map[string]event.Position{"slow": listing(101, 105)}, compacted: 106,
+			want:   []string{"slow:gap:too_old", "slow:=uid-a/0@103+list@105", "gap:too_old", "c@104", "b@105", "a@106", "d@107"},
+			probes: 1, lists: 2,
+		},
+		// A list as of 105 would not show the second sink what was overwritten before.
+		"one in the middle of a list, one before its version": {
+			start: at(106), behind: map[string]event.Position{"listing": listing(101, 105), "slow": at(102)},
+			want:   []string{"b@102", "a@103", "c@104", "b@105", "a@106", "d@107"},
+			probes: 1, lists: 1,
+		},
+		"one in the middle of a list, one before its version and too old": {
+			start: at(106), behind: map[string]event.Position{"listing": listing(101, 105), "slow": at(102)}, compacted: 104,
+			want: []string{
+				"slow:gap:too_old", "slow:=uid-a/0@102+list@105",
+				"a@103", "c@104", "b@105", "a@106", "d@107",
+			},
+			probes: 2, lists: 2,
+		},
+		"a restore that nobody has seen comes before all": {
+			start: at(500), behind: map[string]event.Position{"dead": at(101)},
+			want: []string{"gap:restored", "c@104", "b@105", "a@106", "d@107"},
+			end:  "uid-a/1@107", lists: 1,
+		},
+		"another cluster that nobody has seen comes before all": {
+			start:  event.Position{Epoch: event.Epoch{Cluster: "uid-z", Restores: 3}, Version: 105},
+			behind: map[string]event.Position{"dead": {Epoch: event.Epoch{Cluster: "uid-z", Restores: 3}, Version: 101}},
+			want:   []string{"gap:other_cluster", "c@104", "b@105", "a@106", "d@107"},
+			lists:  1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				history(a)
+				a.compacted = test.compacted
+				given := maps.Clone(test.behind)
+				var gaps []string
+				r := run(a, test.start, sinksAt(test.behind), func(o *Options) {
+					o.Gap = func(g event.Gap) { gaps = append(gaps, strings.TrimPrefix(g.Sink+":gap:"+string(g.Cause), ":")) }
+				})
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				records := r.journal.all()
+				wantStates(t, "taken", addressed(records), test.want...)
+				wantPosition(t, r.Position(), max(test.end, "uid-a/0@107"))
+				if n := a.asked("resourceVersionMatch=Exact", "limit=1&"); n != test.probes {
+					t.Errorf("asked %d times what can be replayed, want %d", n, test.probes)
+				}
+				if n := a.asked("limit=500"); n != test.lists {
+					t.Errorf("%d lists, want %d", n, test.lists)
+				}
+				told := slices.DeleteFunc(slices.Clone(test.want), func(s string) bool { return !strings.Contains(s, "gap:") })
+				wantStates(t, "gaps told of", gaps, told...)
+				if !maps.Equal(test.behind, given) {
+					t.Error("the caller's map was changed")
+				}
+				for _, rec := range records {
+					if rec.Gap && rec.To != "" {
+						from := test.behind[rec.To].Version
+						if got := rec.Event.Annotations["hindsight/from_version"]; got != fmt.Sprint(from) {
+							t.Errorf("gap of %s from version %s, want %d", rec.To, got, from)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// What is said of it all: at the start, for each sink, and in the metrics.
+func TestAccountOfSinksBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		history(a)
+		a.compacted = 105
+		reg := prometheus.NewRegistry()
+		r := run(a, at(106), sinksAt(map[string]event.Position{"loki": at(105), "dead": at(103)}), func(o *Options) {
+			o.Why = "lease"
+			o.Metrics = NewMetrics(reg)
+		})
+		synctest.Wait()
+		_ = r.stop()
+		log := r.log.String()
+		for _, want := range []string{
+			`msg="reading events" from=uid-a/0@106 why=lease behind="dead uid-a/0@103, loki uid-a/0@105"`,
+			`msg="listed events" sink=dead why=behind from=uid-a/0@103 to=uid-a/0@105 listed=3 emitted=2 skipped_as_seen=1`,
+			`msg="events may have been missed" sink=dead cause=too_old from=uid-a/0@103 to=uid-a/0@105`,
+			`msg="stopped reading events" at=uid-a/0@107 emitted=4 skipped_as_seen=1`,
+		} {
+			if !strings.Contains(log, want) {
+				t.Errorf("the log does not say %s", want)
+			}
+		}
+		err := testutil.GatherAndCompare(reg, strings.NewReader(`
+			# HELP hindsight_watch_relists_total Lists taken in, by what made them necessary.
+			# TYPE hindsight_watch_relists_total counter
+			hindsight_watch_relists_total{reason="behind",source=""} 1
+			hindsight_watch_relists_total{reason="closed_at_once",source=""} 0
+			hindsight_watch_relists_total{reason="first",source=""} 0
+			hindsight_watch_relists_total{reason="interrupted",source=""} 0
+			hindsight_watch_relists_total{reason="other_cluster",source=""} 0
+			hindsight_watch_relists_total{reason="restored",source=""} 0
+			hindsight_watch_relists_total{reason="too_old",source=""} 0
+			hindsight_watch_relists_total{reason="watch_failing",source=""} 0
+		`), "hindsight_watch_relists_total")
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Whatever the API server answers when it is asked what can be replayed, beside
+// yes and too old, is waited for.
+func TestQuestionWhatCanBeReplayedFails(t *testing.T) {
+	for name, answer := range map[string]func(a *api, w http.ResponseWriter){
+		"forbidden":      func(a *api, w http.ResponseWriter) { a.fail(w, http.StatusForbidden, "events is forbidden") },
+		"too much to do": func(a *api, w http.ResponseWriter) { a.fail(w, http.StatusTooManyRequests, "too many requests") },
+		"etcd is away": func(a *api, w http.ResponseWriter) {
+			a.fail(w, http.StatusInternalServerError, "etcdserver: no leader")
+		},
+		"the future": func(a *api, w http.ResponseWriter) {
+			a.fail(w, http.StatusGatewayTimeout, "Too large resource version")
+		},
+		"connection lost":  func(*api, http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"not what we know": func(_ *api, w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				history(a)
+				probes := 0
+				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+					if q := r.URL.Query(); q.Get("limit") != "1" || q.Get("resourceVersionMatch") == "" {
+						return false
+					}
+					if probes++; probes > 2 {
+						return false
+					}
+					answer(a, w)
+					return true
+				}
+				r := run(a, at(105), sinksAt(map[string]event.Position{"loki": at(103)}))
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				wantStates(t, "taken", addressed(r.journal.all()), "c@104", "b@105", "a@106", "d@107")
+				if err := r.Ready(); err != nil {
+					t.Errorf("not ready: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// The position of a slow sink becomes too old to be replayed after the watch has
+// begun there, or before it could: the sinks that are further ahead are not told
+// of a gap that they do not have.
+func TestSlowSinkBecomesTooOldLater(t *testing.T) {
+	for name, test := range map[string]struct {
+		when func(r *http.Request) bool // the request before which etcd is compacted
+		want []string
+	}{
+		"before its watch": {
+			func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" },
+			[]string{"slow:gap:too_old", "slow:a@103", "slow:c@104", "slow:b@105", "slow:=uid-a/0@105", "a@106", "d@107"},
+		},
+		"while another is caught up": {
+			func(r *http.Request) bool { return isPage(r) },
+			[]string{
+				"dead:gap:too_old", "dead:=uid-a/0@102",
+				"dead:gap:too_old", "dead:a@103", "dead:c@104", "dead:b@105", "dead:=uid-a/0@105",
+				"slow:gap:too_old", "slow:a@103", "slow:c@104", "slow:b@105", "slow:=uid-a/0@105", "a@106", "d@107",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				history(a)
+				behind := map[string]event.Position{"slow": at(102)}
+				if strings.Contains(name, "another") {
+					behind["dead"] = at(101)
+					a.compacted = 102
+				}
+				a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+					if test.when(r) {
+						a.set(func() { a.compacted = 105 })
+					}
+					return false
+				}
+				r := run(a, at(105), sinksAt(behind))
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				wantStates(t, "taken", addressed(r.journal.all()), test.want...)
+				wantPosition(t, r.position(), "uid-a/0@107")
+			})
+		})
+	}
+}
+
+// etcd is restored while a sink is caught up: everything is read again, for all.
+func TestRestoredWhileASinkIsCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		history(a)
+		a.compacted = 104
+		lists := 0
+		a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+			if isPage(r) {
+				if lists++; lists == 1 {
+					a.restore(103)
+				}
+			}
+			return false
+		}
+		r := run(a, at(106), sinksAt(map[string]event.Position{"dead": at(101)}))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		wantStates(t, "taken", addressed(r.journal.all()), "gap:restored", "b@102", "a@103")
+		wantPosition(t, r.position(), "uid-a/1@103")
+		if from := r.journal.all()[0].Event.Annotations["hindsight/from_version"]; from != "106" {
+			t.Errorf("gap from version %s, want that of the start", from)
+		}
+	})
+}
+
+// A sink's list is long, and its spool small: nothing is lost, it is for that
+// sink alone, and the position stays where it began until the end.
+func TestSpoolOverflowOfOneSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.padding = strings.Repeat("x", 10<<10)
+		want := writeMany(a, 1200)
+		a.compacted = a.version
+		a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+			if q := r.URL.Query(); isPage(r) {
+				q.Set("limit", "500")
+				r.URL.RawQuery = q.Encode()
+			}
+			return false
+		}
+		r := run(a, at(a.version), sinksAt(map[string]event.Position{"dead": at(100)}), func(o *Options) { o.SpoolMax = 1 })
+		synctest.Wait()
+		records := r.journal.all()
+		got := states(records)
+		if got[0] != "gap:too_old" {
+			t.Errorf("begins with %s", got[0])
+		}
+		got = got[1:]
+		slices.SortFunc(got, byVersion)
+		wantStates(t, "taken, in whatever order", got, want...)
+		wantGrowing(t, records)
+		for i, rec := range records {
+			if rec.To != "dead" {
+				t.Fatalf("record %d is for %q", i, rec.To)
+			}
+		}
+		wantPosition(t, records[len(records)-1].Position, "uid-a/0@1300")
+		wantPosition(t, r.Position(), "uid-a/0@1300")
+	})
+}
+
+// What only moves the position of one sink takes nothing from another.
+func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
+	h := newHandover(at(100), nil, nil)
+	for _, sink := range []string{"a", "b", "b", ""} {
+		before, _ := h.at()
+		to := before
+		to.Version++
+		h.advance(before, event.Record{Position: to, To: sink})
+	}
+	var got []string
+	for _, rec := range h.pending {
+		got = append(got, rec.To+strconv.FormatUint(rec.Position.Version, 10))
+	}
+	wantStates(t, "pending", got, "a101", "b103", "104")
+	if p, ok := lastForAll(h.pending[:2]); ok {
+		t.Errorf("position %s is for all", p)
+	}
+	if p, ok := lastForAll(h.pending); !ok || p != at(104) {
+		t.Errorf("position %s is for all: %t", p, ok)
+	}
+}

@@ -1,0 +1,115 @@
+package watch
+
+import (
+	"context"
+	"encoding/pem"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// overHTTP2 returns a client that speaks HTTP/2 to the API server, as a program
+// does to a real one: one connection for all requests. While stuck reports true
+// for a connection, by its number, no request over it is answered; pings are.
+func overHTTP2(a *api, stuck func(conn int32) bool) *rest.RESTClient {
+	type connKey struct{}
+	var conns atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			a.t.Errorf("asked with %s", r.Proto)
+		}
+		conn := r.Context().Value(connKey{}).(int32)
+		if stuck(conn) {
+			<-r.Context().Done()
+			return
+		}
+		a.ServeHTTP(w, r)
+	}))
+	listener := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	_ = server.Listener.Close()
+	server.Listener = listener
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, conns.Add(1))
+	}
+	server.StartTLS()
+	a.t.Cleanup(server.Close)
+	client, err := NewClient(&rest.Config{
+		Host: "https://example.com",
+		TLSClientConfig: rest.TLSClientConfig{
+			CAData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		},
+		Dial: listener.dial,
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return client
+}
+
+// pipes is a listener whose connections are pipes.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case p.conns <- far:
+		return near, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Something between us and the API server keeps the connection open and answers
+// pings, but passes nothing any more, while a new connection would work.
+func TestConnectionThatPassesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		var broken atomic.Bool
+		client := overHTTP2(a, func(conn int32) bool { return broken.Load() && conn == 1 })
+		a.intercept = silent(a, nil)
+		r := follow(t, client, at(101))
+		time.Sleep(settled)
+		synctest.Wait()
+		broken.Store(true)
+		a.write("b")
+		time.Sleep(20*time.Minute)
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "b@102")
+		_ = event.Position{}
+		_ = strings.Contains
+		_ = r.stop()
+	})
+}
