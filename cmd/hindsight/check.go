@@ -17,7 +17,7 @@ started. The exit code is 2 if it is invalid.`,
 	}
 	load := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load()
+		c, _, err := load()
 		if err != nil {
 			return err
 		}

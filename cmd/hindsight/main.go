@@ -80,15 +80,27 @@ func failed(err error) error {
 	return &failure{err}
 }
 
-// configFlag adds --config and returns how to read what it names.
-func configFlag(cmd *cobra.Command) (load func() (*config.Config, error)) {
+// configFile is what --config names.
+type configFile struct {
+	path string
+	data []byte
+}
+
+// configFlag adds --config and returns how to read what it names. Without it,
+// there is no file.
+func configFlag(cmd *cobra.Command) (load func() (*config.Config, *configFile, error)) {
 	var path string
 	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (default: every Event to the standard output)")
-	return func() (*config.Config, error) {
+	return func() (*config.Config, *configFile, error) {
 		if !cmd.Flags().Changed("config") {
-			return config.Eventrouter(), nil
+			return config.Eventrouter(), nil, nil
 		}
-		return config.Load(path)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read configuration: %w", err)
+		}
+		c, err := config.Parse(path, data)
+		return c, &configFile{path, data}, err
 	}
 }
 

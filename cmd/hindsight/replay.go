@@ -34,7 +34,7 @@ shipped all the same, and the exit code is 1.`,
 	load := configFlag(cmd)
 	shift := cmd.Flags().Bool("shift-to-now", false, "move all times alike, so that the newest is now")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := load()
+		c, _, err := load()
 		if err != nil {
 			return err
 		}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"log/slog"
+
 	"github.com/spf13/cobra"
 
 	"github.com/hindsight-events/hindsight/internal/app"
+	"github.com/hindsight-events/hindsight/internal/config"
 )
 
 func runCommand() *cobra.Command {
@@ -22,29 +25,46 @@ that eventrouter wrote.`,
 	}
 	load := configFlag(cmd)
 	listen := cmd.Flags().String("listen", "", "`ADDRESS` for metrics and probes; overrides the configuration's, empty: none")
+	profile := cmd.Flags().Bool("pprof", false, "serve Go's profiles under /debug/pprof/, beside the metrics")
 	to := connectionFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load()
+		c, file, err := load()
 		if err != nil {
 			return err
 		}
-		if cmd.Flags().Changed("listen") {
-			if err := c.SetListen(*listen); err != nil {
-				return err
+		override := func(c *config.Config) error {
+			if !cmd.Flags().Changed("listen") {
+				return nil
 			}
+			return c.SetListen(*listen)
+		}
+		if err := override(c); err != nil {
+			return err
 		}
 		kubernetes, namespace, err := to.config()
 		if err != nil {
 			return err
 		}
-		return failed(app.Run(cmd.Context(), app.Options{
+		o := app.Options{
 			Config:       c,
 			Kubernetes:   kubernetes,
 			OwnNamespace: namespace,
 			Version:      versionString(),
+			Profile:      *profile,
 			Stdout:       cmd.OutOrStdout(),
 			Log:          newLogger(cmd, c),
-		}))
+			NewLog:       func(c *config.Config) *slog.Logger { return newLogger(cmd, c) },
+		}
+		if file != nil {
+			o.File = &app.ConfigFile{Path: file.path, Data: file.data, Parse: func(data []byte) (*config.Config, error) {
+				c, err := config.Parse(file.path, data)
+				if err != nil {
+					return nil, err
+				}
+				return c, override(c)
+			}}
+		}
+		return failed(app.Run(cmd.Context(), o))
 	}
 	return cmd
 }

@@ -1,5 +1,6 @@
 // Package app wires Hindsight together, in a straight line, and stops it in
-// order: the watch first, then what was taken in is delivered.
+// order: the watch first, then what was taken in is delivered, then the Lease
+// is let go of.
 package app
 
 import (
@@ -7,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -16,90 +20,237 @@ import (
 
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/internal/telemetry"
+	"github.com/hindsight-events/hindsight/lease"
 	"github.com/hindsight-events/hindsight/watch"
 )
 
 // Options of Run and Replay.
 type Options struct {
 	Config *config.Config
+	File   *ConfigFile // for Run: where Config is from; nil: nowhere it could change
 
 	Kubernetes   *rest.Config // for Run: where the API server is
 	OwnNamespace string       // for Run: where Events of our own belong
 	Version      string       // for Run
+	Profile      bool         // for Run: whether profiles are served beside the metrics
 
 	Stdout io.Writer
 	Log    *slog.Logger
+	NewLog func(*config.Config) *slog.Logger // for Run: the log of another configuration
+}
+
+// process is a running Hindsight: what outlives a reload of its configuration.
+type process struct {
+	Options
+	store        *store
+	client       *rest.RESTClient
+	watchMetrics *watch.Metrics
+	reloads      *reloads
+	lease        *lease.Lease // nil without leader election
+	standing     *standing    // nil until it leads
+
+	mu      sync.Mutex  // guards current
+	current *generation // what runs now; nil while another replica leads
 }
 
 // Run watches and delivers until ctx ends; then it delivers what was taken in,
-// for no longer than the drain timeout. An error says what went wrong, or what
-// was left undelivered.
-func Run(ctx context.Context, o Options) error {
+// for no longer than the drain timeout. With leader election it first waits to
+// lead, and returns an error that is lease.ErrLost once it does not lead any
+// more. Any other error says what went wrong, or what was left undelivered.
+func Run(ctx context.Context, o Options) (err error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-
-	client, err := watch.NewClient(o.Kubernetes)
-	if err != nil {
+	p := &process{Options: o, watchMetrics: watch.NewMetrics(reg), reloads: newReloads(reg)}
+	if p.client, err = watch.NewClient(o.Kubernetes); err != nil {
 		return err
 	}
-	p, err := newPipeline(o, reg)
-	if err != nil {
+	if o.Config.LeaderElection.Enabled {
+		if p.lease, err = p.newLease(reg); err != nil {
+			return err
+		}
+	}
+	if p.store, err = openStore(o, reg); err != nil {
 		return err
 	}
-	watchers := newWatchers(o, client, p, watch.NewMetrics(reg))
 
 	var helpers errgroup.Group
-	defer helpers.Wait() // for the server to have ended
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopServing()
+	defer helpers.Wait()
+	helping, stopHelpers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHelpers()
 	if o.Config.Listen != "" {
-		h := &health{watchers: watchers, pipeline: p}
-		server, err := telemetry.Listen(o.Config.Listen, reg, h.live, h.ready, o.Log)
+		server, err := telemetry.Listen(o.Config.Listen, telemetry.Options{
+			Metrics: reg, Live: p.live, Ready: p.ready, Profile: o.Profile, Log: o.Log,
+		})
 		if err != nil {
 			return err
 		}
 		o.Log.Info("metrics and probes", "address", server.Addr())
-		helpers.Go(func() error { return server.Run(serving) })
+		helpers.Go(func() error { return server.Run(helping) })
+	}
+	if o.File != nil {
+		helpers.Go(func() error { p.reloads.follow(helping, *o.File, o.Config, o.Log); return nil })
 	}
 
 	o.Log.Info("hindsight starts", "version", o.Version, "server", o.Kubernetes.Host,
 		"namespaces", o.Config.Source.Namespaces, "sinks", sinkNames(o.Config))
 	started := time.Now()
-	err = p.run(ctx, time.Duration(o.Config.DrainTimeout), func(ctx context.Context) error {
-		sources, ctx := errgroup.WithContext(ctx)
-		for _, w := range watchers {
-			sources.Go(func() error { return w.Run(ctx) })
-		}
-		err := sources.Wait()
-		o.Log.Info("watching has ended, delivering what is left")
-		return err
-	})
-	o.Log.Info("hindsight ends", "after", time.Since(started).Round(time.Second))
+	if p.lease != nil {
+		err = p.lease.Run(ctx, p.lead)
+	} else {
+		err = p.lead(ctx, lease.Held{})
+	}
+	if closeErr := p.store.journal.Close(); err == nil {
+		err = closeErr
+	}
+	p.Log.Info("hindsight ends", "after", time.Since(started).Round(time.Second))
 	return err
 }
 
-// newWatchers returns a watcher for all namespaces, or one for each that is
-// listed.
-func newWatchers(o Options, client *rest.RESTClient, p *pipeline, metrics *watch.Metrics) map[string]*watch.Watcher {
-	namespaces := o.Config.Source.Namespaces
-	if len(namespaces) == 0 {
-		namespaces = []string{""}
+// newLease prepares to campaign, under the name of the pod or of the host.
+func (p *process) newLease(reg prometheus.Registerer) (*lease.Lease, error) {
+	c := p.Config.LeaderElection
+	name := os.Getenv("POD_NAME")
+	if name == "" {
+		name, _ = os.Hostname()
 	}
-	watchers := make(map[string]*watch.Watcher, len(namespaces))
-	for _, namespace := range namespaces {
-		watchers[namespace] = watch.New(watch.Options{
-			Client:       client,
+	namespace := c.Namespace
+	if namespace == "" {
+		namespace = p.OwnNamespace
+	}
+	return lease.New(lease.Options{
+		Kubernetes: p.Kubernetes,
+		Namespace:  namespace,
+		Name:       c.Name,
+		// A container that is started again in its pod is another candidate.
+		Identity:      name + "_" + uuid.NewString(),
+		Duration:      time.Duration(c.LeaseDuration),
+		RenewDeadline: time.Duration(c.RenewDeadline),
+		RetryPeriod:   time.Duration(c.RetryPeriod),
+		Logger:        p.Log.With("component", "lease"),
+		Registerer:    reg,
+	})
+}
+
+// lead does the work, from where held says that it was left, with one
+// configuration after the other.
+func (p *process) lead(ctx context.Context, held lease.Held) error {
+	p.standing = newStanding(p.store.journal, held)
+	g, err := p.newGeneration(p.Config, p.Log)
+	if p.lease != nil {
+		p.lease.Keep(p.standing.hold)
+	}
+	for err == nil {
+		var next *config.Config
+		if next, err = p.run(ctx, g); err != nil || next == nil {
+			break
+		}
+		log := p.Log
+		if p.NewLog != nil {
+			log = p.NewLog(next)
+		}
+		taken, nextErr := p.newGeneration(next, log)
+		if nextErr == nil {
+			p.Config, p.Log, g = next, log, taken
+			p.reloads.succeeded()
+			p.Log.Info("the configuration was read again", "sinks", sinkNames(next))
+			continue
+		}
+		p.reloads.refused(p.Log, nextErr)
+		g, err = p.newGeneration(p.Config, p.Log)
+	}
+	p.setCurrent(nil)
+	if err != nil {
+		return err
+	}
+	return g.pipeline.left()
+}
+
+// generation is what one configuration amounts to.
+type generation struct {
+	pipeline *pipeline
+	watchers map[string]*watch.Watcher // by namespace
+}
+
+// newGeneration builds what a configuration amounts to. Nothing runs yet. After
+// an error everything is as before.
+func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation, error) {
+	o := p.Options
+	o.Config, o.Log = c, log
+	p.standing.setSinks(c)
+	options := pipelineOptions{seen: p.standing.seen, kept: c.Journal.Dir != "" || p.lease != nil}
+	if p.lease != nil {
+		options.permit = p.lease.Valid
+	}
+	pipeline, err := newPipeline(o, p.store, options)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{pipeline: pipeline, watchers: make(map[string]*watch.Watcher)}
+	for _, namespace := range sources(c) {
+		from := p.standing.from(namespace)
+		g.watchers[namespace] = watch.New(watch.Options{
+			Client:       p.client,
 			Namespace:    namespace,
-			Start:        p.journal.Tail(namespace),
-			Out:          p.take,
-			OwnNamespace: o.OwnNamespace,
-			SpoolDir:     o.Config.Journal.Dir,
-			SpoolMax:     int64(o.Config.Journal.MaxBytes),
-			Logger:       o.Log.With("component", "watch"),
-			Metrics:      metrics,
+			Start:        from.start,
+			Behind:       from.behind,
+			Why:          from.why,
+			Out:          pipeline.take,
+			Gap:          p.standing.declare,
+			OwnNamespace: p.OwnNamespace,
+			SpoolDir:     c.Journal.Dir,
+			SpoolMax:     int64(c.Journal.MaxBytes),
+			Logger:       log.With("component", "watch"),
+			Metrics:      p.watchMetrics,
 		})
 	}
-	return watchers
+	return g, nil
+}
+
+// run watches and delivers until ctx ends, or until there is another
+// configuration, which it returns.
+func (p *process) run(ctx context.Context, g *generation) (next *config.Config, err error) {
+	p.setCurrent(g)
+	running, end := context.WithCancel(ctx)
+	defer end()
+	var waiting errgroup.Group
+	waiting.Go(func() error {
+		select {
+		case next = <-p.reloads.next:
+			end()
+		case <-running.Done():
+		}
+		return nil
+	})
+	err = g.pipeline.run(running, time.Duration(p.Config.DrainTimeout), func(ctx context.Context) error {
+		sources, ctx := errgroup.WithContext(ctx)
+		for _, w := range g.watchers {
+			sources.Go(func() error { return w.Run(ctx) })
+		}
+		err := sources.Wait()
+		p.Log.Info("watching has ended, delivering what is left")
+		return err
+	})
+	end()
+	waiting.Wait()
+	if ctx.Err() != nil {
+		next = nil
+	}
+	return next, err
+}
+
+func (p *process) setCurrent(g *generation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current = g
+}
+
+// sources are the namespaces that are watched by themselves; empty stands for
+// all with one watch.
+func sources(c *config.Config) []string {
+	if len(c.Source.Namespaces) == 0 {
+		return []string{""}
+	}
+	return c.Source.Namespaces
 }
 
 func sinkNames(c *config.Config) []string {
@@ -108,12 +259,6 @@ func sinkNames(c *config.Config) []string {
 		names = append(names, s.Name)
 	}
 	return names
-}
-
-// health answers the probes.
-type health struct {
-	watchers map[string]*watch.Watcher // by namespace
-	pipeline *pipeline
 }
 
 const (
@@ -126,8 +271,14 @@ const (
 )
 
 // live says which loop has stopped turning.
-func (h *health) live() (wrong []string) {
-	for namespace, w := range h.watchers {
+func (p *process) live() (wrong []string) {
+	p.mu.Lock()
+	g := p.current
+	p.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	for namespace, w := range g.watchers {
 		if still := time.Since(w.LastTurn()); still > stillAfter {
 			wrong = append(wrong, fmt.Sprintf("%s: the loop has not turned for %s", source(namespace), still.Round(time.Second)))
 		}
@@ -135,19 +286,30 @@ func (h *health) live() (wrong []string) {
 	return wrong
 }
 
-// ready says what keeps Events from arriving.
-func (h *health) ready() (wrong []string) {
-	for namespace, w := range h.watchers {
+// ready says what keeps Events from arriving. Who waits to lead is ready.
+func (p *process) ready() (wrong []string) {
+	if p.lease != nil {
+		if err := p.lease.Ready(); err != nil {
+			wrong = append(wrong, fmt.Sprintf("lease: %v", err))
+		}
+	}
+	p.mu.Lock()
+	g := p.current
+	p.mu.Unlock()
+	if g == nil {
+		return wrong
+	}
+	for namespace, w := range g.watchers {
 		if err := w.Ready(); err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s: %v", source(namespace), err))
 		}
 	}
-	for _, d := range h.pipeline.deliveries {
+	for _, d := range g.pipeline.deliveries {
 		if err := d.Ready(); err != nil {
 			wrong = append(wrong, fmt.Sprintf("sink %s: %v", d.Name, err))
 		}
 	}
-	if j := h.pipeline.journal.Stats(); !j.BlockedSince.IsZero() && time.Since(j.BlockedSince) > fullAfter {
+	if j := p.store.journal.Stats(); !j.BlockedSince.IsZero() && time.Since(j.BlockedSince) > fullAfter {
 		wrong = append(wrong, fmt.Sprintf("journal: nothing can be appended since %s: %s", j.BlockedSince.UTC().Format(time.RFC3339), j.BlockedWhy))
 	}
 	return wrong

@@ -15,6 +15,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/lease"
 	"github.com/hindsight-events/hindsight/router"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/file"
@@ -22,77 +23,115 @@ import (
 	"github.com/hindsight-events/hindsight/sink/stdout"
 )
 
+// store is what outlives a pipeline: another one can be built on it.
+type store struct {
+	intake  *router.Intake
+	journal *journal.Journal
+	metrics *sink.Metrics
+}
+
+// openStore opens the journal in its directory, or in memory where there is
+// none. reg may be nil.
+func openStore(o Options, reg prometheus.Registerer) (*store, error) {
+	c := o.Config
+	s := &store{
+		intake: router.NewIntake(router.IntakeOptions{
+			Logger:     o.Log.With("component", "intake"),
+			Registerer: reg,
+		}),
+		metrics: sink.NewMetrics(reg),
+	}
+	options := journal.Options{
+		MaxBytes:   int64(c.Journal.MaxBytes),
+		Consumers:  consumers(c),
+		Namespace:  o.OwnNamespace,
+		Dropped:    func(name string, cause event.Cause, n int) { s.metrics.Dropped(name, string(cause), n) },
+		Logger:     o.Log.With("component", "journal"),
+		Registerer: reg,
+	}
+	var err error
+	if c.Journal.Dir == "" {
+		s.journal, err = journal.NewMemory(options)
+	} else {
+		s.journal, err = journal.Open(c.Journal.Dir, options)
+	}
+	return s, err
+}
+
+// consumers are the sinks as the journal knows them.
+func consumers(c *config.Config) []journal.ConsumerOptions {
+	all := make([]journal.ConsumerOptions, 0, len(c.Sinks))
+	for _, s := range c.Sinks {
+		all = append(all, journal.ConsumerOptions{Name: s.Name, WhenFull: s.WhenFull, Start: s.Start})
+	}
+	return all
+}
+
 // pipeline is the way of a record from the intake to the sinks:
 //
 //	take ─► intake ─► journal ─┬─► delivery ─► sink
 //	                           └─► delivery ─► sink
 type pipeline struct {
-	intake     *router.Intake
-	journal    *journal.Journal
+	*store
 	sinks      []sink.Sink
 	deliveries []*sink.Delivery
-	durable    bool // what is in the journal outlives the process
+	kept       bool
+	stopped    error // why run did not deliver everything
 	log        *slog.Logger
 }
 
-// newPipeline builds the pipeline of a configuration. Nothing is delivered until
-// run is called.
-func newPipeline(o Options, reg prometheus.Registerer) (*pipeline, error) {
+// pipelineOptions are what leading a cluster adds to a configuration.
+type pipelineOptions struct {
+	// seen returns what a sink has been given before, if anything; nil: nothing.
+	seen func(sink string) func(*event.Record) bool
+	// permit is asked before anything is sent; see sink.Options.
+	permit func() (until time.Time, ok bool)
+	// kept is whether what is not delivered is not lost with the process.
+	kept bool
+}
+
+// newPipeline builds the pipeline of a configuration on a store that no other
+// pipeline uses any more. Nothing is delivered until run is called. After an
+// error the store is as before.
+func newPipeline(o Options, on *store, l pipelineOptions) (*pipeline, error) {
 	c := o.Config
-	p := &pipeline{durable: c.Journal.Dir != "", log: o.Log}
-	p.intake = router.NewIntake(router.IntakeOptions{
-		Drop:       c.Drop,
-		Redact:     c.Redact,
-		MaxStreams: c.MaxStreams,
-		Logger:     o.Log.With("component", "intake"),
-		Registerer: reg,
-	})
-	metrics := sink.NewMetrics(reg)
-	var err error
-	if p.journal, err = openJournal(o, reg, metrics); err != nil {
-		return nil, err
-	}
-	for _, s := range c.Sinks {
-		consumer, err := p.journal.Consumer(s.Name)
+	p := &pipeline{store: on, kept: l.kept, log: o.Log}
+	limits := make([]sink.Limits, len(c.Sinks))
+	for i, s := range c.Sinks {
+		to, limit, err := newSink(s, o)
 		if err != nil {
-			return nil, err
-		}
-		to, limits, err := newSink(s, o)
-		if err != nil {
-			return nil, fmt.Errorf("sink %s: %w", s.Name, err)
+			return nil, errors.Join(fmt.Errorf("sink %s: %w", s.Name, err), p.close())
 		}
 		p.sinks = append(p.sinks, to)
+		limits[i] = limit
+	}
+	if err := p.journal.SetConsumers(consumers(c)); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	p.intake.SetRules(c.Drop, c.Redact, c.MaxStreams)
+	for i, s := range c.Sinks {
+		consumer, err := p.journal.Consumer(s.Name)
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		match := s.Match.Match
+		if l.seen != nil {
+			if seen := l.seen(s.Name); seen != nil {
+				match = func(r *event.Record) bool { return !seen(r) && s.Match.Match(r) }
+			}
+		}
 		p.deliveries = append(p.deliveries, sink.NewDelivery(sink.Options{
 			Name:     s.Name,
 			Consumer: consumer,
-			Sink:     to,
-			Match:    s.Match.Match,
-			Limits:   limits,
+			Sink:     p.sinks[i],
+			Match:    match,
+			Permit:   l.permit,
+			Limits:   limits[i],
 			Logger:   o.Log.With("component", "sink"),
-			Metrics:  metrics,
+			Metrics:  p.metrics,
 		}))
 	}
 	return p, nil
-}
-
-// openJournal opens the journal in its directory, or in memory where there is
-// none.
-func openJournal(o Options, reg prometheus.Registerer, metrics *sink.Metrics) (*journal.Journal, error) {
-	c := o.Config
-	options := journal.Options{
-		MaxBytes:   int64(c.Journal.MaxBytes),
-		Namespace:  o.OwnNamespace,
-		Dropped:    func(name string, cause event.Cause, n int) { metrics.Dropped(name, string(cause), n) },
-		Logger:     o.Log.With("component", "journal"),
-		Registerer: reg,
-	}
-	for _, s := range c.Sinks {
-		options.Consumers = append(options.Consumers, journal.ConsumerOptions{Name: s.Name, WhenFull: s.WhenFull, Start: s.Start})
-	}
-	if c.Journal.Dir == "" {
-		return journal.NewMemory(options)
-	}
-	return journal.Open(c.Journal.Dir, options)
 }
 
 // newSink makes a sink of its kind. Nothing is connected to.
@@ -128,7 +167,8 @@ func (p *pipeline) take(ctx context.Context, records []event.Record) error {
 
 // run delivers what feed takes in, until feed returns, which it does soon after
 // its context ends: when ctx does, or when a sink cannot go on. Then what is
-// left is delivered, for no longer than drain says once ctx has ended.
+// left is delivered, for no longer than drain says once ctx has ended; not at
+// all if it ended because another replica leads.
 func (p *pipeline) run(ctx context.Context, drain time.Duration, feed func(context.Context) error) error {
 	feeding, stopFeeding := context.WithCancel(ctx)
 	defer stopFeeding()
@@ -136,6 +176,10 @@ func (p *pipeline) run(ctx context.Context, drain time.Duration, feed func(conte
 	sending, stopSending := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopSending(nil)
 	defer context.AfterFunc(ctx, func() {
+		if why := context.Cause(ctx); errors.Is(why, lease.ErrLost) {
+			stopSending(why)
+			return
+		}
 		time.AfterFunc(drain, func() { stopSending(fmt.Errorf("%v after the end was asked for (drain_timeout)", drain)) })
 	})()
 
@@ -157,15 +201,23 @@ func (p *pipeline) run(ctx context.Context, drain time.Duration, feed func(conte
 	for _, d := range p.deliveries {
 		d.Drain()
 	}
-	err := errors.Join(feedErr, deliveries.Wait(), p.left(context.Cause(sending)))
+	err := errors.Join(feedErr, deliveries.Wait())
+	if why := context.Cause(sending); why != nil && !errors.Is(why, context.Canceled) {
+		p.stopped = why
+	}
+	return errors.Join(err, p.close())
+}
+
+// close lets go of the sinks.
+func (p *pipeline) close() (err error) {
 	for _, s := range p.sinks {
 		err = errors.Join(err, s.Close())
 	}
-	return errors.Join(err, p.journal.Close())
+	return err
 }
 
 // left says what was not delivered and why; nil if that is nothing, or not lost.
-func (p *pipeline) left(why error) error {
+func (p *pipeline) left() error {
 	var left []string
 	stats := p.journal.Stats()
 	for _, d := range p.deliveries {
@@ -176,13 +228,13 @@ func (p *pipeline) left(why error) error {
 	if left == nil {
 		return nil
 	}
-	if p.durable {
-		p.log.Info("what is left is kept in the journal", "left", strings.Join(left, ", "))
+	if p.kept {
+		p.log.Info("what is left is not lost: delivery goes on from there", "left", strings.Join(left, ", "))
 		return nil
 	}
 	not := "not delivered: " + strings.Join(left, ", ")
-	if why != nil && !errors.Is(why, context.Canceled) {
-		return fmt.Errorf("stopped %w; %s", why, not)
+	if p.stopped != nil {
+		return fmt.Errorf("stopped %w; %s", p.stopped, not)
 	}
 	return errors.New(not)
 }

@@ -33,7 +33,11 @@ func Replay(ctx context.Context, o Options, in Input) error {
 	c := *o.Config
 	c.Journal = config.Default().Journal // it does not outlive the replay
 	o.Config = &c
-	p, err := newPipeline(o, nil)
+	s, err := openStore(o, nil)
+	if err != nil {
+		return err
+	}
+	p, err := newPipeline(o, s, pipelineOptions{})
 	if err != nil {
 		return err
 	}
@@ -43,6 +47,7 @@ func Replay(ctx context.Context, o Options, in Input) error {
 		bad, err = p.feedFrom(ctx, in)
 		return err
 	})
+	err = errors.Join(err, p.left(), s.journal.Close())
 	if bad > 0 {
 		err = errors.Join(err, fmt.Errorf("replay: not everything in the input was an Event: %d errors", bad))
 	}

@@ -10,7 +10,9 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
@@ -30,8 +32,12 @@ type Config struct {
 	MaxStreams   int               `yaml:"max_streams"`
 	Journal      Journal           `yaml:"journal"`
 	DrainTimeout quantity.Duration `yaml:"drain_timeout"`
-	Log          Log               `yaml:"log"`
-	Sinks        []Sink            `yaml:"sinks"`
+
+	LeaderElection LeaderElection `yaml:"leader_election"`
+	Canary         Canary         `yaml:"canary"`
+
+	Log   Log    `yaml:"log"`
+	Sinks []Sink `yaml:"sinks"`
 }
 
 // Source says which Events are watched.
@@ -46,6 +52,28 @@ type Journal struct {
 	// Dir is where it is kept, and survives the process; empty: in memory.
 	Dir      string        `yaml:"dir"`
 	MaxBytes quantity.Size `yaml:"max_bytes"`
+}
+
+// LeaderElection is for several replicas, of which one is active: that which
+// holds the Lease. The positions of all sinks are kept there, so that another
+// replica goes on where this one stopped.
+type LeaderElection struct {
+	Enabled bool `yaml:"enabled"`
+
+	// The Lease. An empty namespace is our own.
+	Namespace string `yaml:"namespace"`
+	Name      string `yaml:"name"`
+
+	LeaseDuration quantity.Duration `yaml:"lease_duration"` // after which others take an unrenewed Lease
+	RenewDeadline quantity.Duration `yaml:"renew_deadline"` // after which its holder gives up
+	RetryPeriod   quantity.Duration `yaml:"retry_period"`   // between renewals, and between attempts
+}
+
+// Canary is an Event of our own, written every minute, that must come back
+// through the watch and, with QueryURL, be found in Loki.
+type Canary struct {
+	Enabled  bool     `yaml:"enabled"`
+	QueryURL loki.URL `yaml:"query_url,omitempty"` // base URL of Loki's API
 }
 
 // Log is about Hindsight's own log, on the standard error.
@@ -91,7 +119,14 @@ func Default() *Config {
 	return &Config{
 		Listen:       ":8080",
 		MaxStreams:   2500,
-		DrainTimeout: quantity.Duration(20e9),
+		DrainTimeout: quantity.Duration(20 * time.Second),
+		// What client-go's components use.
+		LeaderElection: LeaderElection{
+			Name:          "hindsight",
+			LeaseDuration: quantity.Duration(15 * time.Second),
+			RenewDeadline: quantity.Duration(10 * time.Second),
+			RetryPeriod:   quantity.Duration(2 * time.Second),
+		},
 		Log:          Log{Level: "info", Format: "logfmt"},
 	}
 }
@@ -149,6 +184,7 @@ type problem struct {
 var (
 	sinkName      = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$`)
 	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	leaseName     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 )
 
 // check looks at what single values cannot show by themselves.
@@ -181,7 +217,52 @@ func (c *Config) check() (problems []problem) {
 	if c.Log.Format != "logfmt" && c.Log.Format != "json" {
 		bad("log.format", "%q is not a log format; valid are logfmt and json", c.Log.Format)
 	}
+	problems = append(problems, c.checkLeaderElection()...)
+	problems = append(problems, c.checkCanary()...)
 	return append(problems, c.checkSinks()...)
+}
+
+func (c *Config) checkLeaderElection() (problems []problem) {
+	e := c.LeaderElection
+	bad := func(key, format string, args ...any) {
+		problems = append(problems, problem{"leader_election." + key, fmt.Errorf(format, args...)})
+	}
+	if e.Namespace != "" && !namespaceName.MatchString(e.Namespace) {
+		bad("namespace", "%q is not the name of a namespace", e.Namespace)
+	}
+	if !leaseName.MatchString(e.Name) {
+		bad("name", "%q cannot be the name of a Lease", e.Name)
+	}
+	if e.RetryPeriod < quantity.Duration(100*time.Millisecond) {
+		bad("retry_period", "%s is too short; it must be at least 100ms", e.RetryPeriod)
+	}
+	// A renewal must be tried at least twice before it is given up.
+	if e.RenewDeadline < 2*e.RetryPeriod {
+		bad("renew_deadline", "%s is too short; it must be at least twice leader_election.retry_period, %s", e.RenewDeadline, e.RetryPeriod)
+	}
+	if e.LeaseDuration <= e.RenewDeadline {
+		bad("lease_duration", "%s is too short; it must be longer than leader_election.renew_deadline, %s", e.LeaseDuration, e.RenewDeadline)
+	}
+	if e.LeaseDuration%quantity.Duration(time.Second) != 0 {
+		bad("lease_duration", "%s cannot be kept in a Lease, which counts whole seconds", e.LeaseDuration)
+	}
+	return problems
+}
+
+func (c *Config) checkCanary() (problems []problem) {
+	if c.Canary.QueryURL == "" {
+		return nil
+	}
+	bad := func(format string, args ...any) {
+		problems = append(problems, problem{"canary.query_url", fmt.Errorf(format, args...)})
+	}
+	if _, err := c.Canary.QueryURL.Parse(); err != nil {
+		bad("%w", err)
+	}
+	if !slices.ContainsFunc(c.Sinks, func(s Sink) bool { return s.Loki != nil }) {
+		bad("there is no Loki sink whose Events could be queried")
+	}
+	return problems
 }
 
 func (c *Config) checkSinks() (problems []problem) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -20,6 +21,14 @@ import (
 // request and must return at once.
 type Check func() []string
 
+// Options of a Server.
+type Options struct {
+	Metrics     prometheus.Gatherer
+	Live, Ready Check
+	Profile     bool // whether /debug/pprof/ is answered
+	Log         *slog.Logger
+}
+
 // Server answers /metrics, /livez and /readyz.
 type Server struct {
 	listener net.Listener
@@ -28,20 +37,27 @@ type Server struct {
 
 // Listen opens the address at once, so that one that cannot be used is an error
 // before anything starts.
-func Listen(address string, metrics prometheus.Gatherer, live, ready Check, log *slog.Logger) (*Server, error) {
+func Listen(address string, o Options) (*Server, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics and probes (key listen): %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}))
-	mux.HandleFunc("GET /livez", answer(live))
-	mux.HandleFunc("GET /readyz", answer(ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelError)}))
+	mux.HandleFunc("GET /livez", answer(o.Live))
+	mux.HandleFunc("GET /readyz", answer(o.Ready))
+	if o.Profile {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return &Server{listener: l, server: &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}}, nil
 }
 

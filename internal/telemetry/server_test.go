@@ -22,7 +22,7 @@ func TestServer(t *testing.T) {
 	fine := func() []string { return nil }
 	stuck := func() []string { return []string{"sink a: stuck", "journal: full"} }
 	log := slog.New(slog.DiscardHandler)
-	s, err := telemetry.Listen("127.0.0.1:0", reg, fine, stuck, log)
+	s, err := telemetry.Listen("127.0.0.1:0", telemetry.Options{Metrics: reg, Live: fine, Ready: stuck, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, err = telemetry.Listen(l.Addr().String(), prometheus.NewRegistry(), nil, nil, slog.New(slog.DiscardHandler))
+	_, err = telemetry.Listen(l.Addr().String(), telemetry.Options{Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "listen") {
 		t.Errorf("got %v, want an error that says what to change", err)
 	}

@@ -48,9 +48,10 @@ func run(m *testing.M) int {
 
 // program is a running hindsight.
 type program struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	t      *testing.T
+	cmd    *exec.Cmd
+	config string        // path of the configuration, if it has one
+	done   chan struct{} // closed when it has ended
 
 	mu     sync.Mutex // guards the rest
 	states []state    // of its standard output, in order
@@ -94,15 +95,17 @@ func start(t *testing.T, kubeconfig, config string) *program {
 // command prepares hindsight; run starts it.
 func command(t *testing.T, kubeconfig, config string) *program {
 	t.Helper()
+	p := &program{t: t, done: make(chan struct{})}
 	args := []string{"run", "--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"}
 	if config != "" {
-		path := filepath.Join(t.TempDir(), "config.yaml")
-		if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		p.config = filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(p.config, []byte(config), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		args = append(args, "--config", path)
+		args = append(args, "--config", p.config)
 	}
-	return &program{t: t, cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	p.cmd = exec.Command(binary, args...)
+	return p
 }
 
 func (p *program) run(read func()) {

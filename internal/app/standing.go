@@ -1,0 +1,213 @@
+package app
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/lease"
+)
+
+// standing is how far each sink has been taken: by what the Lease said when this
+// process began to lead, and by what was acknowledged to the journal. The
+// further of the two counts. It is safe for concurrent use.
+type standing struct {
+	journal *journal.Journal
+
+	mu    sync.Mutex // guards the following
+	held  lease.Held // what the Lease said, and the gaps that were declared since
+	sinks []config.Sink
+}
+
+func newStanding(j *journal.Journal, held lease.Held) *standing {
+	s := &standing{journal: j, held: lease.Held{
+		Sinks: make(map[string]map[string]event.Position, len(held.Sinks)),
+		Gaps:  slices.Clone(held.Gaps),
+	}}
+	for sink, positions := range held.Sinks {
+		s.held.Sinks[sink] = maps.Clone(positions)
+	}
+	return s
+}
+
+// setSinks says which sinks there are from now on. One of which neither the Lease
+// nor the journal knows begins at the newest position there is, unless it asks
+// for the oldest record. One that is known, and has not accepted anything yet,
+// is to get everything.
+func (s *standing) setSinks(c *config.Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sinks = c.Sinks
+	for _, sink := range c.Sinks {
+		if _, known := s.held.Sinks[sink.Name]; known || sink.Start == journal.StartOldest {
+			continue
+		}
+		placed := make(map[string]event.Position)
+		for _, source := range sources(c) {
+			if newest := s.newest(source); s.tail(source).IsZero() && !newest.IsZero() {
+				placed[source] = newest
+			}
+		}
+		if len(placed) > 0 {
+			s.held.Sinks[sink.Name] = placed
+		}
+	}
+}
+
+// newest is the furthest that any sink was, by the Lease. s.mu is held.
+func (s *standing) newest(source string) (p event.Position) {
+	for _, positions := range s.held.Sinks {
+		p = further(at(positions, source), p)
+	}
+	return p
+}
+
+// beginning is where the watch of a source begins; see watch.Options.
+type beginning struct {
+	start  event.Position
+	behind map[string]event.Position
+	why    string
+}
+
+// from returns where the watch of a source begins. Whatever is in the journal,
+// the sinks get from there.
+func (s *standing) from(source string) beginning {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tail := s.tail(source)
+	b := beginning{start: tail, why: "the journal"}
+	ends := make(map[string]event.Position, len(s.sinks))
+	for _, sink := range s.sinks {
+		ends[sink.Name] = further(s.position(sink.Name, source), tail)
+		b.start = further(ends[sink.Name], b.start)
+	}
+	switch {
+	case b.start.IsZero():
+		b.why = "first start"
+	case b.start.Compare(tail) != 0:
+		b.why = "the Lease"
+	}
+	for sink, end := range ends {
+		if end.Compare(b.start) == 0 {
+			continue
+		}
+		if b.behind == nil {
+			b.behind = make(map[string]event.Position)
+		}
+		b.behind[sink] = end
+	}
+	return b
+}
+
+// seen returns what a sink has been given already although it lies ahead in the
+// journal: states at or before the position in the Lease, except inside of gaps
+// that were declared meanwhile, by a replica that could not read them. It is nil
+// if there is no such thing. What it returns depends on the record alone.
+func (s *standing) seen(sink string) func(*event.Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.journal.Positions(sink)
+	ahead := make(map[string]event.Position)
+	for source, p := range s.held.Sinks[sink] {
+		if further(p, at(own, source)) != at(own, source) {
+			ahead[source] = p
+		}
+	}
+	if len(ahead) == 0 {
+		return nil
+	}
+	var gaps []event.Gap
+	for _, g := range s.held.Gaps {
+		if g.Sink == "" || g.Sink == sink {
+			gaps = append(gaps, g)
+		}
+	}
+	return func(r *event.Record) bool {
+		to := at(ahead, r.Source)
+		version, err := strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
+		if err != nil || to.IsZero() || !to.Epoch.SameCluster(r.Position.Epoch) {
+			return false
+		}
+		state := event.Position{Epoch: r.Position.Epoch, Version: version}
+		if !reached(to, state) {
+			return false
+		}
+		for _, g := range gaps {
+			if g.Source == r.Source && !reached(g.From, state) && reached(g.To, state) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// declare keeps a gap in mind.
+func (s *standing) declare(g event.Gap) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held.Gaps = append(s.held.Gaps, g)
+}
+
+// hold returns what the Lease is to say.
+func (s *standing) hold() lease.Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := lease.Held{Sinks: make(map[string]map[string]event.Position, len(s.sinks)), Gaps: slices.Clone(s.held.Gaps)}
+	for _, sink := range s.sinks {
+		positions := s.journal.Positions(sink.Name)
+		if positions == nil {
+			positions = make(map[string]event.Position)
+		}
+		for source, p := range s.held.Sinks[sink.Name] {
+			positions[source] = further(p, positions[source])
+		}
+		held.Sinks[sink.Name] = positions
+	}
+	return held
+}
+
+// tail is how far a source has been journaled.
+func (s *standing) tail(source string) event.Position {
+	if p := s.journal.Tail(source); !p.IsZero() {
+		return p
+	}
+	return s.journal.Tail("")
+}
+
+// position is how far a sink has been taken. s.mu is held.
+func (s *standing) position(sink, source string) event.Position {
+	return further(at(s.held.Sinks[sink], source), at(s.journal.Positions(sink), source))
+}
+
+// at returns the position of a source. One namespace inherits that of all of
+// them.
+func at(positions map[string]event.Position, source string) event.Position {
+	if p, ok := positions[source]; ok {
+		return p
+	}
+	return positions[""]
+}
+
+// further returns the further of two positions; held, that of the Lease, if they
+// cannot be compared: the Lease is kept in the cluster that is being watched.
+func further(held, own event.Position) event.Position {
+	switch {
+	case held.IsZero():
+		return own
+	case own.IsZero(), !held.Epoch.SameCluster(own.Epoch), held.Compare(own) > 0:
+		return held
+	default:
+		return own
+	}
+}
+
+// reached reports whether a state is at or before a position. While a list is
+// taken in, the states before the position have been.
+func reached(p, state event.Position) bool {
+	p.Listed = 0
+	return p.Compare(state) >= 0
+}

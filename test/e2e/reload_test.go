@@ -1,0 +1,128 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// The configuration changes again and again while Events are written: nothing is
+// lost, and nothing is listed again although the journal is in memory.
+func TestReloadUnderLoad(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{})
+	client := newClient(t, c)
+	ledger := newLedger()
+	dir := t.TempDir()
+	config := func(i int) string {
+		s := fmt.Sprintf("drain_timeout: %ds\nsinks:\n  - {name: out, stdout: {}}\n", 20+i)
+		if i%2 == 1 {
+			s += fmt.Sprintf("  - {name: warnings, match: '{type=\"Warning\"}', file: {path: %s/warnings-%d.jsonl}}\n", dir, i)
+		}
+		return s
+	}
+	p := start(t, c.Kubeconfig(), config(0))
+	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
+	wantAll(t, p, ledger)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writers sync.WaitGroup
+	writers.Go(func() { recordCore(ctx, t, client, ledger) })
+	writers.Go(func() { writePlain(ctx, client, ledger) })
+	const times = 8
+	for i := range times {
+		replaceFile(t, p.config, config(i+1))
+		if i > 0 { // the first is noticed without being told
+			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.eventually("the configuration was read again", func() bool { return strings.Count(p.said(), "the configuration was read again") > i })
+	}
+
+	// One that cannot be taken over changes nothing.
+	for change, said := range map[string]string{
+		"journal: {dir: /tmp}\n":             "journal cannot be changed while running",
+		"leader_election: {enabled: true}\n": "leader_election cannot be changed while running",
+		"sincs: []\n":                        "unknown key",
+	} {
+		replaceFile(t, p.config, change+config(times))
+		p.eventually(said, func() bool { return strings.Contains(p.said(), said) })
+		if _, body := p.get("/metrics"); !strings.Contains(body, "\nhindsight_config_last_reload_successful 0\n") {
+			t.Error("the metrics do not say that a configuration was refused")
+		}
+	}
+	before := ledger.len()
+	p.eventually("Events are written", func() bool { return ledger.len() > before+20 })
+	stop()
+	writers.Wait()
+	wantAll(t, p, ledger)
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	repeated := wantIdenticalRepeats(t, p.seen())
+	if n := strings.Count(p.said(), `msg="listed events"`); n != 1 {
+		t.Errorf("everything was listed %d times, want once", n)
+	}
+	t.Logf("%d states written, %d reloads, %d lines came again", ledger.len(), times, repeated)
+	if repeated > 0 {
+		t.Errorf("%d lines came again, although all that was being written could be finished", repeated)
+	}
+}
+
+// replaceFile replaces a file as a kubelet does.
+func replaceFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A sink that is dead does not keep a new configuration from being taken over,
+// and what it has not accepted waits for it.
+func TestReloadBesideADeadSink(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{})
+	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
+	client := newClient(t, c)
+	ledger := newLedger()
+	config := "cluster: " + clusterName + "\ndrain_timeout: 1s\nsinks:\n" + lokiSink(l.URL(), "")
+	p := start(t, c.Kubeconfig(), config)
+	for i := range 20 {
+		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("early.%d.", i), "before the reload"))
+	}
+	p.eventually("Loki is missed", func() bool { return strings.Contains(p.said(), "sending failed") })
+	replaceFile(t, p.config, config+"  - {name: out, stdout: {}}\n")
+	p.eventually("the configuration was read again", func() bool { return strings.Contains(p.said(), "the configuration was read again") })
+	late := newLedger()
+	for i := range 20 {
+		e := newEvent("default", fmt.Sprintf("late.%d.", i), "after the reload")
+		mustPut(t, late, client, e)
+	}
+	wantAll(t, p, late)
+	if early := len(p.seen()); early != late.len() {
+		t.Errorf("a new sink was given %d states, want the %d that came after it", early, late.len())
+	}
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := ledger.all()
+	for key, e := range late.all() {
+		all[key] = e
+	}
+	awaitStored(t, p, l, len(all))
+	wantStored(t, stored(t, l, `{job="hindsight"}`), all)
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
