@@ -46,9 +46,8 @@ func Listen(address string, o Options) (*Server, error) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelError)}))
 	mux.HandleFunc("GET /livez", answer(o.Live))
 	mux.HandleFunc("GET /readyz", answer(o.Ready))
-	if o.Profile {
+	if o.Profile { // without the command line, which may hold a token
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -1,0 +1,101 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// What gives access to something is in nothing that the program writes, whether
+// things go well or not.
+func TestSecretsStaySecret(t *testing.T) {
+	api := serveEvents(t, scriptedEvent(1, time.Now()), scriptedEvent(2, time.Now()))
+	var pushes, wrong atomic.Int32
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, ok := r.BasicAuth(); !ok || user != "hindsight" || password != "geheim-password" {
+			wrong.Add(1)
+		}
+		switch pushes.Add(1) {
+		case 1:
+			http.Error(w, "who are you", http.StatusUnauthorized)
+		case 2:
+			http.Error(w, "not well", http.StatusBadGateway)
+		case 3:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			http.Error(w, "entry too far behind, entry timestamp is: 2019-07-19T11:00:00Z, oldest acceptable timestamp is: 2026-01-01T00:00:00Z", http.StatusBadRequest)
+		}
+	}))
+	defer gateway.Close()
+	journal := t.TempDir() + "/journal"
+	config := fmt.Sprintf(`
+log: {level: debug}
+cluster: e2e
+journal: {dir: %s}
+sinks:
+  - name: inline
+    loki:
+      url: %s
+      batch_wait: 100ms
+      basic_auth: {username: hindsight, password: geheim-password}
+      http_headers: {X-Token: {secrets: [geheim-header]}}
+  - name: in-the-url
+    loki: {url: "http://hindsight:geheim-url@127.0.0.1:1/loki/api/v1/push"}
+  - name: bearer
+    loki: {url: "http://127.0.0.1:1", authorization: {credentials: geheim-bearer}, proxy_url: "http://hindsight:geheim-proxy@127.0.0.1:1"}
+`, journal, gateway.URL)
+	p := command(t, api.kubeconfig(t), config)
+	p.cmd.Args = append(p.cmd.Args, "--token", "geheim-token")
+	p.run(func() {})
+	p.eventually("the gateway has answered", func() bool { return pushes.Load() > 3 })
+	p.eventually("the others have been tried", func() bool { return strings.Count(p.said(), "sending failed") >= 3 })
+
+	written := map[string]string{"the log": p.said()}
+	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
+		_, written[path] = p.get(path)
+	}
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	written["the log"] = p.said()
+	check, err := exec.Command(binary, "check", "--config", p.config).CombinedOutput()
+	if err != nil {
+		t.Errorf("check: %v", err)
+	}
+	written["check"] = string(check)
+	files := 0
+	if err := filepath.WalkDir(journal, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files++
+		b, err := os.ReadFile(path)
+		written[path] = string(b)
+		return err
+	}); err != nil || files < 4 {
+		t.Errorf("%d files of the journal, want a segment and cursors: %v", files, err)
+	}
+	for where, text := range written {
+		for rest := text; ; {
+			_, after, found := strings.Cut(rest, "geheim")
+			if !found {
+				break
+			}
+			t.Errorf("a secret is in %s: geheim%.20s", where, after)
+			rest = after
+		}
+	}
+	if wrong.Load() > 0 {
+		t.Errorf("%d pushes did not bring the password", wrong.Load())
+	}
+}
