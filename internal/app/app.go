@@ -5,6 +5,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,9 +16,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
+	"github.com/hindsight-events/hindsight/internal/canary"
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/internal/telemetry"
 	"github.com/hindsight-events/hindsight/lease"
@@ -79,7 +82,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer stopHelpers()
 	if o.Config.Listen != "" {
 		server, err := telemetry.Listen(o.Config.Listen, telemetry.Options{
-			Metrics: reg, Live: p.live, Ready: p.ready, Profile: o.Profile, Log: o.Log,
+			Metrics: prometheus.Gatherers{reg, prometheus.GathererFunc(p.gather)},
+			Live:    p.live, Ready: p.ready, Profile: o.Profile, Log: o.Log,
 		})
 		if err != nil {
 			return err
@@ -133,42 +137,59 @@ func (p *process) newLease(reg prometheus.Registerer) (*lease.Lease, error) {
 
 // lead does the work, from where held says that it was left, with one
 // configuration after the other.
-func (p *process) lead(ctx context.Context, held lease.Held) error {
+func (p *process) lead(ctx context.Context, held lease.Held) (err error) {
 	p.standing = newStanding(p.store.journal, held)
-	g, err := p.newGeneration(p.Config, p.Log)
-	if p.lease != nil {
-		p.lease.Keep(p.standing.hold)
+	defer p.setCurrent(nil)
+	var g *generation
+	select {
+	case next := <-p.reloads.next: // changed while another replica led
+		g = p.reload(next)
+	default:
 	}
-	for err == nil {
-		var next *config.Config
-		if next, err = p.run(ctx, g); err != nil || next == nil {
-			break
+	for {
+		if g == nil {
+			if g, err = p.newGeneration(p.Config, p.Log); err != nil {
+				return err
+			}
 		}
-		log := p.Log
-		if p.NewLog != nil {
-			log = p.NewLog(next)
+		if p.lease != nil {
+			p.lease.Keep(p.standing.hold)
 		}
-		taken, nextErr := p.newGeneration(next, log)
-		if nextErr == nil {
-			p.Config, p.Log, g = next, log, taken
-			p.reloads.succeeded()
-			p.Log.Info("the configuration was read again", "sinks", sinkNames(next))
-			continue
+		next, err := p.run(ctx, g)
+		if err != nil {
+			return err
 		}
-		p.reloads.refused(p.Log, nextErr)
-		g, err = p.newGeneration(p.Config, p.Log)
+		if next == nil {
+			return g.pipeline.left()
+		}
+		g = p.reload(next)
 	}
-	p.setCurrent(nil)
+}
+
+// reload takes another configuration over and returns what it amounts to; nil if
+// it cannot be used.
+func (p *process) reload(c *config.Config) *generation {
+	log := p.Log
+	if p.NewLog != nil {
+		log = p.NewLog(c)
+	}
+	g, err := p.newGeneration(c, log)
 	if err != nil {
-		return err
+		p.reloads.refused(p.Log, err)
+		return nil
 	}
-	return g.pipeline.left()
+	p.Config, p.Log = c, log
+	p.reloads.succeeded()
+	p.Log.Info("the configuration was read again", "sinks", sinkNames(c))
+	return g
 }
 
 // generation is what one configuration amounts to.
 type generation struct {
 	pipeline *pipeline
 	watchers map[string]*watch.Watcher // by namespace
+	canary   *canary.Canary            // nil: none
+	metrics  *prometheus.Registry      // of what does not outlive it
 }
 
 // newGeneration builds what a configuration amounts to. Nothing runs yet. After
@@ -185,7 +206,13 @@ func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{pipeline: pipeline, watchers: make(map[string]*watch.Watcher)}
+	g := &generation{pipeline: pipeline, watchers: make(map[string]*watch.Watcher), metrics: prometheus.NewRegistry()}
+	if g.canary, err = p.newCanary(o, g); err != nil {
+		return nil, errors.Join(err, pipeline.close())
+	}
+	if g.canary != nil {
+		pipeline.taken = g.canary.Seen
+	}
 	for _, namespace := range sources(c) {
 		from := p.standing.from(namespace)
 		g.watchers[namespace] = watch.New(watch.Options{
@@ -226,6 +253,9 @@ func (p *process) run(ctx context.Context, g *generation) (next *config.Config, 
 		for _, w := range g.watchers {
 			sources.Go(func() error { return w.Run(ctx) })
 		}
+		if g.canary != nil {
+			sources.Go(func() error { return g.canary.Run(ctx) })
+		}
 		err := sources.Wait()
 		p.Log.Info("watching has ended, delivering what is left")
 		return err
@@ -242,6 +272,17 @@ func (p *process) setCurrent(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.current = g
+}
+
+// gather returns the metrics of what runs now.
+func (p *process) gather() ([]*dto.MetricFamily, error) {
+	p.mu.Lock()
+	g := p.current
+	p.mu.Unlock()
+	if g == nil {
+		return nil, nil
+	}
+	return g.metrics.Gather()
 }
 
 // sources are the namespaces that are watched by themselves; empty stands for

@@ -76,7 +76,8 @@ type pipeline struct {
 	sinks      []sink.Sink
 	deliveries []*sink.Delivery
 	kept       bool
-	stopped    error // why run did not deliver everything
+	taken      func(*event.Record) // is told of what is taken in; may be nil
+	stopped    error               // why run did not deliver everything
 	log        *slog.Logger
 }
 
@@ -162,7 +163,13 @@ func newSink(s config.Sink, o Options) (sink.Sink, sink.Limits, error) {
 // take puts what a source has seen through the intake and into the journal. It
 // returns once the journal keeps it, and blocks while the journal is full.
 func (p *pipeline) take(ctx context.Context, records []event.Record) error {
-	return p.journal.Append(ctx, p.intake.Take(records))
+	records = p.intake.Take(records)
+	if p.taken != nil {
+		for i := range records {
+			p.taken(&records[i])
+		}
+	}
+	return p.journal.Append(ctx, records)
 }
 
 // run delivers what feed takes in, until feed returns, which it does soon after

@@ -120,28 +120,16 @@ func (s *standing) seen(sink string) func(*event.Record) bool {
 	if len(ahead) == 0 {
 		return nil
 	}
-	var gaps []event.Gap
-	for _, g := range s.held.Gaps {
-		if g.Sink == "" || g.Sink == sink {
-			gaps = append(gaps, g)
-		}
-	}
+	gaps := slices.Clone(s.held.Gaps)
 	return func(r *event.Record) bool {
 		to := at(ahead, r.Source)
 		version, err := strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
 		if err != nil || to.IsZero() || !to.Epoch.SameCluster(r.Position.Epoch) {
 			return false
 		}
+		to.Listed = 0 // while a list is taken in, the states before the position have been
 		state := event.Position{Epoch: r.Position.Epoch, Version: version}
-		if !reached(to, state) {
-			return false
-		}
-		for _, g := range gaps {
-			if g.Source == r.Source && !reached(g.From, state) && reached(g.To, state) {
-				return false
-			}
-		}
-		return true
+		return state.Compare(to) <= 0 && !lease.InGap(gaps, sink, r.Source, state)
 	}
 }
 
@@ -203,11 +191,4 @@ func further(held, own event.Position) event.Position {
 	default:
 		return own
 	}
-}
-
-// reached reports whether a state is at or before a position. While a list is
-// taken in, the states before the position have been.
-func reached(p, state event.Position) bool {
-	p.Listed = 0
-	return p.Compare(state) >= 0
 }

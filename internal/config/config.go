@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/router"
@@ -127,7 +128,7 @@ func Default() *Config {
 			RenewDeadline: quantity.Duration(10 * time.Second),
 			RetryPeriod:   quantity.Duration(2 * time.Second),
 		},
-		Log:          Log{Level: "info", Format: "logfmt"},
+		Log: Log{Level: "info", Format: "logfmt"},
 	}
 }
 
@@ -259,8 +260,11 @@ func (c *Config) checkCanary() (problems []problem) {
 	if _, err := c.Canary.QueryURL.Parse(); err != nil {
 		bad("%w", err)
 	}
-	if !slices.ContainsFunc(c.Sinks, func(s Sink) bool { return s.Loki != nil }) {
+	i := slices.IndexFunc(c.Sinks, func(s Sink) bool { return s.Loki != nil })
+	if i < 0 {
 		bad("there is no Loki sink whose Events could be queried")
+	} else if l := c.Sinks[i].Loki; !l.StructuredMetadata && l.Format == event.Text {
+		bad("lines of the format text do not say the version of an Event; set structured_metadata or another format for sink %q", c.Sinks[i].Name)
 	}
 	return problems
 }
