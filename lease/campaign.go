@@ -75,6 +75,9 @@ func (c *candidacy) left() time.Duration {
 // it may not.
 func (c *candidacy) attempt(ctx context.Context) (begun instant, mine *coordinationv1.Lease, err error) {
 	found, err := c.api.get(ctx)
+	// The end of ctx must not leave us with a Lease that we do not know of, which
+	// nobody would release.
+	ctx = context.WithoutCancel(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
 		begun = c.valid.now()
@@ -100,7 +103,7 @@ func (c *candidacy) observe(l *coordinationv1.Lease) {
 	if c.seen == nil || c.seen.UID != l.UID || !equality.Semantic.DeepEqual(c.seen.Spec, l.Spec) {
 		c.renewal = time.Now()
 	}
-	if by := holder(l); by != "" && (c.seen == nil || holder(c.seen) != by) {
+	if by := holder(l); by != "" && by != c.Identity && (c.seen == nil || holder(c.seen) != by) {
 		c.log.Info("another replica leads", "lease", c.describe(), "holder", by)
 	}
 	c.seen = l

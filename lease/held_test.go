@@ -90,7 +90,7 @@ func TestAnnotationIsSmall(t *testing.T) {
 			t.Errorf("%d sinks and %d namespaces need %d bytes, want at most %d", test.sinks, test.namespaces, len(s), test.most)
 		}
 	}
-	if _, err := encode(large(5, 5000)); err == nil {
+	if _, err := encode(large(5, 1000)); err == nil {
 		t.Error("what does not fit into a Lease was encoded")
 	}
 }

@@ -244,7 +244,7 @@ func (s *server) otherWriters(t *testing.T) {
 	c := s.start(t, name, "first", taken(100))
 	receive(t, "it leads", c.leading)
 	leases := s.admin.CoordinationV1().Leases(namespace)
-	for i := range 10 {
+	for i := range 5 {
 		before, err := leases.Patch(t.Context(), name, types.MergePatchType,
 			fmt.Appendf(nil, `{"metadata":{"labels":{"n":"%d"}}}`, i), metav1.PatchOptions{})
 		if err != nil {

@@ -27,6 +27,9 @@ var errTooLate = errors.New("the renewal succeeded, but after the renew deadline
 
 // run leads, and renews the Lease until whoever leads has ended.
 func (t *tenure) run(ctx context.Context, held Held, lead func(context.Context, Held) error) error {
+	if ctx.Err() != nil { // while the Lease was taken over
+		return t.release()
+	}
 	leading, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var leadErr error
@@ -47,14 +50,12 @@ func (t *tenure) run(ctx context.Context, held Held, lead func(context.Context, 
 		}
 		return errors.Join(lost, leadErr)
 	}
-	err := t.release()
-	t.valid.end()
-	return errors.Join(leadErr, err)
+	return errors.Join(leadErr, t.release())
 }
 
 // renewUntil renews the Lease until ended is closed, or returns how it was lost.
 func (t *tenure) renewUntil(ended <-chan struct{}) error {
-	pause := time.NewTimer(t.RetryPeriod)
+	pause := time.NewTimer(t.pause(time.Now()))
 	defer pause.Stop()
 	for {
 		select {
@@ -73,6 +74,7 @@ func (t *tenure) renewUntil(ended <-chan struct{}) error {
 // release writes the Lease for the last time, without a holder. It is tried for
 // as long as the Lease is ours.
 func (t *tenure) release() error {
+	defer t.valid.end()
 	for {
 		begun := time.Now()
 		done, lost := t.attempt("")
