@@ -58,6 +58,7 @@ func (w *Watcher) join(ctx context.Context) (*relist, error) {
 		p := w.behind[sink]
 		switch {
 		case p.Epoch.SameCluster(start.Epoch) && p.Compare(start) >= 0:
+			// Not behind, or caught up by an earlier attempt.
 		case !found || !sameEpoch(p.Epoch, start.Epoch) || replayFrom(p) < from:
 			late = append(late, sink)
 		case p.Compare(common) < 0:
@@ -133,7 +134,7 @@ func (w *Watcher) catchUp(ctx context.Context, sink string, to event.Position, r
 	from := w.behind[sink]
 	l := w.newListing(relist{reason: behind, epoch: to.Epoch}, from)
 	to.Version = max(to.Version, l.begin.Version) // it may have seen more of a list that is read again
-	l.sink, l.to = sink, to
+	l.sink, l.log, l.to = sink, w.log.With("sink", sink), to
 	switch {
 	case from.IsZero():
 		l.cause = "" // nothing was promised

@@ -3,10 +3,15 @@
 package watch
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,14 +35,18 @@ import (
 // One API server serves all of these: a start takes seconds. Each step reads
 // from a position of its own; the ones that change the past come last.
 func TestAgainstAnAPIServer(t *testing.T) {
-	c := cluster.ForTest(t, cluster.Options{})
-	s := &server{Cluster: c, client: clientFor(t, c.Config())}
+	s := &server{auditLog: filepath.Join(t.TempDir(), "audit.log")}
+	s.Cluster = cluster.ForTest(t, cluster.Options{APIServerFlags: auditFlags(t, s.auditLog)})
+	s.client = clientFor(t, s.Config())
 	for _, step := range []struct {
 		name string
 		run  func(*testing.T, *server)
 	}{
 		{"a list and a watch bring each state once", firstStart},
 		{"a restart resumes where it was", resume},
+		{"downtime inside of the watch window costs no list", downtimeCostsNoList},
+		{"sinks at different positions cost no list", sinksBehindCostNoList},
+		{"a dead sink costs the others nothing", deadSink},
 		{"the API server is killed under writes", killedUnderWrites},
 		{"the API server pauses", paused},
 		{"etcd is lost for a while", etcdLost},
@@ -59,7 +70,8 @@ func TestAgainstAnAPIServer(t *testing.T) {
 // server is an API server and what writes to it.
 type server struct {
 	*cluster.Cluster
-	client kubernetes.Interface
+	client   kubernetes.Interface
+	auditLog string
 }
 
 func clientFor(t *testing.T, cfg *rest.Config) kubernetes.Interface {
@@ -130,13 +142,14 @@ func (s *server) compact(t *testing.T, version uint64) {
 }
 
 // follow starts a Watcher.
-func (s *server) follow(t *testing.T, cfg *rest.Config, start event.Position) *running {
+func (s *server) follow(t *testing.T, cfg *rest.Config, start event.Position, options ...func(*Options)) *running {
 	t.Helper()
 	client, err := NewClient(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return follow(t, client, start, func(o *Options) { o.SpoolDir = t.TempDir() })
+	spool := func(o *Options) { o.SpoolDir = t.TempDir() }
+	return follow(t, client, start, append(options, spool)...)
 }
 
 // wantEventually waits until everything wanted was taken, and fails if that is
@@ -196,6 +209,143 @@ func resume(t *testing.T, s *server) {
 	}
 	want = append(want, s.mustWrite(t, "new")...)
 	wantEventually(t, s.follow(t, s.Config(), r.position()), want...)
+}
+
+// auditFlags make the API server write down each list of Events before it
+// answers.
+func auditFlags(t *testing.T, log string) []string {
+	t.Helper()
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	err := os.WriteFile(policy, []byte(`
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [ResponseStarted, ResponseComplete]
+rules:
+- level: Metadata
+  verbs: [list]
+  resources: [{group: "", resources: [events]}]
+- level: None
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--audit-policy-file=" + policy, "--audit-log-path=" + log}
+}
+
+// lists are the queries of all lists of Events that were asked for.
+func (s *server) lists(t *testing.T) []url.Values {
+	t.Helper()
+	log, err := os.ReadFile(s.auditLog)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	var queries []url.Values
+	for line := range strings.Lines(string(log)) {
+		var entry struct {
+			RequestURI string `json:"requestURI"`
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatalf("audit log: %v: %s", err, line)
+		}
+		u, err := url.Parse(entry.RequestURI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		queries = append(queries, u.Query())
+	}
+	return queries
+}
+
+// countedLists is the same number by the API server's metrics.
+func (s *server) countedLists(t *testing.T) int {
+	t.Helper()
+	metrics, err := s.client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(metrics))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0.0
+	for _, m := range families["apiserver_request_total"].GetMetric() {
+		labels := map[string]string{}
+		for _, l := range m.GetLabel() {
+			labels[l.GetName()] = l.GetValue()
+		}
+		if labels["resource"] == "events" && labels["verb"] == "LIST" {
+			n += m.GetCounter().GetValue()
+		}
+	}
+	return int(n)
+}
+
+// wantProbes fails unless all that was listed during f was so many times one
+// Event.
+func (s *server) wantProbes(t *testing.T, want int, f func()) {
+	t.Helper()
+	before, counted := len(s.lists(t)), s.countedLists(t)
+	f()
+	lists := s.lists(t)[before:]
+	if len(lists) != want {
+		t.Errorf("%d lists, want %d: %v", len(lists), want, lists)
+	}
+	for _, q := range lists {
+		if q.Get("limit") != "1" {
+			t.Errorf("a list with %v", q)
+		}
+	}
+	// The metric counts a request once it is over.
+	deadline := time.Now().Add(10 * time.Second)
+	for s.countedLists(t)-counted < want && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n := s.countedLists(t) - counted; n != want {
+		t.Errorf("%d lists by the metrics, want %d", n, want)
+	}
+}
+
+func downtimeCostsNoList(t *testing.T, s *server) {
+	r := s.follow(t, s.Config(), s.here(t))
+	wantEventually(t, r, s.mustWrite(t, "a", "b")...)
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	want := s.mustWrite(t, "a", "b", "a", "a")
+	s.wantProbes(t, 1, func() { wantEventually(t, s.follow(t, s.Config(), r.position()), want...) })
+}
+
+func sinksBehindCostNoList(t *testing.T, s *server) {
+	behind := map[string]event.Position{"slow": s.here(t)}
+	want := s.mustWrite(t, "a", "b")
+	behind["file"] = s.here(t)
+	want = append(want, s.mustWrite(t, "a", "a")...)
+	start := s.here(t)
+	want = append(want, s.mustWrite(t, "b")...)
+	// One that shows whether the cluster was restored, one for the least position.
+	s.wantProbes(t, 2, func() { wantEventually(t, s.follow(t, s.Config(), start, sinksAt(behind)), want...) })
+}
+
+func deadSink(t *testing.T, s *server) {
+	dead := s.here(t)
+	s.mustWrite(t, "a", "b", "a")
+	want := []string{"dead:gap:too_old"}
+	slow := s.here(t)
+	for _, state := range stateList(t, s, dead.Version) {
+		want = append(want, "dead:"+state)
+	}
+	want = append(want, "dead:="+slow.String())
+	s.compact(t, slow.Version)
+	want = append(want, s.mustWrite(t, "b", "a")...)
+	start := s.here(t)
+	want = append(want, s.mustWrite(t, "a", "c")...)
+	r := s.follow(t, s.Config(), start, sinksAt(map[string]event.Position{"dead": dead, "slow": slow}))
+	deadline := time.Now().Add(90 * time.Second)
+	for len(addressed(r.journal.all())) < len(want) && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	wantStates(t, "taken", addressed(r.journal.all()), want...)
 }
 
 func killedUnderWrites(t *testing.T, s *server) {

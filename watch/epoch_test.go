@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -118,6 +119,51 @@ func TestOtherCluster(t *testing.T) {
 		if at := r.journal.all()[0].Event.Annotations["hindsight/from_version"]; at != "5000" {
 			t.Errorf("gap from version %s", at)
 		}
+	})
+}
+
+// Another cluster takes the address while a watch of the first one is open and
+// stays so: it is noticed with the next watch, which comes within minutes.
+func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
+	for name, ahead := range map[string]uint64{"with lower versions": 0, "with higher versions": 5000} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				a.write("a")
+				a.write("b")
+				a.intercept = silent(a, nil)
+				r := run(a, at(102))
+				time.Sleep(settled)
+				a.set(func() { a.uid, a.history, a.version = "uid-b", nil, ahead })
+				x := fmt.Sprintf("x@%d", a.write("x"))
+				time.Sleep(idleAfter + stalledAfter + minBackoff)
+				synctest.Wait()
+				wantStates(t, "taken", r.states(), "gap:other_cluster", x)
+				wantPosition(t, r.position(), fmt.Sprintf("uid-b/0@%d", ahead+1))
+				if n := a.asked("watch=true"); n != 2 {
+					t.Errorf("%d watches, want 2", n)
+				}
+			})
+		})
+	}
+}
+
+// etcd goes back to a version that is newer than that of the sink which stands
+// behind, but not than that of the others.
+func TestRestoredBetweenTheSinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		for range 10 {
+			a.write("a")
+		}
+		a.intercept = silent(a, nil)
+		r := run(a, at(110), sinksAt(map[string]event.Position{"slow": at(103)}))
+		time.Sleep(settled)
+		a.restore(107)
+		time.Sleep(idleAfter + stalledAfter + minBackoff)
+		synctest.Wait()
+		wantStates(t, "taken", addressed(r.journal.all()), "gap:restored", "a@107")
+		wantPosition(t, r.position(), "uid-a/1@107")
 	})
 }
 

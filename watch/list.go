@@ -65,7 +65,8 @@ type relist struct {
 // handed over like that a destination such as Loki would refuse what is an hour
 // older than what came before it.
 type listing struct {
-	w *Watcher
+	w   *Watcher
+	log *slog.Logger
 	relist
 	sink  string         // the only one that it is for; empty: all
 	cause event.Cause    // of the gap that it leaves; empty: none
@@ -121,7 +122,10 @@ func (w *Watcher) list(ctx context.Context, due relist) error {
 }
 
 func (w *Watcher) newListing(due relist, from event.Position) *listing {
-	l := &listing{w: w, relist: due, cause: reasons[due.reason], from: from, begin: from, spool: spool{dir: w.spoolDir}}
+	l := &listing{
+		w: w, log: w.log, relist: due, cause: reasons[due.reason],
+		from: from, begin: from, spool: spool{dir: w.spoolDir},
+	}
 	if due.reason == first || !sameEpoch(from.Epoch, due.epoch) {
 		// Versions of another epoch say nothing about those of this one.
 		l.begin = event.Position{}
@@ -145,13 +149,9 @@ func (l *listing) run(ctx context.Context) error {
 	w.metrics.relists[l.reason].Inc()
 	w.metrics.seen.Add(float64(l.seen))
 	w.skipped.Add(int64(l.seen))
-	args := []any{"why", l.reason, "from", l.from, "to", l.to,
+	l.log.Info("listed events", "why", l.reason, "from", l.from, "to", l.to,
 		"listed", l.items, "emitted", l.emitted, "skipped_as_seen", l.seen, "undecodable", l.undecodable,
-		"took", time.Since(start).Round(time.Millisecond)}
-	if l.sink != "" {
-		args = append([]any{"sink", l.sink}, args...)
-	}
-	w.log.Info("listed events", args...)
+		"took", time.Since(start).Round(time.Millisecond))
 	return nil
 }
 
@@ -271,7 +271,7 @@ func (l *listing) relieve(ctx context.Context) error {
 	if l.parts > 0 {
 		level = slog.LevelDebug
 	}
-	l.w.log.Log(ctx, level, "list is too long for its spool, events will not be in order throughout", args...)
+	l.log.Log(ctx, level, "list is too long for its spool, events will not be in order throughout", args...)
 	l.w.metrics.overflows.Inc()
 	return l.handOver(ctx, false)
 }
@@ -324,11 +324,7 @@ func (l *listing) declareGap(ctx context.Context) error {
 		From: l.from, To: to, Cause: l.cause, MissedAtLeast: l.missed,
 	}
 	l.w.metrics.gaps[l.cause].Inc()
-	args := []any{"cause", l.cause, "from", l.from, "to", to, "missed_at_least", l.missed}
-	if l.sink != "" {
-		args = append([]any{"sink", l.sink}, args...)
-	}
-	l.w.log.Warn("events may have been missed", args...)
+	l.log.Warn("events may have been missed", "cause", l.cause, "from", l.from, "to", to, "missed_at_least", l.missed)
 	if l.w.gap != nil {
 		l.w.gap(gap)
 	}

@@ -206,11 +206,14 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.URL.Path == "/api/v1/namespaces/kube-system":
-		if a.uid == "" {
+		a.mu.Lock()
+		uid := a.uid
+		a.mu.Unlock()
+		if uid == "" {
 			a.fail(w, http.StatusForbidden, "namespaces is forbidden")
 			return
 		}
-		_ = json.NewEncoder(w).Encode(corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: a.uid}})
+		_ = json.NewEncoder(w).Encode(corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: uid}})
 	case r.URL.Path != "/api/v1/events" && r.URL.Path != "/api/v1/namespaces/default/events":
 		a.fail(w, http.StatusNotFound, "no such path")
 	case r.URL.Query().Get("watch") != "":

@@ -23,7 +23,7 @@ import (
 // overHTTP2 returns a client that speaks HTTP/2 to the API server, as a program
 // does to a real one: one connection for all requests. While stuck reports true
 // for a connection, by its number, no request over it is answered; pings are.
-func overHTTP2(a *api, stuck func(conn int32) bool) *rest.RESTClient {
+func overHTTP2(a *api, listener *pipes, stuck func(conn int32) bool) *rest.RESTClient {
 	type connKey struct{}
 	var conns atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +37,6 @@ func overHTTP2(a *api, stuck func(conn int32) bool) *rest.RESTClient {
 		}
 		a.ServeHTTP(w, r)
 	}))
-	listener := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	_ = server.Listener.Close()
 	server.Listener = listener
 	server.EnableHTTP2 = true
@@ -62,9 +61,14 @@ func overHTTP2(a *api, stuck func(conn int32) bool) *rest.RESTClient {
 
 // pipes is a listener whose connections are pipes.
 type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
+	conns   chan net.Conn
+	closed  chan struct{}
+	closing sync.Once
+	deaf    atomic.Bool // accept connections and read them, and no more
+}
+
+func newPipes() *pipes {
+	return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
@@ -76,11 +80,15 @@ func (p *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Close() error   { p.closing.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
+	if p.deaf.Load() {
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		return near, nil
+	}
 	select {
 	case p.conns <- far:
 		return near, nil
@@ -97,19 +105,46 @@ func TestConnectionThatPassesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		var broken atomic.Bool
-		client := overHTTP2(a, func(conn int32) bool { return broken.Load() && conn == 1 })
 		a.intercept = silent(a, nil)
+		var broken atomic.Bool
+		listener := newPipes()
+		client := overHTTP2(a, listener, func(conn int32) bool { return broken.Load() && conn == 1 })
 		r := follow(t, client, at(101))
 		time.Sleep(settled)
-		synctest.Wait()
 		broken.Store(true)
 		a.write("b")
-		time.Sleep(20*time.Minute)
+		time.Sleep(maxWatch + overtime + otherAnswerWithin + minBackoff)
 		synctest.Wait()
 		wantStates(t, "taken", r.states(), "b@102")
-		_ = event.Position{}
-		_ = strings.Contains
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+		_ = r.stop()
+	})
+}
+
+// Connections are accepted, and that is all.
+func TestServerThatAcceptsAndNeverAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		listener := newPipes()
+		listener.deaf.Store(true)
+		r := follow(t, overHTTP2(a, listener, func(int32) bool { return false }), event.Position{})
+		time.Sleep(unreachableFor + time.Minute)
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "TLS handshake timeout") {
+			t.Errorf("ready: %v; want what is wrong", err)
+		}
+		if age := time.Since(r.LastTurn()); age > time.Minute {
+			t.Errorf("the loop has not turned for %s", age)
+		}
+		listener.deaf.Store(false)
+		time.Sleep(maxBackoff + otherAnswerWithin + settled)
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "a@101")
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
 		_ = r.stop()
 	})
 }

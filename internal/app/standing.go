@@ -133,10 +133,13 @@ func (s *standing) seen(sink string) func(*event.Record) bool {
 	}
 }
 
-// declare keeps a gap in mind.
+// declare keeps a gap in mind, once.
 func (s *standing) declare(g event.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if slices.Contains(s.held.Gaps, g) {
+		return
+	}
 	s.held.Gaps = append(s.held.Gaps, g)
 }
 

@@ -1,0 +1,148 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+var listed = flag.Int("listed", 15_000, "number of Events in TestLongList; a million take minutes under the race detector")
+
+// longList is a list of many Events that are made as they are asked for. Their
+// versions are 101 and up, in no order.
+type longList struct {
+	n       int
+	pages   int // asked for
+	expired int // the next page is refused; with a token to go on with, at first
+}
+
+func (l *longList) version() uint64 { return uint64(100 + l.n) }
+
+func (l *longList) page(from, to int) *corev1.EventList {
+	list := &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(l.version(), 10)}}
+	if to < l.n {
+		list.Continue = strconv.Itoa(to)
+	}
+	written := metav1.NewTime(time.Now().Add(-time.Minute).Truncate(time.Second))
+	for i := from; i < to; i++ {
+		name := fmt.Sprintf("ingester-%07d.186f3c1d2e4b5a69", i)
+		list.Items = append(list.Items, corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: name, UID: types.UID(name), CreationTimestamp: written,
+				ResourceVersion: strconv.Itoa(101 + i*7919%l.n),
+			},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: name},
+			Reason:         "Preempted", Message: "Preempted by pod on node", Type: "Normal",
+			FirstTimestamp: written, LastTimestamp: written, Count: 1,
+		})
+	}
+	return list
+}
+
+// serve answers for pages, some of them badly: one breaks off, then the token
+// expires, first so that the list can go on, and then so that it begins anew.
+func (l *longList) serve(a *api, w http.ResponseWriter, r *http.Request) bool {
+	q := r.URL.Query()
+	if !isPage(r) {
+		return false
+	}
+	l.pages++
+	from, _ := strconv.Atoi(strings.TrimPrefix(q.Get("continue"), "again-"))
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	last := from+limit >= l.n
+	switch {
+	case l.pages == 2:
+		body := a.encode(l.page(from, min(from+limit, l.n)), "EventList")
+		_, _ = w.Write(body[:len(body)*2/3])
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	case last && l.expired < 2:
+		s := newStatus(http.StatusGone, "the continue token has expired")
+		if l.expired++; l.expired == 1 {
+			s.Continue = "again-" + strconv.Itoa(from)
+		}
+		a.send(w, http.StatusGone, s, "Status")
+	default:
+		a.send(w, http.StatusOK, l.page(from, min(from+limit, l.n)), "EventList")
+	}
+	return true
+}
+
+// A list that is long, badly served, and taken in by two processes, the first of
+// which ends midway, brings each state once and in order.
+func TestLongList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		l := &longList{n: *listed}
+		for l.n%7919 == 0 {
+			l.n++ // or versions would repeat
+		}
+		a.version = l.version()
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool { return l.serve(a, w, r) }
+		spool := t.TempDir()
+
+		next, half := uint64(101), l.version()-uint64(l.n)/2
+		killed := errors.New("killed")
+		process := func(until uint64) func(*Options) {
+			return func(o *Options) {
+				o.SpoolDir, o.SpoolMax = spool, 1<<30
+				o.Out = func(_ context.Context, records []event.Record) error {
+					if next > until {
+						return killed
+					}
+					if len(records) > groupRecords {
+						t.Errorf("%d records at once", len(records))
+					}
+					for _, rec := range records {
+						if rec.PositionOnly() {
+							continue
+						}
+						if rec.Event.ResourceVersion != strconv.FormatUint(next, 10) {
+							return fmt.Errorf("got version %s, want %d", rec.Event.ResourceVersion, next)
+						}
+						next++
+					}
+					return nil
+				}
+			}
+		}
+		first := run(a, event.Position{}, process(half))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := first.stop(); !errors.Is(err, killed) {
+			t.Fatalf("the first process ends with %v at %s", err, first.Position())
+		}
+		pages := l.pages
+		if l.expired != 2 {
+			t.Errorf("%d tokens expired", l.expired)
+		}
+		if got, want := first.Position().Version, next-1; got != want {
+			t.Errorf("the first process ends at version %d, but took %d", got, want)
+		}
+
+		second := run(a, first.Position(), process(l.version()+1))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		wantPosition(t, second.Position(), fmt.Sprintf("uid-a/0@%d", l.version()))
+		if next != l.version()+1 {
+			t.Errorf("%d states came, want %d", next-101, l.n)
+		}
+		if err := second.stop(); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%d Events, %d and %d pages", l.n, pages, l.pages-pages)
+	})
+}
