@@ -37,6 +37,23 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Of a record that is read back, the Event and its text are allocated, and
+// nothing else.
+func TestReadingBackAllocatesTwice(t *testing.T) {
+	b, err := benchRecord(t).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Record
+	if n := testing.AllocsPerRun(100, func() {
+		if err := r.UnmarshalBinary(b); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 2 {
+		t.Errorf("it allocates %v times", n)
+	}
+}
+
 func BenchmarkEncode(b *testing.B) {
 	r := benchRecord(b)
 	for _, name := range formats {

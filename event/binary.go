@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	corev1 "k8s.io/api/core/v1"
 )
 
 // Numbers of the fields of a stored record. It is a protobuf message: fields
@@ -67,15 +66,19 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // UnmarshalBinary reads what AppendBinary wrote. It keeps no reference to b.
+//
+// If r is the record that was read before, what both have in common, source and
+// cluster, is not allocated again.
 func (r *Record) UnmarshalBinary(b []byte) error {
+	before := *r
 	*r = Record{}
 	var reasonLabel *string
 	err := eachField(b, func(num protowire.Number, u uint64, raw []byte) (err error) {
 		switch num {
 		case fieldSource:
-			r.Source = string(raw)
+			r.Source = keep(before.Source, raw)
 		case fieldEpoch:
-			r.Position.Epoch, err = ParseEpoch(string(raw))
+			r.Position.Epoch, err = parseEpoch(raw, before.Position.Epoch)
 		case fieldVersion:
 			r.Position.Version = u
 		case fieldListed:
@@ -83,8 +86,7 @@ func (r *Record) UnmarshalBinary(b []byte) error {
 		case fieldPositionTime:
 			r.Position.Time, err = parseTimestamp(raw)
 		case fieldEvent:
-			r.Event = &corev1.Event{}
-			err = r.Event.Unmarshal(raw)
+			r.Event, err = Decode(raw)
 		case fieldTime:
 			r.Time, err = parseTimestamp(raw)
 		case fieldObservedTime:
@@ -110,6 +112,23 @@ func (r *Record) UnmarshalBinary(b []byte) error {
 		r.ReasonLabel = r.Event.Reason
 	}
 	return nil
+}
+
+// keep returns b as a string: before, if it is that.
+func keep(before string, b []byte) string {
+	if string(b) == before {
+		return before
+	}
+	return string(b)
+}
+
+// parseEpoch returns before if b is that.
+func parseEpoch(b []byte, before Epoch) (Epoch, error) {
+	var room [64]byte
+	if string(b) == string(before.append(room[:0])) {
+		return before, nil
+	}
+	return ParseEpoch(string(b))
 }
 
 // eachField calls f for every field of a message, with its number or its bytes.
@@ -158,12 +177,16 @@ func appendEpoch(b []byte, e Epoch) []byte {
 	if e == (Epoch{}) {
 		return b
 	}
-	var buf [64]byte
-	s := append(buf[:0], cmp.Or(e.Cluster, unknownCluster)...)
-	s = append(s, '/')
-	s = strconv.AppendInt(s, int64(e.Restores), 10)
+	var room [64]byte
 	b = protowire.AppendTag(b, fieldEpoch, protowire.BytesType)
-	return protowire.AppendBytes(b, s)
+	return protowire.AppendBytes(b, e.append(room[:0]))
+}
+
+// append appends what String returns.
+func (e Epoch) append(b []byte) []byte {
+	b = append(b, cmp.Or(e.Cluster, unknownCluster)...)
+	b = append(b, '/')
+	return strconv.AppendInt(b, int64(e.Restores), 10)
 }
 
 func appendUint(b []byte, num protowire.Number, v uint64) []byte {

@@ -1,0 +1,104 @@
+package event
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestDecodeReadsWhatUnmarshalReads(t *testing.T) {
+	now := metav1.Unix(1772805943, 0)
+	earlier := metav1.Unix(1772805000, 0)
+	reference := corev1.ObjectReference{
+		Kind: "Pod", Namespace: "team-a", Name: "ingester-0", UID: "uid", APIVersion: "v1", ResourceVersion: "77", FieldPath: "spec.containers{app}",
+	}
+	full := corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "ingester-0.17f", GenerateName: "g", Namespace: "team-a", UID: "event-uid",
+			ResourceVersion: "12", Generation: 3, CreationTimestamp: earlier,
+		},
+		InvolvedObject: reference, Related: &reference,
+		Reason: "BackOff", Message: "müde", Type: "Warning", Action: "Pulling", Count: -4,
+		Source:         corev1.EventSource{Component: "kubelet", Host: "node-7"},
+		FirstTimestamp: earlier, LastTimestamp: now, EventTime: metav1.NewMicroTime(now.Add(48377 * time.Microsecond)),
+		Series:              &corev1.EventSeries{Count: 9, LastObservedTime: metav1.NewMicroTime(now.Time)},
+		ReportingController: "c", ReportingInstance: "i",
+	}
+	labelled := *full.DeepCopy()
+	labelled.Labels = map[string]string{"a": "b"}
+	labelled.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m", Time: &earlier}, {Manager: "n", Time: &now}}
+	for name, e := range map[string]*corev1.Event{
+		"nothing":                       {},
+		"every field that is common":    &full,
+		"labels, as no recorder writes": &labelled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := e.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkDecode(t, b)
+		})
+	}
+	for _, dir := range caseDirs(t) {
+		b, err := readEvent(t, dir).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkDecode(t, b)
+	}
+}
+
+// FuzzDecode looks for bytes that Decode reads in another way than Unmarshal.
+func FuzzDecode(f *testing.F) {
+	for _, dir := range caseDirs(f) {
+		b, err := readEvent(f, dir).Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { checkDecode(t, b) })
+}
+
+// checkDecode compares with Unmarshal. Of managedFields only the newest time
+// counts, and Decode does not look into what it leaves out.
+func checkDecode(t *testing.T, b []byte) {
+	t.Helper()
+	want := &corev1.Event{}
+	if err := want.Unmarshal(b); err != nil {
+		_, _ = Decode(b)
+		return
+	}
+	got, err := Decode(b)
+	if err != nil {
+		t.Fatalf("Decode: %v", err)
+	}
+	if !managedTime(got).Equal(managedTime(want)) {
+		t.Errorf("the newest time is %v, want %v", managedTime(got), managedTime(want))
+	}
+	if len(got.ManagedFields) > 1 {
+		t.Errorf("%d managedFields are left", len(got.ManagedFields))
+	}
+	got.ManagedFields, want.ManagedFields = nil, nil
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	data, err := readEvent(b, "testdata/core-recorder-counted").Marshal()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, err := Decode(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
