@@ -31,6 +31,7 @@ type consumer struct {
 	durable     uint64    // records before it need not be kept
 	read        uint64    // offset of the first record not read
 	marks       []mark    // read and not acknowledged
+	marksRoom   []mark    // what marks is a part of
 	unreadSince time.Time // when the record at read was appended
 	dropping    bool      // records have been dropped since it last was not behind
 
@@ -135,7 +136,7 @@ func (c *consumer) rewind() {
 	if len(c.marks) > 0 {
 		c.unreadSince = c.marks[0].appended
 	}
-	c.marks = nil
+	c.marks, c.marksRoom = nil, nil
 	c.read = c.cursor.offset
 	c.positions = clonePositions(c.cursor.positions)
 	c.reader.reset()

@@ -40,6 +40,7 @@ func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error
 		t.overflow(lost)
 	}
 	var unreadSince time.Time
+	var r event.Record
 	size := 0
 	for {
 		var f frame
@@ -62,7 +63,6 @@ func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error
 			unreadSince = time.Unix(0, f.time)
 			break
 		}
-		var r event.Record
 		if broken := r.UnmarshalBinary(f.payload); broken != nil {
 			j.log.Debug("record cannot be decoded", "offset", f.offset, "err", broken)
 			c.reader.advance() // as if it were not there
@@ -90,6 +90,7 @@ func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error
 	case err == nil:
 		c.unreadSince = unreadSince
 	}
+	c.makeRoom(len(t.steps))
 	for _, step := range t.steps {
 		switch {
 		case step.offset != 0:
@@ -101,6 +102,22 @@ func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error
 		}
 	}
 	return t.entries, v.appended, err
+}
+
+// makeRoom lets n marks be added without allocating for each what was
+// acknowledged before: marks come at one end and go at the other. Journal.mu is
+// held.
+func (c *consumer) makeRoom(n int) {
+	need := len(c.marks) + n
+	if need <= cap(c.marks) {
+		return
+	}
+	if cap(c.marksRoom) < need+need/8 { // else there is soon no room again
+		c.marksRoom = make([]mark, 0, need+need/4)
+	}
+	moved := append(c.marksRoom[:0], c.marks...)
+	clear(moved[len(moved):cap(moved)])
+	c.marks = moved
 }
 
 // note logs that the log cannot be read, and that it can again.

@@ -15,6 +15,9 @@ import (
 // readRecords is how many records are taken from the journal at once.
 const readRecords = 512
 
+// keptRoom is how large a buffer for a batch may be to be kept for others.
+const keptRoom = 64 << 10
+
 // loop is a running Delivery. All of it belongs to the goroutine of run; others
 // reach it through its channels:
 //
@@ -36,7 +39,10 @@ type loop struct {
 	queue    queue
 	tried    []*pending // since their first attempt, oldest first
 	resting  []*stream  // without batches, known only for their rest
-	name     []byte     // room for a stream's name
+	blocks   blocks
+	name     []byte   // room for a stream's name
+	record   []byte   // and for a record
+	rooms    [][]byte // and for batches in flight
 
 	asked    bool // for entries
 	drained  bool // there will be no more
@@ -58,6 +64,7 @@ type arrival struct {
 
 type result struct {
 	stream *stream
+	batch  Batch
 	began  time.Time
 	err    error
 }
@@ -165,15 +172,15 @@ func (l *loop) take(a arrival) error {
 		}
 		b := s.room(l.BatchBytes)
 		if b == nil {
-			b = &pending{Batch: Batch{Stream: s.name}, opened: now}
+			b = &pending{stream: s.name, opened: now}
 			s.batches = append(s.batches, b)
 		}
-		before := len(b.Data)
-		b.Data = l.Sink.AppendRecord(b.Data, &e.Record)
-		b.Ends = append(b.Ends, len(b.Data))
+		l.record = l.Sink.AppendRecord(l.record[:0], &e.Record)
+		b.data = l.blocks.add(b.data, l.record)
+		b.ends = append(b.ends, b.size()+len(l.record))
 		b.numbers = append(b.numbers, number)
-		b.full = len(b.Data) >= l.BatchBytes
-		l.buffered += len(b.Data) - before
+		b.full = b.size() >= l.BatchBytes
+		l.buffered += len(l.record)
 		if !s.inFlight {
 			l.queue.put(s)
 		}
@@ -218,9 +225,10 @@ func (l *loop) send(s *stream, now time.Time) {
 		b.tried = now
 		l.tried = append(l.tried, b)
 	} else {
-		l.metrics.resent.Add(float64(b.Len()))
+		l.metrics.resent.Add(float64(b.len()))
 	}
 	b.tries++
+	batch := b.batch(l.room())
 	s.inFlight = true
 	l.inFlight++
 	if l.Rate > 0 {
@@ -228,15 +236,26 @@ func (l *loop) send(s *stream, now time.Time) {
 		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {
 			l.paced = earliest
 		}
-		l.paced = l.paced.Add(takes(l.Size(&b.Batch), l.Rate))
+		l.paced = l.paced.Add(takes(l.Size(&batch), l.Rate))
 	}
 	l.started.Go(func() {
-		err := l.attempt(&b.Batch)
+		err := l.attempt(&batch)
 		select {
-		case l.results <- result{s, now, err}:
+		case l.results <- result{s, batch, now, err}:
 		case <-l.ctx.Done():
 		}
 	})
+}
+
+// room returns a buffer for a batch.
+func (l *loop) room() []byte {
+	if len(l.rooms) == 0 {
+		return nil
+	}
+	last := len(l.rooms) - 1
+	room := l.rooms[last]
+	l.rooms = l.rooms[:last]
+	return room
 }
 
 func (l *loop) attempt(b *Batch) error {
@@ -276,14 +295,17 @@ func (l *loop) settle(r result) error {
 	s, b := r.stream, r.stream.batches[0]
 	s.inFlight = false
 	l.inFlight--
+	if cap(r.batch.Data) <= keptRoom {
+		l.rooms = append(l.rooms, r.batch.Data[:0])
+	}
 
 	var why *Error
 	errors.As(r.err, &why)
 	switch {
 	case r.err == nil:
-		l.metrics.sent.Add(float64(b.Len()))
+		l.metrics.sent.Add(float64(b.len()))
 	case why != nil && len(why.Refused) > 0:
-		l.metrics.sent.Add(float64(b.Len() - len(why.Refused)))
+		l.metrics.sent.Add(float64(b.len() - len(why.Refused)))
 		l.metrics.refused.Add(float64(len(why.Refused)))
 		l.Logger.Error("records were refused for good and are dropped", "stream", s.name, "records", len(why.Refused), "first", why.Refused[0].Reason)
 	case why != nil && why.Permanent:
@@ -302,12 +324,13 @@ func (l *loop) settle(r result) error {
 	l.rested = time.Time{}
 	s.retry = nil
 	if l.StreamRate > 0 {
-		s.rested = r.began.Add(takes(l.Size(&b.Batch), l.StreamRate))
+		s.rested = r.began.Add(takes(l.Size(&r.batch), l.StreamRate))
 	}
 	for _, number := range b.numbers {
 		l.window.settle(number)
 	}
-	l.buffered -= len(b.Data)
+	l.buffered -= b.size()
+	l.blocks.release(b.data)
 	b.settled = true
 	s.batches = s.batches[1:]
 	if len(s.batches) > 0 {
@@ -339,7 +362,7 @@ func (l *loop) failed(r result, why *Error, now time.Time) {
 			s.retry = l.newBackoff(l.ctx)
 		}
 		s.rested = now.Add(pause(s.retry, why))
-		s.grow(l.BatchBytes)
+		s.grow(l.BatchBytes, &l.blocks)
 		s.outage.failed(l.Logger.With("stream", s.name), r, s.rested.Sub(now))
 		return
 	}
@@ -382,7 +405,7 @@ func (l *loop) publish() {
 	if len(l.tried) > 0 {
 		b := l.tried[0]
 		s.Since = b.tried
-		if err := l.streams[b.Stream].outage.err; err != nil {
+		if err := l.streams[b.stream].outage.err; err != nil {
 			s.Err = err
 		}
 	}

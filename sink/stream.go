@@ -20,7 +20,9 @@ type stream struct {
 
 // pending is a batch that is being filled or sent.
 type pending struct {
-	Batch
+	stream  string
+	data    [][]byte  // the records, in blocks
+	ends    []int     // where each of them ends
 	numbers []uint64  // of its records, in the window
 	opened  time.Time // when its first record came
 	full    bool
@@ -52,30 +54,56 @@ func (s *stream) room(bytes int) *pending {
 		return nil
 	}
 	b := s.batches[len(s.batches)-1]
-	if s.inFlight && len(s.batches) == 1 || b.tries > 0 && !b.grows || len(b.Data) >= bytes {
+	if s.inFlight && len(s.batches) == 1 || b.tries > 0 && !b.grows || b.size() >= bytes {
 		return nil
 	}
 	return b
 }
 
+func (b *pending) len() int { return len(b.ends) }
+
+// size is how many bytes its records have.
+func (b *pending) size() int {
+	if len(b.ends) == 0 {
+		return 0
+	}
+	return b.ends[len(b.ends)-1]
+}
+
+// batch returns it as it is sent, in room.
+func (b *pending) batch(room []byte) Batch {
+	for _, block := range b.data {
+		room = append(room, block...)
+	}
+	return Batch{Stream: b.stream, Data: room, Ends: b.ends}
+}
+
 // grow adds further records to the first batch, which was tried and is not in
 // flight: a sink can tell a bad record from a bad destination only by others of
 // the same stream.
-func (s *stream) grow(bytes int) {
+func (s *stream) grow(bytes int, blocks *blocks) {
 	b := s.batches[0]
 	b.grows = true
-	for len(s.batches) > 1 && (len(b.Data) < bytes || b.Len() == 1) {
+	for len(s.batches) > 1 && (b.size() < bytes || b.len() == 1) {
 		next := s.batches[1]
-		size := next.Ends[0]
-		b.Data = append(b.Data, next.Data[:size]...)
-		b.Ends = append(b.Ends, len(b.Data))
-		b.numbers = append(b.numbers, next.numbers[0])
-		next.Data, next.Ends, next.numbers = next.Data[size:], next.Ends[1:], next.numbers[1:]
-		for i := range next.Ends {
-			next.Ends[i] -= size
+		all := next.batch(nil)
+		n := 0
+		for n < next.len() && (b.size() < bytes || b.len() == 1) {
+			b.data = blocks.add(b.data, all.Record(n))
+			b.ends = append(b.ends, b.size()+len(all.Record(n)))
+			n++
 		}
-		if next.Len() == 0 {
+		b.numbers = append(b.numbers, next.numbers[:n]...)
+		blocks.release(next.data)
+		if n == next.len() {
 			s.batches = append(s.batches[:1], s.batches[2:]...)
+			continue
+		}
+		moved := all.Ends[n-1]
+		next.data = blocks.add(nil, all.Data[moved:])
+		next.ends, next.numbers = next.ends[n:], next.numbers[n:]
+		for i := range next.ends {
+			next.ends[i] -= moved
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
@@ -121,8 +120,7 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 	}
 
 	if fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified {
-		e := &corev1.Event{}
-		err := e.Unmarshal(fr.object)
+		e, err := event.Decode(fr.object)
 		if err == nil {
 			rec := event.New(e)
 			if version := rec.Position.Version; version > seen {

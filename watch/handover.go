@@ -15,8 +15,8 @@ import (
 // gathers. Sizes are those of the states as they were read; decoded they are two
 // or three times as large.
 const (
-	groupRecords = 2000
-	groupBytes   = 1 << 20
+	groupRecords = 1000
+	groupBytes   = 512 << 10
 )
 
 // A record that only says that Events were deleted moves the position, which

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -288,8 +287,8 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 	}
 	l.parts++
 	return l.spool.drain(func(_ uint64, state []byte) error {
-		e := &corev1.Event{}
-		if err := e.Unmarshal(state); err != nil {
+		e, err := event.Decode(state)
+		if err != nil {
 			l.undecodable++
 			l.w.undecodable(err)
 			return nil

@@ -15,9 +15,9 @@ import (
 
 // Sizes of a spool. A run is what is sorted in memory at once. When runs are
 // merged one block of each is in memory, so blocks are small: a list of a
-// million Events makes some 300 runs.
+// million Events makes some 450 runs.
 const (
-	runBytes   = 4 << 20
+	runBytes   = 2 << 20
 	blockBytes = 16 << 10
 )
 

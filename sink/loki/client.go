@@ -202,19 +202,21 @@ func (c *client) try(ctx context.Context, body []byte) (verdict, error) {
 // do returns when ctx ends, even where the request does not: the round tripper
 // for OAuth2 asks for a token without a deadline.
 func (c *client) do(ctx context.Context, h *http.Client, req *http.Request) (answer, error) {
+	if !c.oauth2 {
+		a, err := ask(h, req)
+		if a.cut && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return a, err
+	}
 	type result struct {
 		answer answer
 		err    error
 	}
 	done := make(chan result, 1)
 	go func() {
-		resp, err := h.Do(req)
-		if err != nil {
-			done <- result{err: err}
-			return
-		}
-		defer resp.Body.Close()
-		done <- result{answer: read(resp)}
+		a, err := ask(h, req)
+		done <- result{a, err}
 	}()
 	select {
 	case r := <-done:
@@ -222,6 +224,15 @@ func (c *client) do(ctx context.Context, h *http.Client, req *http.Request) (ans
 	case <-ctx.Done():
 		return answer{}, ctx.Err()
 	}
+}
+
+func ask(h *http.Client, req *http.Request) (answer, error) {
+	resp, err := h.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	return read(resp), nil
 }
 
 // failed says which push has failed. The errors of net/http quote the URL, of
