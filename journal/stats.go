@@ -70,7 +70,7 @@ type collector struct {
 	j   *Journal
 	reg prometheus.Registerer
 
-	bytes, records, blocked, cut, behind, lag *prometheus.Desc
+	bytes, maxBytes, records, blocked, cut, behind, lag *prometheus.Desc
 }
 
 func newCollector(j *Journal, reg prometheus.Registerer) (*collector, error) {
@@ -78,14 +78,15 @@ func newCollector(j *Journal, reg prometheus.Registerer) (*collector, error) {
 		return prometheus.NewDesc("hindsight_"+name, help, labels, nil)
 	}
 	c := &collector{
-		j:       j,
-		reg:     reg,
-		bytes:   desc("journal_bytes", "Bytes kept in the journal."),
-		records: desc("journal_records", "Records kept in the journal for some sink."),
-		blocked: desc("journal_blocked_seconds_total", "Time for which the journal took no records, because it was full or could not be written."),
-		cut:     desc("journal_cut_bytes_total", "Bytes of unfinished or damaged records cut off the end of the journal when it was opened."),
-		behind:  desc("sink_behind_records", "Records in the journal that the sink has not accepted yet.", "sink"),
-		lag:     desc("sink_lag_seconds", "Time since the oldest record was journaled that the sink has not accepted yet; 0 if there is none.", "sink"),
+		j:        j,
+		reg:      reg,
+		bytes:    desc("journal_bytes", "Bytes kept in the journal."),
+		maxBytes: desc("journal_max_bytes", "Bound of the bytes kept in the journal."),
+		records:  desc("journal_records", "Records kept in the journal for some sink."),
+		blocked:  desc("journal_blocked_seconds_total", "Time for which the journal took no records, because it was full or could not be written."),
+		cut:      desc("journal_cut_bytes_total", "Bytes of unfinished or damaged records cut off the end of the journal when it was opened."),
+		behind:   desc("sink_behind_records", "Records in the journal that the sink has not accepted yet.", "sink"),
+		lag:      desc("sink_lag_seconds", "Time since the oldest record was journaled that the sink has not accepted yet; 0 if there is none.", "sink"),
 	}
 	if reg == nil {
 		return c, nil
@@ -103,7 +104,7 @@ func (c *collector) close() {
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.bytes, c.records, c.blocked, c.cut, c.behind, c.lag} {
+	for _, d := range []*prometheus.Desc{c.bytes, c.maxBytes, c.records, c.blocked, c.cut, c.behind, c.lag} {
 		ch <- d
 	}
 }
@@ -117,6 +118,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v)
 	}
 	gauge(c.bytes, float64(s.Bytes))
+	gauge(c.maxBytes, float64(s.MaxBytes))
 	gauge(c.records, float64(s.Records))
 	counter(c.blocked, s.Blocked.Seconds())
 	counter(c.cut, float64(s.CutBytes))
