@@ -1,0 +1,225 @@
+// Package deploy tests what is in the folder deploy. Here: without a cluster.
+package deploy
+
+import (
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/hindsight-events/hindsight/internal/config"
+)
+
+const (
+	kustomizeDir = "../../deploy/kustomize"
+	chartDir     = "../../deploy/helm/hindsight"
+	ownDir       = "testdata/own"
+)
+
+var update = flag.Bool("update", false, "write the copies of deploy/alerts/hindsight.rules.yaml")
+
+// configurations returns the files that configure Hindsight itself.
+func configurations(t *testing.T) []string {
+	t.Helper()
+	files := []string{filepath.Join(ownDir, "config.yaml")}
+	err := filepath.WalkDir(kustomizeDir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "config.yaml" {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// valuesFiles returns the values files of the chart's tests.
+func valuesFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(chartDir, "ci", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no values in the chart's ci folder: %v", err)
+	}
+	return append(files, filepath.Join(ownDir, "values.yaml"))
+}
+
+func TestConfigurationsAreValid(t *testing.T) {
+	files := configurations(t)
+	if len(files) < 6 {
+		t.Errorf("%d configurations were found, want one for each overlay at least: %q", len(files), files)
+	}
+	for _, path := range files {
+		c, err := config.Load(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		fitsThePod(t, path, c)
+	}
+}
+
+// The chart's own configuration, and what its tests and its README make of it.
+func TestValuesAreValidConfigurations(t *testing.T) {
+	all := map[string]map[string]any{}
+	for _, path := range valuesFiles(t) {
+		all[path] = load(t, path)
+	}
+	readme := filepath.Join(chartDir, "README.md")
+	var shown map[string]any
+	if err := yaml.Unmarshal([]byte(shownYAML(t, readme)), &shown); err != nil {
+		t.Fatal(err)
+	}
+	all[readme] = shown
+	for path, values := range all {
+		values = merge(load(t, filepath.Join(chartDir, "values.yaml")), values)
+		configuration, _ := values["config"].(map[string]any)
+		configuration["cluster"] = values["cluster"]
+		text, err := yaml.Marshal(configuration)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Parse(path, text)
+		if err != nil {
+			t.Errorf("%v\nin\n%s", err, text)
+			continue
+		}
+		fitsThePod(t, path, c)
+	}
+}
+
+// fitsThePod checks a configuration against what the pod has: where it may
+// write, where its probes ask, and how long it is given to end.
+func fitsThePod(t *testing.T, path string, c *config.Config) {
+	t.Helper()
+	const writable = "/var/lib/hindsight/"
+	if !strings.HasPrefix(c.Journal.Dir, writable) {
+		t.Errorf("%s: journal.dir is %q, want it below %s", path, c.Journal.Dir, writable)
+	}
+	for _, s := range c.Sinks {
+		if s.File != nil && filepath.Dir(s.File.Path)+"/" != writable {
+			t.Errorf("%s: sink %s writes to %s, want it in %s, the only directory that exists", path, s.Name, s.File.Path, writable)
+		}
+	}
+	if c.Listen != ":8080" {
+		t.Errorf("%s: listen is %q, want :8080, the port of the probes", path, c.Listen)
+	}
+	if c.Cluster == "" {
+		t.Errorf("%s: cluster is missing", path)
+	}
+	var deployment struct {
+		Spec struct {
+			Template struct {
+				Spec struct{ TerminationGracePeriodSeconds int }
+			}
+		}
+	}
+	decode(t, filepath.Join(kustomizeDir, "base", "deployment.yaml"), &deployment)
+	grace := time.Duration(deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
+	if drain := time.Duration(c.DrainTimeout); grace < drain+10*time.Second {
+		t.Errorf("%s: drain_timeout is %v, and the pod is killed after %v", path, drain, grace)
+	}
+}
+
+// The Prometheus rules are kept in deploy/alerts. kustomize and Helm load no
+// files from outside their folders, so each has a copy.
+func TestRulesAreCopied(t *testing.T) {
+	rules, err := os.ReadFile("../../deploy/alerts/hindsight.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const object = `apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: hindsight
+  namespace: hindsight
+  labels:
+    app.kubernetes.io/name: hindsight
+    app.kubernetes.io/instance: hindsight
+spec:
+`
+	indented := strings.ReplaceAll("  "+strings.TrimSuffix(string(rules), "\n"), "\n", "\n  ")
+	indented = strings.ReplaceAll(indented, "\n  \n", "\n\n")
+	for path, want := range map[string]string{
+		filepath.Join(chartDir, "rules", "hindsight.rules.yaml"):                           string(rules),
+		filepath.Join(kustomizeDir, "components", "prometheusrule", "prometheusrule.yaml"): object + indented + "\n",
+	} {
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%s is not as deploy/alerts/hindsight.rules.yaml; run\n\tgo test ./test/deploy -run %s -update", path, t.Name())
+		}
+	}
+}
+
+// What the README shows is what is tested.
+func TestReadmeShowsTheTestedKustomization(t *testing.T) {
+	tested, err := os.ReadFile(filepath.Join(ownDir, "kustomization.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := shownYAML(t, filepath.Join(kustomizeDir, "README.md"))
+	_, want, _ := strings.Cut(string(tested), "shows it.\n")
+	if want = strings.ReplaceAll(want, "../../../../", "hindsight/"); shown != want {
+		t.Errorf("got\n%s\nwant\n%s", shown, want)
+	}
+}
+
+// shownYAML returns the block of YAML in a README.
+func shownYAML(t *testing.T, path string) string {
+	t.Helper()
+	readme, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(readme), "```yaml\n")
+	block, _, closed := strings.Cut(block, "```")
+	if !found || !closed {
+		t.Fatalf("%s shows no YAML", path)
+	}
+	return block
+}
+
+func load(t *testing.T, path string) (values map[string]any) {
+	t.Helper()
+	decode(t, path, &values)
+	return values
+}
+
+func decode(t *testing.T, path string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(data, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// merge lays values over others as Helm does: maps are merged, all else is
+// replaced.
+func merge(under, over map[string]any) map[string]any {
+	for key, value := range over {
+		if a, ok := under[key].(map[string]any); ok {
+			if b, ok := value.(map[string]any); ok {
+				merge(a, b)
+				continue
+			}
+		}
+		under[key] = value
+	}
+	return under
+}

@@ -1,0 +1,146 @@
+//go:build e2e
+
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/sink/stdout"
+)
+
+// program runs hindsight with the installed configuration and the
+// ServiceAccount's token. Only its sinks are replaced, and its directory.
+func (i *installed) program(t *testing.T) {
+	c := i.configuration(t)
+	out := stdout.DefaultConfig()
+	dir := t.TempDir()
+	c.Journal.Dir = filepath.Join(dir, "journal")
+	c.Canary.QueryURL = ""
+	c.Sinks = []config.Sink{{Name: "stdout", WhenFull: c.Sinks[0].WhenFull, Start: c.Sinks[0].Start, Stdout: &out}}
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	configFile, kubeconfig := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "kubeconfig")
+	write(t, configFile, text)
+	if err := i.cluster.WriteKubeconfig(kubeconfig, i.token(t, serviceAccount)); err != nil {
+		t.Fatal(err)
+	}
+
+	p := start(t, kubeconfig, configFile, i.namespace)
+	i.report(t, "listed")
+	i.arrives(t, p, "listed")
+	i.report(t, "watched")
+	i.arrives(t, p, "watched")
+	p.end()
+
+	used := set("list events", "watch events", "get namespaces/kube-system")
+	if c.LeaderElection.Enabled {
+		maps.Copy(used, set("get leases.coordination.k8s.io/hindsight", "create leases.coordination.k8s.io/hindsight",
+			"update leases.coordination.k8s.io/hindsight"))
+	}
+	// A request is in the audit log a moment after its answer.
+	eventually(t, func() error {
+		missing := maps.Clone(used)
+		for _, r := range i.requests(t) {
+			delete(missing, r.String())
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("the program has not made use of %q; its requests were %v", sorted(missing), i.requests(t))
+		}
+		return nil
+	})
+	var refused []string
+	if len(c.Source.Namespaces) > 0 {
+		refused = []string{"get namespaces/kube-system"} // optional
+	}
+	for _, r := range i.requests(t) {
+		if r.ResponseStatus.Code == http.StatusForbidden && !slices.Contains(refused, r.String()) {
+			t.Errorf("%s in %q was forbidden", r, r.ObjectRef.Namespace)
+		}
+	}
+}
+
+// report creates an Event in a namespace that every configuration watches.
+func (i *installed) report(t *testing.T, name string) {
+	t.Helper()
+	event := &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: name, Namespace: "team-a"},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "team-a", Name: "p"},
+		Reason:         "Preempted",
+		Message:        "by a test",
+		Type:           corev1.EventTypeWarning,
+		LastTimestamp:  metav1.Now(),
+	}
+	if _, err := i.client.CoreV1().Events("team-a").Create(t.Context(), event, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (i *installed) arrives(t *testing.T, p *program, name string) {
+	t.Helper()
+	eventually(t, func() error {
+		select {
+		case err := <-p.ended:
+			t.Fatalf("hindsight has ended: %v", err)
+		default:
+		}
+		if !strings.Contains(p.stdout.String(), `"name":"`+name+`"`) {
+			return fmt.Errorf("Event %s has not arrived in\n%s", name, p.stdout.String())
+		}
+		return nil
+	})
+}
+
+// request is one of the ServiceAccount's, as the API server's audit log has it.
+type request struct {
+	Verb      string
+	User      struct{ Username string }
+	ObjectRef struct {
+		APIGroup, Resource, Namespace, Name string
+	}
+	ResponseStatus struct{ Code int }
+}
+
+func (r request) String() string {
+	s := strings.TrimSuffix(r.Verb+" "+r.ObjectRef.Resource+"."+r.ObjectRef.APIGroup, ".")
+	if r.ObjectRef.Name != "" {
+		s += "/" + r.ObjectRef.Name
+	}
+	return s
+}
+
+// requests returns what the program has asked the API server for.
+func (i *installed) requests(t *testing.T) (all []request) {
+	t.Helper()
+	log, err := os.ReadFile(i.audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
+		var r request
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		if r.User.Username == "system:serviceaccount:"+i.namespace+":"+serviceAccount && r.ObjectRef.Resource != "selfsubjectrulesreviews" {
+			all = append(all, r)
+		}
+	}
+	return all
+}
