@@ -1,0 +1,170 @@
+//go:build e2e
+
+package observe
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// notInTheOutage are the panels and rules about what did not happen in the
+// recorded outage.
+var notInTheOutage = []string{
+	"Pods evicted", "Out of memory", "PodsEvicted",
+	// All of it is over in a minute; within ten, no pod has waited for long.
+	"PodsUnschedulable",
+}
+
+// Every query of the dashboard and of the rules finds what happened in the
+// recorded outage, in a real Loki that Hindsight has filled.
+func TestLokiQueries(t *testing.T) {
+	dir, err := os.MkdirTemp("", "loki-*") // Loki takes no comma in a path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	// Where Loki reads the rules of the tenant that it has without authentication.
+	tenant := filepath.Join(dir, "rules", "fake")
+	if err := os.MkdirAll(tenant, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(rulesDir, "events.rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	often := strings.Replace(string(text), "  - name: events\n", "  - name: events\n    interval: 1s\n", 1)
+	write(t, filepath.Join(tenant, "events.rules.yaml"), often)
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Dir: dir})
+	configuration := filepath.Join(t.TempDir(), "config.yaml")
+	write(t, configuration, fmt.Sprintf("cluster: observe\nsinks:\n  - {name: loki, loki: {url: %q, batch_wait: 200ms}}\n", l.URL()))
+	replay := exec.CommandContext(t.Context(), hindsightBinary(t), "replay", "--shift-to-now", "--config", configuration, recording)
+	if out, err := replay.CombinedOutput(); err != nil {
+		t.Fatalf("hindsight replay: %v\n%s", err, out)
+	}
+	now := time.Now().Add(time.Minute)
+
+	for _, q := range lokiQueries(t) {
+		t.Run(q.where, func(t *testing.T) {
+			found := 0
+			if q.log {
+				entries, err := l.Answer(t.Context(), q.expr, now.Add(-2*time.Hour), now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = len(entries)
+			} else {
+				if _, err := l.Samples(t.Context(), q.expr, now); err != nil {
+					t.Fatal(err)
+				}
+				// What a rule compares with its threshold.
+				values := q.expr
+				if i := strings.LastIndex(values, " > "); i >= 0 {
+					values = values[:i]
+				}
+				samples, err := l.Samples(t.Context(), values, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = len(samples)
+			}
+			expected := true
+			for _, name := range notInTheOutage {
+				expected = expected && !strings.Contains(q.where, name)
+			}
+			if (found > 0) != expected {
+				t.Errorf("%s finds %d results, want some: %v", q.expr, found, expected)
+			}
+		})
+	}
+
+	// A pod that has waited for ten minutes is told from one that has been
+	// scheduled since.
+	t.Run("PodsUnschedulable, ten minutes later", func(t *testing.T) {
+		var expr string
+		for _, r := range rules(t, "events.rules.yaml") {
+			if r.Alert == "PodsUnschedulable" {
+				expr = r.Expr
+			}
+		}
+		samples, err := l.Samples(t.Context(), expr, now.Add(15*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := unscheduled(t)
+		for _, s := range samples {
+			if namespace := s.Labels["namespace"]; int(s.Value) != want[namespace] {
+				t.Errorf("%v pods of %s, want %d", s.Value, namespace, want[namespace])
+			}
+		}
+		if len(samples) != len(want) {
+			t.Errorf("%d namespaces, want %v", len(samples), want)
+		}
+	})
+
+	t.Run("the ruler evaluates the rules", func(t *testing.T) { rulerSays(t, l) })
+}
+
+// rulerSays waits until Loki's ruler makes of the rules what happened in the
+// outage: alerts that fire, and one that waits.
+func rulerSays(t *testing.T, l *cluster.Loki) {
+	t.Helper()
+	want := map[string]string{"PreemptionCascade": "firing", "NodeNotReady": "firing", "ImagePullFailures": "pending"}
+	all := rules(t, "events.rules.yaml")
+	var wrong []string
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
+		var state struct {
+			Groups []struct {
+				Rules []struct{ Name, Health, LastError, State string }
+			}
+		}
+		if err := get(t.Context(), strings.TrimPrefix(l.URL(), "http://"), "/prometheus/api/v1/rules", nil, &state); err != nil {
+			t.Fatal(err)
+		}
+		wrong = []string{"no rules"}
+		if len(state.Groups) == 1 && len(state.Groups[0].Rules) == len(all) {
+			wrong = nil
+			for _, r := range state.Groups[0].Rules {
+				if want := cmp.Or(want[r.Name], "inactive"); r.Health != "ok" || r.State != want {
+					wrong = append(wrong, fmt.Sprintf("%s: health %s, state %s, want %s; %s", r.Name, r.Health, r.State, want, r.LastError))
+				}
+			}
+		}
+		if len(wrong) == 0 {
+			return
+		}
+	}
+	t.Errorf("after two minutes the ruler says\n%s", strings.Join(wrong, "\n"))
+}
+
+// unscheduled returns how many pods of each namespace the recording leaves
+// without a node.
+func unscheduled(t *testing.T) map[string]int {
+	t.Helper()
+	events := recorded(t)
+	waiting := map[types.UID]string{}
+	for _, e := range events {
+		if e.Reason == "FailedScheduling" && e.InvolvedObject.Kind == "Pod" {
+			waiting[e.InvolvedObject.UID] = e.Namespace
+		}
+	}
+	for _, e := range events {
+		if e.Reason == "Scheduled" {
+			delete(waiting, e.InvolvedObject.UID)
+		}
+	}
+	pods := map[string]int{}
+	for _, namespace := range waiting {
+		pods[namespace]++
+	}
+	return pods
+}

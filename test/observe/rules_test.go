@@ -1,0 +1,115 @@
+package observe
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+)
+
+const rulesDir = "../../deploy/alerts"
+
+type ruleFile struct {
+	Groups []struct {
+		Name  string
+		Rules []rule
+	}
+}
+
+type rule struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+func rules(t *testing.T, name string) (all []rule) {
+	t.Helper()
+	var f ruleFile
+	readYAML(t, filepath.Join(rulesDir, name), &f)
+	for _, g := range f.Groups {
+		all = append(all, g.Rules...)
+	}
+	if len(all) == 0 {
+		t.Fatalf("%s has no rules", name)
+	}
+	return all
+}
+
+func ruleQueries(t *testing.T, name, language string) (all []query) {
+	t.Helper()
+	for _, r := range rules(t, name) {
+		all = append(all, query{where: r.Alert, expr: r.Expr, language: language})
+	}
+	return all
+}
+
+func readYAML(t *testing.T, path string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(data, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// Whoever is woken finds what to do about it, and whoever reads the rules why
+// they are as they are.
+func TestRulesHaveARunbook(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var headings []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(docs), -1) {
+		headings = append(headings, strings.ReplaceAll(strings.ToLower(m[1]), " ", "-"))
+	}
+	for _, name := range []string{"hindsight.rules.yaml", "events.rules.yaml"} {
+		text, err := os.ReadFile(filepath.Join(rulesDir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rules(t, name) {
+			path, anchor, _ := strings.Cut(r.Annotations["runbook"], "#")
+			if path != "docs/operations.md" || anchor != strings.ToLower(r.Alert) || !slices.Contains(headings, anchor) {
+				t.Errorf("%s: there is no runbook at %q", r.Alert, r.Annotations["runbook"])
+			}
+			if r.Annotations["summary"] == "" || !slices.Contains([]string{"critical", "warning"}, r.Labels["severity"]) {
+				t.Errorf("%s: summary %q, severity %q", r.Alert, r.Annotations["summary"], r.Labels["severity"])
+			}
+			if !strings.Contains(string(text), "- alert: "+r.Alert+"\n        # ") {
+				t.Errorf("%s: no comment says why", r.Alert)
+			}
+		}
+	}
+}
+
+// Every alert of Hindsight itself has a case in which it fires and one in which
+// it does not; promtool runs them (see the tests with the tag e2e).
+func TestRulesHaveUnitTests(t *testing.T) {
+	var f struct {
+		Tests []struct {
+			AlertRuleTest []struct {
+				Alertname string
+				ExpAlerts []any `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	readYAML(t, filepath.Join(rulesDir, "hindsight.rules.test.yaml"), &f)
+	fires, silent := map[string]bool{}, map[string]bool{}
+	for _, test := range f.Tests {
+		for _, c := range test.AlertRuleTest {
+			fires[c.Alertname] = fires[c.Alertname] || len(c.ExpAlerts) > 0
+			silent[c.Alertname] = silent[c.Alertname] || len(c.ExpAlerts) == 0
+		}
+	}
+	for _, r := range rules(t, "hindsight.rules.yaml") {
+		if !fires[r.Alert] || !silent[r.Alert] {
+			t.Errorf("%s: fires in a unit test: %v; is silent in one: %v", r.Alert, fires[r.Alert], silent[r.Alert])
+		}
+	}
+}
