@@ -7,7 +7,7 @@ GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test e2e lint fuzz bench demo record
+.PHONY: build test e2e lint fuzz bench microbench demo record
 
 build: ## the binary, bin/hindsight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
@@ -17,7 +17,11 @@ test: ## the fast tests: nothing but Go is needed
 
 e2e: ## the tests against a real Kubernetes API server and Loki; the first run builds them, which takes some minutes
 	$(GO) run ./test/cluster/build kube loki promtail
-	$(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./test/...
+	@echo "building helm, prometheus and promtool, unless they have been built before"
+	cd test/deploy/tools && $(GO) tool -n helm >/dev/null
+	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n prometheus >/dev/null
+	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n promtool >/dev/null
+	$(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./lease/... ./internal/... ./test/...
 
 lint:
 	@unformatted=$$($(GOFUMPT) -l $$(git ls-files '*.go')); \
@@ -39,7 +43,10 @@ fuzz: ## every fuzz test for a while
 		done; \
 	done
 
-bench: ## the micro-benchmarks
+bench: ## the whole program under load, beside the cost of decoding alone; some minutes
+	$(GO) run ./test/bench
+
+microbench: ## its parts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 demo: ## the outage re-enacted, shipped, forgotten by the cluster and found in Loki; two minutes, and more the first time
