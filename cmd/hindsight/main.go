@@ -49,11 +49,15 @@ so that an outage can be understood after the cluster has forgotten it.`,
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), replayCommand(), checkCommand(), versionCommand())
+	root.AddCommand(runCommand(), replayCommand(), checkCommand(), versionCommand(), queryCommand(), auditCommand())
+	asPlugin(root, os.Args[0])
 
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if errors.Is(err, errInterrupted) {
+		return exitInterrupted
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "hindsight: %s\n", line)

@@ -54,17 +54,24 @@ func (l *Loki) Entries(ctx context.Context, query string, start, end time.Time) 
 	return all, nil
 }
 
-// pages follows the pages of one range. A page begins with the last time of the
-// one before, of which there may be more entries.
+// pages follows the pages of one range. A page begins with the millisecond of the
+// last entry of the one before, of which there may be more: a query that begins
+// later in the millisecond in which a chunk ends does not find what is there.
 func (l *Loki) pages(ctx context.Context, query string, from, to time.Time) (all []LokiEntry, err error) {
-	seen := map[string]bool{} // those of the time from
-	limit := lokiPage
+	seen := map[string]bool{} // those of the last millisecond
+	dense := false            // it has more than a page
+	limit, most := lokiPage, lokiMaxPage
 	for {
-		page, err := l.page(ctx, query, from, to, limit)
+		start := from.Truncate(time.Millisecond).Add(-1)
+		if dense {
+			start = all[len(all)-1].Time
+		}
+		page, err := l.page(ctx, query, start, to, limit)
 		if err != nil {
 			var refused *lokiError
 			if ctx.Err() == nil && limit > 10 && (!errors.As(err, &refused) || refused.status >= 500) {
 				limit /= 2 // it was too much
+				most = limit
 				continue
 			}
 			return nil, err
@@ -72,12 +79,12 @@ func (l *Loki) pages(ctx context.Context, query string, from, to time.Time) (all
 		fresh := 0
 		for _, e := range page {
 			key := e.key()
-			if seen[key] {
+			if e.Time.Before(from) || seen[key] {
 				continue
 			}
-			if !e.Time.Equal(from) {
+			if at := e.Time.Truncate(time.Millisecond); at.After(from) {
 				clear(seen)
-				from = e.Time
+				from, dense = at, false
 			}
 			seen[key] = true
 			all = append(all, e)
@@ -86,10 +93,12 @@ func (l *Loki) pages(ctx context.Context, query string, from, to time.Time) (all
 		switch {
 		case len(page) < limit:
 			return all, nil
-		case fresh == 0 && limit >= lokiMaxPage:
-			return nil, fmt.Errorf("more than %d entries of the time %s", limit, from)
+		case fresh == 0 && limit >= most && dense:
+			return nil, fmt.Errorf("more than %d entries of the time %s", limit, start)
+		case fresh == 0 && limit >= most:
+			dense = true
 		case fresh == 0:
-			limit = min(2*limit, lokiMaxPage)
+			limit = min(2*limit, most)
 		}
 	}
 }

@@ -1,0 +1,461 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+func TestRun(t *testing.T) {
+	gapRecord := func(at time.Time, name, from, to string) line.Entry {
+		return line.Entry{
+			Time: at,
+			Line: fmt.Sprintf("name=%s kind=Namespace eventRV=%s reason=HindsightGap type=Warning count=1 msg=\"Events may have been missed\" "+
+				"from_version=%s to_version=%s cause=overflow", name, to, from, to),
+			Labels:   map[string]string{"job": "hindsight", "cluster": "test", "namespace": "monitoring", "reason": "HindsightGap"},
+			Metadata: map[string]string{"event_uid": "gap", "event_version": to, "type": "Warning"},
+		}
+	}
+	tests := map[string]struct {
+		// change what is stored of the Events 0 to 4, and the rules
+		change  func(s []line.Entry, r *Rules) []line.Entry
+		events  func([]*corev1.Event)
+		summary string
+		want    []string // in the findings
+	}{
+		"all is there, once": {
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"one is missing": {
+			change:  func(s []line.Entry, _ *Rules) []line.Entry { return slices.Delete(s, 2, 3) },
+			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+			want:    []string{"missing    team-a/web-2.17a BackOff Pod/web-2, version 102, "},
+		},
+		"only an earlier state is there": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[2] = with(s[2], func(e *line.Entry) { e.Metadata["event_version"] = "50" })
+				return s
+			},
+			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+			want:    []string{"missing    team-a/web-2.17a"},
+		},
+		"earlier and later states are there as well": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				earlier := with(s[2], func(e *line.Entry) { e.Metadata["event_version"] = "50" })
+				later := with(s[2], func(e *line.Entry) { e.Metadata["event_version"] = "5000" })
+				return append(s, earlier, later)
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"lines without metadata": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				for i := range s {
+					s[i] = with(s[i], func(e *line.Entry) { e.Line += " event_uid=" + e.Metadata["event_uid"]; e.Metadata = nil })
+				}
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"lines of others in between": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return append(s, line.Entry{Time: s[0].Time, Line: "GET / 200", Labels: s[0].Labels})
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"twice under two times": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return append(s, with(s[1], func(e *line.Entry) { e.Time = e.Time.Add(time.Second) }))
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
+			want:    []string{"repeated   team-a/web-1.17a", "2 times: they differ in time ("},
+		},
+		"twice in two streams": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return append(s, with(s[1], func(e *line.Entry) { e.Labels["pod"] = "hindsight-0" }))
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
+			want: []string{
+				"repeated   team-a/web-1.17a",
+				`they differ in stream ({cluster="test", job="hindsight", namespace="team-a", reason="BackOff"} and {cluster="test", job="hindsight", namespace="team-a", pod="hindsight-0", reason="BackOff"})`,
+			},
+		},
+		"under two reasons, since there were too many": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return append(s, with(s[1], func(e *line.Entry) { e.Labels["reason"] = "other"; e.Metadata["full_reason"] = "BackOff" }))
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
+			want:    []string{"max_streams may have been reached in between), structured metadata"},
+		},
+		"three times with other lines": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return append(s,
+					with(s[1], func(e *line.Entry) { e.Line += " note=again" }),
+					with(s[1], func(e *line.Entry) { e.Line += " note=more" }))
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
+			want:    []string{"repeated   team-a/web-1.17a", "3 times: they differ in line"},
+		},
+		"under another time": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[3].Time = s[3].Time.Add(-90 * time.Second)
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 1 mistimed, 0 altered, 0 explained",
+			want:    []string{"mistimed   team-a/web-3.17a", ", 1m30s too early"},
+		},
+		"under a time of yesterday": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[3].Time = s[3].Time.Add(-20 * time.Hour)
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 1 mistimed, 0 altered, 0 explained",
+			want:    []string{"mistimed   team-a/web-3.17a", "20h0m0s too early"},
+		},
+		"another message": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0].Line = strings.Replace(s[0].Line, "restarting", "deleting", 1)
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
+			want:    []string{"altered    team-a/web-0.17a", "it says another message"},
+		},
+		"another reason and count": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0] = with(s[0], func(e *line.Entry) { e.Labels["reason"] = "Killing"; e.Metadata["count"] = "7" })
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
+			want:    []string{`it says reason "Killing" instead of "BackOff", count 7 instead of 1`},
+		},
+		"no reason, which has a label all the same": {
+			events: func(e []*corev1.Event) { e[0].Reason = "" },
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0] = with(s[0], func(e *line.Entry) { e.Labels["reason"] = "other"; e.Line = strings.Replace(e.Line, "reason= ", "", 1) })
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"no reason, but one is said": {
+			events: func(e []*corev1.Event) { e[0].Reason = "" },
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0] = with(s[0], func(e *line.Entry) {
+					e.Labels["reason"] = "Killing"
+					e.Line = strings.Replace(e.Line, "reason= ", "", 1)
+				})
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
+			want:    []string{`it says reason "Killing" instead of ""`},
+		},
+		"no type, which is left out of the line": {
+			events: func(e []*corev1.Event) { e[0].Type = "" },
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0] = with(s[0], func(e *line.Entry) {
+					delete(e.Metadata, "type")
+					e.Metadata["detected_level"] = "info"
+					e.Line = strings.Replace(e.Line, "type= ", "", 1)
+				})
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"lines of the format text": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				for i := range s {
+					s[i] = with(s[i], func(e *line.Entry) { e.Line = fmt.Sprintf("BackOff Pod/web-%d: %[1]d (observed)", i) })
+				}
+				s[1].Metadata["name"] = "web-7"
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
+			want:    []string{`it says name "web-7" instead of "web-1"`},
+		},
+		"what cannot be written": {
+			events: func(e []*corev1.Event) { e[0].Message = "bad \uFFFD\uFFFD\uFFFD bytes" },
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0].Line = strings.Replace(s[0].Line, "\uFFFD\uFFFD\uFFFD", "\uFFFD", 1)
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"a message that was cut": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				s[0].Line = regexp.MustCompile(`msg="[^ ]* .*" event`).ReplaceAllString(s[0].Line, `msg="Back… (14 bytes cut)" event`)
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"dropped": {
+			events: func(e []*corev1.Event) { e[4].Reason = "Pulled" },
+			change: func(s []line.Entry, r *Rules) []line.Entry {
+				r.Drop = []Selector{mustSelector(t, `{namespace="kube-system"}`), mustSelector(t, `{reason=~"Pulled|Created", node="node-1"}`)}
+				return s[:4]
+			},
+			summary: "5 Events compared, 4 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 1 explained (1 dropped by rule)",
+			want:    []string{"explained  team-a/web-4.17a Pulled", `: dropped by rule: {reason=~"Pulled|Created", node="node-1"}`},
+		},
+		"dropped, and there all the same": {
+			change: func(s []line.Entry, r *Rules) []line.Entry {
+				r.Drop = []Selector{mustSelector(t, `{name="web-4", message=~".*restarting.*"}`)}
+				r.Redact = []Redaction{{Match: regexp.MustCompile(`restarting`), With: "…"}}
+				for i := range s {
+					s[i].Line = strings.Replace(s[i].Line, "restarting", "…", 1)
+				}
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"not matched": {
+			events: func(e []*corev1.Event) { e[4].Type = "Normal" },
+			change: func(s []line.Entry, r *Rules) []line.Entry {
+				r.Match, r.Sink = []Selector{mustSelector(t, `{type="Warning"}`), mustSelector(t, `{kind="Node"}`)}, "warnings"
+				return s[:4]
+			},
+			summary: "5 Events compared, 4 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 1 explained (1 not matched by the sink)",
+			want:    []string{"not matched by the sink: sink warnings"},
+		},
+		"not watched": {
+			events: func(e []*corev1.Event) { e[4].Namespace = "team-b" },
+			change: func(s []line.Entry, r *Rules) []line.Entry {
+				r.Namespaces = []string{"team-a", "team-c"}
+				r.Match = []Selector{mustSelector(t, `{namespace="team-a"}`)}
+				return s[:4]
+			},
+			summary: "5 Events compared, 4 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 1 explained (1 of a namespace that is not watched)",
+			want:    []string{"explained  team-b/web-4.17a", "source.namespaces: team-a, team-c"},
+		},
+		"redacted": {
+			change: func(s []line.Entry, r *Rules) []line.Entry {
+				r.Redact = []Redaction{{Match: regexp.MustCompile(`off (\d)`), With: "off #$1"}}
+				for i := range s {
+					s[i].Line = strings.Replace(s[i].Line, "Back-off ", "Back-off #", 1)
+				}
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+		},
+		"not redacted": {
+			change: func(s []line.Entry, r *Rules) []line.Entry {
+				r.Redact = []Redaction{{Match: regexp.MustCompile(`off 3`), With: "off #"}}
+				return s
+			},
+			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
+			want:    []string{"altered    team-a/web-3.17a"},
+		},
+		"two inside of a gap, one beside it": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return []line.Entry{s[0], gapRecord(s[4].Time, "*", "101", "103"), s[4]}
+			},
+			summary: "5 Events compared, 2 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 2 explained (2 inside a declared gap)",
+			want: []string{
+				"missing    team-a/web-1.17a",
+				"explained  team-a/web-2.17a", "explained  team-a/web-3.17a", ": inside a declared gap: versions 101 to 103, overflow",
+			},
+		},
+		"a gap of another namespace": {
+			change: func(s []line.Entry, _ *Rules) []line.Entry {
+				return append(s[:4], gapRecord(s[0].Time, "team-b", "100", "200"))
+			},
+			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
+			want:    []string{"missing    team-a/web-4.17a"},
+		},
+		"before the first start": {
+			change:  func(s []line.Entry, _ *Rules) []line.Entry { return s[2:] },
+			summary: "5 Events compared, 3 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 2 explained (2 before the first start)",
+			want:    []string{"explained  team-a/web-0.17a", "explained  team-a/web-1.17a", "the oldest entry is of "},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			start := begun()
+			var server api
+			var stored []line.Entry
+			for i := range 5 {
+				server.events = append(server.events, podEvent(i, start.Add(time.Duration(i)*time.Second)))
+			}
+			if tt.events != nil {
+				tt.events(server.events)
+			}
+			for _, e := range server.events {
+				stored = append(stored, entryOf(e))
+			}
+			o := Options{Client: server.client(t)}
+			if tt.change != nil {
+				stored = tt.change(stored, &o.Rules)
+			}
+			o.Store = &memory{entries: stored}
+			r, err := Run(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.Summary(); got != tt.summary {
+				t.Errorf("summary\n%s\nwant\n%s", got, tt.summary)
+			}
+			if clean := strings.Contains(tt.summary, "0 missing, 0 repeated, 0 mistimed, 0 altered"); r.Clean() != clean {
+				t.Errorf("clean %v, want %v", r.Clean(), clean)
+			}
+			var text strings.Builder
+			if err := r.WriteText(&text); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(text.String(), want) {
+					t.Errorf("it does not say %q:\n%s", want, text.String())
+				}
+			}
+			if len(tt.want) == 0 && len(r.Findings) > 0 {
+				t.Errorf("it finds something:\n%s", text.String())
+			}
+		})
+	}
+}
+
+func TestNothingStored(t *testing.T) {
+	server := api{events: []*corev1.Event{podEvent(1, begun())}}
+	_, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{}})
+	if err == nil || err.Error() != "read what is stored: there is nothing in memory: is it the right place, tenant, job and cluster?" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestLinesThatDoNotSayWhoseTheyAre(t *testing.T) {
+	e := podEvent(1, begun())
+	server := api{events: []*corev1.Event{e}}
+	at := entryOf(e).Time
+	store := &memory{entries: []line.Entry{{Time: at, Line: at.Format(time.RFC3339Nano) + " team-a Warning BackOff Pod/web-1: Back-off"}}}
+	_, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
+	if err == nil || !strings.Contains(err.Error(), "the lines do not say which Events they are of") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A state that was written a moment ago may still be on its way.
+func TestSettle(t *testing.T) {
+	run := func(t *testing.T, arrives time.Duration) (*Result, []string) {
+		t.Helper()
+		young, old := podEvent(1, time.Now().Add(-10*time.Second)), podEvent(2, time.Now().Add(-time.Hour))
+		server := api{events: []*corev1.Event{young, old}}
+		store := &memory{entries: []line.Entry{entryOf(old)}}
+		arrival := time.Now().Add(arrives)
+		store.onFind = func() {
+			if len(store.entries) == 1 && !time.Now().Before(arrival) {
+				store.entries = append(store.entries, entryOf(young))
+			}
+		}
+		var told []string
+		r, err := Run(t.Context(), Options{
+			Client: server.client(t), Store: store, Settle: 30 * time.Second,
+			Inform: func(message string) { told = append(told, message) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, told
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r, told := run(t, 15*time.Second)
+		if r.Found != 2 || !r.Clean() {
+			t.Errorf("what comes in time: %s", r.Summary())
+		}
+		if want := []string{"1 Event is not stored yet; looking again, for 20s at most"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+		if r, _ = run(t, 25*time.Second); r.Missing != 1 {
+			t.Errorf("what does not come in time: %s", r.Summary())
+		}
+		if r, told = run(t, 0); r.Missing != 0 || len(told) != 0 {
+			t.Errorf("what is there at once: %s, told %q", r.Summary(), told)
+		}
+	})
+}
+
+// A server whose clock is ahead does not make it wait for longer.
+func TestSettleWithAnotherClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, ahead := podEvent(1, time.Now().Add(-time.Hour)), podEvent(2, time.Now().Add(10*time.Minute))
+		server := api{events: []*corev1.Event{first, ahead}}
+		began := time.Now()
+		r, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{entries: []line.Entry{entryOf(first)}}, Settle: 30 * time.Second})
+		if err != nil || r.Missing != 1 {
+			t.Errorf("%v, error %v", r, err)
+		}
+		if took := time.Since(began); took != 30*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// One Event is looked for by its uid, many are not.
+func TestSearches(t *testing.T) {
+	for _, missing := range []int{1, singleEvents, singleEvents + 1} {
+		t.Run(fmt.Sprint(missing), func(t *testing.T) {
+			start := begun()
+			first := podEvent(0, start.Add(-time.Minute))
+			server, store := api{events: []*corev1.Event{first}}, &memory{entries: []line.Entry{entryOf(first)}}
+			for i := range missing {
+				server.events = append(server.events, podEvent(i+1, start))
+			}
+			r, err := Run(t.Context(), Options{Client: server.client(t), Store: store, Namespace: "team-a", Limit: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Missing != missing || len(r.Findings) != min(missing, 3) {
+				t.Errorf("%d of %d findings are listed; %s", len(r.Findings), missing, r.Summary())
+			}
+			again := store.searches[1]
+			if byUID := missing <= singleEvents; byUID != (len(again.UIDs) == missing) || !byUID && len(again.UIDs) != 0 {
+				t.Errorf("searched for %d uids of %d", len(again.UIDs), missing)
+			}
+			if again.Namespace != "team-a" {
+				t.Errorf("searched in namespace %q", again.Namespace)
+			}
+		})
+	}
+}
+
+func TestStoreFails(t *testing.T) {
+	server := api{}
+	want := errors.New("no route to host")
+	_, err := Run(t.Context(), Options{Client: server.client(t), Store: failing{&memory{}, want}})
+	if !errors.Is(err, want) {
+		t.Errorf("error %v, want %v, although there is no Event to compare", err, want)
+	}
+}
+
+type failing struct {
+	*memory
+	err error
+}
+
+func (f failing) Find(context.Context, Search, func(line.Entry) error) error { return f.err }
+
+// A time of the year 1 does not make the search begin there.
+func TestSpanIsBounded(t *testing.T) {
+	e := podEvent(1, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
+	e.ManagedFields, e.CreationTimestamp = nil, metav1.Time{}
+	server, store := api{events: []*corev1.Event{e, podEvent(2, begun())}}, &memory{}
+	store.entries = []line.Entry{entryOf(server.events[1])}
+	r, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range store.searches {
+		if s.From.Before(time.Now().Add(-most - wide - time.Hour)) {
+			t.Errorf("searched from %s", s.From)
+		}
+	}
+	if r.Found != 1 {
+		t.Error(r.Summary())
+	}
+}

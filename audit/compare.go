@@ -1,0 +1,163 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// find looks for states, by the uid of their Event.
+func (c *comparison) find(ctx context.Context, search Search, wanted map[string]int) error {
+	return c.Store.Find(ctx, search, func(e line.Entry) error {
+		c.read++
+		// Most are of other states: it is not worth while to read their lines.
+		uid, version := e.Metadata["event_uid"], e.Metadata["event_version"]
+		var r line.Record
+		if uid == "" || version == "" {
+			var err error
+			if r, err = c.Parser.Parse(e); err != nil {
+				return nil // a line of somebody else
+			}
+			uid, version = string(r.Event.UID), r.Event.ResourceVersion
+		}
+		if uid == "" || version == "" {
+			return nil
+		}
+		c.identified++
+		i, ok := wanted[uid]
+		if !ok || c.states[i].version != version {
+			return nil
+		}
+		if r.Event == nil {
+			var err error
+			if r, err = c.Parser.Parse(e); err != nil {
+				return nil
+			}
+		}
+		c.see(&c.states[i], e, &r)
+		return nil
+	})
+}
+
+// see compares an entry of a state with what it should be, and with the others
+// of that state.
+func (c *comparison) see(s *state, e line.Entry, r *line.Record) {
+	now := sighting{
+		stream:   c.stream(e.Labels),
+		time:     r.Time,
+		line:     hash(e.Line),
+		metadata: hash(pairs(e.Metadata)),
+	}
+	if s.found++; s.found == 1 {
+		s.first = now
+	} else if s.repeated == "" {
+		s.repeated = s.first.difference(now)
+	}
+	if r.Time.Equal(s.at) {
+		s.timely = true
+	}
+	if s.altered == "" {
+		s.altered = s.alteration(e.Line, r)
+	}
+}
+
+// stream returns the labels in one string, the same for all entries of a stream.
+func (c *comparison) stream(labels map[string]string) string {
+	text := "{" + pairs(labels) + "}"
+	if have, ok := c.streams[text]; ok {
+		return have
+	}
+	if c.streams == nil {
+		c.streams = map[string]string{}
+	}
+	c.streams[text] = text
+	return text
+}
+
+func pairs(m map[string]string) string {
+	var b strings.Builder
+	for i, name := range slices.Sorted(maps.Keys(m)) {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(name + "=" + strconv.Quote(m[name]))
+	}
+	return b.String()
+}
+
+// difference says to a person what two entries of one state differ in.
+func (a sighting) difference(b sighting) string {
+	var in []string
+	if a.stream != b.stream {
+		what := "stream (" + a.stream + " and " + b.stream
+		if strings.Contains(a.stream+b.stream, `="other"`) {
+			what += "; max_streams may have been reached in between"
+		}
+		in = append(in, what+")")
+	}
+	if !a.time.Equal(b.time) {
+		in = append(in, "time ("+timestamp(a.time)+" and "+timestamp(b.time)+")")
+	}
+	if a.line != b.line {
+		in = append(in, "line")
+	}
+	if a.metadata != b.metadata {
+		in = append(in, "structured metadata")
+	}
+	if len(in) == 0 {
+		return "do not differ"
+	}
+	return "differ in " + strings.Join(in, ", ")
+}
+
+var (
+	// keyed begins a line of a format that has the message apart. One of the
+	// format text does not: what of it is the message cannot be told.
+	keyed = regexp.MustCompile(`^(\{|\w+=)`)
+
+	// shortened ends what was too long for Loki.
+	shortened = regexp.MustCompile(`… \(\d+ bytes cut\)$`)
+)
+
+// alteration says what an entry says of a state that is not so; empty: nothing.
+func (s *state) alteration(line string, r *line.Record) string {
+	var wrong []string
+	compare := func(what, want, got string) {
+		if plain(want) != plain(got) && !shortened.MatchString(got) {
+			wrong = append(wrong, fmt.Sprintf("%s %q instead of %q", what, excerpt(got), excerpt(want)))
+		}
+	}
+	e := r.Event
+	compare("namespace", s.namespace, e.Namespace)
+	if s.eventReason != "" || e.Reason != "other" { // the label of an Event without a reason
+		compare("reason", s.eventReason, e.Reason)
+	}
+	compare("kind", s.kind, e.InvolvedObject.Kind)
+	compare("name", s.object, e.InvolvedObject.Name)
+	compare("type", s.eventType, e.Type)
+	if got := occurrences(e); got != s.count {
+		wrong = append(wrong, fmt.Sprintf("count %d instead of %d", got, s.count))
+	}
+	if keyed.MatchString(line) && hash(plain(e.Message)) != s.message && !shortened.MatchString(e.Message) {
+		wrong = append(wrong, "another message")
+	}
+	if len(wrong) == 0 {
+		return ""
+	}
+	return "it says " + strings.Join(wrong, ", ")
+}
+
+// excerpt keeps what a line of a report has room for.
+func excerpt(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,76 @@
+package audit
+
+import (
+	"regexp"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// gap is a stretch of versions in which, Hindsight says, states may be missing.
+type gap struct {
+	namespace string // empty: all
+	from, to  uint64 // from is not in it, to is; 0: not known
+	end       time.Time
+	cause     string
+}
+
+// spelled finds the versions in the words of a gap: a line of the format text has
+// nothing else.
+var spelled = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
+
+// readGap returns what the Event of a gap says, which is stored under the time
+// at.
+func readGap(e *corev1.Event, at time.Time) (g gap, ok bool) {
+	if e.Reason != "HindsightGap" {
+		return g, false
+	}
+	if name := e.InvolvedObject.Name; name != "*" {
+		g.namespace = name
+	}
+	number := func(texts ...string) uint64 {
+		for _, text := range texts {
+			if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+				return n
+			}
+		}
+		return 0
+	}
+	said := e.Annotations
+	words := spelled.FindStringSubmatch(e.Message)
+	if words == nil {
+		words = make([]string, 5)
+	}
+	g.from = number(said["hindsight/from_version"], words[1], words[2])
+	g.to = number(said["hindsight/to_version"], words[3], words[4])
+	g.cause = said["hindsight/cause"]
+	g.end = at
+	return g, true
+}
+
+// holds reports whether a state lies in the gap.
+func (g gap) holds(s *state) bool {
+	version, err := strconv.ParseUint(s.version, 10, 64)
+	switch {
+	case err != nil, g.namespace != "" && g.namespace != s.namespace, version <= g.from:
+		return false
+	case g.to != 0:
+		return version <= g.to
+	}
+	return !s.at.After(g.end)
+}
+
+func (g gap) String() string {
+	bound := func(version uint64, unknown string) string {
+		if version == 0 {
+			return unknown
+		}
+		return strconv.FormatUint(version, 10)
+	}
+	text := "versions " + bound(g.from, "0") + " to " + bound(g.to, "that of "+timestamp(g.end))
+	if g.cause != "" {
+		text += ", " + g.cause
+	}
+	return text
+}

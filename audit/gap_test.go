@@ -1,0 +1,98 @@
+package audit
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// What the records of gaps say is understood in each format of lines.
+func TestReadGap(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	from, to := event.Position{Version: 100, Time: noon.Add(-time.Minute)}, event.Position{Version: 900, Time: noon}
+	tests := map[string]struct {
+		gap  event.Gap
+		want gap
+	}{
+		"of all namespaces": {
+			event.Gap{From: from, To: to, Cause: event.CauseOverflow, MissedAtLeast: 2},
+			gap{from: 100, to: 900, end: noon},
+		},
+		"of one namespace": {
+			event.Gap{Source: "team-a", From: from, To: to, Cause: event.CauseTooOld},
+			gap{namespace: "team-a", from: 100, to: 900, end: noon},
+		},
+		"without times": {
+			event.Gap{From: event.Position{Version: 100}, To: event.Position{Version: 900, Time: noon}, Cause: event.CauseDamage},
+			gap{from: 100, to: 900, end: noon},
+		},
+		"without a beginning": {
+			event.Gap{To: to, Cause: event.CauseOtherCluster},
+			gap{to: 900, end: noon},
+		},
+		"without an end": {
+			event.Gap{From: from, To: event.Position{Time: noon}, Cause: event.CauseDamage},
+			gap{from: 100, end: noon},
+		},
+	}
+	for name, tt := range tests {
+		for _, format := range []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text} {
+			t.Run(name+"/"+string(format), func(t *testing.T) {
+				record := event.NewGap(tt.gap)
+				entry := line.Entry{
+					Time:   record.Time,
+					Line:   string(event.Encoder{Format: format}.Append(nil, &record)),
+					Labels: map[string]string{"namespace": "monitoring", "reason": "HindsightGap"},
+				}
+				entry.Metadata = map[string]string{}
+				for _, p := range record.AppendMetadata(nil) {
+					entry.Metadata[p.Name] = p.Value
+				}
+				r, err := line.Parser{}.Parse(entry)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, ok := readGap(r.Event, r.Time)
+				if !ok {
+					t.Fatal("it is not taken for a gap")
+				}
+				if format != event.Text && got.cause != string(tt.gap.Cause) {
+					t.Errorf("cause %q", got.cause)
+				}
+				got.cause = ""
+				if got != tt.want {
+					t.Errorf("%+v, want %+v", got, tt.want)
+				}
+			})
+		}
+	}
+}
+
+func TestGapHolds(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	tests := map[string]struct {
+		gap     gap
+		version string
+		at      time.Time
+		want    bool
+	}{
+		"the version in front of it": {gap{from: 100, to: 200}, "100", noon, false},
+		"the first of it":            {gap{from: 100, to: 200}, "101", noon, true},
+		"the last of it":             {gap{from: 100, to: 200}, "200", noon, true},
+		"the one behind it":          {gap{from: 100, to: 200}, "201", noon, false},
+		"of another namespace":       {gap{namespace: "b", from: 100, to: 200}, "150", noon, false},
+		"of its namespace":           {gap{namespace: "a", from: 100, to: 200}, "150", noon, true},
+		"an end that is a time":      {gap{from: 100, end: noon}, "150", noon, true},
+		"behind that time":           {gap{from: 100, end: noon}, "150", noon.Add(1), false},
+		"no version":                 {gap{to: 200}, "", noon, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := tt.gap.holds(&state{namespace: "a", version: tt.version, at: tt.at}); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,185 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// api is an API server that has Events, for an http.Client.
+type api struct {
+	events   []*corev1.Event
+	protobuf bool
+	answer   func(req *http.Request) (status int, body any) // instead, if it has one
+	requests []string
+}
+
+func (a *api) RoundTrip(req *http.Request) (*http.Response, error) {
+	a.requests = append(a.requests, req.URL.Path+"?"+req.URL.RawQuery)
+	if a.answer != nil {
+		if status, body := a.answer(req); status != 0 {
+			return a.respond(req, status, body)
+		}
+	}
+	namespace := ""
+	if parts := strings.Split(req.URL.Path, "/"); len(parts) == 6 {
+		namespace = parts[4]
+	}
+	q := req.URL.Query()
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	from, _ := strconv.Atoi(q.Get("continue"))
+	page := &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: "9999"}}
+	for i := from; i < len(a.events); i++ {
+		if namespace != "" && a.events[i].Namespace != namespace {
+			continue
+		}
+		if len(page.Items) == limit {
+			page.Continue = strconv.Itoa(i)
+			break
+		}
+		page.Items = append(page.Items, *a.events[i])
+	}
+	return a.respond(req, http.StatusOK, page)
+}
+
+func (a *api) respond(req *http.Request, status int, body any) (*http.Response, error) {
+	var b []byte
+	var err error
+	kind := "application/json"
+	switch body := body.(type) {
+	case *corev1.EventList:
+		body.Kind, body.APIVersion = "EventList", "v1"
+		if a.protobuf {
+			kind = "application/vnd.kubernetes.protobuf"
+			var buf bytes.Buffer
+			s := scheme()
+			err = protobuf.NewSerializer(s, s).Encode(body, &buf)
+			b = buf.Bytes()
+		} else {
+			b, err = json.Marshal(body)
+		}
+	default:
+		b, err = json.Marshal(body)
+	}
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Request: req,
+		Header: http.Header{"Content-Type": {kind}},
+		Body:   io.NopCloser(bytes.NewReader(b)),
+	}, err
+}
+
+func refusal(status int, reason metav1.StatusReason, message string) *metav1.Status {
+	return &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure, Code: int32(status), Reason: reason, Message: message,
+	}
+}
+
+func (a *api) client(t testing.TB) rest.Interface {
+	t.Helper()
+	c, err := NewClient(&rest.Config{Host: "http://api.example", Transport: a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// memory is a Store that holds what a test puts there.
+type memory struct {
+	entries  []line.Entry
+	searches []Search
+	onFind   func() // before each
+}
+
+func (m *memory) Find(_ context.Context, s Search, visit func(line.Entry) error) error {
+	m.searches = append(m.searches, s)
+	if m.onFind != nil {
+		m.onFind()
+	}
+	sorted := slices.SortedStableFunc(slices.Values(m.entries), func(a, b line.Entry) int { return a.Time.Compare(b.Time) })
+	for _, e := range sorted {
+		if e.Time.Before(s.From) || !e.Time.Before(s.To) ||
+			s.Namespace != "" && e.Labels["namespace"] != s.Namespace ||
+			s.Gaps && e.Labels["reason"] != "HindsightGap" ||
+			len(s.UIDs) > 0 && !slices.Contains(s.UIDs, e.Metadata["event_uid"]) {
+			continue
+		}
+		if err := visit(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memory) String() string { return "memory" }
+
+// begun is a whole second some minutes ago: what tests write is of then.
+func begun() time.Time { return time.Now().Add(-10 * time.Minute).Truncate(time.Second).UTC() }
+
+// podEvent is the Event number n of a test, written at a time.
+func podEvent(n int, at time.Time) *corev1.Event {
+	seen := metav1.NewTime(at)
+	return &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "team-a", Name: fmt.Sprintf("web-%d.17a", n), UID: uidOf(n), ResourceVersion: strconv.Itoa(100 + n),
+			CreationTimestamp: seen,
+			ManagedFields:     []metav1.ManagedFieldsEntry{{Manager: "kubelet", Time: &seen}},
+		},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "team-a", Name: fmt.Sprintf("web-%d", n)},
+		Reason:         "BackOff", Message: fmt.Sprintf(`Back-off %d "restarting"`, n), Type: corev1.EventTypeWarning,
+		Source:         corev1.EventSource{Component: "kubelet", Host: "node-1"},
+		FirstTimestamp: seen, LastTimestamp: seen, Count: 1,
+	}
+}
+
+// entryOf is what Loki should hold of an Event whose times are whole seconds.
+func entryOf(e *corev1.Event) line.Entry {
+	version, _ := strconv.Atoi(e.ResourceVersion)
+	return line.Entry{
+		Time: e.LastTimestamp.Add(time.Duration(version)).UTC(),
+		Line: fmt.Sprintf("name=%s kind=%s eventRV=%s sourcecomponent=kubelet sourcehost=node-1 reason=%s type=%s count=%d msg=%q event=%s",
+			e.InvolvedObject.Name, e.InvolvedObject.Kind, e.ResourceVersion, e.Reason, e.Type, e.Count, e.Message, e.Name),
+		Labels: map[string]string{"job": "hindsight", "cluster": "test", "namespace": e.Namespace, "reason": e.Reason},
+		Metadata: map[string]string{
+			"component": "kubelet", "count": strconv.Itoa(int(e.Count)), "detected_level": "warn", "type": e.Type,
+			"event_uid": string(e.UID), "event_version": e.ResourceVersion, "kind": e.InvolvedObject.Kind, "name": e.InvolvedObject.Name, "node": "node-1",
+		},
+	}
+}
+
+// with is a copy of an entry with something changed.
+func with(e line.Entry, change func(*line.Entry)) line.Entry {
+	e.Labels, e.Metadata = maps.Clone(e.Labels), maps.Clone(e.Metadata)
+	change(&e)
+	return e
+}
+
+func mustSelector(t testing.TB, text string) Selector {
+	t.Helper()
+	s, err := ParseSelector(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func uidOf(n int) types.UID {
+	return types.UID(fmt.Sprintf("00000000-0000-4000-8000-%012d", n))
+}

@@ -1,0 +1,106 @@
+package audit
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Rules are what a configuration says of the Events that are not stored, and of
+// what is stored of the others.
+type Rules struct {
+	Namespaces []string // that are watched; empty: all
+	Drop       []Selector
+	Redact     []Redaction
+	Match      []Selector // of the sink: one of them, if there are any
+	Sink       string     // its name
+}
+
+// Redaction replaces what matches in a message.
+type Redaction struct {
+	Match *regexp.Regexp
+	With  string
+}
+
+// Selector is one like {type="Warning", namespace!~"kube-.*"}.
+type Selector struct {
+	text     string
+	matchers []*labels.Matcher
+}
+
+// ParseSelector reads a selector of the configuration.
+func ParseSelector(text string) (Selector, error) {
+	matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
+	if err != nil {
+		return Selector{}, fmt.Errorf("selector %#q: %w", text, err)
+	}
+	for _, m := range matchers {
+		if _, ok := field(&corev1.Event{}, m.Name); !ok {
+			return Selector{}, fmt.Errorf("selector %#q: unknown name %q", text, m.Name)
+		}
+	}
+	return Selector{text, matchers}, nil
+}
+
+// field returns what selectors of the configuration may ask for.
+func field(e *corev1.Event, name string) (value string, ok bool) {
+	switch name {
+	case "namespace":
+		return e.Namespace, true
+	case "kind":
+		return e.InvolvedObject.Kind, true
+	case "name":
+		return e.InvolvedObject.Name, true
+	case "reason":
+		return e.Reason, true
+	case "type":
+		return e.Type, true
+	case "component":
+		return component(e), true
+	case "node":
+		return node(e), true
+	case "message":
+		return e.Message, true
+	}
+	return "", false
+}
+
+func (s Selector) matches(e *corev1.Event) bool {
+	for _, m := range s.matchers {
+		if value, _ := field(e, m.Name); !m.Matches(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// apply notes in a state what the rules make of it. It changes the Event.
+func (r Rules) apply(e *corev1.Event, s *state) {
+	s.reason, s.detail = r.leavesOut(e) // as it came, before it is redacted
+	for _, redact := range r.Redact {
+		e.Message = redact.Match.ReplaceAllString(e.Message, redact.With)
+	}
+	s.message = hash(plain(e.Message))
+	matches := func(match Selector) bool { return match.matches(e) }
+	if s.reason == "" && len(r.Match) > 0 && !slices.ContainsFunc(r.Match, matches) {
+		s.reason, s.detail = NotMatched, "sink "+r.Sink
+	}
+}
+
+// leavesOut returns why no sink gets an Event; empty: they may.
+func (r Rules) leavesOut(e *corev1.Event) (reason, detail string) {
+	if len(r.Namespaces) > 0 && !slices.Contains(r.Namespaces, e.Namespace) {
+		return NotWatched, "source.namespaces: " + strings.Join(r.Namespaces, ", ")
+	}
+	for _, drop := range r.Drop {
+		if drop.matches(e) {
+			return Dropped, drop.text
+		}
+	}
+	return "", ""
+}

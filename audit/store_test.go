@@ -1,0 +1,213 @@
+package audit
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/config"
+
+	"github.com/hindsight-events/hindsight/query"
+	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/query/loki"
+)
+
+// lokiServer answers as Loki does, whatever the query is.
+type lokiServer struct {
+	*httptest.Server
+	mu      sync.Mutex // guards the rest
+	entries []line.Entry
+	queries []string
+	refuse  int // a status
+}
+
+func newLokiServer(t *testing.T, entries ...line.Entry) *lokiServer {
+	l := &lokiServer{entries: entries}
+	l.Server = httptest.NewServer(l)
+	t.Cleanup(l.Close)
+	return l
+}
+
+func (l *lokiServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := req.URL.Query()
+	l.queries = append(l.queries, q.Get("query"))
+	if l.refuse != 0 {
+		http.Error(w, "no org id", l.refuse)
+		return
+	}
+	nanos := func(name string) time.Time {
+		n, _ := strconv.ParseInt(q.Get(name), 10, 64)
+		return time.Unix(0, n)
+	}
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	type stream struct {
+		Stream map[string]string `json:"stream"`
+		Values []any             `json:"values"`
+	}
+	result := []stream{}
+	for _, e := range l.entries {
+		if e.Time.Before(nanos("start")) || !e.Time.Before(nanos("end")) || len(result) == limit {
+			continue
+		}
+		value := []any{strconv.FormatInt(e.Time.UnixNano(), 10), e.Line, map[string]any{"structuredMetadata": e.Metadata}}
+		result = append(result, stream{e.Labels, []any{value}})
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": result}})
+}
+
+func (l *lokiServer) store(t *testing.T) *Loki {
+	t.Helper()
+	u, err := url.Parse(l.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := loki.New(loki.Config{URL: u, HTTP: config.DefaultHTTPClientConfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Loki{Client: c, Layout: query.DefaultLayout(), Cluster: "test"}
+}
+
+func TestLoki(t *testing.T) {
+	const n = 2500 // more than two pages
+	start := begun()
+	server := api{protobuf: true}
+	l := newLokiServer(t)
+	for i := range n {
+		e := podEvent(i, start.Add(time.Duration(i)*time.Millisecond).Truncate(time.Second))
+		server.events = append(server.events, e)
+		l.entries = append(l.entries, entryOf(e))
+	}
+	slices.SortStableFunc(l.entries, func(a, b line.Entry) int { return a.Time.Compare(b.Time) })
+	missing := l.entries[n/2]
+	l.entries = slices.Delete(l.entries, n/2, n/2+1)
+	r, err := Run(t.Context(), Options{Client: server.client(t), Store: l.store(t), Namespace: "team-a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Found != n-1 || r.Missing != 1 || r.Findings[0].UID != missing.Metadata["event_uid"] {
+		t.Errorf("%s: %v", r.Summary(), r.Findings)
+	}
+	slices.Sort(l.queries)
+	want := []string{
+		`{job="hindsight", cluster="test", namespace="team-a"}`,
+		`{job="hindsight", cluster="test", namespace="team-a"} | event_uid="` + missing.Metadata["event_uid"] + `"`,
+		`{job="hindsight", cluster="test", reason=~"HindsightGap|other"} | reason="HindsightGap" or full_reason="HindsightGap"`,
+		`{job="hindsight", cluster="test"}`,
+	}
+	got := slices.Compact(l.queries)
+	for i := range got { // a regular expression of a single alternative is one too
+		got[i] = strings.Replace(got[i], "event_uid=~", "event_uid=", 1)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("queries\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestLokiRefuses(t *testing.T) {
+	l := newLokiServer(t)
+	l.refuse = http.StatusUnauthorized
+	server := api{}
+	_, err := Run(t.Context(), Options{Client: server.client(t), Store: l.store(t)})
+	if err == nil || !strings.HasPrefix(err.Error(), "read what is stored: loki at http://127.0.0.1:") || !strings.Contains(err.Error(), "401") {
+		t.Errorf("error %v", err)
+	}
+	l.Close()
+	_, err = Run(t.Context(), Options{Client: server.client(t), Store: l.store(t)})
+	if err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	start := begun()
+	server := api{}
+	var lines []string
+	for i := range 6 {
+		e := podEvent(i, start.Add(time.Duration(i)*time.Second))
+		server.events = append(server.events, e)
+		b, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, fmt.Sprintf(`{"verb":"ADDED","event":%s}`, b))
+	}
+	// 2 is missing, 3 is there twice, 4 says something else, 5 has another time
+	lines[4] = strings.ReplaceAll(lines[4], "Back-off", "Front-off")
+	lines[5] = strings.TrimSuffix(lines[5], "}") + `,"time":"` + start.Format(time.RFC3339) + `"}`
+	dir := t.TempDir()
+	path := filepath.Join(dir, "events.jsonl")
+	var old bytes.Buffer
+	z := gzip.NewWriter(&old)
+	fmt.Fprintf(z, "%s\n%s\n", lines[0], lines[1])
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write := func(path string, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(dir, "events-"+time.Now().UTC().Format("20060102T150405.000Z")+".jsonl.gz"), old.Bytes())
+	write(path, []byte(lines[3]+"\n"+lines[3]+"\n"+lines[4]+"\n"+lines[5]+"\n"))
+	r, err := Run(t.Context(), Options{Client: server.client(t), Store: Files{path}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.Summary(), "6 Events compared, 5 found, 1 missing, 1 repeated, 1 mistimed, 1 altered, 0 explained"; got != want {
+		t.Errorf("summary %q, want %q", got, want)
+	}
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"missing    team-a/web-2.17a", "repeated   team-a/web-3.17a", "2 times: they do not differ",
+		"altered    team-a/web-4.17a", "mistimed   team-a/web-5.17a",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, text.String())
+		}
+	}
+
+	_, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{filepath.Join(dir, "other.jsonl")}})
+	if err == nil || !strings.Contains(err.Error(), "other.jsonl: no such file or directory") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Nothing that ships Events takes part in an audit.
+func TestIsIndependent(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	const module = "github.com/hindsight-events/hindsight/"
+	for pkg := range strings.FieldsSeq(string(out)) {
+		name, ours := strings.CutPrefix(pkg, module)
+		if ours && name != "audit" && name != "event" && name != "query" && !strings.HasPrefix(name, "query/") {
+			t.Errorf("it depends on %s", name)
+		}
+	}
+	if !strings.Contains(string(out), module+"query/line") {
+		t.Errorf("go list has not found the packages:\n%s", out)
+	}
+}

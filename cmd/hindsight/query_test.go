@@ -1,0 +1,236 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// eventsFile writes a file of Events of the last day and returns its path.
+func eventsFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	// Its age reads 20h for half an hour.
+	at := time.Now().Add(-20*time.Hour - 30*time.Minute).UTC().Format(time.RFC3339)
+	lines := strings.ReplaceAll(`{"verb":"ADDED","event":{"metadata":{"name":"web-0.1","namespace":"team-a","uid":"1","resourceVersion":"10"},"involvedObject":{"kind":"Pod","name":"web-0","namespace":"team-a"},"reason":"Pulled","type":"Normal","message":"image is there","count":1,"firstTimestamp":"AT","lastTimestamp":"AT"}}
+{"verb":"ADDED","event":{"metadata":{"name":"web-0.2","namespace":"team-a","uid":"2","resourceVersion":"11"},"involvedObject":{"kind":"Pod","name":"web-0","namespace":"team-a"},"reason":"BackOff","type":"Warning","message":"again","count":1,"firstTimestamp":"AT","lastTimestamp":"AT"}}
+{"verb":"UPDATED","event":{"metadata":{"name":"web-0.2","namespace":"team-a","uid":"2","resourceVersion":"12"},"involvedObject":{"kind":"Pod","name":"web-0","namespace":"team-a"},"reason":"BackOff","type":"Warning","message":"again","count":2,"firstTimestamp":"AT","lastTimestamp":"AT"}}
+{"verb":"ADDED","event":{"metadata":{"name":"node-3.1","namespace":"default","uid":"3","resourceVersion":"13"},"involvedObject":{"kind":"Node","name":"node-3"},"reason":"Rebooted","type":"Warning","message":"was it?","count":1,"firstTimestamp":"AT","lastTimestamp":"AT"}}
+`, "AT", at)
+	if err := os.WriteFile(path, []byte(lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// lonely leaves nothing of the environment that a query would use.
+func lonely(t *testing.T) {
+	t.Helper()
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "absent"))
+	for _, name := range []string{"HINDSIGHT_LOKI_URL", "LOKI_ADDR", "LOKI_ORG_ID", "LOKI_USERNAME", "LOKI_BEARER_TOKEN", "LOKI_BEARER_TOKEN_FILE"} {
+		t.Setenv(name, "")
+	}
+}
+
+func TestQueryFiles(t *testing.T) {
+	lonely(t)
+	path := eventsFile(t)
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"all namespaces, as a table": {[]string{"-A"}, `NAMESPACE   LAST SEEN           TYPE      REASON     OBJECT        MESSAGE
+team-a      20h                 Normal    Pulled     Pod/web-0     image is there
+team-a      20h (x2 over 20h)   Warning   BackOff    Pod/web-0     again
+default     20h                 Warning   Rebooted   Node/node-3   was it?
+`},
+		"the states of an Event":             {[]string{"-n", "team-a", "--reason", "BackOff", "--states", "-o", "name"}, "event/web-0.2\nevent/web-0.2\n"},
+		"the newest":                         {[]string{"-A", "--limit", "1", "-o", "name"}, "event/node-3.1\n"},
+		"without a kubeconfig: default":      {[]string{"-o", "name"}, "event/node-3.1\n"},
+		"a node's are in default":            {[]string{"--for", "node/node-3", "-o", "name"}, "event/node-3.1\n"},
+		"types and a pattern":                {[]string{"-A", "--types", "Warning", "--grep", "^a.ain$", "-o", "name"}, "event/web-0.2\n"},
+		"a selector":                         {[]string{"-A", "-l", `{reason=~"Pul.*|Reb.*", kind!="Node"}`, "-o", "name"}, "event/web-0.1\n"},
+		"nothing of another time":            {[]string{"-A", "--to", "2d", "-o", "name"}, ""},
+		"the whole Event, for kubectl's eye": {[]string{"-n", "team-a", "--reason", "Pulled", "-o", "json"}, `"kind":"Event","apiVersion":"v1"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := call(t, "", append([]string{"query", "--file", path}, c.args...)...)
+			part := strings.HasPrefix(c.want, `"`) // of a line
+			if code != 0 || !part && stdout != c.want || part && !strings.Contains(stdout, c.want) {
+				t.Errorf("exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, stderr, stdout, c.want)
+			}
+			if c.want == "" && !strings.Contains(stderr, "no Events found from ") {
+				t.Errorf("that nothing was found is not said: %q", stderr)
+			}
+		})
+	}
+	t.Run("it can be replayed", func(t *testing.T) {
+		_, found, _ := call(t, "", "query", "-A", "--states", "--file", path, "-o", "json")
+		code, again, stderr := call(t, found, "replay", "-")
+		original, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code != 0 || stderr != "" || strings.Count(again, "\n") != strings.Count(string(original), "\n") {
+			t.Errorf("exit code %d, stderr %q:\n%s", code, stderr, again)
+		}
+	})
+}
+
+func TestQueryUsageErrors(t *testing.T) {
+	lonely(t)
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	stdout := write("stdout.yaml", "sinks: [{name: out, stdout: {}}]\n")
+	two := write("two.yaml", "sinks: [{name: a, loki: {url: 'http://a'}}, {name: b, loki: {url: 'http://b/push'}}]\n")
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no Loki":            {nil, "where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH"},
+		"an odd address":     {[]string{"--loki-url", "loki:3100"}, "the address of Loki begins neither with http:// nor with https://; write it as in http://loki:3100"},
+		"missing file":       {[]string{"--file", "/absent/events.jsonl"}, "open /absent/events.jsonl: open /absent: no such file or directory"},
+		"no readable sink":   {[]string{"--config", stdout}, stdout + ": there is no sink that can be read: neither loki nor file"},
+		"sink to stdout":     {[]string{"--config", stdout, "--sink", "out"}, stdout + ": sink out writes to the standard output, where nothing can be read"},
+		"several sinks":      {[]string{"--config", two}, two + ": there are several sinks; say which one with --sink: a, b"},
+		"unknown sink":       {[]string{"--config", two, "--sink", "c"}, two + `: there is no sink "c" that can be read; there are: a, b`},
+		"no base address":    {[]string{"--config", two, "--sink", "b"}, two + ": sink b: url: where /push takes queries is not known; say it with --loki-url"},
+		"unknown output":     {[]string{"--loki-url", "http://a", "-o", "xml"}, `--output: "xml" is unknown; valid are table, wide, json, yaml, logfmt, text, name`},
+		"no time":            {[]string{"--from", "soon"}, `--from: "soon" is not a time; write it as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h or RFC 3339`},
+		"following the past": {[]string{"-w", "--to", "1h"}, "--watch goes on from now; leave --to out"},
+		"an argument":        {[]string{"pod/web-0"}, `unknown command "pod/web-0" for "hindsight query"`},
+		"labels of files":    {[]string{"--file", stdout, "--cluster", "eu"}, "cluster: no such field; Events in files have no labels"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out, stderr := call(t, "", append([]string{"query"}, c.args...)...)
+			if code != exitUsage || stderr != "hindsight: "+c.want+"\n" || out != "" {
+				t.Errorf("exit code %d, stdout %q, stderr\n%s\nwant 2 and\n%s", code, out, stderr, c.want)
+			}
+		})
+	}
+}
+
+// Each example of the help does what it says, as far as it can be said without a
+// Loki: its query, or its answer from a file.
+func TestQueryExamples(t *testing.T) {
+	lonely(t)
+	path := eventsFile(t)
+	examples := 0
+	for text := range strings.Lines(queryExamples) {
+		text = strings.TrimSpace(text)
+		if text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		examples++
+		args := words(t, text)
+		if args[0] != "hindsight" || args[1] != "query" {
+			t.Fatalf("%s is no query", text)
+		}
+		args = args[1:]
+		fromFile := false
+		for i := range args {
+			if args[i] == "/var/log/hindsight/events.jsonl" {
+				args[i], fromFile = path, true
+			}
+		}
+		if !fromFile && args[len(args)-1] != "--logql" {
+			args = append(args, "--logql")
+		}
+		code, stdout, stderr := call(t, "", args...)
+		if code != 0 || fromFile && strings.Count(stdout, "\n") != 4 || !fromFile && !strings.HasPrefix(stdout, `{job="hindsight"`) {
+			t.Errorf("%s: exit code %d: %s%s", text, code, stdout, stderr)
+		}
+	}
+	if examples < 5 {
+		t.Errorf("%d examples", examples)
+	}
+}
+
+// words splits a command line with quotes.
+func words(t *testing.T, s string) (all []string) {
+	t.Helper()
+	for s != "" {
+		var word string
+		for s != "" && s[0] != ' ' {
+			if q := s[0]; q == '"' || q == '\'' {
+				quoted, rest, ok := strings.Cut(s[1:], string(q))
+				if !ok {
+					t.Fatalf("no end of %s", s)
+				}
+				word, s = word+quoted, rest
+				continue
+			}
+			word, s = word+s[:1], s[1:]
+		}
+		all = append(all, word)
+		s = strings.TrimLeft(s, " ")
+	}
+	return all
+}
+
+func TestPluginHasTheFlagsOfQuery(t *testing.T) {
+	root := &cobra.Command{Use: "hindsight"}
+	asPlugin(root, "/usr/bin/hindsight")
+	if root.RunE != nil || root.Flags().Lookup("for") != nil {
+		t.Error("hindsight by its own name asks by itself")
+	}
+	for _, name := range []string{"kubectl-hindsight", "/home/a/bin/kubectl-hindsight", "kubectl-hindsight.exe"} {
+		root := &cobra.Command{Use: "hindsight"}
+		asPlugin(root, name)
+		if root.RunE == nil || root.Flags().Lookup("for") == nil || root.Flags().ShorthandLookup("A") == nil {
+			t.Errorf("%s does not ask", name)
+		}
+	}
+}
+
+// What a configuration says of its Loki is how that is read.
+func TestQueryByConfiguration(t *testing.T) {
+	lonely(t)
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	const yaml = `
+cluster: eu
+sinks:
+  - {name: out, stdout: {}}
+  - name: loki
+    loki:
+      url: https://user:secret@gateway/team/loki/api/v1/push
+      tenant_id: t
+      job: events
+      labels: {ns: namespace}
+      external_labels: {stage: prod}
+      format: json
+`
+	if err := os.WriteFile(path, []byte(yaml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stdout, stderr := call(t, "", "query", "--config", path, "--logql", "-n", "a", "--reason", "B")
+	if want := `{job="events", stage="prod", cluster="eu", ns="a"} | json event_reason="reason" | event_reason="B"` + "\n"; stdout != want {
+		t.Errorf("%s%s, want %s", stdout, stderr, want)
+	}
+	r, err := whence{config: path}.resolve()
+	if err != nil || r.loki.URL.Redacted() != "https://user:xxxxx@gateway/team" || r.loki.TenantID != "t" {
+		t.Errorf("%+v, %v", r.loki, err)
+	}
+	t.Setenv("LOKI_ADDR", "http://elsewhere")
+	t.Setenv("LOKI_ORG_ID", "o")
+	t.Setenv("LOKI_USERNAME", "u")
+	t.Setenv("LOKI_PASSWORD", "p")
+	r, err = whence{}.resolve()
+	if err != nil || r.loki.URL.String() != "http://elsewhere" || r.loki.TenantID != "o" || r.loki.HTTP.BasicAuth.Password != "p" {
+		t.Errorf("%+v, %v", r.loki, err)
+	}
+	r, err = whence{url: "http://here/loki/api/v1/push", tenant: "x"}.resolve()
+	if err != nil || r.loki.URL.String() != "http://here" || r.loki.TenantID != "x" {
+		t.Errorf("%+v, %v", r.loki, err)
+	}
+}

@@ -1,0 +1,94 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// Every so often Follow looks for what is new.
+const lookEvery = 500 * time.Millisecond
+
+// Follow calls f for each line that is written after Range has ended, also while
+// files are moved away, until ctx ends or f returns an error.
+func (f *Files) Follow(ctx context.Context, visit func(line.Entry) error) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		if err := f.catchUp(ctx, visit); err != nil {
+			return err
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// catchUp reads what was written since it was called last.
+func (f *Files) catchUp(ctx context.Context, visit func(line.Entry) error) error {
+	replaced := f.replaced()
+	// What was written before the file was moved away is complete by now.
+	if err := f.readCurrent(ctx, visit); err != nil {
+		return err
+	}
+	if !replaced {
+		return nil
+	}
+	// The one that was open goes by another name; between it and the new one
+	// there may have been others.
+	old := &Files{path: f.path, current: f.current}
+	defer old.Close()
+	f.current, f.torn = nil, nil
+	if err := f.open(); err != nil {
+		return err
+	}
+	rotated, err := f.rotated()
+	if err != nil {
+		return err
+	}
+	for _, m := range rotated {
+		if !m.time.After(f.last) {
+			continue
+		}
+		f.last = m.time
+		if old.isAt(m.path) || f.isAt(m.path) {
+			continue
+		}
+		if err := f.readMoved(ctx, m, visit); err != nil {
+			return err
+		}
+	}
+	return f.readCurrent(ctx, visit)
+}
+
+// replaced reports whether the current file is not the one that is open, or was
+// cut.
+func (f *Files) replaced() bool {
+	if f.current == nil {
+		_, err := os.Stat(f.path)
+		return err == nil
+	}
+	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false // until there is a new one
+	}
+	open, errOpen := f.current.Stat()
+	at, errAt := f.current.Seek(0, io.SeekCurrent)
+	return err == nil && errOpen == nil && errAt == nil && (!os.SameFile(info, open) || info.Size() < at)
+}
+
+func (f *Files) isAt(path string) bool {
+	if f.current == nil {
+		return false
+	}
+	a, errA := f.current.Stat()
+	b, errB := os.Stat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}

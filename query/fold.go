@@ -1,0 +1,127 @@
+package query
+
+import (
+	"crypto/sha256"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// errEnough ends a Range that has found what was asked for.
+var errEnough = errors.New("enough")
+
+// key stands for an Event or a state of one.
+type key [16]byte
+
+func keyOf(parts ...string) (k key) {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	copy(k[:], sum[:])
+	return k
+}
+
+// eventKey is false for a record that does not say which Event it is of.
+func eventKey(r *line.Record) (key, bool) {
+	uid := string(r.Event.UID)
+	return keyOf(uid), uid != ""
+}
+
+func stateKey(r *line.Record) key {
+	e := r.Event
+	if e.UID != "" && e.ResourceVersion != "" {
+		return keyOf(string(e.UID), e.ResourceVersion)
+	}
+	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
+}
+
+// maxRepeated bounds what is held for folding to some 40 MiB.
+const maxRepeated = 1 << 20
+
+// fold knows the latest state of each Event that has several. A nil fold hides
+// nothing.
+type fold struct {
+	latest map[key]uint64 // versions
+	most   int
+	full   bool // there were more
+}
+
+func newFold() *fold { return &fold{latest: map[key]uint64{}, most: maxRepeated} }
+
+// note takes a state into account. The first state of an Event need not be
+// noted: a later one hides it.
+func (f *fold) note(r *line.Record) {
+	k, ok := eventKey(r)
+	if n, _ := strconv.Atoi(r.Value(event.FieldCount)); !ok || n <= 1 {
+		return
+	}
+	known, ok := f.latest[k]
+	if !ok && len(f.latest) >= f.most {
+		f.full = true
+		return
+	}
+	f.latest[k] = max(known, r.Position.Version)
+}
+
+// hides reports whether there is a later state.
+func (f *fold) hides(r *line.Record) bool {
+	if f == nil {
+		return false
+	}
+	k, ok := eventKey(r)
+	return ok && r.Position.Version < f.latest[k]
+}
+
+// recentStates is how many states Run remembers to have printed, at the least:
+// more than are stored twice in between by a crash or a lost connection.
+const recentStates = 1 << 16
+
+// recent remembers what was added last: at least size keys, at most twice as
+// many.
+type recent struct {
+	size          int
+	newer, before map[key]struct{}
+}
+
+func newRecent(size int) *recent { return &recent{size: size, newer: map[key]struct{}{}} }
+
+// add reports whether the key is remembered already.
+func (s *recent) add(k key) bool {
+	if _, ok := s.newer[k]; ok {
+		return true
+	}
+	_, ok := s.before[k]
+	if len(s.newer) >= s.size {
+		s.before, s.newer = s.newer, map[key]struct{}{}
+	}
+	s.newer[k] = struct{}{}
+	return ok
+}
+
+// tail holds the last records of many.
+type tail struct {
+	most    int
+	records []line.Record
+	next    int // the oldest, once there are as many as there may be
+}
+
+func newTail(most int) *tail { return &tail{most: most} }
+
+func (t *tail) add(r line.Record) {
+	if len(t.records) < t.most {
+		t.records = append(t.records, r)
+		return
+	}
+	t.records[t.next] = r
+	t.next = (t.next + 1) % t.most
+}
+
+func (t *tail) each(f func(*line.Record) error) error {
+	for i := range t.records {
+		if err := f(&t.records[(t.next+i)%len(t.records)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,323 @@
+// Package line reads back what Hindsight wrote: each of its four line formats,
+// with or without the labels and the structured metadata that Loki keeps beside
+// a line.
+package line
+
+import (
+	"errors"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// Entry is a line as it was stored, and what was stored beside it. An entry of a
+// file has nothing but the line.
+type Entry struct {
+	Time     time.Time         // zero: the line says it
+	Line     string            // without the line break
+	Labels   map[string]string // of the stream; shared by its entries, not to be changed
+	Metadata map[string]string // structured
+}
+
+// Record is what an entry says.
+type Record struct {
+	// Record has what the line and what is beside it say of the Event. Encoding
+	// it again in the line's format gives the same line, but for a line of the
+	// format text, which cannot be taken apart with certainty.
+	event.Record
+
+	// Whole is set if the line held the whole Event.
+	Whole bool
+
+	// Labels of the stream, nil for an entry of a file.
+	Labels map[string]string
+}
+
+// ErrForeign is of a line that says nothing of an Event.
+var ErrForeign = errors.New("not a line of Hindsight")
+
+// Parser reads entries.
+type Parser struct {
+	// Labels are those taken from the Event, from the label's name to the field,
+	// as in the configuration of the sink; nil: namespace and reason.
+	Labels map[string]string
+}
+
+// Parse reads an entry. Where line and metadata differ, metadata is believed: it
+// is stored as it was, while a long line may have been cut. What was cut so that
+// it cannot be read at all is the message of what metadata says. The error is
+// ErrForeign.
+func (p Parser) Parse(e Entry) (Record, error) {
+	r := Record{Labels: e.Labels}
+	r.Event = &corev1.Event{}
+	b := p.beside(e)
+	d := draft{record: &r, reason: b[event.FieldReason], kind: b[event.FieldKind], name: b[event.FieldName]}
+	ok := false
+	switch text := e.Line; {
+	case strings.HasPrefix(text, "{"):
+		ok = d.json(text)
+	case isLogfmt(text):
+		ok = d.logfmt(text)
+	default:
+		ok = d.text(text)
+	}
+	if !ok {
+		if len(e.Metadata) == 0 {
+			return Record{}, ErrForeign
+		}
+		*r.Event = corev1.Event{Message: e.Line}
+		r.Whole = false
+	}
+	if !e.Time.IsZero() {
+		r.Time = e.Time.UTC()
+	}
+	if !r.Whole {
+		d.beside(b)
+		d.times()
+	}
+	if label, ok := p.label(e.Labels, event.FieldReason); ok {
+		r.ReasonLabel = label
+	} else {
+		r.ReasonLabel = r.Event.Reason
+	}
+	if t, err := time.Parse(time.RFC3339Nano, b[event.FieldObservedTime]); err == nil {
+		r.ObservedTime = t.UTC()
+	}
+	r.Gap = r.Event.Reason == event.GapReason
+	r.Position.Version, _ = strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
+	return r, nil
+}
+
+// beside returns the fields that are kept beside the line.
+func (p Parser) beside(e Entry) map[event.Field]string {
+	b := make(map[event.Field]string, len(e.Metadata)+2)
+	for name, value := range e.Metadata {
+		if f, ok := event.ParseField(name); ok {
+			b[f] = value
+		}
+	}
+	for name, value := range e.Labels {
+		f, ok := p.field(name)
+		if _, twice := b[f]; ok && !twice {
+			b[f] = value
+		}
+	}
+	// The label is not the reason where the intake gave it another.
+	if full, ok := b[event.FieldFullReason]; ok {
+		b[event.FieldReason] = full
+	}
+	return b
+}
+
+var defaultLabels = map[string]string{
+	event.FieldNamespace.String(): event.FieldNamespace.String(),
+	event.FieldReason.String():    event.FieldReason.String(),
+}
+
+// DefaultLabels are those taken from an Event unless a sink says otherwise, from
+// the label's name to the field.
+func DefaultLabels() map[string]string { return maps.Clone(defaultLabels) }
+
+func (p Parser) labels() map[string]string {
+	if p.Labels != nil {
+		return p.Labels
+	}
+	return defaultLabels
+}
+
+// field returns the field that a label was taken from.
+func (p Parser) field(label string) (event.Field, bool) {
+	name, ok := p.labels()[label]
+	if !ok {
+		return 0, false
+	}
+	return event.ParseField(name)
+}
+
+func (p Parser) label(labels map[string]string, f event.Field) (string, bool) {
+	for label, field := range p.labels() {
+		if field != f.String() {
+			continue
+		}
+		if value, ok := labels[label]; ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// draft is a record that is being put together.
+type draft struct {
+	record    *Record
+	firstSeen time.Time
+	counted   int32
+	node      string
+	component string
+
+	// What is known already, to find its place in a sentence.
+	reason, kind, name string
+}
+
+// beside completes what the line says.
+func (d *draft) beside(b map[event.Field]string) {
+	e := d.record.Event
+	set := func(f event.Field, to *string) {
+		if v, ok := b[f]; ok {
+			*to = v
+		}
+	}
+	set(event.FieldNamespace, &e.Namespace)
+	set(event.FieldReason, &e.Reason)
+	set(event.FieldKind, &e.InvolvedObject.Kind)
+	set(event.FieldName, &e.InvolvedObject.Name)
+	set(event.FieldType, &e.Type)
+	set(event.FieldEventVersion, &e.ResourceVersion)
+	set(event.FieldComponent, &d.component)
+	set(event.FieldNode, &d.node)
+	set(event.FieldUID, (*string)(&e.InvolvedObject.UID))
+	set(event.FieldEventUID, (*string)(&e.UID))
+	if n, err := strconv.ParseInt(b[event.FieldCount], 10, 32); err == nil {
+		d.counted = int32(n)
+	}
+	// Both are derived from other fields, which a sentence does not have.
+	if d.record.Value(event.FieldComponent) != d.component && d.component != "" {
+		e.Source.Component = d.component
+	}
+	if d.record.Value(event.FieldNode) != d.node && d.node != "" {
+		e.Source.Host = d.node
+	}
+	// The Event's own namespace is the object's, but for objects that have none.
+	if e.Namespace != "" && !clusterScoped(e) {
+		e.InvolvedObject.Namespace = e.Namespace
+	}
+}
+
+func clusterScoped(e *corev1.Event) bool {
+	return e.InvolvedObject.Kind == "Node" || e.InvolvedObject.Kind == "Namespace"
+}
+
+// times spreads the record's time, the count and the first time over the fields
+// that an Event of either API has for them.
+func (d *draft) times() {
+	e, at := d.record.Event, d.record.Time
+	first := d.firstSeen
+	fine := first.Nanosecond() != 0
+	series := !first.IsZero() && (d.counted <= 1 || fine || e.Source.Component == "")
+	switch {
+	case series:
+		e.Series = &corev1.EventSeries{Count: d.counted, LastObservedTime: metav1.NewMicroTime(at)}
+		e.EventTime = metav1.NewMicroTime(first)
+	case d.counted != 0:
+		e.Count = d.counted
+		e.LastTimestamp = metav1.NewTime(at)
+		e.FirstTimestamp = metav1.NewTime(first)
+		if d.counted == 1 && first.IsZero() {
+			e.FirstTimestamp = e.LastTimestamp
+		}
+	default:
+		e.EventTime = metav1.NewMicroTime(at)
+	}
+}
+
+// set takes the value of a key of logfmt or flat JSON.
+func (d *draft) set(key, value string) {
+	e := d.record.Event
+	switch key {
+	case "time":
+		d.record.Time = parseTime(value)
+	case "namespace":
+		e.Namespace = value
+	case "name":
+		e.InvolvedObject.Name = value
+	case "kind":
+		e.InvolvedObject.Kind = value
+	case "action":
+		e.Action = value
+	case "objectAPIversion":
+		e.InvolvedObject.APIVersion = value
+	case "objectRV":
+		e.InvolvedObject.ResourceVersion = value
+	case "eventRV":
+		e.ResourceVersion = value
+	case "reportinginstance":
+		e.ReportingInstance = value
+	case "reportingcontroller":
+		e.ReportingController = value
+	case "sourcecomponent":
+		e.Source.Component = value
+	case "sourcehost":
+		e.Source.Host = value
+	case "reason":
+		e.Reason = value
+	case "type":
+		e.Type = value
+	case "count":
+		n, _ := strconv.ParseInt(value, 10, 32)
+		d.counted = int32(n)
+	case "msg":
+		e.Message = value
+	case "event":
+		e.Name = value
+	case "firstseen":
+		d.firstSeen = parseTime(value)
+	case "fieldpath":
+		e.InvolvedObject.FieldPath = value
+	case "related":
+		d.related(value)
+	case "relateduid":
+		d.relatedObject().UID = types.UID(value)
+	case "event_uid":
+		e.UID = types.UID(value)
+	case "uid":
+		e.InvolvedObject.UID = types.UID(value)
+	case "component":
+		d.component = value
+	case "node":
+		d.node = value
+	case "observed_time":
+		d.record.ObservedTime = parseTime(value)
+	case "from_version", "to_version", "from_time", "to_time", "cause", "missed_at_least":
+		if e.Annotations == nil {
+			e.Annotations = map[string]string{}
+		}
+		e.Annotations["hindsight/"+key] = value
+	}
+}
+
+// related reads kind/namespace/name, of which the namespace may be missing.
+func (d *draft) related(s string) {
+	o := d.relatedObject()
+	parts := strings.SplitN(s, "/", 3)
+	o.Kind = parts[0]
+	if len(parts) > 1 {
+		o.Name = parts[len(parts)-1]
+	}
+	if len(parts) > 2 {
+		o.Namespace = parts[1]
+	}
+}
+
+// relatedObject is filled by two keys, in any order.
+func (d *draft) relatedObject() *corev1.ObjectReference {
+	e := d.record.Event
+	if e.Related == nil {
+		e.Related = &corev1.ObjectReference{}
+	}
+	return e.Related
+}
+
+// parseTime is zero for what is no time.
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}

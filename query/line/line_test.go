@@ -1,0 +1,200 @@
+package line_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// records are those that the encodings are tested with, among them hostile ones.
+func records(t testing.TB) map[string]event.Record {
+	t.Helper()
+	inputs, err := filepath.Glob("../../event/testdata/*/input.json")
+	if err != nil || len(inputs) < 5 {
+		t.Fatalf("%d inputs: %v", len(inputs), err)
+	}
+	all := map[string]event.Record{
+		"a gap": event.NewGap(event.Gap{
+			Namespace: "monitoring", Cause: event.CauseTooOld, MissedAtLeast: 3,
+			From: event.Position{Version: 10}, To: event.Position{Version: 20},
+		}),
+	}
+	for _, path := range inputs {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &corev1.Event{}
+		if err := json.Unmarshal(data, e); err != nil {
+			t.Fatal(err)
+		}
+		all[filepath.Base(filepath.Dir(path))] = event.New(e)
+	}
+	return all
+}
+
+// entry is what a sink stores of a record.
+func entry(r event.Record, f event.Format, metadata bool) line.Entry {
+	e := line.Entry{
+		Time:   r.Time,
+		Line:   string(event.Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
+		Labels: map[string]string{"namespace": r.Label(event.FieldNamespace), "reason": r.Label(event.FieldReason)},
+	}
+	if metadata {
+		e.Metadata = map[string]string{}
+		for _, p := range r.AppendMetadata(nil) {
+			e.Metadata[p.Name] = p.Value
+		}
+	}
+	return e
+}
+
+var formats = []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text}
+
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// All that one can ask for is read back as it was from beside any line.
+func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
+	for name, r := range records(t) {
+		for _, f := range formats {
+			got, err := line.Parser{}.Parse(entry(r, f, true))
+			if err != nil {
+				t.Errorf("%s in %s: %v", name, f, err)
+				continue
+			}
+			for field := event.FieldNamespace; field.String() != ""; field++ {
+				want := valid(r.Value(field))
+				switch {
+				case field == event.FieldMessage && f == event.Text, // without the reason it may begin with
+					field == event.FieldFullReason:
+					continue
+				}
+				if v := valid(got.Value(field)); v != want {
+					t.Errorf("%s in %s: %s is %q, want %q", name, f, field, v, want)
+				}
+			}
+			if !got.Time.Equal(r.Time) || got.Whole != (f == event.EventRouter) || got.Gap != r.Gap {
+				t.Errorf("%s in %s: time %s, whole %v, gap %v", name, f, got.Time, got.Whole, got.Gap)
+			}
+		}
+	}
+}
+
+// Lines that stand alone say the same, and are written again as they were.
+func TestLinesComeBack(t *testing.T) {
+	for name, r := range records(t) {
+		for _, f := range formats {
+			want := string(event.Encoder{Format: f, Standalone: true}.Append(nil, &r))
+			got, err := line.Parser{}.Parse(line.Entry{Line: want})
+			if err != nil {
+				if f != event.Text {
+					t.Errorf("%s in %s: %v", name, f, err)
+				}
+				continue
+			}
+			if f == event.Text {
+				continue // cannot be taken apart with certainty
+			}
+			if again := string(event.Encoder{Format: f, Standalone: true}.Append(nil, &got.Record)); again != want {
+				t.Errorf("%s in %s:\n%s\nbecomes\n%s", name, f, want, again)
+			}
+		}
+	}
+}
+
+func TestSentences(t *testing.T) {
+	for text, want := range map[string][6]string{ // namespace, type, reason, kind, name, message
+		"2019-07-19T11:05:00.000000011Z team-b Warning Preempted Pod/ingester-0: by x on node n":     {"team-b", "Warning", "Preempted", "Pod", "ingester-0", "by x on node n"},
+		"2019-07-19T11:05:00Z team-b Pulled Pod/web-0: image is there: yes":                          {"team-b", "Normal", "Pulled", "Pod", "web-0", "image is there: yes"},
+		"2019-07-19T11:05:00Z default Warning Rebooted Node/n-1: was it? (x7)":                       {"default", "Warning", "Rebooted", "Node", "n-1", "was it?"},
+		"2019-07-19T11:05:00Z default Starting Node/n-1":                                             {"default", "Normal", "Starting", "Node", "n-1", ""},
+		"2019-07-19T11:05:00Z a Created ClusterRole/system:node: bound":                              {"a", "Normal", "Created", "ClusterRole", "system:node", "bound"},
+		"2019-07-19T11:05:00Z a Killing Pod/x: by y (observed at 2019-07-19T10:00:00Z, too far off)": {"a", "Normal", "Killing", "Pod", "x", "by y"},
+	} {
+		r, err := line.Parser{}.Parse(line.Entry{Line: text})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		e := r.Event
+		if got := [6]string{e.Namespace, e.Type, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message}; got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestWhatIsNotOurs(t *testing.T) {
+	for _, text := range []string{"", "hello", `{"a":1}`, `{"verb":"ADDED"}`, "{", `level=info msg="x"`, "GET /a/b"} {
+		if r, err := (line.Parser{}).Parse(line.Entry{Line: text}); err == nil {
+			t.Errorf("%q is read as %+v", text, r.Event)
+		}
+	}
+}
+
+// A line too long for Loki may be cut anywhere: what is beside it is still known.
+func TestCutLine(t *testing.T) {
+	for name, r := range records(t) {
+		for _, f := range []event.Format{event.JSON, event.EventRouter} {
+			e := entry(r, f, true)
+			e.Line = e.Line[:len(e.Line)/2]
+			got, err := line.Parser{}.Parse(e)
+			if err != nil || got.Value(event.FieldEventUID) != valid(r.Value(event.FieldEventUID)) || got.Event.Message != e.Line {
+				t.Errorf("%s in %s: %v: %+v", name, f, err, got.Event)
+			}
+		}
+	}
+}
+
+func TestLabelsOfOtherNames(t *testing.T) {
+	p := line.Parser{Labels: map[string]string{"ns": "namespace", "why": "reason"}}
+	got, err := p.Parse(line.Entry{
+		Line:     "name=web-0 kind=Pod",
+		Labels:   map[string]string{"ns": "prod", "why": event.Other, "reason": "not ours"},
+		Metadata: map[string]string{"full_reason": "disk full"},
+	})
+	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" || got.ReasonLabel != event.Other {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
+
+// FuzzParse reads any line; what is understood is written, and read again
+// without a change.
+func FuzzParse(f *testing.F) {
+	for _, r := range records(f) {
+		for _, format := range formats {
+			f.Add(entry(r, format, false).Line, "")
+			f.Add(entry(r, format, true).Line, string(r.Event.UID))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text, uid string) {
+		e := line.Entry{Line: text}
+		if uid != "" {
+			e.Metadata = map[string]string{"event_uid": uid}
+		}
+		r, err := line.Parser{}.Parse(e)
+		if err != nil {
+			if uid != "" {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, format := range []event.Format{event.Logfmt, event.JSON} {
+			enc := event.Encoder{Format: format, Standalone: true}
+			first := string(enc.Append(nil, &r.Record))
+			again, err := line.Parser{}.Parse(line.Entry{Line: first})
+			if err != nil {
+				continue // nothing was in it that has a key
+			}
+			if again.Event.Message != valid(r.Event.Message) || again.Value(event.FieldName) != valid(r.Value(event.FieldName)) {
+				t.Errorf("%q becomes %q", text, first)
+			}
+		}
+	})
+}

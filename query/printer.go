@@ -1,0 +1,116 @@
+package query
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// Outputs are the names that NewPrinter knows.
+var Outputs = []string{"table", "wide", "json", "yaml", "logfmt", "text", "name"}
+
+// Style is how a table is written.
+type Style struct {
+	Width         int  // of the terminal; 0: lines are not broken
+	Color         bool // of what deserves attention
+	NoHeaders     bool
+	AllNamespaces bool           // a column for the namespace
+	Times         *time.Location // times in this zone instead of ages; nil: ages
+	Now           time.Time      // what ages are counted to; zero: the time of writing
+}
+
+// NewPrinter returns the printer of that name.
+func NewPrinter(output string, w io.Writer, s Style) (Printer, error) {
+	switch output {
+	case "", "table":
+		return newTable(w, s, false), nil
+	case "wide":
+		return newTable(w, s, true), nil
+	case "json":
+		return linePrinter{w, appendJSON}, nil
+	case "yaml":
+		return linePrinter{w, appendYAML}, nil
+	case "logfmt":
+		return linePrinter{w, encoded(event.Logfmt)}, nil
+	case "text":
+		return linePrinter{w, encoded(event.Text)}, nil
+	case "name":
+		return linePrinter{w, appendName}, nil
+	}
+	return nil, fmt.Errorf("--output: %q is unknown; valid are %s", output, strings.Join(Outputs, ", "))
+}
+
+// linePrinter writes each record at once.
+type linePrinter struct {
+	w      io.Writer
+	append func(dst []byte, r *line.Record) ([]byte, error)
+}
+
+func (p linePrinter) Print(r *line.Record) error {
+	b, err := p.append(nil, r)
+	if err != nil {
+		return err
+	}
+	_, err = p.w.Write(append(b, '\n'))
+	return err
+}
+
+func (p linePrinter) Flush() error {
+	if f, ok := p.w.(interface{ Flush() error }); ok {
+		return f.Flush()
+	}
+	return nil
+}
+
+func encoded(f event.Format) func([]byte, *line.Record) ([]byte, error) {
+	enc := event.Encoder{Format: f, Standalone: true}
+	return func(dst []byte, r *line.Record) ([]byte, error) { return enc.Append(dst, &r.Record), nil }
+}
+
+// appendJSON writes the whole Event where the line held it, else what it said.
+func appendJSON(dst []byte, r *line.Record) ([]byte, error) {
+	if !r.Whole {
+		return event.Encoder{Format: event.JSON, Standalone: true}.Append(dst, &r.Record), nil
+	}
+	whole, e := r.Record, *r.Event
+	e.TypeMeta = metav1.TypeMeta{Kind: "Event", APIVersion: corev1.SchemeGroupVersion.String()}
+	whole.Event = &e
+	// Of {"verb":"…","event":{…}}, what is inside.
+	text := string(event.Encoder{Format: event.EventRouter}.Append(nil, &whole))
+	_, text, ok := strings.Cut(text, `"event":`)
+	if !ok {
+		return nil, fmt.Errorf("print Event %s/%s: it cannot be encoded", e.Namespace, e.Name)
+	}
+	return append(dst, strings.TrimSuffix(text, "}")...), nil
+}
+
+// appendYAML writes a document.
+func appendYAML(dst []byte, r *line.Record) ([]byte, error) {
+	b, err := appendJSON(nil, r)
+	if err == nil {
+		b, err = yaml.JSONToYAML(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("print as YAML: %w", err)
+	}
+	dst = append(dst, "---\n"...)
+	return append(dst, strings.TrimSuffix(printableLines(string(b)), "\n")...), nil
+}
+
+// appendName writes the name that kubectl get knows the Event by, for as long as
+// the cluster has it.
+func appendName(dst []byte, r *line.Record) ([]byte, error) {
+	name := r.Event.Name
+	if name == "" {
+		name = string(r.Event.UID) // a sentence does not have the name
+	}
+	return append(dst, "event/"+printable(name)...), nil
+}

@@ -1,0 +1,51 @@
+package query
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// Progress is a line on a terminal that says how far a long search has come. A
+// nil one says nothing.
+type Progress struct {
+	w        io.Writer
+	from, to time.Time
+	began    time.Time
+	said     time.Time // when the line was last written
+	shown    bool
+}
+
+// NewProgress returns the progress of a search, for a terminal.
+func NewProgress(w io.Writer, from, to time.Time) *Progress {
+	return &Progress{w: w, from: from, to: to, began: time.Now()}
+}
+
+const (
+	patience  = time.Second // before the line appears
+	sayEvery  = 200 * time.Millisecond
+	clearLine = "\r\x1b[K"
+)
+
+// Seen takes into account that the search has come to a time.
+func (p *Progress) Seen(at time.Time, entries int) {
+	if p == nil || entries%64 != 0 { // to look at the clock costs more
+		return
+	}
+	now := time.Now()
+	if now.Sub(p.began) < patience || now.Sub(p.said) < sayEvery {
+		return
+	}
+	p.said, p.shown = now, true
+	done := 100 * float64(at.Sub(p.from)) / float64(max(p.to.Sub(p.from), 1))
+	fmt.Fprintf(p.w, "%ssearching: %s, %.0f%%, %d entries", clearLine, at.Local().Format("2006-01-02 15:04"), min(max(done, 0), 100), entries)
+}
+
+// Clear removes the line.
+func (p *Progress) Clear() {
+	if p == nil || !p.shown {
+		return
+	}
+	p.shown = false
+	fmt.Fprint(p.w, clearLine)
+}

@@ -1,0 +1,190 @@
+package query
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/mattn/go-runewidth"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
+
+// record is one that a line in logfmt says.
+func record(t testing.TB, text string) *line.Record {
+	t.Helper()
+	r, err := line.Parser{}.Parse(line.Entry{Line: text})
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return &r
+}
+
+func printed(t testing.TB, output string, s Style, lines ...string) string {
+	t.Helper()
+	var b bytes.Buffer
+	s.Now = noon
+	p, err := NewPrinter(output, &b, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range lines {
+		if err := p.Print(record(t, l)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+const (
+	pulled  = `time=2026-03-06T11:59:30Z namespace=prod name=web-0 kind=Pod reason=Pulled type=Normal count=1 msg="image is there" event=web-0.1 event_uid=1 component=kubelet node=n-1`
+	backOff = `time=2026-03-06T11:55:00Z namespace=prod name=web-0 kind=Pod reason=BackOff type=Warning count=7 msg="Back-off restarting" event=web-0.2 firstseen=2026-03-06T11:40:00Z event_uid=2 sourcecomponent=kubelet sourcehost=n-1`
+)
+
+func TestTableLooksLikeThatOfKubectl(t *testing.T) {
+	for name, c := range map[string]struct {
+		output string
+		style  Style
+		want   string
+	}{
+		"table": {"", Style{}, `
+LAST SEEN          TYPE      REASON    OBJECT      MESSAGE
+5m (x7 over 20m)   Warning   BackOff   Pod/web-0   Back-off restarting
+30s                Normal    Pulled    Pod/web-0   image is there
+`},
+		"all namespaces, without headings": {"", Style{AllNamespaces: true, NoHeaders: true}, `
+prod   5m (x7 over 20m)   Warning   BackOff   Pod/web-0   Back-off restarting
+prod   30s                Normal    Pulled    Pod/web-0   image is there
+`},
+		"wide": {"wide", Style{}, `
+LAST SEEN          TYPE      REASON    OBJECT      SOURCE    NODE   COUNT   FIRST SEEN   MESSAGE
+5m (x7 over 20m)   Warning   BackOff   Pod/web-0   kubelet   n-1    7       20m          Back-off restarting
+30s                Normal    Pulled    Pod/web-0   kubelet   n-1    1       30s          image is there
+`},
+		"times": {"", Style{Times: time.FixedZone("", 3600)}, `
+LAST SEEN                           TYPE      REASON    OBJECT      MESSAGE
+2026-03-06 12:55:00 (x7 over 15m)   Warning   BackOff   Pod/web-0   Back-off restarting
+2026-03-06 12:59:30                 Normal    Pulled    Pod/web-0   image is there
+`},
+		"a narrow terminal": {"", Style{Width: 40}, `
+LAST SEEN       TYPE      REASON
+    OBJECT      MESSAGE
+5m (x7 over 20m)   Warning   BackOff
+    Pod/web-0   Back-off restarting
+30s             Normal    Pulled
+    Pod/web-0   image is there
+`},
+		"colour": {"", Style{Color: true, NoHeaders: true}, `
+5m (x7 over 20m)   ` + "\x1b[33mWarning\x1b[0m" + `   BackOff   Pod/web-0   Back-off restarting
+30s                Normal    Pulled    Pod/web-0   image is there
+`},
+		"names": {"name", Style{}, "\nevent/web-0.2\nevent/web-0.1\n"},
+		"text": {"text", Style{}, `
+2026-03-06T11:55:00Z prod Warning BackOff Pod/web-0: Back-off restarting (x7)
+2026-03-06T11:59:30Z prod Pulled Pod/web-0: image is there
+`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := printed(t, c.output, c.style, backOff, pulled); got != strings.TrimPrefix(c.want, "\n") {
+				t.Errorf("got\n%swant%s", got, c.want)
+			}
+		})
+	}
+}
+
+// Whatever an Event says, each line of the table fits into the terminal, does
+// nothing to it, and nothing of the message is left out.
+func TestTableFitsTheTerminal(t *testing.T) {
+	messages := []string{
+		"short", "", strings.Repeat("many words ", 60), strings.Repeat("x", 700),
+		"漢字かな交じり文" + strings.Repeat("表示幅", 50), "a\nb\tc", "\x1b[2J\x1b]0;title\x07 gone?", "\u202eright to left\u202c",
+		strings.Repeat("word ", 5) + strings.Repeat("y", 300) + " end", "\xff\xfe", "emoji 👩‍👩‍👧‍👦 " + strings.Repeat("🚀", 40),
+	}
+	for width := 20; width <= 200; width++ {
+		for _, wide := range []string{"", "wide"} {
+			var b bytes.Buffer
+			p, err := NewPrinter(wide, &b, Style{Width: width, AllNamespaces: true, Now: noon})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, m := range messages {
+				r := record(t, backOff)
+				r.Event.Message = m
+				if i%3 == 0 {
+					r.Event.InvolvedObject.Name = strings.Repeat("long-name-", 1+4*i)
+				}
+				if err := p.Print(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			for l := range strings.Lines(b.String()) {
+				l = strings.TrimSuffix(l, "\n")
+				if w := runewidth.StringWidth(l); w > width {
+					t.Fatalf("a line is %d wide on a terminal of %d:\n%s", w, width, l)
+				}
+				if i := strings.IndexFunc(l, func(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }); i >= 0 {
+					t.Fatalf("a control character reaches the terminal: %q", l)
+				}
+			}
+			got := letters(b.String())
+			for _, m := range messages {
+				if !strings.Contains(got, letters(printable(m))) {
+					t.Fatalf("width %d: %q is not all there:\n%s", width, m, b.String())
+				}
+			}
+		}
+	}
+}
+
+// letters leaves out what a line may be broken at.
+func letters(s string) string {
+	return strings.Join(strings.Fields(s), "")
+}
+
+// No output lets control characters through.
+func TestHostileMessages(t *testing.T) {
+	for _, output := range Outputs {
+		for _, text := range []string{
+			`time=2026-03-06T11:59:30Z name=web-0 kind=Pod type="War\u001b[31mning" reason="a\u001b[2Jb" event="\u001b]0;x\u0007" msg="\u001b[2J\u009b2J\u202e\u2028\u0000 \r\n x"`,
+			`{"verb":"ADDED","event":{"metadata":{"name":"\u001b[2J","uid":"1"},"reason":"a\u009bb","message":"\u001b[2J\u202e\u2028\u0000 \r\n\u007f x","lastTimestamp":"2026-03-06T11:59:30Z"}}`,
+		} {
+			got := printed(t, output, Style{Width: 80, Color: true, NoHeaders: true}, text)
+			got = strings.NewReplacer(bold, "", yellow, "", reset, "").Replace(got)
+			for _, c := range got {
+				if c != '\n' && (unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028') {
+					t.Errorf("%s lets %q through: %q", output, c, got)
+				}
+			}
+		}
+	}
+}
+
+// Rows are written as they come once the columns are known.
+func TestTableHoldsNoMoreThanASample(t *testing.T) {
+	var b bytes.Buffer
+	p := newTable(&b, Style{Now: noon}, false)
+	for i := range 1000 {
+		r := record(t, pulled)
+		r.Event.InvolvedObject.Name = fmt.Sprint("web-", i)
+		if err := p.Print(r); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.held) > sampled {
+			t.Fatalf("%d rows are held", len(p.held))
+		}
+	}
+	if n := strings.Count(b.String(), "\n"); n < 900 {
+		t.Errorf("%d lines are written before the end", n)
+	}
+}

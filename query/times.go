@@ -1,0 +1,222 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
+
+// Range is a stretch of time as a person says it. Times without a zone are of
+// Zone; a date alone, or a weekday, is the whole day; a duration is so long ago.
+type Range struct {
+	Since string // a duration; before To if there is no From
+	From  string
+	To    string // empty: now
+	Zone  *time.Location
+}
+
+// DefaultSince is how far back is looked if nothing is said.
+const DefaultSince = 24 * time.Hour
+
+// Times returns the beginning and the end of the range, and whether the zone had
+// to be assumed for one of them.
+func (r Range) Times(now time.Time) (from, to time.Time, assumed bool, err error) {
+	bad := func(flag string, err error) (time.Time, time.Time, bool, error) {
+		return time.Time{}, time.Time{}, false, fmt.Errorf("%s: %w", flag, err)
+	}
+	if r.Since != "" && r.From != "" {
+		return bad("--since", errors.New("give either this or --from"))
+	}
+	to = now
+	if r.To != "" {
+		t, err := parseMoment(r.To, now, r.Zone)
+		if err != nil {
+			return bad("--to", err)
+		}
+		to, assumed = t.at, t.assumed
+		if t.day { // the whole of it
+			to = t.at.AddDate(0, 0, 1)
+		}
+	}
+	switch {
+	case r.From != "":
+		t, err := parseMoment(r.From, now, r.Zone)
+		if err != nil {
+			return bad("--from", err)
+		}
+		from, assumed = t.at, assumed || t.assumed
+	case r.Since != "":
+		d, err := parseDuration(r.Since)
+		if err != nil {
+			return bad("--since", err)
+		}
+		from = to.Add(-d)
+	default:
+		from = to.Add(-DefaultSince)
+	}
+	if !from.Before(to) {
+		return bad("--from", fmt.Errorf("%s is not before the end of the range, %s", from.Format(time.RFC3339), to.Format(time.RFC3339)))
+	}
+	// Loki counts nanoseconds since 1970 in 64 bits.
+	if from.Year() < 1970 || to.Year() > 2200 {
+		return bad("--from", fmt.Errorf("no Event is between %s and %s", from.Format(time.RFC3339), to.Format(time.RFC3339)))
+	}
+	return from, to, assumed, nil
+}
+
+// parseDuration reads 90s, 1h30m, 7d, 2w.
+func parseDuration(s string) (time.Duration, error) {
+	d, err := model.ParseDuration(strings.TrimSpace(s))
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a duration; write it as in 30m, 12h, 7d or 2w", s)
+	}
+	return time.Duration(d), nil
+}
+
+// moment is a time that a person said.
+type moment struct {
+	at      time.Time
+	day     bool // only the day was said; at is its beginning
+	assumed bool // nothing was said about the zone
+}
+
+// dates and clocks may be combined, as may what has a zone.
+var (
+	dates  = []string{"2006-01-02", "2006/01/02", "20060102", "2 Jan 2006", "2 January 2006", "Jan 2 2006", "January 2 2006"}
+	noYear = []string{"2 Jan", "2 January", "Jan 2", "January 2"}
+	clocks = []string{"15:04:05.999999999", "15:04", "3:04:05pm", "3:04pm", "3pm"}
+	zones  = []string{"Z07:00", "Z0700", "Z07"}
+
+	dayT = regexp.MustCompile(`(\d)[Tt](\d)`)
+	ago  = regexp.MustCompile(`^-?(\S+?)( ago)?$`)
+)
+
+// parseMoment reads a time: RFC 3339, or a date, a time of the day, or both, with
+// or without a zone; today, yesterday, a weekday (the last one that has begun),
+// alone or with a time of the day; now; a duration ago.
+func parseMoment(s string, now time.Time, zone *time.Location) (moment, error) {
+	text := dayT.ReplaceAllString(strings.ReplaceAll(s, ",", " "), "$1 $2")
+	text = strings.Join(strings.Fields(text), " ")
+	now = now.In(zone)
+	if strings.EqualFold(text, "now") {
+		return moment{at: now}, nil
+	}
+	if m := ago.FindStringSubmatch(strings.TrimSpace(s)); m != nil {
+		if d, err := parseDuration(m[1]); err == nil {
+			return moment{at: now.Add(-d)}, nil
+		}
+	}
+	in, text, said := cutZone(text, zone)
+	m, ok := parseLocal(text, now.In(in), in)
+	if !ok {
+		return moment{}, fmt.Errorf("%q is not a time; write it as in 2006-01-02, \"2006-01-02 15:04\", 15:04, yesterday, \"friday 15:04\", 3h or RFC 3339", s)
+	}
+	m.assumed = !said
+	return m, nil
+}
+
+// cutZone takes the zone off the end of a time.
+func cutZone(text string, zone *time.Location) (in *time.Location, rest string, said bool) {
+	for _, name := range []string{"UTC", "GMT", "utc", "gmt"} {
+		if rest, ok := strings.CutSuffix(text, name); ok {
+			return time.UTC, strings.TrimSpace(rest), true
+		}
+	}
+	i := strings.LastIndexAny(text, "Zz+-")
+	if i <= 0 || !strings.Contains(text[:i], ":") { // else it is within a date
+		return zone, text, false
+	}
+	for _, layout := range zones {
+		if t, err := time.Parse(layout, strings.ToUpper(text[i:])); err == nil {
+			return t.Location(), strings.TrimSpace(text[:i]), true
+		}
+	}
+	return zone, text, false
+}
+
+// parseLocal reads what is said without a zone.
+func parseLocal(text string, now time.Time, in *time.Location) (moment, bool) {
+	text = title(text)
+	parse := func(layout string) (time.Time, bool) {
+		t, err := time.ParseInLocation(layout, text, in)
+		return t, err == nil
+	}
+	for _, date := range dates {
+		if t, ok := parse(date); ok {
+			return moment{at: t, day: true}, true
+		}
+		for _, clock := range clocks {
+			if t, ok := parse(date + " " + clock); ok {
+				return moment{at: t}, true
+			}
+		}
+	}
+	for _, date := range noYear {
+		for _, clock := range append([]string{""}, clocks...) {
+			t, ok := parse(strings.TrimSpace(date + " " + clock))
+			if !ok {
+				continue
+			}
+			t = time.Date(now.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), in)
+			if t.After(now) {
+				t = t.AddDate(-1, 0, 0)
+			}
+			return moment{at: t, day: clock == ""}, true
+		}
+	}
+	day, rest, named := namedDay(text, now)
+	if named && rest == "" {
+		return moment{at: day, day: true}, true
+	}
+	for _, clock := range clocks {
+		t, err := time.ParseInLocation(clock, rest, in)
+		if err != nil {
+			continue
+		}
+		at := time.Date(day.Year(), day.Month(), day.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), in)
+		if !named && at.After(now) {
+			at = at.AddDate(0, 0, -1)
+		}
+		return moment{at: at}, true
+	}
+	return moment{}, false
+}
+
+// title writes the names of months as layouts have them, and am and pm.
+func title(text string) string {
+	words := strings.Fields(strings.ToLower(text))
+	for i, w := range words {
+		if w[0] >= 'a' && w[0] <= 'z' {
+			words[i] = strings.ToUpper(w[:1]) + w[1:]
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// namedDay reads today, yesterday or a weekday in front of a time of the day; it
+// is today if there is none of them.
+func namedDay(text string, now time.Time) (day time.Time, rest string, named bool) {
+	midnight := func(t time.Time) time.Time {
+		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, now.Location())
+	}
+	text = strings.TrimPrefix(text, "Last ")
+	word, rest, _ := strings.Cut(text, " ")
+	switch word {
+	case "Today":
+		return midnight(now), rest, true
+	case "Yesterday":
+		return midnight(now.AddDate(0, 0, -1)), rest, true
+	}
+	for back := range 7 {
+		d := now.AddDate(0, 0, -back)
+		name := d.Weekday().String()
+		if word == name || word == name[:3] {
+			return midnight(d), rest, true
+		}
+	}
+	return midnight(now), text, false
+}

@@ -1,0 +1,146 @@
+//go:build e2e
+
+package query
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// made returns an Event of a time. Without a version it is of a whole second.
+func made(i int, at time.Time, version, message string) corev1.Event {
+	return corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: "made", Name: fmt.Sprintf("e-%06d", i), UID: types.UID(fmt.Sprintf("uid-%06d", i)), ResourceVersion: version},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "made", Name: fmt.Sprintf("pod-%06d", i)},
+		Reason:         "Made", Message: message, Type: "Normal", Count: 1,
+		FirstTimestamp: metav1.NewTime(at), LastTimestamp: metav1.NewTime(at),
+		Source: corev1.EventSource{Component: "test"},
+	}
+}
+
+// Forty days, more Events of one instant than a page has, and Events that
+// are repeated all the time: all are found once, from Loki with its default
+// limits of queries and from files.
+func TestLongRanges(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"reject_old_samples": false}})
+	const spread, ties, repeats = 6000, 2500, 150
+	now := time.Now().Truncate(time.Second)
+	start := now.Add(-40 * 24 * time.Hour)
+	var events []corev1.Event
+	for i := range spread {
+		at := start.Add(time.Duration(i) * (39 * 24 * time.Hour / spread))
+		events = append(events, made(i, at, fmt.Sprint(i+1), "spread"))
+		if i%(spread/repeats) == 0 { // the same one, again and again
+			e := made(999999, at, fmt.Sprint(i+2), "repeated")
+			e.Count = int32(1 + i/(spread/repeats))
+			e.FirstTimestamp = metav1.NewTime(start)
+			events = append(events, e)
+		}
+	}
+	for i := range ties {
+		events = append(events, made(spread+i, now.Add(-time.Hour), "", "tied"))
+	}
+	path := t.TempDir() + "/events.jsonl"
+	config := configure(t, lokiSink(l, ""))
+	store(t, config, events)
+	store(t, configure(t, "file: {path: "+path+", format: logfmt, max_size: 1MiB, keep: 0, gzip: true}"), events)
+	if err := l.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range [][]string{{"--config", config}, {"--file", path}} {
+		t.Run(where[0], func(t *testing.T) {
+			check := func(want int, args ...string) []string {
+				t.Helper()
+				got := ask(t, append(append(args, where...), "-n", "made", "--no-headers", "-o", "name")...)
+				seen := map[string]bool{}
+				for _, name := range got {
+					seen[name] = true
+				}
+				if len(got) != want {
+					t.Errorf("%s: %d rows, of them %d different ones, want %d", strings.Join(args, " "), len(got), len(seen), want)
+				}
+				return got
+			}
+			check(spread+ties+repeats, "--since", "45d", "--states")
+			got := check(spread+ties+1, "--since", "45d")
+			check(ties, "--since", "45d", "--grep", "^tied$")
+			newest := check(ties+10, "--since", "45d", "--limit", fmt.Sprint(ties+10))
+			if len(got) > len(newest) && !sameSet(newest, got[len(got)-len(newest):]) {
+				t.Error("--limit does not show the newest")
+			}
+			one := ask(t, append([]string{"-n", "made", "--since", "45d", "--for", "pod/pod-999999", "-o", "json"}, where...)...)
+			var record struct {
+				Count     int
+				FirstSeen time.Time
+			}
+			if len(one) != 1 || json.Unmarshal([]byte(one[0]), &record) != nil || record.Count != repeats || !record.FirstSeen.Equal(start) {
+				t.Errorf("the one that was repeated is shown as %q", one)
+			}
+		})
+	}
+}
+
+func sameSet(a, b []string) bool {
+	in := map[string]bool{}
+	for _, s := range a {
+		in[s] = true
+	}
+	for _, s := range b {
+		if !in[s] {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// Loki never answers with more than 4 MiB: it closes the connection after a
+// minute instead.
+func TestAnswersOfMoreThan4MiB(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	const n = 900
+	now := time.Now().Truncate(time.Second)
+	var events []corev1.Event
+	for i := range n {
+		events = append(events, made(i, now.Add(time.Duration(i-n)*time.Second), fmt.Sprint(i+1), strings.Repeat("long ", 1500)))
+	}
+	config := configure(t, lokiSink(l, ""))
+	store(t, config, events)
+	if got := ask(t, "--config", config, "-n", "made", "-o", "name"); len(got) != n {
+		t.Errorf("%d rows, want %d", len(got), n)
+	}
+}
+
+func TestClearAnswers(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
+	config := configure(t, lokiSink(l, ", tenant_id: a"))
+	store(t, config, []corev1.Event{made(1, time.Now(), "1", "here")})
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"no tenant":        {[]string{"--loki-url", l.URL()}, 1, "answers 401: no org id; it has tenants: say which one is meant"},
+		"another tenant":   {[]string{"--loki-url", l.URL(), "--tenant", "b"}, 0, "has nothing at all of {job=\"hindsight\"} in that time: is it the right Loki, tenant (b), job and cluster?"},
+		"nothing like it":  {[]string{"--config", config, "-n", "elsewhere"}, 0, `by {job="hindsight", cluster="test", namespace="elsewhere"}; of {job="hindsight", cluster="test"} there are 1 streams in that time`},
+		"another time":     {[]string{"--config", config, "-A", "--to", "2h"}, 0, "has nothing at all of"},
+		"nobody there":     {[]string{"--loki-url", "http://127.0.0.1:1"}, 1, "connection refused"},
+		"no address":       {nil, 2, "where is Loki?"},
+		"no such selector": {[]string{"--loki-url", l.URL(), "--tenant", "a", "-A", "-l", `{job=~".*"}`}, 1, "answers 400: parse error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, code := hindsight(t, "", append([]string{"query"}, c.args...)...)
+			if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) {
+				t.Errorf("exit code %d, stdout %q, stderr %q; want %d, %q", code, stdout, stderr, c.code, c.want)
+			}
+		})
+	}
+}
