@@ -452,3 +452,35 @@ func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
 		t.Errorf("position %s is for all: %t", p, ok)
 	}
 }
+
+// A gap that one leader declared to all, and another one declares again to a sink
+// that had not accepted it, is the same record: it is shown once.
+func TestGapDeclaredAgainIsTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		a.write("b")
+		time.Sleep(10 * time.Second)
+		a.write("c") // 103, the newest of the gap
+		a.compact()
+		var gaps []event.Gap
+		first := run(a, at(101), func(o *Options) { o.Gap = func(g event.Gap) { gaps = append(gaps, g) } })
+		synctest.Wait()
+		_ = first.stop()
+		a.write("c") // so that a list shows less of the gap
+		a.compact()
+		second := run(a, at(103), sinksAt(map[string]event.Position{"loki": at(101)}), func(o *Options) { o.Gaps = gaps })
+		synctest.Wait()
+		said := func(r *running) (gaps []string) {
+			for _, rec := range r.journal.all() {
+				if rec.Gap && rec.Event.ResourceVersion == "103" {
+					gaps = append(gaps, string(event.Encoder{Format: event.EventRouter, Standalone: true}.Append(nil, &rec)))
+				}
+			}
+			return gaps
+		}
+		if one, again := said(first), said(second); len(one) != 1 || len(again) != 1 || one[0] != again[0] {
+			t.Errorf("declared first as\n%s\nand again as\n%s", one, again)
+		}
+	})
+}

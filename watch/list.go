@@ -322,14 +322,29 @@ func (l *listing) declareGap(ctx context.Context) error {
 		Source: l.w.namespace, Namespace: l.w.ownNamespace, Sink: l.sink,
 		From: l.from, To: to, Cause: l.cause, MissedAtLeast: l.missed,
 	}
+	l.w.asDeclared(&gap)
 	l.w.metrics.gaps[l.cause].Inc()
-	l.log.Warn("events may have been missed", "cause", l.cause, "from", l.from, "to", to, "missed_at_least", l.missed)
+	l.log.Warn("events may have been missed", "cause", gap.Cause, "from", gap.From, "to", gap.To, "missed_at_least", gap.MissedAtLeast)
 	if l.w.gap != nil {
 		l.w.gap(gap)
 	}
 	rec := event.NewGap(gap)
 	rec.Position = event.Position{} // put says where: at the beginning of this list
 	return l.w.put(ctx, rec, rec.Event.Size())
+}
+
+// asDeclared makes a gap that was declared before, perhaps by another replica and
+// to another sink, say the same again. What a list shows of it changes with time,
+// and is less where a part of it was taken in already.
+func (w *Watcher) asDeclared(g *event.Gap) {
+	for _, known := range w.gaps {
+		if known.Source == g.Source && known.From.String() == g.From.String() && known.To.String() == g.To.String() {
+			known.Sink = g.Sink
+			*g = known
+			return
+		}
+	}
+	w.gaps = append(w.gaps, *g)
 }
 
 // end moves the position to where the list ends.

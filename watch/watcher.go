@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,10 @@ type Options struct {
 	// Events are its own to change; it keeps neither.
 	Out func(context.Context, []event.Record) error
 
+	// Gaps were declared before. One of them that has to be declared again says
+	// the same as then.
+	Gaps []event.Gap
+
 	// Gap is told of every gap before its record is handed to Out; may be nil. It is
 	// called by the goroutine that reads.
 	Gap func(event.Gap)
@@ -81,6 +86,7 @@ type Watcher struct {
 	spoolMax     int64
 	why          string
 	gap          func(event.Gap)
+	gaps         []event.Gap // that were declared
 	log          *slog.Logger
 	metrics      sourceMetrics
 
@@ -106,6 +112,7 @@ func New(o Options) *Watcher {
 		spoolMax:     o.SpoolMax,
 		why:          o.Why,
 		gap:          o.Gap,
+		gaps:         slices.Clone(o.Gaps),
 		log:          o.Logger,
 		metrics:      o.Metrics.forSource(o.Namespace),
 		lineup:       lineup{start: o.Start, behind: maps.Clone(o.Behind)},

@@ -222,6 +222,7 @@ func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation
 			Behind:       from.behind,
 			Why:          from.why,
 			Out:          pipeline.take,
+			Gaps:         p.standing.gaps(),
 			Gap:          p.standing.declare,
 			OwnNamespace: p.OwnNamespace,
 			SpoolDir:     c.Journal.Dir,

@@ -133,6 +133,13 @@ func (s *standing) seen(sink string) func(*event.Record) bool {
 	}
 }
 
+// gaps are those that were declared.
+func (s *standing) gaps() []event.Gap {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.held.Gaps)
+}
+
 // declare keeps a gap in mind, once.
 func (s *standing) declare(g event.Gap) {
 	s.mu.Lock()
