@@ -1,0 +1,239 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The outputs, in this order.
+const (
+	lokiOutput = iota
+	stdoutOutput
+	fileOutput
+)
+
+// account holds what was written against what each sink has.
+type account struct {
+	ledger  *ledger
+	outputs []*output
+}
+
+// update reads what is new in every sink.
+func (a *account) update(ctx context.Context) {
+	for _, o := range a.outputs {
+		o.update(ctx, a.ledger)
+		if len(o.gaps) > 0 && len(o.open) > 0 {
+			x := a.index()
+			o.open = slices.DeleteFunc(o.open, func(s *state) bool { return o.excused(s, x) })
+		}
+	}
+}
+
+// missing returns of each sink what it lacks of the first n states of the
+// ledger; empty if that is nothing.
+func (a *account) missing(n int) map[*output][]*state {
+	all := map[*output][]*state{}
+	for _, o := range a.outputs {
+		for _, s := range o.open {
+			if s.number < n {
+				all[o] = append(all[o], s)
+			}
+		}
+	}
+	return all
+}
+
+// index knows of each Event which versions there were, as far as anybody does.
+type index map[string][]uint64
+
+func (a *account) index() index {
+	x := index{}
+	for _, s := range a.ledger.all() {
+		x[s.uid] = append(x[s.uid], s.version)
+	}
+	for _, o := range a.outputs { // also those that were written without an answer
+		for k := range o.seen {
+			x[k.uid] = append(x[k.uid], k.version)
+		}
+	}
+	for uid, versions := range x {
+		slices.Sort(versions)
+		x[uid] = slices.Compact(versions)
+	}
+	return x
+}
+
+// after returns the next version of an Event, 0 if there is none.
+func (x index) after(k key) uint64 {
+	versions := x[k.uid]
+	i, _ := slices.BinarySearch(versions, k.version+1)
+	if i == len(versions) {
+		return 0
+	}
+	return versions[i]
+}
+
+// excused reports whether a sink may lack a state: if it was told of gaps in
+// which the state was written and overwritten. What was not overwritten before
+// their end was there to be listed.
+func (o *output) excused(s *state, x index) bool {
+	next := x.after(s.key)
+	return next != 0 && slices.ContainsFunc(o.stretches(), func(g gap) bool { return g.from < s.version && next <= g.to })
+}
+
+// stretches are the gaps, those that follow each other as one: a state of the
+// first may have been overwritten in the second.
+func (o *output) stretches() (all []gap) {
+	gaps := slices.SortedFunc(maps.Values(o.gaps), func(a, b gap) int { return cmp.Compare(a.from, b.from) })
+	for _, g := range gaps {
+		if last := len(all) - 1; last >= 0 && g.from <= all[last].to {
+			all[last].to = max(all[last].to, g.to)
+		} else {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// compaction is one after which nobody could resume from where he was.
+type compaction struct{ revision uint64 }
+
+// checkGaps returns what is wrong with the gaps: each has to span a compaction
+// that made it necessary, and each such compaction needs one in each sink.
+func (a *account) checkGaps(necessary []compaction) (wrong []string) {
+	for _, o := range a.outputs {
+		all := o.stretches()
+		for _, g := range all {
+			if !slices.ContainsFunc(necessary, g.spans) {
+				wrong = append(wrong, fmt.Sprintf("%s: a gap was declared where there was none, from %d to %d, in %s: %s", o.name, g.from, g.to, g.place, g.text))
+			}
+		}
+		for _, c := range necessary {
+			if !slices.ContainsFunc(all, func(g gap) bool { return g.spans(c) }) {
+				wrong = append(wrong, fmt.Sprintf("%s: no gap was declared, though what was before version %d could not be replayed", o.name, c.revision))
+			}
+		}
+	}
+	return wrong
+}
+
+func (g gap) spans(c compaction) bool { return g.from < c.revision && c.revision <= g.to }
+
+// checkMarks returns what sinks have that nobody wrote, or not like that.
+func (a *account) checkMarks() (wrong []string) {
+	marks := map[key]string{}
+	for _, s := range a.ledger.all() {
+		marks[s.key] = s.mark
+	}
+	for _, o := range a.outputs {
+		for k, d := range o.seen {
+			mark, answered := marks[k]
+			switch {
+			case answered && d.mark != mark:
+				wrong = append(wrong, fmt.Sprintf("%s: %s was written as %s, and is %s in %s", o.name, k, mark, d.mark, d.place))
+			case !answered && d.mark != "" && a.ledger.failure(d.mark) == nil: // without a mark it is of the cluster's own
+				wrong = append(wrong, fmt.Sprintf("%s: nobody has written %s, which is %s in %s", o.name, k, d.mark, d.place))
+			}
+		}
+	}
+	return wrong
+}
+
+// describe says all that is known of missing states: which writes they are, what
+// was going on then, where they are, and what the sink has around them.
+func (a *account) describe(missing map[*output][]*state, h *history) string {
+	const most = 12 // of each sink
+	x := a.index()
+	var b strings.Builder
+	for _, o := range a.outputs {
+		lost := missing[o]
+		if len(lost) == 0 {
+			continue
+		}
+		slices.SortFunc(lost, func(a, b *state) int { return cmp.Compare(a.version, b.version) })
+		fmt.Fprintf(&b, "%s lacks %d of %d states, of versions %d to %d", o.name, len(lost), len(a.ledger.all()), lost[0].version, lost[len(lost)-1].version)
+		if o.behind != nil {
+			fmt.Fprintf(&b, " (it could not be read: %v)", o.behind)
+		}
+		b.WriteString(":\n")
+		for what, n := range countBy(lost, func(s *state) string { return h.during(s.written) }) {
+			fmt.Fprintf(&b, "  %d written %s\n", n, what)
+		}
+		for _, s := range lost[:min(most, len(lost))] {
+			fmt.Fprintf(&b, "  %s\n    sent %s, answered %s, %s\n", s, clock(s.sent), clock(s.written), h.during(s.written))
+			if next := x.after(s.key); next != 0 {
+				fmt.Fprintf(&b, "    overwritten by version %d; %s\n", next, o.has(key{s.uid, next}))
+			} else {
+				b.WriteString("    never overwritten\n")
+			}
+			for _, other := range a.outputs {
+				if other != o {
+					fmt.Fprintf(&b, "    %s: %s\n", other.name, other.has(s.key))
+				}
+			}
+			before, after := o.around(s.version)
+			fmt.Fprintf(&b, "    what %s has next to it: %s, and %s\n", o.name, before, after)
+		}
+		if len(lost) > most {
+			fmt.Fprintf(&b, "  … and %d more\n", len(lost)-most)
+		}
+		for _, g := range o.gaps {
+			fmt.Fprintf(&b, "  it was told of a gap from %d to %d (%s)\n", g.from, g.to, g.place)
+		}
+		if len(o.gaps) == 0 {
+			b.WriteString("  it was told of no gap\n")
+		}
+	}
+	return b.String()
+}
+
+// has says whether and where a sink has a state.
+func (o *output) has(k key) string {
+	d := o.seen[k]
+	switch {
+	case d == nil:
+		return "does not have it"
+	case d.times > 1:
+		return fmt.Sprintf("has it %d times, first in %s", d.times, d.place)
+	default:
+		return "has it, in " + d.place
+	}
+}
+
+// around says what a sink has right before and after a version.
+func (o *output) around(version uint64) (before, after string) {
+	var last, next key
+	for k := range o.seen {
+		if k.version < version && k.version > last.version {
+			last = k
+		}
+		if k.version > version && (next.version == 0 || k.version < next.version) {
+			next = k
+		}
+	}
+	say := func(k key) string {
+		if k.version == 0 {
+			return "nothing"
+		}
+		d := o.seen[k]
+		return fmt.Sprintf("version %d, %s, in %s", k.version, d.mark, d.place)
+	}
+	return say(last) + " before", say(next) + " after"
+}
+
+func countBy(all []*state, what func(*state) string) map[string]int {
+	n := map[string]int{}
+	for _, s := range all {
+		n[what(s)]++
+	}
+	return n
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }

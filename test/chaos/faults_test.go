@@ -1,0 +1,346 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// fault is something that goes wrong. When it has been done, everything is as it
+// should be again; what follows from it may take longer.
+type fault struct {
+	name    string
+	calm    bool // everything must have arrived before
+	several bool // it takes several replicas
+	do      func(*scene, *rand.Rand)
+}
+
+var faults = []fault{
+	{name: "a replica is killed", do: killReplica},
+	{name: "the active replica is killed", several: true, do: killLeader},
+	{name: "the active replica is stopped for longer than its lease", do: stopLeader},
+	{name: "a replica is cut from the API server", do: cutReplica},
+	{name: "the active replica is cut from the API server", several: true, do: cutLeader},
+	{name: "the API server is killed", do: killAPIServer},
+	{name: "the API server hangs", do: hangAPIServer},
+	{name: "etcd is compacted short of the positions while nobody watches", calm: true, do: compactShort},
+	{name: "etcd is compacted beyond the positions while nobody watches", calm: true, do: compactBeyond},
+	{name: "the active replica is killed when it has just declared a gap", calm: true, do: killInGap},
+	{name: "a replica comes back to what it has not delivered", calm: true, do: comeBack},
+	{name: "Loki is killed", do: killLoki},
+	{name: "Loki hangs", do: hangLoki},
+	{name: "the configuration is changed", do: reload},
+	{name: "the replicas are replaced one after the other", calm: true, do: roll},
+}
+
+// between draws a time.
+func between(r *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(r.Int64N(int64(to-from)))
+}
+
+func (s *scene) start(r *replica) {
+	s.t.Helper()
+	if err := r.start(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) any(r *rand.Rand) *replica { return s.replicas[r.IntN(len(s.replicas))] }
+
+func killReplica(s *scene, r *rand.Rand) {
+	one := s.any(r)
+	one.kill()
+	s.pause(between(r, 0, 2*time.Second))
+	s.start(one)
+}
+
+func killLeader(s *scene, r *rand.Rand) {
+	leader := s.awaitLeader(nil)
+	leader.kill()
+	s.pause(between(r, 0, time.Second))
+	if s.elects {
+		s.awaitLeader(leader)
+	}
+	s.start(leader)
+}
+
+func stopLeader(s *scene, r *rand.Rand) {
+	leader := s.awaitLeader(nil)
+	process, life, err := leader.running()
+	s.must(err)
+	if err := process.Pause(); s.ended(process) {
+		s.note("%s has ended before it could be stopped", life)
+		return
+	} else if err != nil {
+		s.t.Fatal(err)
+	}
+	if !s.elects {
+		s.pause(between(r, leaseDuration, leaseDuration+3*time.Second))
+		s.must(process.Resume())
+		return
+	}
+	s.awaitLeader(leader)
+	s.pause(between(r, 0, 2*time.Second))
+	before := s.size(life.stdout)
+	s.must(process.Resume())
+	s.note("%s goes on", leader.name)
+	s.until("the deposed replica ends", func() bool { return s.ended(process) })
+	// It looks whether it may before each batch, so one may have been let through
+	// when it was stopped.
+	const batch = 64 << 10
+	if grown := s.size(life.stdout) - before; grown > batch {
+		s.t.Errorf("the deposed replica, %s, has written %d bytes to its standard output, more than a batch", life, grown)
+	}
+}
+
+func (s *scene) size(path string) int64 {
+	s.t.Helper()
+	info, err := os.Stat(path)
+	s.must(err)
+	return info.Size()
+}
+
+// cuts are the ways of not reaching a server.
+var cuts = []mode{refuses, resets, hangs}
+
+func cutReplica(s *scene, r *rand.Rand) {
+	s.cut(s.any(r), cuts[r.IntN(len(cuts))], func() { s.pause(between(r, time.Second, 6*time.Second)) })
+}
+
+func cutLeader(s *scene, r *rand.Rand) {
+	leader := s.awaitLeader(nil)
+	s.cut(leader, cuts[r.IntN(len(cuts))], func() {
+		if s.elects {
+			s.awaitLeader(leader)
+		}
+		s.pause(between(r, time.Second, 4*time.Second))
+	})
+}
+
+// cut keeps a replica from the API server meanwhile.
+func (s *scene) cut(one *replica, how mode, meanwhile func()) {
+	s.t.Helper()
+	s.must(one.proxy.set(how))
+	s.note("the way from %s to the API server %s", one.name, how)
+	meanwhile()
+	s.must(one.proxy.set(passes))
+}
+
+func killAPIServer(s *scene, r *rand.Rand) {
+	s.cluster.KillAPIServer()
+	s.pause(between(r, 0, 4*time.Second))
+	s.must(s.cluster.StartAPIServer(s.t.Context()))
+}
+
+func hangAPIServer(s *scene, r *rand.Rand) {
+	s.must(s.cluster.PauseAPIServer())
+	s.pause(between(r, time.Second, 7*time.Second))
+	s.must(s.cluster.ResumeAPIServer())
+}
+
+// compactShort forgets what everybody has had. It must cost nothing.
+func compactShort(s *scene, r *rand.Rand) {
+	revision, err := s.cluster.Revision(s.t.Context())
+	s.must(err)
+	s.awaitWrites(50) // of which some are newer
+	s.settle()
+	s.awaitPositions(uint64(revision))
+	const listed = `msg="listed events"`
+	before := s.count(listed)
+	resume := s.away(r)
+	s.awaitWrites(200)
+	s.must(s.cluster.Compact(s.t.Context(), revision))
+	s.note("compacted at version %d", revision)
+	resume()
+	s.settle()
+	if n := s.count(listed) - before; n > 0 {
+		s.t.Errorf("Events were listed %d times, though all of them could be watched\n%s", n, s.logs(s.faultBegan()))
+	}
+}
+
+// count counts what all processes have said so far.
+func (s *scene) count(text string) (n int) {
+	for _, r := range s.replicas {
+		for _, life := range r.lives() {
+			n += strings.Count(life.said(), text)
+		}
+	}
+	return n
+}
+
+// compactBeyond forgets what nobody has had yet. It must be said.
+func compactBeyond(s *scene, r *rand.Rand) {
+	resume := s.away(r)
+	s.awaitWrites(200)
+	revision, err := s.cluster.Revision(s.t.Context())
+	s.must(err)
+	s.awaitWrites(50) // some are newer
+	s.must(s.cluster.Compact(s.t.Context(), revision))
+	s.note("compacted at version %d", revision)
+	s.compactions = append(s.compactions, compaction{uint64(revision)})
+	resume()
+}
+
+// killInGap ends who has just declared a gap, and may not have said everywhere
+// how far it came.
+func killInGap(s *scene, r *rand.Rand) {
+	const declared = `msg="events may have been missed"`
+	before := s.count(declared)
+	compactBeyond(s, r)
+	s.until("a gap is declared", func() bool { return s.count(declared) > before })
+	s.pause(between(r, 0, time.Second))
+	killLeader(s, r)
+}
+
+// away makes all replicas miss what happens, in some way.
+func (s *scene) away(r *rand.Rand) (resume func()) {
+	s.t.Helper()
+	switch way := r.IntN(3); way {
+	case 2:
+		how := cuts[r.IntN(2)] // one that closes what is open: data on the way is lost
+		for _, one := range s.replicas {
+			s.must(one.proxy.set(how))
+		}
+		s.note("the way to the API server %s", how)
+		return func() {
+			for _, one := range s.replicas {
+				s.must(one.proxy.set(passes))
+			}
+		}
+	default:
+		for _, one := range s.replicas {
+			if way == 0 {
+				one.kill()
+			} else if err := one.terminate(s.t.Context()); err != nil {
+				s.t.Error(err)
+			}
+		}
+		return func() {
+			for _, one := range s.replicas {
+				s.start(one)
+			}
+		}
+	}
+}
+
+// comeBack compacts what the first replica has in its journal and Loki does not
+// have yet. If there is another replica, it leads meanwhile. In the end Loki has
+// that nevertheless.
+func comeBack(s *scene, r *rand.Rand) {
+	first, others := s.replicas[0], s.replicas[1:]
+	for _, one := range others {
+		one.kill()
+	}
+	s.awaitLeading(first)
+	s.loki.Kill()
+	s.note("Loki is killed, %s takes in more", first.name)
+	from := len(s.ledger.all())
+	s.awaitWrites(200)
+	owed := s.ledger.all()[from:]
+	s.until("the other sinks have what Loki has not", func() bool {
+		s.account.update(s.t.Context())
+		return len(s.account.outputs[stdoutOutput].lacks(owed)) == 0
+	})
+	first.kill()
+	s.awaitWrites(100)
+	revision, err := s.cluster.Revision(s.t.Context())
+	s.must(err)
+	s.awaitWrites(50)
+	s.must(s.cluster.Compact(s.t.Context(), revision))
+	s.note("compacted at version %d", revision)
+	s.compactions = append(s.compactions, compaction{uint64(revision)})
+	if len(others) > 0 {
+		s.start(others[0])
+		s.awaitLeading(others[0])
+	}
+	s.must(s.loki.Start(s.t.Context()))
+	if len(others) > 0 {
+		s.settle() // with a gap
+		s.note("%d states of %s's journal are not in Loki, for the gap", len(s.account.outputs[lokiOutput].lacks(owed)), first.name)
+		others[0].kill()
+	}
+	s.start(first)
+	s.awaitLeading(first)
+	loki := newOutput("loki", stored{s.loki}.read)
+	deadline := time.Now().Add(patience)
+	for missing := slices.Clone(owed); len(missing) > 0; s.pause(glance) {
+		if missing = loki.look(s.t.Context(), missing); time.Now().After(deadline) {
+			lost := map[*output][]*state{s.account.outputs[lokiOutput]: missing}
+			s.t.Fatalf("what the journal of %s kept was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.account.describe(lost, s.history), s.logs(earliest(lost)))
+		}
+	}
+	for _, one := range others {
+		s.start(one)
+	}
+}
+
+// awaitWrites waits until so many more states were written.
+func (s *scene) awaitWrites(n int) {
+	s.t.Helper()
+	from := len(s.ledger.all())
+	s.until("the API server takes writes", func() bool { return len(s.ledger.all()) >= from+n })
+}
+
+func killLoki(s *scene, r *rand.Rand) {
+	s.loki.Kill()
+	s.pause(between(r, 0, 5*time.Second))
+	s.must(s.loki.Start(s.t.Context()))
+}
+
+func hangLoki(s *scene, r *rand.Rand) {
+	s.must(s.loki.Pause())
+	s.pause(between(r, time.Second, 8*time.Second))
+	s.must(s.loki.Resume())
+}
+
+// reload changes the configuration of all replicas, as a ConfigMap does.
+func reload(s *scene, r *rand.Rand) {
+	leader := s.awaitLeader(nil)
+	process, life, err := leader.running()
+	s.must(err)
+	// Before that, SIGHUP would end it.
+	s.until("it reads Events", func() bool { return strings.Contains(life.said(), `msg="reading events"`) || s.ended(process) })
+	taken := func() int { return strings.Count(life.said(), "the configuration was read again") }
+	before := taken()
+	s.variant++
+	s.configure()
+	if r.IntN(2) == 0 { // else it is noticed after some seconds
+		if err := syscall.Kill(process.PID(), syscall.SIGHUP); err != nil && !s.ended(process) {
+			s.t.Fatal(err)
+		}
+	}
+	s.until("the configuration is in use", func() bool { return taken() > before || s.ended(process) })
+}
+
+func (s *scene) ended(p *cluster.Process) bool {
+	select {
+	case <-p.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// roll replaces all replicas, as a Deployment does.
+func roll(s *scene, r *rand.Rand) {
+	for _, one := range s.replicas {
+		s.must(one.terminate(s.t.Context()))
+		s.pause(between(r, 0, time.Second))
+		s.start(one)
+		s.awaitLeader(nil)
+	}
+}

@@ -1,0 +1,306 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-logfmt/logfmt"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+const gapReason = "HindsightGap"
+
+var lineSeed = maphash.MakeSeed()
+
+// delivered is a state as a sink has it.
+type delivered struct {
+	mark  string
+	place string // the file, or the stream
+	sum   uint64 // of the line
+	times int    // that it was written there
+}
+
+// gap is a stretch that a sink was told states may be missing of.
+type gap struct {
+	from, to uint64
+	text     string
+	place    string
+}
+
+// output is what a sink has, of all replicas together.
+type output struct {
+	name    string
+	seen    map[key]*delivered
+	gaps    map[key]gap
+	repeats int      // lines that came again
+	counted int      // of them, those that were looked at
+	wrong   []string // what should not be there
+	behind  error    // why it could not be read at last
+
+	read func(ctx context.Context, o *output, missing []*state) error // what is new of the missing ones
+	next int                                                          // in the ledger: what lies before was looked for
+	open []*state                                                     // of that, what was not seen
+}
+
+func newOutput(name string, read func(context.Context, *output, []*state) error) *output {
+	return &output{name: name, seen: map[key]*delivered{}, gaps: map[key]gap{}, read: read}
+}
+
+// update reads what is new.
+func (o *output) update(ctx context.Context, l *ledger) {
+	all := l.all()
+	o.open = o.look(ctx, append(o.open, all[o.next:]...))
+	o.next = len(all)
+}
+
+// look reads what is new, at least of some states, and returns which of them are
+// missing. It may change the slice.
+func (o *output) look(ctx context.Context, states []*state) []*state {
+	o.behind = o.read(ctx, o, states)
+	return slices.DeleteFunc(states, func(s *state) bool { return o.seen[s.key] != nil })
+}
+
+// lacks returns which of some states were not seen so far.
+func (o *output) lacks(states []*state) []*state {
+	return slices.DeleteFunc(slices.Clone(states), func(s *state) bool { return o.seen[s.key] != nil })
+}
+
+// add notes a state that the sink has.
+func (o *output) add(k key, d delivered) {
+	before := o.seen[k]
+	if before == nil {
+		d.times = 1
+		o.seen[k] = &d
+		return
+	}
+	before.times++
+	o.repeats++
+	if before.sum != d.sum {
+		o.wrong = append(o.wrong, fmt.Sprintf("%s (%s) came in some bytes in %s, and again in others in %s", k, d.mark, before.place, d.place))
+	}
+}
+
+// declared notes a gap.
+func (o *output) declared(k key, from, to, text, place string) error {
+	f, fromErr := strconv.ParseUint(from, 10, 64)
+	t, toErr := strconv.ParseUint(to, 10, 64)
+	if fromErr != nil || toErr != nil {
+		return fmt.Errorf("a gap does not say from where (%q) to where (%q)", from, to)
+	}
+	o.gaps[k] = gap{from: f, to: t, text: text, place: place}
+	return nil
+}
+
+// lines are the files of eventrouter lines that match a pattern, which only
+// grow.
+type lines struct {
+	patterns []string
+	offsets  map[string]int64 // of the lines read so far
+}
+
+func newLines(patterns ...string) *lines {
+	return &lines{patterns: patterns, offsets: map[string]int64{}}
+}
+
+func (l *lines) read(_ context.Context, o *output, _ []*state) error {
+	for _, pattern := range l.patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := l.readFile(o, path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readFile reads whole lines: a last one without an end is not acknowledged, and
+// may be cut off or completed.
+func (l *lines) readFile(o *output, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, l.offsets[path], 1<<40))
+	if err != nil {
+		return err
+	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	l.offsets[path] += int64(len(text))
+	place := filepath.Base(filepath.Dir(path)) + "/" + filepath.Base(path)
+	for line := range bytes.Lines(text) {
+		if err := o.addLine(line, place); err != nil {
+			o.wrong = append(o.wrong, fmt.Sprintf("a line of %s: %v: %.300q", path, err, line))
+		}
+	}
+	return nil
+}
+
+// addLine notes what a line in eventrouter's form says.
+func (o *output) addLine(line []byte, place string) error {
+	var l struct {
+		Event struct {
+			Metadata struct {
+				UID             string
+				ResourceVersion string
+				Annotations     map[string]string
+			}
+			Reason, Message string
+		}
+	}
+	if err := json.Unmarshal(line, &l); err != nil {
+		return err
+	}
+	k, err := parseKey(l.Event.Metadata.UID, l.Event.Metadata.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	if l.Event.Reason == gapReason {
+		notes := l.Event.Metadata.Annotations
+		return o.declared(k, notes["hindsight/from_version"], notes["hindsight/to_version"], l.Event.Message, place)
+	}
+	o.add(k, delivered{mark: markPattern.FindString(l.Event.Message), place: place, sum: maphash.Bytes(lineSeed, line)})
+	return nil
+}
+
+func parseKey(uid, version string) (key, error) {
+	v, err := strconv.ParseUint(version, 10, 64)
+	if err != nil || uid == "" {
+		return key{}, fmt.Errorf("it has the uid %q and the version %q", uid, version)
+	}
+	return key{uid, v}, nil
+}
+
+// stored is what is in a Loki.
+type stored struct{ loki *cluster.Loki }
+
+const (
+	lokiSelector = `{job="hindsight"}`
+	lokiStep     = 2 * time.Second // of what is asked for at once: some hundred entries
+)
+
+// read asks for the seconds from which states are missing, and for gaps.
+func (s stored) read(ctx context.Context, o *output, missing []*state) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	from, to := missing[0].at, missing[0].at
+	for _, m := range missing {
+		if m.at.Before(from) {
+			from = m.at
+		}
+		if m.at.After(to) {
+			to = m.at
+		}
+	}
+	wanted := map[key]bool{}
+	for _, m := range missing {
+		wanted[m.key] = true
+	}
+	err := s.each(ctx, lokiSelector, from, to.Add(time.Second), func(k key, e cluster.LokiEntry) {
+		if wanted[k] {
+			o.seen[k] = lokiDelivered(e)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	entries, err := s.loki.Answer(ctx, fmt.Sprintf(`{job="hindsight", reason=%q}`, gapReason), now.Add(-time.Hour), now.Add(time.Minute))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := o.addLokiGap(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAll reads everything anew, and notes what is visible twice.
+func (s stored) readAll(ctx context.Context, o *output, from, to time.Time) error {
+	o.seen, o.gaps = map[key]*delivered{}, map[key]gap{}
+	places := map[key]string{}
+	var failed error
+	err := s.each(ctx, lokiSelector, from, to, func(k key, e cluster.LokiEntry) {
+		d := lokiDelivered(e)
+		if before, twice := places[k]; twice {
+			o.wrong = append(o.wrong, fmt.Sprintf("%s is visible twice, in %s and in %s: %v %s", k, before, d.place, e.Metadata, e.Line))
+		}
+		places[k] = d.place
+		if e.Labels["reason"] == gapReason {
+			failed = cmp.Or(failed, o.addLokiGap(e))
+		} else {
+			o.seen[k] = d
+		}
+	})
+	return cmp.Or(err, failed)
+}
+
+// each asks for a range, part by part.
+func (s stored) each(ctx context.Context, selector string, from, to time.Time, do func(key, cluster.LokiEntry)) error {
+	for ; from.Before(to); from = from.Add(lokiStep) {
+		until := from.Add(lokiStep)
+		if until.After(to) {
+			until = to
+		}
+		entries, err := s.loki.Answer(ctx, selector, from, until)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			k, err := parseKey(e.Metadata["event_uid"], e.Metadata["event_version"])
+			if err != nil {
+				return fmt.Errorf("an entry of Loki: %w: %s", err, e.Line)
+			}
+			do(k, e)
+		}
+	}
+	return nil
+}
+
+func lokiDelivered(e cluster.LokiEntry) *delivered {
+	return &delivered{
+		mark:  markPattern.FindString(e.Line),
+		place: fmt.Sprintf("{namespace=%q, reason=%q} at %s", e.Labels["namespace"], e.Labels["reason"], e.Time.Format("15:04:05.000000000")),
+		times: 1,
+	}
+}
+
+// addLokiGap notes a gap, whose line is logfmt.
+func (o *output) addLokiGap(e cluster.LokiEntry) error {
+	k, err := parseKey(e.Metadata["event_uid"], e.Metadata["event_version"])
+	if err != nil {
+		return fmt.Errorf("a gap in Loki: %w: %s", err, e.Line)
+	}
+	values := map[string]string{}
+	dec := logfmt.NewDecoder(strings.NewReader(e.Line))
+	for dec.ScanRecord() {
+		for dec.ScanKeyval() {
+			values[string(dec.Key())] = string(dec.Value())
+		}
+	}
+	if err := dec.Err(); err != nil {
+		return fmt.Errorf("a gap in Loki: %w: %s", err, e.Line)
+	}
+	return o.declared(k, values["from_version"], values["to_version"], values["msg"], lokiDelivered(e).place)
+}

@@ -1,0 +1,306 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+const (
+	patience = 2 * time.Minute // for whatever has to come, on a machine that has much else to do
+	glance   = 100 * time.Millisecond
+
+	leaseNamespace = "default"
+	leaseName      = "hindsight"
+	leaseDuration  = 4 * time.Second
+)
+
+// scene is everything that takes part: real components, the replicas, and what
+// was written and came out.
+type scene struct {
+	*history
+	t       *testing.T
+	seed    uint64
+	dir     string
+	cluster *cluster.Cluster
+	loki    *cluster.Loki
+	client  kubernetes.Interface
+	ledger  *ledger
+	account *account
+
+	replicas    []*replica
+	elects      bool // one of several replicas is active
+	variant     int  // of the configuration
+	compactions []compaction
+}
+
+// newScene starts real components and prepares replicas. The first has its
+// journal in a directory, the others in memory.
+func newScene(t *testing.T, seed uint64, names ...string) *scene {
+	t.Helper()
+	s := &scene{history: &history{t: t, began: time.Now()}, t: t, seed: seed, elects: len(names) > 1, ledger: newLedger()}
+	s.dir = workingDir(t)
+	s.cluster = cluster.ForTest(t, cluster.Options{Dir: filepath.Join(s.dir, "cluster")})
+	s.loki = cluster.LokiForTest(t, cluster.LokiOptions{Dir: filepath.Join(s.dir, "loki")})
+	client, err := kubernetes.NewForConfig(s.cluster.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client = client
+	makeNamespaces(t, client)
+	for _, name := range names {
+		s.replicas = append(s.replicas, newReplica(t, name, filepath.Join(s.dir, name), s.cluster.Kubeconfig(), s.cluster.URL(), s.note))
+	}
+	s.configure()
+	s.account = &account{ledger: s.ledger, outputs: []*output{
+		newOutput("loki", stored{s.loki}.read),
+		newOutput("stdout", newLines(filepath.Join(s.dir, "*", "stdout-*.jsonl")).read),
+		newOutput("file", newLines(filepath.Join(s.dir, "*", "out", "events.jsonl")).read),
+	}}
+	return s
+}
+
+// makeNamespaces makes those that the writers write to.
+func makeNamespaces(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
+	for _, name := range namespaces {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if _, err := client.CoreV1().Namespaces().Create(t.Context(), ns, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// workingDir is where everything of a test is. It is removed unless the test
+// fails or the flag asks for it.
+func workingDir(t *testing.T) string {
+	t.Helper()
+	if *keepIn != "" {
+		dir := filepath.Join(*keepIn, t.Name())
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	dir, err := os.MkdirTemp("", "hindsight-chaos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the processes wrote is kept in %s", dir)
+			return
+		}
+		os.RemoveAll(dir)
+	})
+	return dir
+}
+
+// configure writes the present variant of the configuration for all replicas.
+// What differs between the variants takes nothing away from the sinks that are
+// looked at.
+func (s *scene) configure() {
+	s.t.Helper()
+	types := []string{"Warning", "Normal"}
+	for i, r := range s.replicas {
+		journal, election := "{}", ""
+		if i == 0 {
+			journal = fmt.Sprintf("{dir: %q}", r.journalDir())
+		}
+		if s.elects {
+			election = fmt.Sprintf("leader_election: {enabled: true, namespace: %s, name: %s, lease_duration: %s, renew_deadline: 3s, retry_period: 500ms}\n", leaseNamespace, leaseName, leaseDuration)
+		}
+		config := fmt.Sprintf(`cluster: chaos
+journal: %s
+%sdrain_timeout: %ds
+sinks:
+  - {name: loki, loki: {url: %q, batch_wait: 200ms, timeout: 3s}}
+  - {name: stdout, stdout: {}}
+  - {name: file, file: {path: %q}}
+  - {name: more, match: '{type=%q}', when_full: drop_oldest, file: {path: %q, format: text}}
+`, journal, election, 20+s.variant%10, s.loki.URL(), r.filePath(), types[s.variant%2], r.morePath())
+		if err := r.configure(config); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// pause waits for a time that belongs to a fault.
+func (s *scene) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.t.Context().Done():
+	}
+}
+
+// until waits for what has to become true.
+func (s *scene) until(what string, holds func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); s.pause(glance) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("still not so after %v: %s\n%s", patience, what, s.logs(time.Now().Add(-patience)))
+		}
+	}
+}
+
+// settle waits until every sink has everything that was written before.
+func (s *scene) settle() {
+	s.t.Helper()
+	began, n := time.Now(), len(s.ledger.all())
+	var missing map[*output][]*state
+	for {
+		s.account.update(s.t.Context())
+		if missing = s.account.missing(n); len(missing) == 0 {
+			return
+		}
+		if time.Since(began) > patience {
+			break
+		}
+		s.pause(glance)
+	}
+	s.t.Fatalf("states are missing, also after %v of calm (seed %d)\n%s\n%s", patience, s.seed, s.account.describe(missing, s.history), s.logs(earliest(missing).Add(-time.Second)))
+}
+
+func earliest(missing map[*output][]*state) time.Time {
+	first := time.Now()
+	for _, lost := range missing {
+		for _, s := range lost {
+			if s.sent.Before(first) {
+				first = s.sent
+			}
+		}
+	}
+	return first
+}
+
+// leader returns the replica that holds the Lease, nil if none does.
+func (s *scene) leader() *replica {
+	l, err := s.lease()
+	if err != nil || l.Spec.HolderIdentity == nil || l.Spec.RenewTime == nil || time.Since(l.Spec.RenewTime.Time) > leaseDuration {
+		return nil
+	}
+	for _, r := range s.replicas {
+		// Not the process before, which may have been killed while it led.
+		if _, life, err := r.running(); err == nil && strings.Contains(life.said(), "identity="+*l.Spec.HolderIdentity) {
+			return r
+		}
+	}
+	return nil
+}
+
+func (s *scene) lease() (*coordinationv1.Lease, error) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), writeTimeout)
+	defer cancel()
+	return s.client.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
+}
+
+// awaitLeader waits until a replica leads that is not the one given.
+func (s *scene) awaitLeader(other *replica) *replica {
+	s.t.Helper()
+	if !s.elects {
+		return s.replicas[0]
+	}
+	var leader *replica
+	s.until("another replica leads", func() bool {
+		leader = s.leader()
+		return leader != nil && leader != other
+	})
+	if other != nil {
+		s.note("%s leads", leader.name)
+	}
+	return leader
+}
+
+// awaitLeading waits until a replica leads.
+func (s *scene) awaitLeading(one *replica) {
+	s.t.Helper()
+	if s.elects {
+		s.until(one.name+" leads", func() bool { return s.leader() == one })
+	}
+}
+
+// awaitPositions waits until the Lease says that every sink is past a version.
+// Without a Lease, what any sink has is in the journal, and so is the position.
+func (s *scene) awaitPositions(version uint64) {
+	s.t.Helper()
+	if !s.elects {
+		return
+	}
+	s.until("the Lease says that all sinks have come far enough", func() bool {
+		l, err := s.lease()
+		if err != nil {
+			return false
+		}
+		var held struct {
+			Sinks map[string]map[string]struct{ Version uint64 }
+		}
+		if err := json.Unmarshal([]byte(l.Annotations["hindsight/positions"]), &held); err != nil {
+			return false
+		}
+		for _, positions := range held.Sinks {
+			if positions["*"].Version < version {
+				return false
+			}
+		}
+		return len(held.Sinks) > 0
+	})
+}
+
+// logs returns what the replicas have said since a time.
+func (s *scene) logs(since time.Time) string {
+	const most = 40 // lines of a process
+	var b strings.Builder
+	for _, r := range s.replicas {
+		for _, life := range r.lives() {
+			if life.ended && life.endedAt.Before(since) {
+				continue
+			}
+			all := linesSince(life.log, since)
+			fmt.Fprintf(&b, "%s (%s) said\n", &life, life.log)
+			if left := len(all) - most; left > 0 {
+				fmt.Fprintf(&b, "  … %d lines\n", left)
+				all = all[left:]
+			}
+			for _, line := range all {
+				fmt.Fprintf(&b, "  %s\n", line)
+			}
+		}
+	}
+	return b.String()
+}
+
+// linesSince returns the lines of a log from a time on. Lines without a time
+// belong to those before them.
+func linesSince(path string, since time.Time) (all []string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	defer f.Close()
+	in := false
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		text, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "time="), " ")
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			in = at.After(since)
+		}
+		if in {
+			all = append(all, lines.Text())
+		}
+	}
+	return all
+}
