@@ -1,0 +1,101 @@
+// Command bench measures what Hindsight costs, as a process of its own against
+// an API server and a Loki that cost little (../sim), beside the floor: the
+// typed client decoding the same Events and doing nothing (./floor).
+//
+//	go run ./test/bench [-run backlog] [-count 3] [-json FILE] [-profile DIR]
+//
+// It needs nothing but Go. The scenario "loki" runs into a real Loki, which the
+// first time takes some minutes to build.
+//
+// All of it shares the machine's processors. What is compared should be from one
+// run; of several rounds, the least CPU counts, and the most memory.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+)
+
+func main() {
+	var o options
+	run := flag.String("run", ".", "only the scenarios that match this `regexp`")
+	flag.IntVar(&o.count, "count", 3, "how many `rounds` of each scenario, but of those that take a minute")
+	flag.StringVar(&o.json, "json", "", "write the figures to this `file` too")
+	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU for 5 s, of the heap and of all allocations; that costs it some CPU and memory")
+	flag.Var(&o.env, "env", "`NAME=VALUE` for the environment of Hindsight; may be repeated")
+	flag.BoolVar(&o.keep, "keep", false, "leave logs and binaries")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := func() (err error) {
+		if o.run, err = regexp.Compile(*run); err != nil {
+			return fmt.Errorf("-run: %w", err)
+		}
+		return bench(ctx, o)
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	run      *regexp.Regexp
+	count    int
+	json     string
+	profiles string
+	env      list
+	keep     bool
+}
+
+// list is a flag that may be repeated.
+type list []string
+
+func (l *list) String() string     { return fmt.Sprint(*l) }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func bench(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "hindsight-bench-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if o.keep || err != nil && ctx.Err() == nil {
+			fmt.Fprintln(os.Stderr, "left for a look:", dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	b := &bencher{options: o, dir: dir}
+	if err := b.build(ctx); err != nil {
+		return err
+	}
+	r := report{Machine: describe(), BinaryBytes: b.binaryBytes}
+	r.writeHead(os.Stdout)
+	for _, s := range scenarios {
+		if !o.run.MatchString(s.name) {
+			continue
+		}
+		f, err := b.measure(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		r.Scenarios = append(r.Scenarios, f)
+		f.write(os.Stdout)
+	}
+	if o.json == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, append(data, '\n'), 0o644)
+}

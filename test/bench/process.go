@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// process is a program that runs beside this one, its output in a file.
+type process struct {
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{} // closed when it has ended
+	err  error         // how; to be read once done is closed
+}
+
+// startProcess starts a program with further variables in its environment.
+func startProcess(binary, log string, env []string, args ...string) (*process, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	p := &process{cmd: exec.Command(binary, args...), log: log, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.done)
+		p.err = p.cmd.Wait()
+	}()
+	return p, nil
+}
+
+// usage is what a process has used from its start to its end, as the operating
+// system says.
+type usage struct {
+	cpu       time.Duration
+	peakBytes int64
+}
+
+// wait waits for the end of the process.
+func (p *process) wait(ctx context.Context) (usage, error) {
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return usage{}, ctx.Err()
+	}
+	if p.err != nil {
+		return usage{}, fmt.Errorf("%s: %w; see %s", p.cmd.Path, p.err, p.log)
+	}
+	state := p.cmd.ProcessState
+	u := usage{cpu: state.UserTime() + state.SystemTime()}
+	if r, ok := state.SysUsage().(*syscall.Rusage); ok {
+		u.peakBytes = r.Maxrss
+		if runtime.GOOS != "darwin" {
+			u.peakBytes <<= 10 // KiB elsewhere
+		}
+	}
+	return u, nil
+}
+
+// kill ends the process, if it has not ended, and waits for that.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// stop lets the process end in order.
+func (p *process) stop(ctx context.Context) (usage, error) {
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		return usage{}, fmt.Errorf("stop %s: %w; see %s", p.cmd.Path, err, p.log)
+	}
+	return p.wait(ctx)
+}
+
+// build builds a program; a release as the Makefile does.
+func build(ctx context.Context, to, pkg string, release bool) error {
+	args := []string{"build", "-o", to}
+	if release {
+		args = append(args, "-trimpath", "-ldflags", "-s -w")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
+	if release {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}

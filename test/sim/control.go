@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// control is how a benchmark steers:
+//
+//	POST /sim/write?events=N[&rate=R]              writes N states, R a second (else all at once)
+//	POST /sim/loki?status=503 or ?delay=20ms       how pushes are answered from now on; neither: taken at once
+//	GET  /sim/received[?entries=N][&watches=N]     what Loki has, in JSON; waits for that many
+type control struct {
+	history *history
+	server  *apiServer
+	loki    *loki
+}
+
+func (c *control) register(mux *http.ServeMux) {
+	mux.HandleFunc("POST /sim/write", c.write)
+	mux.HandleFunc("POST /sim/loki", c.behave)
+	mux.HandleFunc("GET /sim/received", c.received)
+}
+
+func (c *control) write(w http.ResponseWriter, r *http.Request) {
+	events, err := number(r, "events")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	rate, err := number(r, "rate")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.history.write(r.Context(), events, float64(rate))
+}
+
+func (c *control) behave(w http.ResponseWriter, r *http.Request) {
+	status, err := number(r, "status")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var delay time.Duration
+	if s := r.FormValue("delay"); s != "" {
+		if delay, err = time.ParseDuration(s); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	c.loki.behave(status, delay)
+}
+
+func (c *control) received(w http.ResponseWriter, r *http.Request) {
+	entries, err := number(r, "entries")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	watches, err := number(r, "watches")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := c.server.waitForWatches(r.Context(), watches); err != nil {
+		return // nobody waits for an answer any more
+	}
+	received, err := c.loki.wait(r.Context(), entries)
+	if err != nil {
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(c.loki.withLags(received))
+}
+
+// wait returns what has come once that many entries have.
+func (l *loki) wait(ctx context.Context, entries int) (received, error) {
+	for {
+		r, changed := l.now()
+		if r.Entries >= entries {
+			return r, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+// number returns a number of a request, 0 if there is none of that name.
+func number(r *http.Request, name string) (int, error) {
+	s := r.FormValue(name)
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s=%q: want a number", name, s)
+	}
+	return n, nil
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/golang/snappy"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// loki takes pushes and says what was in them. Of an entry it reads the time,
+// the line and the metadata event_version, by which it knows the state.
+type loki struct {
+	history *history
+	seed    maphash.Seed
+
+	mu       sync.Mutex // guards the following
+	answer   int        // what all pushes are answered with; 0: they are taken
+	delay    time.Duration
+	received received
+	streams  map[string]bool
+	states   []uint64            // a bit for each state that has come
+	others   map[uint64]struct{} // hashes of entries without a version of ours
+	lags     []int64             // from write to receipt of the states of the watch, in ns
+	changed  chan struct{}       // closed when something is received
+}
+
+// received is what has come in all.
+type received struct {
+	Entries       int       `json:"entries"`       // each once
+	Repeated      int       `json:"repeated"`      // beyond the first time
+	Pushes        int       `json:"pushes"`        // taken
+	Refused       int       `json:"refused"`       // pushes
+	Bytes         int       `json:"bytes"`         // of the bodies of pushes
+	CountedBytes  int       `json:"counted_bytes"` // of lines and metadata, as Loki counts
+	Streams       int       `json:"streams"`
+	First         time.Time `json:"first,omitzero"` // when the first push was taken
+	Last          time.Time `json:"last,omitzero"`  // when the last entry came that had not come before
+	LagMedian     float64   `json:"lag_median_seconds"`
+	LagNinetyNine float64   `json:"lag_p99_seconds"`
+	LagMax        float64   `json:"lag_max_seconds"`
+}
+
+func newLoki(h *history) *loki {
+	return &loki{
+		history: h,
+		seed:    maphash.MakeSeed(),
+		streams: make(map[string]bool),
+		others:  make(map[uint64]struct{}),
+		changed: make(chan struct{}),
+	}
+}
+
+// rooms are buffers for pushes that are being read.
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+type room struct {
+	packed  bytes.Buffer
+	plain   []byte
+	entries []entry
+}
+
+// entry is what is known of one entry of a push.
+type entry struct {
+	state int // 0: not one of ours
+	hash  uint64
+}
+
+func (l *loki) push(w http.ResponseWriter, r *http.Request) {
+	at := time.Now()
+	room := rooms.Get().(*room)
+	defer rooms.Put(room)
+	room.packed.Reset()
+	if _, err := io.Copy(&room.packed, r.Body); err != nil {
+		return // the client has gone
+	}
+	l.mu.Lock()
+	answer, delay := l.answer, l.delay
+	if answer != 0 {
+		l.received.Refused++
+	}
+	l.mu.Unlock()
+	time.Sleep(delay)
+	if answer != 0 {
+		http.Error(w, "told to refuse", answer)
+		return
+	}
+	if err := l.take(room, at); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// take reads a push and counts what is in it.
+func (l *loki) take(room *room, at time.Time) (err error) {
+	if room.plain, err = snappy.Decode(room.plain[:cap(room.plain)], room.packed.Bytes()); err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	var counted int
+	room.entries = room.entries[:0]
+	streams := make([]string, 0, 1)
+	err = fields(room.plain, func(_ protowire.Number, stream []byte) error {
+		var labels []byte
+		return fields(stream, func(number protowire.Number, value []byte) error {
+			if number == 1 {
+				labels = value
+				streams = append(streams, string(labels))
+				return nil
+			}
+			e, size, err := l.entry(labels, value)
+			room.entries = append(room.entries, e)
+			counted += size
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+
+	present, _ := l.history.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.received.Pushes++
+	l.received.Bytes += room.packed.Len()
+	l.received.CountedBytes += counted
+	for _, s := range streams {
+		l.streams[s] = true
+	}
+	if l.received.First.IsZero() {
+		l.received.First = at
+	}
+	for _, e := range room.entries {
+		if l.seen(e) {
+			l.received.Repeated++
+			continue
+		}
+		l.received.Entries++
+		l.received.Last = at
+		if n := e.state - present.backlog; n > 0 && n <= len(present.written) {
+			l.lags = append(l.lags, at.UnixNano()-present.written[n-1])
+		}
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return nil
+}
+
+// entry reads an entry and returns what Loki counts of it.
+func (l *loki) entry(labels, b []byte) (e entry, counted int, err error) {
+	var stamp, line []byte
+	err = fields(b, func(number protowire.Number, value []byte) error {
+		switch number {
+		case 1:
+			stamp = value
+		case 2:
+			line = value
+			counted += len(value)
+		case 3:
+			var name []byte
+			return fields(value, func(number protowire.Number, value []byte) error {
+				counted += len(value)
+				if number == 1 {
+					name = value
+				} else if string(name) == "event_version" {
+					v, err := strconv.Atoi(string(value))
+					e.state = max(v-firstVersion, 0)
+					return err
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	if e.state == 0 {
+		var h maphash.Hash
+		h.SetSeed(l.seed)
+		for _, part := range [][]byte{labels, stamp, line} {
+			_, _ = h.Write(part)
+			_ = h.WriteByte(0)
+		}
+		e.hash = h.Sum64()
+	}
+	return e, counted, err
+}
+
+// seen reports whether an entry has come before, and remembers it. l.mu is held.
+func (l *loki) seen(e entry) bool {
+	if e.state == 0 {
+		before := len(l.others)
+		l.others[e.hash] = struct{}{}
+		return len(l.others) == before
+	}
+	word, bit := e.state/64, uint64(1)<<(e.state%64)
+	if word >= len(l.states) {
+		l.states = append(l.states, make([]uint64, word+1-len(l.states))...)
+	}
+	seen := l.states[word]&bit != 0
+	l.states[word] |= bit
+	return seen
+}
+
+// now returns what has come so far, and what is closed when there is more.
+func (l *loki) now() (received, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.received
+	r.Streams = len(l.streams)
+	return r, l.changed
+}
+
+// withLags adds how long states took from their write to here.
+func (l *loki) withLags(r received) received {
+	l.mu.Lock()
+	lags := slices.Clone(l.lags)
+	l.mu.Unlock()
+	if len(lags) == 0 {
+		return r
+	}
+	slices.Sort(lags)
+	at := func(i int) float64 { return time.Duration(lags[i]).Seconds() }
+	r.LagMedian, r.LagNinetyNine, r.LagMax = at(len(lags)/2), at(len(lags)*99/100), at(len(lags)-1)
+	return r
+}
+
+// behave says how pushes are answered from now on.
+func (l *loki) behave(answer int, delay time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answer, l.delay = answer, delay
+}
+
+var errTruncated = errors.New("not a PushRequest")
+
+// fields calls visit with each field of a message that has a length. Of a push
+// all have, but the numbers in timestamps.
+func fields(b []byte, visit func(number protowire.Number, value []byte) error) error {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 || kind != protowire.BytesType {
+			return errTruncated
+		}
+		value, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return errTruncated
+		}
+		if err := visit(number, value); err != nil {
+			return err
+		}
+		b = b[n+m:]
+	}
+	return nil
+}

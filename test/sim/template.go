@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// What stands in an encoded Event where the states of a template differ. All
+// states fill it with as many bytes.
+const (
+	openName    = "@@@@@@@@@@@@@@@@"                     // the end of the name
+	openUID     = "~~~~~~~~-~~~~-~~~~-~~~~-~~~~~~~~~~~~" // of the Event
+	openVersion = "~@~@~@~@~@"
+	openCreated = 1_911_111_111 // seconds since 1970
+	openWritten = 1_922_222_222
+)
+
+// encoding is how Events are written: once for each template, which is copied
+// and filled in for each state. That costs a tenth of encoding a state.
+type encoding struct {
+	json      bool
+	templates [2][]template // first states, and bumped ones
+}
+
+// template is an encoded Event and where it is open.
+type template struct {
+	data               []byte
+	name, uid, version []int
+	created, written   []int
+}
+
+func newEncoding(all []corev1.Event, asJSON bool) (*encoding, error) {
+	enc := &encoding{json: asJSON}
+	for _, e := range all {
+		for i, e := range []corev1.Event{e, bumped(e)} {
+			t, err := enc.template(&e)
+			if err != nil {
+				return nil, fmt.Errorf("encode the Events: %w", err)
+			}
+			enc.templates[i] = append(enc.templates[i], t)
+		}
+	}
+	return enc, nil
+}
+
+func (enc *encoding) template(e *corev1.Event) (t template, err error) {
+	if enc.json {
+		e.Kind, e.APIVersion = "Event", "v1"
+		t.data, err = json.Marshal(e)
+	} else {
+		t.data, err = e.Marshal()
+	}
+	t.name = t.find([]byte(openName))
+	t.uid = t.find([]byte(openUID))
+	t.version = t.find([]byte(openVersion))
+	t.created = t.find(enc.appendTime(nil, openCreated))
+	t.written = t.find(enc.appendTime(nil, openWritten))
+	return t, err
+}
+
+// find returns where a mark stands.
+func (t *template) find(mark []byte) (at []int) {
+	for from := 0; ; {
+		i := bytes.Index(t.data[from:], mark)
+		if i < 0 {
+			return at
+		}
+		at = append(at, from+i)
+		from += i + len(mark)
+	}
+}
+
+// appendTime appends a time as it is inside an Event: the number of a protobuf
+// Timestamp's seconds, which has five bytes until the year 3058, or what JSON has
+// of whole seconds.
+func (enc *encoding) appendTime(dst []byte, seconds int64) []byte {
+	if !enc.json {
+		return binary.AppendUvarint(dst, uint64(seconds))
+	}
+	return time.Unix(seconds, 0).UTC().AppendFormat(dst, "2006-01-02T15:04:05")
+}
+
+// of returns the template of a state.
+func (enc *encoding) of(s state) *template {
+	i := 0
+	if s.bumped {
+		i = 1
+	}
+	return &enc.templates[i][object(s.event)]
+}
+
+// object is which object the Event is about that begins with a state.
+func object(event int) int {
+	return int(uint32(event)*2654435761) >> 7 % objects // Knuth's multiplicative hash
+}
+
+// size is how long append makes a state.
+func (enc *encoding) size(s state) int { return len(enc.of(s).data) }
+
+// append appends a state.
+func (enc *encoding) append(dst []byte, s state) []byte {
+	t := enc.of(s)
+	start := len(dst)
+	dst = append(dst, t.data...)
+	e := dst[start:]
+	var room [40]byte
+	fill := func(places []int, with []byte) {
+		for _, at := range places {
+			copy(e[at:], with)
+		}
+	}
+	fill(t.name, appendHex(room[:0], uint64(s.event), len(openName)))
+	uid := append(room[:0], "6d2f3c1a-7b5e-4c9d-8e0f-"...)
+	fill(t.uid, appendHex(uid, uint64(s.event), 12))
+	fill(t.version, strconv.AppendInt(room[:0], int64(firstVersion+s.version), 10))
+	fill(t.created, enc.appendTime(room[:0], s.created))
+	fill(t.written, enc.appendTime(room[:0], s.written))
+	return dst
+}
+
+// appendHex appends a number with leading zeros.
+func appendHex(dst []byte, n uint64, digits int) []byte {
+	const hex = "0123456789abcdef"
+	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
+		dst = append(dst, hex[n>>shift&15])
+	}
+	return dst
+}
