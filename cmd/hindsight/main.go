@@ -40,8 +40,9 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	root := &cobra.Command{
 		Use:   "hindsight",
 		Short: "Ship every Kubernetes Event to where it can be queried later",
-		Long: `Hindsight ships every Event of a Kubernetes cluster to the standard output,
-so that an outage can be understood after the cluster has forgotten it.`,
+		Long: `Hindsight ships every Event of a Kubernetes cluster to Loki, to files or to the
+standard output, and finds it there again, so that an outage can be understood
+after the cluster has forgotten it.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

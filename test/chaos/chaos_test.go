@@ -14,13 +14,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/build"
 )
 
 var (
@@ -34,24 +35,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(build(m))
-}
-
-func build(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hindsight-chaos-bin-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "hindsight")
-	build := exec.Command("go", "build", "-race", "-o", binary, "../../cmd/hindsight")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "build hindsight: %v\n", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(build.Main(m, &binary, "-race"))
 }
 
 // While everything goes wrong, one thing after the other, nothing is lost and

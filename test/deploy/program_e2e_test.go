@@ -4,36 +4,19 @@ package deploy
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/hindsight-events/hindsight/test/build"
 )
 
 // binary is hindsight, built once for all tests.
 var binary string
 
 func TestMain(m *testing.M) {
-	os.Exit(buildAndRun(m))
-}
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hindsight-deploy-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "hindsight")
-	build := exec.Command("go", "build", "-race", "-o", binary, "../../cmd/hindsight")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "build hindsight: %v\n", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(build.Main(m, &binary, "-race"))
 }
 
 // program is a running hindsight.

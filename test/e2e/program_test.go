@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -21,29 +20,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/build"
 )
 
 var binary string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hindsight-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "hindsight")
-	build := exec.Command("go", "build", "-race", "-o", binary, "../../cmd/hindsight")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "build hindsight: %v\n", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(build.Main(m, &binary, "-race"))
 }
 
 // program is a running hindsight.

@@ -18,30 +18,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/hindsight-events/hindsight/test/build"
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 var binary string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hindsight-query-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "hindsight")
-	build := exec.Command("go", "build", "-o", binary, "../../cmd/hindsight")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "build hindsight: %v\n", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(build.Main(m, &binary))
 }
 
 // hindsight runs a command to its end, in a time zone of its own and without a
