@@ -4,13 +4,14 @@ package observe
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
+	"time"
 )
 
 // The dashboards are what their source makes of Grafana's Foundation SDK, whose
@@ -25,15 +26,18 @@ func TestDashboardsAreUpToDate(t *testing.T) {
 	if err := copyDir(generate, source); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{
-		{"ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"},
-		{"run", "generate"},
-	} {
-		cmd := exec.CommandContext(t.Context(), "npm", args...)
+	npm := func(args ...string) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "npm", args...)
 		cmd.Dir = generate
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("npm %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
+		return cmd.CombinedOutput()
+	}
+	if out, err := npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"); err != nil {
+		t.Skipf("the generator's packages cannot be had, so the dashboards are NOT checked: npm ci: %v\n%s", err, out)
+	}
+	if out, err := npm("run", "generate"); err != nil {
+		t.Fatalf("npm run generate: %v\n%s", err, out)
 	}
 	for _, name := range []string{"events.json", "hindsight.json"} {
 		want, err := os.ReadFile(filepath.Join(dir, name))
