@@ -93,8 +93,19 @@ func (p *Process) Terminate(ctx context.Context) error {
 }
 
 // Pause stops the process with SIGSTOP: its connections stay open and it
-// answers nothing.
-func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+// answers nothing. It returns once all of its threads stand still.
+func (p *Process) Pause() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for range pauseAttempts {
+		if standsStill(p.PID()) {
+			return nil
+		}
+		time.Sleep(pauseInterval)
+	}
+	return fmt.Errorf("%s goes on after %s", p.name, syscall.SIGSTOP)
+}
 
 // Resume lets a paused process go on.
 func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
@@ -105,6 +116,12 @@ func (p *Process) signal(s syscall.Signal) error {
 	}
 	return nil
 }
+
+// For how long Pause waits: five seconds.
+const (
+	pauseInterval = 5 * time.Millisecond
+	pauseAttempts = 1000
+)
 
 // WaitReady calls check until it returns nil, for at most a minute. If it never
 // does, or the process ends, the error holds the last answer of check and the

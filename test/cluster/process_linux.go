@@ -1,10 +1,36 @@
 package cluster
 
-import "syscall"
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
 
 // processAttributes ties a process to the one that started it: the kernel kills
 // it when that one dies, however it dies. In a process group of its own it does
 // not get the terminal's Ctrl-C, so an orderly stop stays possible.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// standsStill reports whether all threads of a process are stopped. A signal
+// reaches those that run on other processors a moment later.
+func standsStill(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		// The state comes after the name, which is in parentheses.
+		if _, state, found := bytes.Cut(stat, []byte(") ")); !found || len(state) == 0 || (state[0] != 'T' && state[0] != 't') {
+			return false
+		}
+	}
+	return true
 }

@@ -8,3 +8,6 @@ import "syscall"
 // so that the terminal's Ctrl-C ends both. Nothing here ends it when its parent
 // is killed with SIGKILL.
 func processAttributes() *syscall.SysProcAttr { return nil }
+
+// standsStill cannot be told here.
+func standsStill(int) bool { return true }
