@@ -87,7 +87,7 @@ func onCall(events []corev1.Event) map[string]question {
 func questions(t *testing.T, events []corev1.Event, where ...string) {
 	for what, q := range onCall(events) {
 		t.Run(what, func(t *testing.T) {
-			alone := strings.Contains(t.Name(), "file/text") || strings.Contains(t.Name(), "without structured metadata/text")
+			alone := strings.Contains(t.Name(), "file/text") || strings.Contains(t.Name(), "without_structured_metadata/text")
 			if alone && strings.Contains(what, "on it") {
 				t.Skip("a sentence does not say from where it was reported")
 			}
