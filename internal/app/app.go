@@ -192,26 +192,29 @@ type generation struct {
 	metrics  *prometheus.Registry      // of what does not outlive it
 }
 
-// newGeneration builds what a configuration amounts to. Nothing runs yet. After
-// an error everything is as before.
+// newGeneration builds what a configuration amounts to. Nothing runs yet. If the
+// configuration cannot be used, everything is as before.
 func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation, error) {
 	o := p.Options
 	o.Config, o.Log = c, log
-	p.standing.setSinks(c)
-	options := pipelineOptions{seen: p.standing.seen, kept: c.Journal.Dir != "" || p.lease != nil}
-	if p.lease != nil {
-		options.permit = p.lease.Valid
-	}
-	pipeline, err := newPipeline(o, p.store, options)
+	m, err := makeSinks(o)
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{pipeline: pipeline, watchers: make(map[string]*watch.Watcher), metrics: prometheus.NewRegistry()}
-	if g.canary, err = p.newCanary(o, g); err != nil {
-		return nil, errors.Join(err, pipeline.close())
+	g := &generation{watchers: make(map[string]*watch.Watcher), metrics: prometheus.NewRegistry()}
+	if g.canary, err = p.newCanary(o, m, g.metrics); err != nil {
+		return nil, errors.Join(err, m.close())
 	}
+	options := pipelineOptions{seen: p.standing.seen, kept: c.Journal.Dir != "" || p.lease != nil}
 	if g.canary != nil {
-		pipeline.taken = g.canary.Seen
+		options.taken = g.canary.Seen
+	}
+	if p.lease != nil {
+		options.permit = p.lease.Valid
+	}
+	p.standing.setSinks(c)
+	if g.pipeline, err = newPipeline(o, p.store, m, options); err != nil {
+		return nil, err
 	}
 	for _, namespace := range sources(c) {
 		from := p.standing.from(namespace)
@@ -221,7 +224,7 @@ func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation
 			Start:        from.start,
 			Behind:       from.behind,
 			Why:          from.why,
-			Out:          pipeline.take,
+			Out:          g.pipeline.take,
 			Gaps:         p.standing.gaps(),
 			Gap:          p.standing.declare,
 			OwnNamespace: p.OwnNamespace,

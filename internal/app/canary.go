@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	promconfig "github.com/prometheus/common/config"
 
 	"github.com/hindsight-events/hindsight/event"
@@ -18,7 +19,7 @@ import (
 
 // newCanary makes the canary of a configuration, nil if it is off. Loki is asked
 // as the first Loki sink would be: with its credentials, for its streams.
-func (p *process) newCanary(o Options, g *generation) (*canary.Canary, error) {
+func (p *process) newCanary(o Options, m made, reg prometheus.Registerer) (*canary.Canary, error) {
 	c := o.Config
 	if !c.Canary.Enabled {
 		return nil, nil
@@ -31,14 +32,14 @@ func (p *process) newCanary(o Options, g *generation) (*canary.Canary, error) {
 		Namespace:  o.OwnNamespace,
 		Pod:        os.Getenv("POD_NAME"),
 		Logger:     o.Log.With("component", "canary"),
-		Registerer: g.metrics,
+		Registerer: reg,
 	}
 	if c.Canary.QueryURL != "" {
 		address, err := c.Canary.QueryURL.Parse()
 		if err != nil {
 			return nil, fmt.Errorf("canary.query_url: %w", err)
 		}
-		s, to := firstLoki(c, g.pipeline.sinks)
+		s, to := firstLoki(c, m.sinks)
 		client, err := promconfig.NewClientFromConfig(s.HTTP, "hindsight", promconfig.WithUserAgent("hindsight"))
 		if err != nil {
 			return nil, fmt.Errorf("canary: %w", err)
@@ -53,11 +54,7 @@ func (p *process) newCanary(o Options, g *generation) (*canary.Canary, error) {
 			options.Loki.Header.Set("X-Scope-OrgID", s.TenantID)
 		}
 	}
-	made, err := canary.New(options)
-	if err != nil {
-		return nil, fmt.Errorf("canary: %w", err)
-	}
-	return made, nil
+	return canary.New(options)
 }
 
 // firstLoki returns the first Loki sink; config has seen to it that there is one.

@@ -73,11 +73,11 @@ func consumers(c *config.Config) []journal.ConsumerOptions {
 //	                           └─► delivery ─► sink
 type pipeline struct {
 	*store
-	sinks      []sink.Sink
+	made
 	deliveries []*sink.Delivery
 	kept       bool
-	taken      func(*event.Record) // is told of what is taken in; may be nil
-	stopped    error               // why run did not deliver everything
+	taken      func(*event.Record)
+	stopped    error // why run did not deliver everything
 	log        *slog.Logger
 }
 
@@ -85,27 +85,46 @@ type pipeline struct {
 type pipelineOptions struct {
 	// seen returns what a sink has been given before, if anything; nil: nothing.
 	seen func(sink string) func(*event.Record) bool
+	// taken is told of each record that is taken in; nil: nobody.
+	taken func(*event.Record)
 	// permit is asked before anything is sent; see sink.Options.
 	permit func() (until time.Time, ok bool)
 	// kept is whether what is not delivered is not lost with the process.
 	kept bool
 }
 
-// newPipeline builds the pipeline of a configuration on a store that no other
-// pipeline uses any more. Nothing is delivered until run is called. After an
-// error the store is as before.
-func newPipeline(o Options, on *store, l pipelineOptions) (*pipeline, error) {
-	c := o.Config
-	p := &pipeline{store: on, kept: l.kept, log: o.Log}
-	limits := make([]sink.Limits, len(c.Sinks))
-	for i, s := range c.Sinks {
-		to, limit, err := newSink(s, o)
+// made is the sinks of a configuration. Nothing is connected to.
+type made struct {
+	sinks  []sink.Sink
+	limits []sink.Limits
+}
+
+func makeSinks(o Options) (m made, err error) {
+	for _, s := range o.Config.Sinks {
+		to, limits, err := newSink(s, o)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("sink %s: %w", s.Name, err), p.close())
+			return m, errors.Join(fmt.Errorf("sink %s: %w", s.Name, err), m.close())
 		}
-		p.sinks = append(p.sinks, to)
-		limits[i] = limit
+		m.sinks, m.limits = append(m.sinks, to), append(m.limits, limits)
 	}
+	return m, nil
+}
+
+// close lets go of the sinks.
+func (m made) close() (err error) {
+	for _, s := range m.sinks {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
+// newPipeline builds the pipeline of a configuration and its sinks on a store that
+// no other pipeline uses any more. The journal forgets sinks that are gone, so
+// whatever else can go wrong has to be tried before. Nothing is delivered until
+// run is called.
+func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, error) {
+	c := o.Config
+	p := &pipeline{store: on, made: m, kept: l.kept, taken: l.taken, log: o.Log}
 	if err := p.journal.SetConsumers(consumers(c)); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -127,7 +146,7 @@ func newPipeline(o Options, on *store, l pipelineOptions) (*pipeline, error) {
 			Sink:     p.sinks[i],
 			Match:    match,
 			Permit:   l.permit,
-			Limits:   limits[i],
+			Limits:   m.limits[i],
 			Logger:   o.Log.With("component", "sink"),
 			Metrics:  p.metrics,
 		}))
@@ -213,14 +232,6 @@ func (p *pipeline) run(ctx context.Context, drain time.Duration, feed func(conte
 		p.stopped = why
 	}
 	return errors.Join(err, p.close())
-}
-
-// close lets go of the sinks.
-func (p *pipeline) close() (err error) {
-	for _, s := range p.sinks {
-		err = errors.Join(err, s.Close())
-	}
-	return err
 }
 
 // left says what was not delivered and why; nil if that is nothing, or not lost.

@@ -37,7 +37,11 @@ func Replay(ctx context.Context, o Options, in Input) error {
 	if err != nil {
 		return err
 	}
-	p, err := newPipeline(o, s, pipelineOptions{})
+	m, err := makeSinks(o)
+	if err != nil {
+		return err
+	}
+	p, err := newPipeline(o, s, m, pipelineOptions{})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,58 @@
+package app
+
+import (
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/lease"
+)
+
+func parse(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, err := config.Parse("hindsight.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A configuration that turns out to be unusable only when it is taken over costs
+// nothing: a sink that it had removed still gets all it had not accepted, and the
+// Lease goes on to name it.
+func TestUnusableConfigurationCostsNothing(t *testing.T) {
+	files := t.TempDir()
+	const first = "sinks:\n  - {name: out, stdout: {}}\n"
+	both := first + "  - {name: archive, file: {path: " + filepath.Join(files, "events.jsonl") + "}}\n"
+	o := Options{Config: parse(t, both), OwnNamespace: "hindsight", Stdout: io.Discard, Log: slog.New(slog.DiscardHandler)}
+	s, err := openStore(o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.journal.Close()
+	p := &process{Options: o, store: s, standing: newStanding(s.journal, lease.Held{})}
+	before, err := p.newGeneration(o.Config, o.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.journal.Append(t.Context(), []event.Record{record(10)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.pipeline.close(); err != nil {
+		t.Fatal(err)
+	}
+
+	unusable := parse(t, "source: {namespaces: [team-a]}\ncanary: {enabled: true}\n"+first)
+	if _, err := p.newGeneration(unusable, o.Log); err == nil {
+		t.Fatal("a canary whose Event nobody would see is taken over")
+	}
+	if behind := s.journal.Stats().Consumers["archive"].Behind; behind != 1 {
+		t.Errorf("%d records wait for the sink that was removed, want 1", behind)
+	}
+	if _, known := p.standing.hold().Sinks["archive"]; !known {
+		t.Error("the Lease forgets the sink that was removed")
+	}
+}
