@@ -12,17 +12,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/config"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"k8s.io/client-go/tools/clientcmd"
 
-	hindsight "github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/query"
 	"github.com/hindsight-events/hindsight/query/file"
 	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
-	sink "github.com/hindsight-events/hindsight/sink/loki"
 )
 
 // errInterrupted ends a query that was ended by the person who asked.
@@ -47,15 +44,6 @@ type queryFlags struct {
 	from          whence
 	kubeconfig    string
 	context       string
-}
-
-// whence says where Events are read from.
-type whence struct {
-	url    string
-	tenant string
-	config string
-	sink   string
-	file   string
 }
 
 func queryCommand() *cobra.Command {
@@ -103,16 +91,10 @@ Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "frida
 	f.BoolVar(&q.times, "times", false, "times instead of ages; always so with --from or --to")
 	f.BoolVar(&q.utc, "utc", false, "times are in UTC, those read and those written")
 	f.BoolVar(&q.logql, "logql", false, "print the query, such as for Grafana, and do not run it")
-	f.StringVar(&q.from.url, "loki-url", "", "`URL` of Loki, without /loki/api/v1")
-	f.StringVar(&q.from.tenant, "tenant", "", "`ID` of the tenant in Loki")
-	f.StringVar(&q.from.config, "config", "", "configuration `FILE` of Hindsight, whose sink is read")
-	f.StringVar(&q.from.sink, "sink", "", "`NAME` of the sink in it, if there are several")
-	f.StringVar(&q.from.file, "file", "", "read the `PATH` that a file sink writes to, and what was moved away from there")
+	q.from.flags(cmd, "configuration `FILE` of Hindsight, whose sink is read")
 	f.StringVar(&q.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` that the namespace is taken from")
 	f.StringVar(&q.context, "context", "", "`CONTEXT` in it")
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
-	cmd.MarkFlagsMutuallyExclusive("file", "loki-url")
-	cmd.MarkFlagsMutuallyExclusive("file", "config")
 	completions(cmd, &q)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		err := q.run(cmd)
@@ -325,146 +307,6 @@ func (q *queryFlags) open() (*query.Selection, query.Source, line.Parser, error)
 		}
 	}
 	return selection, source, line.Parser{Labels: where.layout.Labels}, nil
-}
-
-// resolved is a whence with everything looked up: a file, or a Loki.
-type resolved struct {
-	file    string
-	loki    loki.Config
-	layout  query.Layout
-	cluster string
-}
-
-func (w whence) resolve() (resolved, error) {
-	r := resolved{file: w.file, layout: query.DefaultLayout(), loki: loki.Config{TenantID: w.tenant, HTTP: config.DefaultHTTPClientConfig}}
-	if w.file != "" {
-		return r, nil
-	}
-	if w.config != "" {
-		if err := w.fromConfig(&r); err != nil || r.file != "" {
-			return r, err
-		}
-	} else if err := fromEnvironment(&r.loki); err != nil {
-		return r, err
-	}
-	if address := cmp.Or(w.url, r.address(w)); address != "" {
-		u, err := sink.URL(address).Parse()
-		if err != nil {
-			return r, fmt.Errorf("the address of Loki %w", err)
-		}
-		// Whoever copies the address of pushes means the same Loki.
-		u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/loki/api/v1/push")
-		u.Path = strings.TrimSuffix(u.Path, "/loki/api/v1")
-		r.loki.URL = u
-	}
-	if w.tenant != "" {
-		r.loki.TenantID = w.tenant
-	}
-	return r, nil
-}
-
-// address is that of the environment, unless a configuration says it.
-func (r *resolved) address(w whence) string {
-	if w.config != "" {
-		return ""
-	}
-	return cmp.Or(os.Getenv("HINDSIGHT_LOKI_URL"), os.Getenv("LOKI_ADDR"))
-}
-
-// fromConfig takes the sink of a configuration.
-func (w whence) fromConfig(r *resolved) error {
-	c, err := hindsight.Load(w.config)
-	if err != nil {
-		return err
-	}
-	s, err := chooseSink(c, w.sink)
-	if err != nil {
-		return fmt.Errorf("%s: %w", w.config, err)
-	}
-	if s.File != nil {
-		r.file = s.File.Path
-		return nil
-	}
-	r.cluster = c.Cluster
-	r.layout = query.Layout{
-		Format:   s.Loki.Format,
-		Metadata: s.Loki.StructuredMetadata,
-		Job:      s.Loki.Job,
-		Labels:   s.Loki.Labels,
-		Fixed:    s.Loki.ExternalLabels,
-	}
-	if r.layout.Labels == nil {
-		r.layout.Labels = line.DefaultLabels()
-	}
-	r.loki.TenantID, r.loki.HTTP = s.Loki.TenantID, s.Loki.HTTP
-	if w.url != "" {
-		return nil
-	}
-	u, err := s.Loki.URL.Parse()
-	if err != nil {
-		return err
-	}
-	base, ok := strings.CutSuffix(strings.TrimSuffix(u.Path, "/"), "/loki/api/v1/push")
-	if !ok && base != "" {
-		return fmt.Errorf("%s: sink %s: url: where %s takes queries is not known; say it with --loki-url", w.config, s.Name, u.Path)
-	}
-	u.Path = base
-	r.loki.URL = u
-	return nil
-}
-
-// chooseSink returns the sink of a name, else the only one that can be read,
-// else the only Loki.
-func chooseSink(c *hindsight.Config, name string) (*hindsight.Sink, error) {
-	var readable, lokis []*hindsight.Sink
-	var names []string
-	for i := range c.Sinks {
-		s := &c.Sinks[i]
-		if s.Loki == nil && s.File == nil {
-			if s.Name == name {
-				return nil, fmt.Errorf("sink %s writes to the standard output, where nothing can be read", name)
-			}
-			continue
-		}
-		if s.Name == name {
-			return s, nil
-		}
-		readable, names = append(readable, s), append(names, s.Name)
-		if s.Loki != nil {
-			lokis = append(lokis, s)
-		}
-	}
-	switch {
-	case name != "":
-		return nil, fmt.Errorf("there is no sink %q that can be read; there are: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
-	case len(readable) == 1:
-		return readable[0], nil
-	case len(lokis) == 1:
-		return lokis[0], nil
-	case len(readable) == 0:
-		return nil, errors.New("there is no sink that can be read: neither loki nor file")
-	}
-	return nil, fmt.Errorf("there are several sinks; say which one with --sink: %s", strings.Join(names, ", "))
-}
-
-// fromEnvironment takes what logcli takes:
-// https://grafana.com/docs/loki/latest/query/logcli/
-func fromEnvironment(c *loki.Config) error {
-	c.TenantID = os.Getenv("LOKI_ORG_ID")
-	if user := os.Getenv("LOKI_USERNAME"); user != "" {
-		c.HTTP.BasicAuth = &config.BasicAuth{Username: user, Password: config.Secret(os.Getenv("LOKI_PASSWORD"))}
-	}
-	token, tokenFile := os.Getenv("LOKI_BEARER_TOKEN"), os.Getenv("LOKI_BEARER_TOKEN_FILE")
-	if token != "" || tokenFile != "" {
-		c.HTTP.Authorization = &config.Authorization{Credentials: config.Secret(token), CredentialsFile: tokenFile}
-	}
-	c.HTTP.TLSConfig.CAFile = os.Getenv("LOKI_CA_CERT_PATH")
-	c.HTTP.TLSConfig.CertFile = os.Getenv("LOKI_CLIENT_CERT_PATH")
-	c.HTTP.TLSConfig.KeyFile = os.Getenv("LOKI_CLIENT_KEY_PATH")
-	if err := c.HTTP.Validate(); err != nil {
-		return fmt.Errorf("the environment's LOKI_…: %w", err)
-	}
-	return nil
 }
 
 // completions offers what Loki knows for the flags with few values.

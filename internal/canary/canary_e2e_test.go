@@ -97,13 +97,12 @@ func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 			}
 			defer func() { stop(); <-done; <-done }()
 
+			watched, found := 0.0, 0.0
 			eventually(t, "both have a figure, and nothing is awaited", func() bool {
-				watched, found := gauge(t, reg, "hindsight_canary_watch_seconds"), gauge(t, reg, "hindsight_canary_loki_seconds")
-				if watched <= 0 || found <= 0 {
-					return false
-				}
-				time.Sleep(10 * time.Millisecond) // what grows is awaited
-				return gauge(t, reg, "hindsight_canary_watch_seconds") == watched && gauge(t, reg, "hindsight_canary_loki_seconds") == found
+				watchedBefore, foundBefore := watched, found
+				watched, found = gauge(t, reg, "hindsight_canary_watch_seconds"), gauge(t, reg, "hindsight_canary_loki_seconds")
+				// What is awaited grows.
+				return watched > 0 && found > 0 && watched == watchedBefore && found == foundBefore
 			})
 			last := <-seen
 			for len(seen) > 0 {

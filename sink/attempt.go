@@ -1,0 +1,88 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// keptRoom is how large a buffer for a batch may be to be kept for others.
+const keptRoom = 64 << 10
+
+// send begins an attempt.
+func (l *loop) send(s *stream, now time.Time) {
+	b := s.batches[0]
+	if b.tries == 0 {
+		b.tried = now
+		l.tried = append(l.tried, b)
+	} else {
+		l.metrics.resent.Add(float64(b.len()))
+	}
+	b.tries++
+	batch := b.batch(l.room())
+	s.inFlight = true
+	l.inFlight++
+	if l.Rate > 0 {
+		// A second's worth may be made up for, not more.
+		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {
+			l.paced = earliest
+		}
+		l.paced = l.paced.Add(takes(l.Size(&batch), l.Rate))
+	}
+	l.started.Go(func() {
+		err := l.attempt(&batch)
+		select {
+		case l.results <- result{s, batch, now, err}:
+		case <-l.ctx.Done():
+		}
+	})
+}
+
+// room returns a buffer for a batch.
+func (l *loop) room() []byte {
+	if len(l.rooms) == 0 {
+		return nil
+	}
+	last := len(l.rooms) - 1
+	room := l.rooms[last]
+	l.rooms = l.rooms[:last]
+	return room
+}
+
+// keepRoom keeps a buffer for others that nobody uses any more.
+func (l *loop) keepRoom(room []byte) {
+	if cap(room) <= keptRoom {
+		l.rooms = append(l.rooms, room[:0])
+	}
+}
+
+// attempt sends a batch, within what time it is given and permitted.
+func (l *loop) attempt(b *Batch) error {
+	var until time.Time
+	if l.Permit != nil {
+		var ok bool
+		if until, ok = l.Permit(); !ok {
+			<-l.ctx.Done()
+			return l.ctx.Err()
+		}
+	}
+	if l.Timeout == 0 {
+		return l.Sink.Send(l.ctx, b)
+	}
+	began := time.Now()
+	if end := began.Add(l.Timeout); until.IsZero() || end.Before(until) {
+		until = end
+	}
+	ctx, cancel := context.WithDeadline(l.ctx, until)
+	defer cancel()
+	err := l.Sink.Send(ctx, b)
+	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
+		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", until.Sub(began).Round(time.Millisecond), err)}
+	}
+	return err
+}
+
+// takes is how long it takes to send bytes at a rate.
+func takes(bytes int, rate float64) time.Duration {
+	return time.Duration(float64(bytes) / rate * float64(time.Second))
+}
