@@ -19,12 +19,17 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	r := benchRecord(t)
 	buf := make([]byte, 0, 4096)
 	pairs := make([]Pair, 0, 16)
+	for _, format := range []Format{EventRouter, JSON, Logfmt} {
+		for _, standalone := range []bool{false, true} {
+			enc := Encoder{Format: format, Standalone: standalone}
+			if n := testing.AllocsPerRun(100, func() { buf = enc.Append(buf[:0], r) }); n != 0 {
+				t.Errorf("%s, standalone %v, allocates %v times", format, standalone, n)
+			}
+		}
+	}
 	for name, f := range map[string]func(){
-		"logfmt":            func() { buf = Encoder{Format: Logfmt}.Append(buf[:0], r) },
-		"standalone logfmt": func() { buf = Encoder{Format: Logfmt, Standalone: true}.Append(buf[:0], r) },
-		"json":              func() { buf = Encoder{Format: JSON}.Append(buf[:0], r) },
-		"metadata":          func() { pairs = r.AppendMetadata(pairs[:0]) },
-		"binary":            func() { buf, _ = r.AppendBinary(buf[:0]) },
+		"metadata": func() { pairs = r.AppendMetadata(pairs[:0]) },
+		"binary":   func() { buf, _ = r.AppendBinary(buf[:0]) },
 		"values": func() {
 			for _, f := range Fields {
 				_ = r.Value(f)
@@ -50,6 +55,21 @@ func TestReadingBackAllocatesTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n > 2 {
+		t.Errorf("it allocates %v times", n)
+	}
+}
+
+func TestReaderAllocatesNothing(t *testing.T) {
+	b, err := benchRecord(t).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Reader
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := r.Read(b); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
 		t.Errorf("it allocates %v times", n)
 	}
 }
@@ -113,6 +133,21 @@ func BenchmarkUnmarshalBinary(b *testing.B) {
 	var r Record
 	for b.Loop() {
 		if err := r.UnmarshalBinary(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReader(b *testing.B) {
+	buf, err := benchRecord(b).AppendBinary(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(buf)))
+	var r Reader
+	for b.Loop() {
+		if _, err := r.Read(buf); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Numbers of the fields of a stored record. It is a protobuf message: fields
@@ -69,7 +71,31 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 //
 // If r is the record that was read before, what both have in common, source and
 // cluster, is not allocated again.
-func (r *Record) UnmarshalBinary(b []byte) error {
+func (r *Record) UnmarshalBinary(b []byte) error { return r.unmarshal(b, Decode) }
+
+// Reader reads records one after the other, each into the memory of the one
+// before it. The zero Reader is ready. It is for one goroutine.
+type Reader struct {
+	record Record
+	event  corev1.Event
+}
+
+// Read reads what AppendBinary wrote. What it returns is valid until the next
+// Read, and only for as long as b is not changed: the Event's text is b. Of what
+// recorders usually write it allocates nothing.
+func (r *Reader) Read(b []byte) (*Record, error) {
+	if err := r.record.unmarshal(b, r.decode); err != nil {
+		return nil, err
+	}
+	return &r.record, nil
+}
+
+func (r *Reader) decode(b []byte) (*corev1.Event, error) {
+	r.event = corev1.Event{}
+	return &r.event, decodeInto(&r.event, b, unsafe.String(unsafe.SliceData(b), len(b)))
+}
+
+func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error)) error {
 	before := *r
 	*r = Record{}
 	var reasonLabel *string
@@ -86,18 +112,18 @@ func (r *Record) UnmarshalBinary(b []byte) error {
 		case fieldPositionTime:
 			r.Position.Time, err = parseTimestamp(raw)
 		case fieldEvent:
-			r.Event, err = Decode(raw)
+			r.Event, err = decode(raw)
 		case fieldTime:
 			r.Time, err = parseTimestamp(raw)
 		case fieldObservedTime:
 			r.ObservedTime, err = parseTimestamp(raw)
 		case fieldReasonLabel:
-			label := string(raw)
+			label := keep(Other, raw)
 			reasonLabel = &label
 		case fieldGap:
 			r.Gap = u != 0
 		case fieldTo:
-			r.To = string(raw)
+			r.To = keep(before.To, raw)
 		}
 		return err
 	})

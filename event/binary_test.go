@@ -19,7 +19,29 @@ func roundTrip(t testing.TB, r *Record) Record {
 	if err := got.UnmarshalBinary(b); err != nil {
 		t.Fatal(err)
 	}
+	checkReader(t, b, &got)
 	return got
+}
+
+// checkReader compares what a Reader reads, with what it has read before in its
+// memory.
+func checkReader(t testing.TB, b []byte, want *Record) {
+	t.Helper()
+	full, err := benchRecord(t).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Reader
+	if _, err := r.Read(full); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Read(b)
+	if err != nil {
+		t.Fatalf("Reader: %v", err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("a Reader reads %+v\nwant           %+v", got, want)
+	}
 }
 
 func TestBinaryKeepsARecord(t *testing.T) {

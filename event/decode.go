@@ -18,20 +18,28 @@ import (
 // that recorders do not write, labels for example, is left to Unmarshal.
 func Decode(b []byte) (*corev1.Event, error) {
 	e := &corev1.Event{}
-	d := decoder{bytes: b, text: string(b)}
+	if err := decodeInto(e, b, string(b)); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// decodeInto decodes b, which text is too, into an empty Event.
+func decodeInto(e *corev1.Event, b []byte, text string) error {
+	d := decoder{bytes: b, text: text}
 	if d.event(e) == nil {
-		return e, nil
+		return nil
 	}
 	*e = corev1.Event{}
 	if err := e.Unmarshal(b); err != nil {
-		return nil, err
+		return err
 	}
 	all := e.ManagedFields
 	e.ManagedFields = nil
 	for i := range all {
 		keepNewest(e, all[i].Time)
 	}
-	return e, nil
+	return nil
 }
 
 // keepNewest keeps t as the only one of managedFields, unless what is there is

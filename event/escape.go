@@ -4,11 +4,43 @@ import "unicode/utf8"
 
 const hex = "0123456789abcdef"
 
+// Where a byte may stand as it is.
+const (
+	inLine      = 1 << iota // on a line
+	inQuotes                // between quotes, in logfmt and in JSON
+	inMarshaled             // between quotes, in JSON as encoding/json writes it
+	bare                    // in logfmt without quotes
+)
+
+// asIs is a set of these for each byte, so that a value is looked at once. The
+// bytes of a character beyond ASCII have none: it takes all of them to tell.
+var asIs = func() (places [256]uint8) {
+	for c := ' '; c < 0x7f; c++ {
+		places[c] = inLine | inQuotes | inMarshaled | bare
+	}
+	places['"'] = inLine
+	places['\\'] = inLine
+	places[' '] &^= bare
+	places['='] &^= bare
+	for _, c := range "<>&" {
+		places[c] &^= inMarshaled
+	}
+	return places
+}()
+
 // appendQuoted appends s in quotes, as a string of both JSON and logfmt, with
 // nothing in it that could end the line or drive a terminal.
 func appendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
-	dst = appendSafe(dst, s, true)
+	dst = appendSafe(dst, s, inQuotes)
+	return append(dst, '"')
+}
+
+// appendMarshaledString appends s in quotes as encoding/json does, and escapes
+// what that leaves as it is but could drive a terminal.
+func appendMarshaledString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	dst = appendSafe(dst, s, inMarshaled)
 	return append(dst, '"')
 }
 
@@ -16,36 +48,40 @@ func appendQuoted(dst []byte, s string) []byte {
 // escaped as in JSON. Quotes and backslashes stay: only within JSON can it be
 // decoded.
 func appendEscaped(dst []byte, s string) []byte {
-	return appendSafe(dst, s, false)
+	return appendSafe(dst, s, inLine)
 }
 
-func appendSafe(dst []byte, s string, quoted bool) []byte {
+// appendSafe escapes what may not stand in place. encoding/json has names for two
+// characters more, and escapes what stands for invalid UTF-8 as well.
+func appendSafe(dst []byte, s string, place uint8) []byte {
 	start := 0 // of what has not been appended yet
 	for i := 0; i < len(s); {
 		c := s[i]
-		if c < utf8.RuneSelf {
-			if c >= ' ' && c != 0x7f && (!quoted || c != '"' && c != '\\') {
-				i++
-				continue
-			}
-			dst = append(dst, s[start:i]...)
-			dst = appendEscape(dst, rune(c))
+		if asIs[c]&place != 0 {
 			i++
-			start = i
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(s[i:])
+		r, size := rune(c), 1
+		if c >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(s[i:])
+			if size > 1 && !dangerous(r) {
+				i += size
+				continue
+			}
+		}
+		dst = append(dst, s[start:i]...)
 		switch {
-		case r == utf8.RuneError && size == 1:
-			dst = append(dst, s[start:i]...)
-			dst = utf8.AppendRune(dst, utf8.RuneError)
-			start = i + size
-		case unsafe(r):
-			dst = append(dst, s[start:i]...)
+		case place == inMarshaled && r == '\b':
+			dst = append(dst, `\b`...)
+		case place == inMarshaled && r == '\f':
+			dst = append(dst, `\f`...)
+		case place != inMarshaled && r == utf8.RuneError:
+			dst = utf8.AppendRune(dst, r)
+		default:
 			dst = appendEscape(dst, r)
-			start = i + size
 		}
 		i += size
+		start = i
 	}
 	return append(dst, s[start:]...)
 }
@@ -64,9 +100,9 @@ func appendEscape(dst []byte, r rune) []byte {
 	return append(dst, '\\', 'u', hex[r>>12&0xf], hex[r>>8&0xf], hex[r>>4&0xf], hex[r&0xf])
 }
 
-// unsafe reports whether a character beyond ASCII ends a line for some reader,
+// dangerous reports whether a character beyond ASCII ends a line for some reader,
 // or changes how a terminal shows what surrounds it. All are below U+10000.
-func unsafe(r rune) bool {
+func dangerous(r rune) bool {
 	switch {
 	case r >= 0x80 && r <= 0x9f: // C1 controls, such as CSI and NEL
 		return true
@@ -83,9 +119,8 @@ func unsafe(r rune) bool {
 // needsQuotes reports whether a logfmt value must be quoted. Anything beyond
 // plain ASCII is.
 func needsQuotes(s string) bool {
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c <= ' ', c >= 0x7f, c == '"', c == '=', c == '\\':
+	for i := range len(s) {
+		if asIs[s[i]]&bare == 0 {
 			return true
 		}
 	}

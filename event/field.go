@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -199,6 +200,11 @@ func level(e *corev1.Event) string {
 	return "info"
 }
 
+// validUTF8 looks first: strings.ToValidUTF8 goes through a valid string too
+// character by character.
 func validUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }

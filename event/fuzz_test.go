@@ -67,6 +67,7 @@ func FuzzUnmarshalBinary(f *testing.F) {
 		if err := r.UnmarshalBinary(data); err != nil {
 			return
 		}
+		checkReader(t, data, &r)
 		first, err := r.AppendBinary(nil)
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ type bounds struct {
 	max int
 
 	mu       sync.Mutex // guards the fields below
-	lastUsed map[stream]time.Time
+	lastUsed map[stream]*time.Time
 	// noneBefore is a time before which no pair can be forgotten, so that a
 	// storm of new reasons does not go through all pairs each time.
 	noneBefore time.Time
@@ -46,25 +47,30 @@ const (
 )
 
 func newBounds(max int) *bounds {
-	return &bounds{max: max, lastUsed: map[stream]time.Time{}}
+	return &bounds{max: max, lastUsed: map[stream]*time.Time{}}
 }
 
 // label returns the value of the label "reason" for an Event taken in now. It
 // may be called from several goroutines, and allocates only for a new pair.
 func (b *bounds) label(now time.Time, namespace, reason string) (string, outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if last := b.lastUsed[stream{namespace, reason}]; last != nil {
+		*last = now
+		return reason, own
+	}
 	if !camelCase(reason) {
 		return event.Other, malformed
 	}
-	key := stream{namespace, reason}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, known := b.lastUsed[key]; !known && len(b.lastUsed) >= b.max {
+	if len(b.lastUsed) >= b.max {
 		b.forget(now)
 		if len(b.lastUsed) >= b.max {
 			return event.Other, tooMany
 		}
 	}
-	b.lastUsed[key] = now
+	last := now
+	// Copies, because the Event's own are parts of all its text.
+	b.lastUsed[stream{strings.Clone(namespace), strings.Clone(reason)}] = &last
 	return reason, own
 }
 
@@ -76,10 +82,10 @@ func (b *bounds) forget(now time.Time) {
 	oldest := now
 	for key, last := range b.lastUsed {
 		switch {
-		case now.Sub(last) >= forgetAfter:
+		case now.Sub(*last) >= forgetAfter:
 			delete(b.lastUsed, key)
 		case last.Before(oldest):
-			oldest = last
+			oldest = *last
 		}
 	}
 	b.noneBefore = oldest.Add(forgetAfter)

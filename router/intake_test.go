@@ -381,6 +381,20 @@ func BenchmarkTake(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
 		})
 	}
+	b.Run("all streams in any order", func(b *testing.B) {
+		in := NewIntake(IntakeOptions{})
+		records := make([]event.Record, 10*DefaultMaxStreams)
+		for i := range records {
+			records[i] = record(1, fmt.Sprintf("team-%d", rand.N(DefaultMaxStreams)), "Killing")
+		}
+		b.ReportAllocs()
+		n := 0
+		for b.Loop() {
+			in.Take(records)
+			n += len(records)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+	})
 	b.Run("storm of new reasons", func(b *testing.B) {
 		in := NewIntake(IntakeOptions{})
 		for i := range DefaultMaxStreams {

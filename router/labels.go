@@ -173,7 +173,23 @@ func (l *Labels) Append(dst []byte, r *event.Record) []byte {
 func appendLabel(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, '=')
-	return strconv.AppendQuoteToASCII(dst, value)
+	if !printable(value) {
+		return strconv.AppendQuoteToASCII(dst, value)
+	}
+	dst = append(dst, '"')
+	dst = append(dst, value...)
+	return append(dst, '"')
+}
+
+// printable reports whether nothing in the value has to be escaped, as is so of
+// nearly all.
+func printable(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // shorten cuts a value to what Loki accepts. The API server bounds neither

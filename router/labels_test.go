@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,6 +116,16 @@ func TestLabelsAppendToWhatIsThere(t *testing.T) {
 	l := mustLabels(t, LabelOptions{Job: "j"})
 	if got, want := string(l.Append([]byte("x"), &r)), `x{job="j", namespace="loki", reason="Preempted"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What can stand as it is does, and nothing else.
+func TestLabelsAreQuotedAsGoStrings(t *testing.T) {
+	for c := range rune(0x250) {
+		value := "a" + string(c)
+		if got, want := string(appendLabel(nil, "x", value)), "x="+strconv.QuoteToASCII(value); got != want {
+			t.Errorf("%U: got %s, want %s", c, got, want)
+		}
 	}
 }
 

@@ -42,6 +42,12 @@ const (
 	maxMetadataValue = 4 << 10
 )
 
+// tag is what stands before a field. All numbers are below 16, so it is one byte:
+// an Event has some forty, and protowire.AppendTag would write each as a varint.
+func tag(number protowire.Number, kind protowire.Type) byte {
+	return byte(protowire.EncodeTag(number, kind))
+}
+
 // encoder writes records as entries of a push. It is a pure function of the
 // record, and safe for concurrent use.
 type encoder struct {
@@ -65,12 +71,12 @@ func (enc encoder) append(dst []byte, r *event.Record) []byte {
 
 	var room [gap]byte
 	entry := appendTimestamp(room[:0], r.Time)
-	entry = protowire.AppendTag(entry, entryLine, protowire.BytesType)
+	entry = append(entry, tag(entryLine, protowire.BytesType))
 	entry = protowire.AppendVarint(entry, uint64(lineLength))
 	length := len(entry) + len(dst) - start - gap
 
 	end := len(dst)
-	head := protowire.AppendTag(dst[:start], streamEntries, protowire.BytesType)
+	head := append(dst[:start], tag(streamEntries, protowire.BytesType))
 	head = protowire.AppendVarint(head, uint64(length))
 	head = append(head, entry...)
 	return append(head, dst[start+gap:end]...)
@@ -94,14 +100,14 @@ func appendTimestamp(dst []byte, t time.Time) []byte {
 	if nanos != 0 {
 		length += 1 + protowire.SizeVarint(nanos)
 	}
-	dst = protowire.AppendTag(dst, entryTimestamp, protowire.BytesType)
+	dst = append(dst, tag(entryTimestamp, protowire.BytesType))
 	dst = protowire.AppendVarint(dst, uint64(length))
 	if seconds != 0 {
-		dst = protowire.AppendTag(dst, timestampSeconds, protowire.VarintType)
+		dst = append(dst, tag(timestampSeconds, protowire.VarintType))
 		dst = protowire.AppendVarint(dst, seconds)
 	}
 	if nanos != 0 {
-		dst = protowire.AppendTag(dst, timestampNanos, protowire.VarintType)
+		dst = append(dst, tag(timestampNanos, protowire.VarintType))
 		dst = protowire.AppendVarint(dst, nanos)
 	}
 	return dst
@@ -149,11 +155,11 @@ func appendMetadata(dst []byte, r *event.Record) []byte {
 			p.Value = cut(p.Value, maxMetadataValue)
 		}
 		length := 2 + protowire.SizeBytes(len(p.Name)) + protowire.SizeBytes(len(p.Value))
-		dst = protowire.AppendTag(dst, entryMetadata, protowire.BytesType)
+		dst = append(dst, tag(entryMetadata, protowire.BytesType))
 		dst = protowire.AppendVarint(dst, uint64(length))
-		dst = protowire.AppendTag(dst, pairName, protowire.BytesType)
+		dst = append(dst, tag(pairName, protowire.BytesType))
 		dst = protowire.AppendString(dst, p.Name)
-		dst = protowire.AppendTag(dst, pairValue, protowire.BytesType)
+		dst = append(dst, tag(pairValue, protowire.BytesType))
 		dst = protowire.AppendString(dst, p.Value)
 	}
 	return dst
@@ -177,23 +183,35 @@ func (e *entry) metadataSize() (n int) {
 // countedSize is what Loki counts of what encoder.append has written:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/util/entry_size.go
 func countedSize(b []byte) (bytes int) {
-	body, err := field(b, streamEntries)
-	if err != nil {
-		return len(b)
-	}
-	fields(body, func(number protowire.Number, value []byte, _ uint64) error {
+	_, body, _ := cutField(b)
+	for len(body) > 0 {
+		var number protowire.Number
+		var value []byte
+		number, value, body = cutField(body)
 		switch number {
 		case entryLine:
 			bytes += len(value)
 		case entryMetadata:
-			return fields(value, func(_ protowire.Number, value []byte, _ uint64) error {
-				bytes += len(value)
-				return nil
-			})
+			_, name, rest := cutField(value)
+			_, value, _ = cutField(rest)
+			bytes += len(name) + len(value)
 		}
-		return nil
-	})
+	}
 	return bytes
+}
+
+// cutField takes the first field off a message all of whose fields have a number
+// below 16 and a length, as those of an entry do. Of anything else it leaves
+// nothing.
+func cutField(b []byte) (number protowire.Number, value, rest []byte) {
+	if len(b) == 0 {
+		return 0, nil, nil
+	}
+	value, n := protowire.ConsumeBytes(b[1:])
+	if n < 0 {
+		return 0, nil, nil
+	}
+	return protowire.Number(b[0] >> 3), value, b[1+n:]
 }
 
 // decode reads what encoder.append has written.
@@ -293,9 +311,9 @@ func appendRequest(dst []byte, labels string, entries ...[]byte) []byte {
 	for _, e := range entries {
 		length += len(e)
 	}
-	dst = protowire.AppendTag(dst, requestStreams, protowire.BytesType)
+	dst = append(dst, tag(requestStreams, protowire.BytesType))
 	dst = protowire.AppendVarint(dst, uint64(length))
-	dst = protowire.AppendTag(dst, streamLabels, protowire.BytesType)
+	dst = append(dst, tag(streamLabels, protowire.BytesType))
 	dst = protowire.AppendString(dst, labels)
 	for _, e := range entries {
 		dst = append(dst, e...)

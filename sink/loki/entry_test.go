@@ -196,6 +196,10 @@ func TestAppendRecordDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { room = s.AppendRecord(room[:0], r) }); n > 0 {
 		t.Errorf("%v allocations a record, want none", n)
 	}
+	batch := sinktest.Batch(s, sinktest.Records(0, 10))
+	if n := testing.AllocsPerRun(100, func() { s.Size(batch) }); n > 0 {
+		t.Errorf("%v allocations to measure a batch, want none", n)
+	}
 }
 
 func BenchmarkSize(b *testing.B) {

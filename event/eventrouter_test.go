@@ -1,0 +1,104 @@
+package event
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// checkMarshaled fails the test unless the line holds the Event as encoding/json
+// writes it.
+func checkMarshaled(t *testing.T, e *corev1.Event) {
+	t.Helper()
+	r := Record{Event: e}
+	got := string(Encoder{Format: EventRouter}.Append(nil, &r))
+	want := `{"verb":"` + r.Verb() + `","event":` + string(appendMarshaled(nil, e)) + `}`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Whatever field of an Event is set, those of a later version of the API too.
+func TestEventRouterLinesAreThoseOfEncodingJSON(t *testing.T) {
+	for _, dir := range caseDirs(t) {
+		e := readEvent(t, dir)
+		checkMarshaled(t, e)
+		e.ManagedFields = nil
+		checkMarshaled(t, e)
+	}
+	e := &corev1.Event{}
+	fields := 0
+	eachSet(t, reflect.ValueOf(e).Elem(), "Event", func(path string) {
+		fields++
+		t.Run(path, func(t *testing.T) { checkMarshaled(t, e) })
+	})
+	if fields < 40 {
+		t.Errorf("only %d fields were set", fields)
+	}
+	if !reflect.DeepEqual(e, &corev1.Event{}) {
+		t.Errorf("fields were left set: %v", e)
+	}
+}
+
+// eachSet calls check with each of the fields in v set, one at a time.
+func eachSet(t *testing.T, v reflect.Value, path string, check func(path string)) {
+	t.Helper()
+	defer v.SetZero()
+	at := time.Date(2026, 3, 6, 14, 5, 44, 123456789, time.FixedZone("", 3600))
+	switch {
+	case v.Type() == reflect.TypeFor[metav1.Time]():
+		v.Set(reflect.ValueOf(metav1.Time{Time: at}))
+	case v.Type() == reflect.TypeFor[metav1.MicroTime]():
+		v.Set(reflect.ValueOf(metav1.MicroTime{Time: at}))
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			eachSet(t, v.Field(i), path+"."+v.Type().Field(i).Name, check)
+		}
+		return
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		check(path)
+		eachSet(t, v.Elem(), path, check)
+		return
+	case v.Kind() == reflect.String:
+		v.SetString("<a>")
+	case v.CanInt():
+		v.SetInt(-7)
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case v.Kind() == reflect.Map:
+		v.Set(reflect.ValueOf(map[string]string{"<a>": "<b>"}))
+	default:
+		t.Fatalf("%s is a %s, which this test cannot set", path, v.Type())
+	}
+	check(path)
+}
+
+func FuzzEventRouter(f *testing.F) {
+	f.Add("Back-off restarting failed container", "BackOff", "pod-1", "node-7", int64(1772805943e6), int64(0), int32(3))
+	f.Add("a\nb=\"c\"\\ <&>\x1b[2J\x00\b\f\t\r\x7f\u0085\u2028\u202e\ufffd\xff\xc3", "\U0001F600", "\xed\xa0\x80", "漢字", int64(1), int64(-1), int32(-1))
+	f.Fuzz(func(t *testing.T, message, reason, name, node string, first, last int64, count int32) {
+		e := &corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: node, Name: name, UID: types.UID(reason), ResourceVersion: reason,
+				CreationTimestamp: fuzzTime(first / 1e6),
+			},
+			InvolvedObject: corev1.ObjectReference{Kind: reason, Name: name, FieldPath: node},
+			Reason:         reason, Message: message, Type: node, Action: name, Count: count,
+			Source:              corev1.EventSource{Component: name, Host: node},
+			FirstTimestamp:      fuzzTime(first / 1e6),
+			LastTimestamp:       fuzzTime(last / 1e6),
+			EventTime:           fuzzMicroTime(last),
+			ReportingController: name, ReportingInstance: node,
+		}
+		if count%2 != 0 {
+			e.Series = &corev1.EventSeries{Count: count, LastObservedTime: fuzzMicroTime(first)}
+			e.Related = &corev1.ObjectReference{APIVersion: message, UID: types.UID(node), ResourceVersion: name}
+		}
+		checkMarshaled(t, e)
+	})
+}
