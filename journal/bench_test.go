@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // benchRecord makes records of about 1,150 bytes, as real Events have.
@@ -136,7 +138,7 @@ func BenchmarkTimeToDurable(b *testing.B) {
 	}
 }
 
-// BenchmarkReadBack reads a backlog and acknowledges it in batches of 512.
+// BenchmarkReadBack reads a backlog, 512 records at a time.
 func BenchmarkReadBack(b *testing.B) {
 	for _, s := range benchStorages {
 		b.Run(s.name, func(b *testing.B) {
@@ -147,6 +149,7 @@ func BenchmarkReadBack(b *testing.B) {
 				must(b, j.Append(context.Background(), rs))
 			}
 			c := mustConsumer(b, j, "a")
+			b.ReportAllocs()
 			n, left := 0, backlog
 			for b.Loop() {
 				if left == 0 { // from the beginning again
@@ -160,15 +163,81 @@ func BenchmarkReadBack(b *testing.B) {
 					left = int(j.offset() - first)
 					b.StartTimer()
 				}
-				entries, err := c.Next(context.Background(), 512)
+				got, err := c.Next(context.Background(), 512, func(Entry) {})
 				must(b, err)
-				n += len(entries)
-				left -= len(entries)
+				n += got
+				left -= got
 			}
 			perSecond(b, n)
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(n), "µs/record")
 		})
 	}
+}
+
+// BenchmarkReadAgain reads records once more, of which each is some way behind the
+// one before it, as those of one stream among many are.
+func BenchmarkReadAgain(b *testing.B) {
+	for _, s := range benchStorages {
+		b.Run(s.name, func(b *testing.B) {
+			const backlog, apart = 100 * 512, 1000
+			j := s.open(b, Options{MaxBytes: 256 << 20, Consumers: consumers("a")})
+			rs := records(1, 512, benchRecord)
+			for range backlog / 512 {
+				must(b, j.Append(context.Background(), rs))
+			}
+			c := mustConsumer(b, j, "a")
+			var found []Place
+			for len(found) < backlog {
+				_, err := c.Next(context.Background(), 512, func(e Entry) { found = append(found, e.Place) })
+				must(b, err)
+			}
+			b.ReportAllocs()
+			n := 0
+			var batch []Place
+			for b.Loop() {
+				batch = batch[:0]
+				for i := n % apart; i < backlog; i += apart {
+					batch = append(batch, found[i])
+				}
+				must(b, c.Read(batch, func(*event.Record) {}))
+				n += len(batch)
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(n), "µs/record")
+		})
+	}
+}
+
+// What waits to be sent is read twice; neither takes anything from the garbage
+// collector.
+func TestReadingDoesNotAllocate(t *testing.T) {
+	onBoth(t, func(t *testing.T, open func(Options) *Journal) {
+		j := open(Options{Consumers: consumers("a")})
+		c := mustConsumer(t, j, "a")
+		for range 20 {
+			mustAppend(t, j, records(1, 512, 200)...)
+		}
+		var found []Place
+		var last uint64
+		visit := func(e Entry) { found, last = append(found, e.Place), e.Offset }
+		again := func(*event.Record) {}
+		next := func() {
+			found = found[:0]
+			if _, err := c.Next(context.Background(), 512, visit); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Read(found, again); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 9 {
+			next()
+		}
+		mustAck(t, c, last)
+		// A chunk of marks may have to be allocated.
+		if n := testing.AllocsPerRun(5, next); n > 1 {
+			t.Errorf("512 records allocate %v times", n)
+		}
+	})
 }
 
 // BenchmarkAck acknowledges one record after the other: the cursor is written
@@ -219,10 +288,11 @@ func BenchmarkBacklog(b *testing.B) {
 		start = time.Now()
 		c := mustConsumer(b, j, "a")
 		for i := 0; i < n; {
-			entries, err := c.Next(context.Background(), 512)
+			var last uint64
+			got, err := c.Next(context.Background(), 512, func(e Entry) { last = e.Offset })
 			must(b, err)
-			i += len(entries)
-			ackAll(b, c, entries)
+			i += got
+			must(b, c.Ack(last))
 			if i%51200 < 512 {
 				look()
 			}
@@ -289,7 +359,7 @@ func TestMemoryDoesNotGrowWithTheBacklog(t *testing.T) {
 				t.Errorf("51,200 records behind take %d bytes of memory", after-before)
 			}
 			for range 50 {
-				c.Next(expired(), 100)
+				nextEntries(expired(), c, 100)
 			}
 			if after := heap(); after > before+tc.allowed+2<<20 {
 				t.Errorf("reading them takes %d bytes of memory", after-before)

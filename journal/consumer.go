@@ -16,12 +16,16 @@ type consumer struct {
 	name string
 	gone chan struct{} // closed when it is removed
 
-	// reading is held while the log is read. It guards reader and positions,
-	// and whoever changes read or cursor.lost holds it too.
+	// reading is held while the log is read. It guards what follows, and whoever
+	// changes read or cursor.lost holds it too.
 	reading   sync.Mutex
 	reader    reader
+	records   event.Reader
+	steps     []step                    // room for those of a take
 	positions map[string]event.Position // at read
 	failing   time.Time                 // since when the log cannot be read
+
+	again rereader
 
 	// These are guarded by Journal.mu.
 	whenFull    WhenFull
@@ -30,8 +34,7 @@ type consumer struct {
 	version     uint64    // grows when cursor does
 	durable     uint64    // records before it need not be kept
 	read        uint64    // offset of the first record not read
-	marks       []mark    // read and not acknowledged
-	marksRoom   []mark    // what marks is a part of
+	marks       marks     // read and not acknowledged
 	unreadSince time.Time // when the record at read was appended
 	dropping    bool      // records have been dropped since it last was not behind
 
@@ -43,17 +46,17 @@ type consumer struct {
 	failed  bool   // the last time
 }
 
-func (c *consumer) Next(ctx context.Context, max int) ([]Entry, error) {
+func (c *consumer) Next(ctx context.Context, max int, visit func(Entry)) (int, error) {
 	for {
-		entries, appended, err := c.take(max)
-		if len(entries) > 0 {
-			return entries, nil
+		n, appended, err := c.take(max, visit)
+		if n > 0 {
+			return n, nil
 		}
 		var retry <-chan time.Time
 		if unreadable := (errUnreadable{}); errors.As(err, &unreadable) {
 			appended, retry = nil, time.After(readPause)
 		} else if err != nil {
-			return nil, err
+			return 0, err
 		}
 		select {
 		case <-appended:
@@ -62,18 +65,17 @@ func (c *consumer) Next(ctx context.Context, max int) ([]Entry, error) {
 		case <-c.j.closing:
 		case <-ctx.Done():
 			// Something may have been appended just before.
-			if entries, _, _ := c.take(max); len(entries) > 0 {
-				return entries, nil
+			if n, _, _ := c.take(max, visit); n > 0 {
+				return n, nil
 			}
-			return nil, ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
 }
 
-// advance moves the cursor. Journal.mu is held.
-func (c *consumer) advance(m mark) {
-	m.apply(c.cursor.positions)
-	c.cursor.offset = max(c.cursor.offset, m.next)
+// advanced follows a move of the cursor's positions. Journal.mu is held.
+func (c *consumer) advanced(next uint64) {
+	c.cursor.offset = max(c.cursor.offset, next)
 	if c.cursor.lost != nil && c.cursor.offset >= c.cursor.lost.until {
 		c.cursor.lost = nil
 	}
@@ -92,12 +94,17 @@ func (c *consumer) Ack(offset uint64) error {
 		return fmt.Errorf("acknowledge offset %d: only those before %d have been read", offset, c.read)
 	}
 	n := 0
-	for n < len(c.marks) && c.marks[n].offset <= offset {
-		c.advance(c.marks[n])
+	for n < c.marks.Len() && c.marks.At(n).offset <= offset {
+		m := c.marks.At(n)
+		c.marks.apply(m, c.cursor.positions)
+		c.advanced(m.next())
 		n++
 	}
-	clear(c.marks[:n])
-	c.marks = c.marks[n:]
+	c.marks.drop(n)
+	needed := c.read
+	if c.marks.Len() > 0 {
+		needed = c.marks.At(0).offset
+	}
 	held, behind := c.cursor.held(), c.cursor.offset < j.next
 	wanted := j.need > 0 || len(j.segments) > 1 && held >= j.segments[1].base
 	recovered := c.dropping && !behind
@@ -109,6 +116,7 @@ func (c *consumer) Ack(offset uint64) error {
 	if recovered {
 		j.log.Info("nothing is dropped any more; the consumer is not behind", "sink", c.name)
 	}
+	c.again.release(needed)
 	if n > 0 {
 		c.save(false)
 	}
@@ -133,10 +141,11 @@ func (c *consumer) rewind() {
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
 	c.cursor.lost = c.lostWithMarks()
-	if len(c.marks) > 0 {
-		c.unreadSince = c.marks[0].appended
+	if c.marks.Len() > 0 {
+		c.unreadSince = c.marks.At(0).appendedAt()
 	}
-	c.marks, c.marksRoom = nil, nil
+	c.marks = marks{}
+	c.again.releaseAll()
 	c.read = c.cursor.offset
 	c.positions = clonePositions(c.cursor.positions)
 	c.reader.reset()
@@ -146,6 +155,7 @@ func (c *consumer) close() error {
 	c.reading.Lock()
 	c.reader.reset()
 	c.reading.Unlock()
+	c.again.releaseAll()
 	c.saving.Lock()
 	defer c.saving.Unlock()
 	defer c.file.close()

@@ -180,7 +180,7 @@ func TestCrashedProcess(t *testing.T) {
 // a while.
 func crashSink(ctx context.Context, t *testing.T, j *Journal, c Consumer, sink string, flaky bool) {
 	for {
-		entries, err := c.Next(ctx, 1+rand.IntN(100))
+		entries, err := nextEntries(ctx, c, 1+rand.IntN(100))
 		if err != nil {
 			return
 		}

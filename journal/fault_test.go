@@ -83,7 +83,7 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 			case 2:
 				name := names[rng.IntN(len(names))]
 				c := read[name]
-				entries, _ := c.Next(expired(), 1+rng.IntN(20))
+				entries, _ := nextEntries(expired(), c, 1+rng.IntN(20))
 				for _, e := range entries {
 					v := version(e)
 					if e.Record.Gap || v > got[name]+1 {
@@ -529,7 +529,7 @@ func mustNext(t *testing.T, j *Journal, before []Entry) ([]Entry, error) {
 	j.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	return c.Next(ctx, 100)
+	return nextEntries(ctx, c, 100)
 }
 
 func TestAPositionDoesNotGoBack(t *testing.T) {

@@ -226,7 +226,7 @@ func TestDroppedAreNamedBySource(t *testing.T) {
 			other.To = "somebody else"
 			mustAppend(t, j, r, other)
 		}
-		entries, err := lazy.Next(withPatience(t), 1)
+		entries, err := nextEntries(withPatience(t), lazy, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

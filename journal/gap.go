@@ -30,7 +30,7 @@ func (t *taking) overflow(lost *stretch) {
 		r.Position = lost.positions[source] // having told of it, the sink is past it
 		t.gap(lost.until, r, lost.missed[source])
 	}
-	t.step(mark{next: lost.until, others: lost.positions})
+	t.step(step{next: lost.until, others: maps.Clone(lost.positions)})
 	c.positions = clonePositions(lost.positions)
 	t.read = lost.until
 }
@@ -71,15 +71,16 @@ func (t *taking) damage(until uint64, next *event.Record) {
 		})
 		t.gap(until, r, missed)
 	}
-	t.step(mark{next: until})
+	t.step(step{next: until})
 	t.read = until
 }
 
 // gap adds a gap record in the place of the last record before until.
 func (t *taking) gap(until uint64, r event.Record, missed int) {
-	t.entries = append(t.entries, Entry{Offset: until - 1, Record: r})
-	t.steps = append(t.steps, mark{
-		offset: until - 1, next: until, appended: time.Now(), source: r.Source, missed: missed,
+	t.visit(Entry{Offset: until - 1, Record: &r})
+	t.entries++
+	t.c.steps = append(t.c.steps, step{
+		offset: until - 1, next: until, appended: time.Now().UnixNano(), source: r.Source, missed: missed,
 	})
 }
 
@@ -92,9 +93,9 @@ func (c *consumer) drop(until uint64) {
 	j.mu.Lock()
 	v, read := j.view(), c.read
 	lost := &stretch{until: until, positions: clonePositions(c.cursor.positions), missed: make(map[string]int)}
-	for _, m := range c.marks {
-		if m.offset < until {
-			m.apply(lost.positions)
+	for i := range c.marks.Len() {
+		if m := c.marks.At(i); m.offset < until {
+			c.marks.apply(m, lost.positions)
 		}
 	}
 	if before := c.cursor.lost; before != nil && before.until > read {

@@ -3,8 +3,10 @@ package journal
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,12 +91,55 @@ func mustConsumer(t testing.TB, j *Journal, name string) Consumer {
 	return c
 }
 
+// nextEntries returns the entries that Next visits. Those of the log are read once
+// more where that is possible, which has to give the same.
+func nextEntries(ctx context.Context, c Consumer, max int) ([]Entry, error) {
+	var entries []Entry
+	n, err := c.Next(ctx, max, func(e Entry) {
+		r := *e.Record
+		r.Event, r.ReasonLabel = cloneEvent(r.Event), strings.Clone(r.ReasonLabel)
+		e.Record = &r
+		entries = append(entries, e)
+	})
+	if n != len(entries) {
+		return entries, fmt.Errorf("Next returned %d after %d entries: %w", n, len(entries), err)
+	}
+	var inLog []Entry
+	var places []Place
+	for _, e := range entries {
+		if e.Place.Bytes > 0 {
+			inLog, places = append(inLog, e), append(places, e.Place)
+		}
+	}
+	i := 0
+	_ = c.Read(places, func(r *event.Record) {
+		if want := inLog[i].Record; !reflect.DeepEqual(r, want) {
+			err = errors.Join(err, fmt.Errorf("offset %d is read again as %+v, want %+v", inLog[i].Offset, r, want))
+		}
+		i++
+	})
+	return entries, err
+}
+
+// cloneEvent copies the text too, which is the journal's own.
+func cloneEvent(e *corev1.Event) *corev1.Event {
+	b, err := e.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	clone := &corev1.Event{}
+	if err := clone.Unmarshal(b); err != nil {
+		panic(err)
+	}
+	return clone
+}
+
 // read returns the next n entries.
 func read(t testing.TB, c Consumer, n int) []Entry {
 	t.Helper()
 	var entries []Entry
 	for len(entries) < n {
-		got, err := c.Next(withPatience(t), n-len(entries))
+		got, err := nextEntries(withPatience(t), c, n-len(entries))
 		if err != nil {
 			t.Fatalf("next after %d of %d entries: %v", len(entries), n, err)
 		}
@@ -108,7 +153,7 @@ func readAll(t testing.TB, c Consumer) []Entry {
 	t.Helper()
 	var entries []Entry
 	for {
-		got, err := c.Next(expired(), 100)
+		got, err := nextEntries(expired(), c, 100)
 		if err != nil {
 			return entries
 		}

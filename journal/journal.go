@@ -94,17 +94,29 @@ const (
 	StartOldest Start = "oldest" // at the oldest record that is still kept
 )
 
-// Consumer reads a journal for one sink. Next is for one goroutine; Ack may be
-// called from any.
+// Consumer reads a journal for one sink. Next is for one goroutine, and so are
+// Read and Lose; Ack may be called from any.
 type Consumer interface {
-	// Next returns the entries after those it returned before: at least one,
-	// at most max, fewer where they are large. Gap records that stand for one
-	// stretch share an offset and come together, beyond max if need be.
+	// Next visits the entries after those it visited before, at least one and at
+	// most max, fewer where they are large, and returns how many. Gap records that
+	// stand for one stretch share an offset and come together, beyond max if need
+	// be.
 	//
 	// Records addressed to others and such that only move a position are not
-	// among them. It waits for an entry until ctx ends; what there is, it
-	// returns even then.
-	Next(ctx context.Context, max int) ([]Entry, error)
+	// among them. It waits for an entry until ctx ends; what there is, it visits
+	// even then. visit must not call the consumer.
+	Next(ctx context.Context, max int, visit func(Entry)) (int, error)
+
+	// Read visits records that Next has visited and that are not acknowledged,
+	// in the order of their places, once more. A record and its Event are valid
+	// until visit returns. It returns at the first that cannot be read: with
+	// ErrDamaged if it never will be.
+	Read(places []Place, visit func(*event.Record)) error
+
+	// Lose gives up an entry that cannot be read, and returns the gap record that
+	// says so. Its offset is acknowledged as before: once the gap record is
+	// accepted in its place.
+	Lose(offset uint64) event.Record
 
 	// Ack says that everything up to and including offset has been accepted
 	// or was not wanted, and need not be kept for this consumer. It returns
@@ -116,7 +128,13 @@ type Consumer interface {
 // Entry is a record at its place in the journal.
 type Entry struct {
 	Offset uint64 // grows from record to record
-	Record event.Record
+
+	// Place is the zero Place for a gap record that is not in the log.
+	Place Place
+
+	// Record and its Event are valid until visit returns, but for a gap record
+	// that is not in the log.
+	Record *event.Record
 }
 
 // Journal is a log of records. It is safe for concurrent use.

@@ -76,7 +76,7 @@ func (j *Journal) addConsumer(o ConsumerOptions) error {
 	}
 	c := &consumer{
 		j: j, name: o.Name, whenFull: o.WhenFull, gone: make(chan struct{}),
-		reader: reader{storage: j.storage}, version: 1,
+		reader: reader{storage: j.storage}, again: rereader{storage: j.storage}, version: 1,
 	}
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -172,6 +172,7 @@ func (j *Journal) removeConsumer(name string) {
 	c.reading.Lock()
 	c.reader.reset()
 	c.reading.Unlock()
+	c.again.releaseAll()
 	c.saving.Lock()
 	c.file.close()
 	c.saving.Unlock()

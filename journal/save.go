@@ -11,9 +11,13 @@ func (c *consumer) lostWithMarks() *stretch {
 	}
 	missed := make(map[string]int)
 	maps.Copy(missed, lost.missed)
-	for _, m := range c.marks {
-		if m.offset < lost.until && m.missed > 0 {
-			missed[m.source] += m.missed
+	for i := range c.marks.Len() {
+		m := c.marks.At(i)
+		if m.offset >= lost.until {
+			break
+		}
+		if m.missed > 0 {
+			missed[c.marks.source(m)] += int(m.missed)
 		}
 	}
 	return &stretch{until: lost.until, positions: lost.positions, missed: missed}

@@ -68,7 +68,7 @@ func TestNextReturnsNoMoreThanAsked(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func(Options) *Journal) {
 		j := open(Options{Consumers: consumers("a")})
 		mustAppend(t, j, records(1, 10, 10)...)
-		entries, err := mustConsumer(t, j, "a").Next(withPatience(t), 4)
+		entries, err := nextEntries(withPatience(t), mustConsumer(t, j, "a"), 4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestNextWaitsForARecord(t *testing.T) {
 		c := mustConsumer(t, j, "a")
 		got := make(chan []Entry, 1)
 		go func() {
-			entries, _ := c.Next(withPatience(t), 10)
+			entries, _ := nextEntries(withPatience(t), c, 10)
 			got <- entries
 		}()
 		mustAppend(t, j, record(1, 10))
@@ -95,12 +95,12 @@ func TestNextEndsWithItsContextAfterWhatThereIs(t *testing.T) {
 		j := open(Options{Consumers: consumers("a")})
 		c := mustConsumer(t, j, "a")
 		mustAppend(t, j, record(1, 10))
-		entries, err := c.Next(expired(), 10)
+		entries, err := nextEntries(expired(), c, 10)
 		if err != nil {
 			t.Fatalf("with a record there: %v", err)
 		}
 		wantStory(t, entries, "1")
-		if _, err := c.Next(expired(), 10); !errors.Is(err, context.Canceled) {
+		if _, err := nextEntries(expired(), c, 10); !errors.Is(err, context.Canceled) {
 			t.Errorf("without a record: %v, want %v", err, context.Canceled)
 		}
 	})
@@ -171,7 +171,7 @@ func TestPositionsAloneAreNoEntriesButMoveTheCursor(t *testing.T) {
 			t.Errorf("read versions %v, want [1 3 7]", got)
 		}
 		ackAll(t, c, entries)
-		go c.Next(withPatience(t), 1) // as a delivery does when it has nothing to do
+		go nextEntries(withPatience(t), c, 1) // as a delivery does when it has nothing to do
 		eventually(t, "the cursor stands for the last positions", func() bool {
 			p := j.Positions("a")
 			return p[""].Version == 8 && p["other"].Version == 5
@@ -240,7 +240,7 @@ func TestConsumersAddedAndRemovedWhileOpen(t *testing.T) {
 
 		waiting := make(chan error, 1)
 		go func() {
-			_, err := removed.Next(withPatience(t), 1)
+			_, err := nextEntries(withPatience(t), removed, 1)
 			waiting <- err
 		}()
 		err := j.SetConsumers([]ConsumerOptions{{Name: "kept"}, {Name: "new"}, {Name: "oldest", Start: StartOldest}})
@@ -353,7 +353,7 @@ func TestClose(t *testing.T) {
 		waiting := make(chan error, 1)
 		go func() {
 			for {
-				if _, err := idle.Next(withPatience(t), 100); err != nil {
+				if _, err := nextEntries(withPatience(t), idle, 100); err != nil {
 					waiting <- err
 					return
 				}
@@ -412,7 +412,7 @@ func TestManyAppendersAndConsumers(t *testing.T) {
 			wg.Go(func() {
 				last := map[string]uint64{}
 				for n := 0; n < appenders*each; {
-					entries, err := c.Next(ctx, 17)
+					entries, err := nextEntries(ctx, c, 17)
 					if err != nil {
 						t.Errorf("next: %v", err)
 						return

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"io"
-	"maps"
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
@@ -17,31 +16,27 @@ const (
 	readPause = time.Second
 )
 
-// take returns what can be read now. If that is nothing, appended tells when to
-// look again.
-func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error) {
+// take visits what can be read now and returns how much that was. If that is
+// nothing, appended tells when to look again.
+func (c *consumer) take(max int, visit func(Entry)) (n int, appended <-chan struct{}, err error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	j := c.j
 	j.mu.Lock()
 	if j.closed || c.removed {
 		j.mu.Unlock()
-		return nil, nil, ErrClosed
+		return 0, nil, ErrClosed
 	}
 	v, read, lost := j.view(), c.read, c.cursor.lost
 	j.mu.Unlock()
 
-	t := taking{c: c, read: read}
-	if expected := min(uint64(max), v.next-read, 1024); expected > 0 {
-		t.entries = make([]Entry, 0, expected)
-		t.steps = make([]mark, 0, expected)
-	}
+	c.steps = c.steps[:0]
+	t := taking{c: c, visit: visit, read: read}
 	if lost != nil && read < lost.until {
 		t.overflow(lost)
 	}
 	var unreadSince time.Time
-	var r event.Record
-	size := 0
+	size, held := 0, -1
 	for {
 		var f frame
 		f, err = c.reader.peek(v, t.read)
@@ -59,17 +54,24 @@ func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error
 			c.reader.advance()
 			continue
 		}
-		if len(t.entries) >= max || size >= nextBytes {
+		if t.entries >= max || size >= nextBytes {
 			unreadSince = time.Unix(0, f.time)
 			break
 		}
-		if broken := r.UnmarshalBinary(f.payload); broken != nil {
+		r, broken := c.records.Read(f.payload)
+		if broken != nil {
 			j.log.Debug("record cannot be decoded", "offset", f.offset, "err", broken)
 			c.reader.advance() // as if it were not there
 			continue
 		}
+		if id := c.reader.seg.id; id != held {
+			if err = c.again.hold(c.reader.seg); err != nil {
+				break
+			}
+			held = id
+		}
 		if f.offset > t.read {
-			t.damage(f.offset, &r)
+			t.damage(f.offset, r)
 		}
 		size += len(f.payload)
 		t.frame(f, r)
@@ -90,34 +92,18 @@ func (c *consumer) take(max int) (_ []Entry, appended <-chan struct{}, err error
 	case err == nil:
 		c.unreadSince = unreadSince
 	}
-	c.makeRoom(len(t.steps))
-	for _, step := range t.steps {
-		switch {
-		case step.offset != 0:
-			c.marks = append(c.marks, step)
-		case len(c.marks) > 0:
-			c.marks[len(c.marks)-1].absorb(step)
+	for i := range c.steps {
+		switch s := &c.steps[i]; {
+		case s.offset != 0:
+			c.marks.add(s)
+		case c.marks.Len() > 0:
+			c.marks.absorb(s)
 		default:
-			c.advance(step)
+			s.apply(c.cursor.positions)
+			c.advanced(s.next)
 		}
 	}
 	return t.entries, v.appended, err
-}
-
-// makeRoom lets n marks be added without allocating for each what was
-// acknowledged before: marks come at one end and go at the other. Journal.mu is
-// held.
-func (c *consumer) makeRoom(n int) {
-	need := len(c.marks) + n
-	if need <= cap(c.marks) {
-		return
-	}
-	if cap(c.marksRoom) < need+need/8 { // else there is soon no room again
-		c.marksRoom = make([]mark, 0, need+need/4)
-	}
-	moved := append(c.marksRoom[:0], c.marks...)
-	clear(moved[len(moved):cap(moved)])
-	c.marks = moved
 }
 
 // note logs that the log cannot be read, and that it can again.
@@ -132,79 +118,36 @@ func (c *consumer) note(err error) {
 	}
 }
 
-// taking is one call of take: what it returns, and what follows from it.
+// taking is one call of take: what it has visited, and what follows from it. Its
+// steps are in c.steps.
 type taking struct {
 	c       *consumer
+	visit   func(Entry)
 	read    uint64
-	entries []Entry
-	steps   []mark
+	entries int
 }
 
 // frame takes in the frame at read.
-func (t *taking) frame(f frame, r event.Record) {
+func (t *taking) frame(f frame, r *event.Record) {
 	mine := r.To == "" || r.To == t.c.name
 	t.read = f.after()
-	step := mark{next: t.read, source: r.Source, moves: mine, position: r.Position}
+	s := step{next: t.read, source: r.Source, moves: mine, position: r.Position}
 	if mine {
 		t.c.positions[r.Source] = r.Position
 	}
 	if mine && !f.position {
-		step.offset, step.appended, step.missed = f.offset, time.Unix(0, f.time), 1
-		t.entries = append(t.entries, Entry{Offset: f.offset, Record: r})
+		s.offset, s.appended, s.missed = f.offset, f.time, 1
+		t.visit(Entry{Offset: f.offset, Place: t.c.reader.place(), Record: r})
+		t.entries++
 	}
-	t.step(step)
+	t.step(s)
 }
 
-func (t *taking) step(m mark) {
-	if m.offset == 0 && len(t.steps) > 0 {
-		t.steps[len(t.steps)-1].absorb(m)
+func (t *taking) step(s step) {
+	steps := t.c.steps
+	if s.offset == 0 && len(steps) > 0 {
+		steps[len(steps)-1].absorb(s)
 		return
 	}
-	t.steps = append(t.steps, m)
-}
-
-// mark is an entry that was returned by Next, with what its acknowledgement
-// means for the cursor.
-type mark struct {
-	offset   uint64 // zero: nothing was returned
-	next     uint64 // offset behind it, and behind what was passed over after it
-	appended time.Time
-	source   string
-	missed   int // records of source that are missing if it never is acknowledged
-
-	// Where the sources are afterwards: position is that of source, unless
-	// none is moved; others are those of further sources.
-	moves    bool
-	position event.Position
-	others   map[string]event.Position
-}
-
-// absorb adds a step that follows without an entry.
-func (m *mark) absorb(step mark) {
-	m.next = step.next
-	if step.moves {
-		m.move(step.source, step.position)
-	}
-	for source, p := range step.others {
-		m.move(source, p)
-	}
-}
-
-func (m *mark) move(source string, p event.Position) {
-	if source == m.source {
-		m.moves, m.position = true, p
-		return
-	}
-	if m.others == nil {
-		m.others = make(map[string]event.Position, 1)
-	}
-	m.others[source] = p
-}
-
-// apply moves positions to where the mark leads.
-func (m *mark) apply(positions map[string]event.Position) {
-	if m.moves {
-		positions[m.source] = m.position
-	}
-	maps.Copy(positions, m.others)
+	t.c.steps = append(steps, s)
 }

@@ -11,15 +11,30 @@ const keptRoom = 64 << 10
 
 // send begins an attempt.
 func (l *loop) send(s *stream, now time.Time) {
-	b := s.batches[0]
-	if b.tries == 0 {
-		b.tried = now
+	b := s.batch
+	if b == nil {
+		b = &pending{stream: s, data: l.room(), tried: now}
+		s.batch = b
 		l.tried = append(l.tried, b)
-	} else {
+	}
+	if b.tries == 0 || b.grows {
+		err := l.fill(s)
+		switch {
+		case s.len == 0: // all of it was lost
+			b.settled, s.batch = true, nil
+			l.forget(s, now)
+			return
+		case err != nil:
+			l.failed(result{stream: s, began: now, err: err}, nil, now)
+			l.enqueue(s)
+			return
+		}
+	}
+	if b.tries > 0 {
 		l.metrics.resent.Add(float64(b.len()))
 	}
 	b.tries++
-	batch := b.batch(l.room())
+	batch := b.batch()
 	s.inFlight = true
 	l.inFlight++
 	if l.Rate > 0 {
@@ -32,7 +47,7 @@ func (l *loop) send(s *stream, now time.Time) {
 	l.started.Go(func() {
 		err := l.attempt(&batch)
 		select {
-		case l.results <- result{s, batch, now, err}:
+		case l.results <- result{s, now, err}:
 		case <-l.ctx.Done():
 		}
 	})

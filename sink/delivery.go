@@ -43,16 +43,17 @@ type Limits struct {
 	// Timeout bounds an attempt; 0: it may take forever.
 	Timeout time.Duration
 
-	// Rate bounds what is sent in all, StreamRate what is sent of one stream, in
-	// bytes a second as Size counts them; 0: no bound.
+	// Rate bounds what is sent in all, in bytes a second as Size counts them;
+	// StreamRate what is sent of one stream, in bytes of Batch.Data; 0: no bound.
 	Rate, StreamRate float64
 
 	// Size is how many bytes the destination counts for a batch; nil: those of
 	// Batch.Data. It is called by one goroutine.
 	Size func(*Batch) int
 
-	// WindowBytes bounds what has been taken from the journal and not been
-	// settled; default 8 MiB.
+	// WindowBytes bounds, as bytes in the journal, what was found there and has
+	// not been settled; default DefaultWindowBytes. It takes no memory, but a
+	// journal that is full and drops its oldest records keeps those longer.
 	WindowBytes int
 
 	// MinBackoff and MaxBackoff bound the pause after a failure; defaults 500 ms
@@ -60,9 +61,18 @@ type Limits struct {
 	MinBackoff, MaxBackoff time.Duration
 }
 
-// windowRecords bounds the same as WindowBytes, for records that are not wanted
-// or tiny.
-const windowRecords = 50_000
+// DefaultWindowBytes is some 50,000 records.
+const DefaultWindowBytes = 32 << 20
+
+const (
+	// windowRecords bounds the same in records.
+	windowRecords = 50_000
+
+	// windowSpan bounds it with what has been settled behind the oldest that has
+	// not: each entry takes some 70 bytes of memory, here and in the journal. With
+	// streams of equal rate, half of the span is settled.
+	windowSpan = 2 * windowRecords
+)
 
 func (l *Limits) setDefaults() {
 	def := func(v *int, to int) {
@@ -72,7 +82,7 @@ func (l *Limits) setDefaults() {
 	}
 	def(&l.BatchBytes, 512<<10)
 	def(&l.Concurrency, 1)
-	def(&l.WindowBytes, 8<<20)
+	def(&l.WindowBytes, DefaultWindowBytes)
 	if l.Size == nil {
 		l.Size = func(b *Batch) int { return len(b.Data) }
 	}

@@ -26,33 +26,79 @@ type source struct {
 	entries chan []journal.Entry
 	next    uint64
 
-	mu    sync.Mutex // guards acked
-	acked []uint64
+	mu       sync.Mutex // guards the rest
+	acked    []uint64
+	log      []event.Record
+	failures map[string][]error // of Read, by message
+	lost     []uint64
 }
 
-func newSource() *source { return &source{entries: make(chan []journal.Entry, 100)} }
+func newSource() *source {
+	return &source{entries: make(chan []journal.Entry, 100), failures: map[string][]error{}}
+}
+
+// recordBytes is what a record takes in this journal.
+const recordBytes = 10
 
 func (s *source) add(records []event.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var entries []journal.Entry
-	for _, r := range records {
+	for i := range records {
 		s.next++
-		entries = append(entries, journal.Entry{Offset: s.next, Record: r})
+		place := journal.Place{At: uint32(len(s.log)), Bytes: recordBytes}
+		s.log = append(s.log, records[i])
+		entries = append(entries, journal.Entry{Offset: s.next, Place: place, Record: &records[i]})
 	}
 	s.entries <- entries
 }
 
-func (s *source) Next(ctx context.Context, _ int) ([]journal.Entry, error) {
+// declare adds a gap record that is not in the log.
+func (s *source) declare(g event.Gap) {
+	r := event.NewGap(g)
+	s.next++
+	s.entries <- []journal.Entry{{Offset: s.next, Record: &r}}
+}
+
+func (s *source) Next(ctx context.Context, _ int, visit func(journal.Entry)) (int, error) {
+	visitAll := func(entries []journal.Entry) (int, error) {
+		for _, e := range entries {
+			visit(e)
+		}
+		return len(entries), nil
+	}
 	select {
 	case e := <-s.entries:
-		return e, nil
+		return visitAll(e)
 	default:
 	}
 	select {
 	case e := <-s.entries:
-		return e, nil
+		return visitAll(e)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return 0, ctx.Err()
 	}
+}
+
+func (s *source) Read(places []journal.Place, visit func(*event.Record)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range places {
+		r := s.log[p.At]
+		if failures := s.failures[r.Event.Message]; len(failures) > 0 {
+			s.failures[r.Event.Message] = failures[1:]
+			return failures[0]
+		}
+		visit(&r)
+	}
+	return nil
+}
+
+func (s *source) Lose(offset uint64) event.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = append(s.lost, offset)
+	return event.NewGap(event.Gap{Cause: event.CauseDamage, Namespace: "gaps", From: event.Position{Version: offset}})
 }
 
 func (s *source) Ack(offset uint64) error {

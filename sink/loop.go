@@ -9,11 +9,9 @@ import (
 
 	"github.com/grafana/loki-client-go/pkg/backoff"
 
+	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 )
-
-// readRecords is how many records are taken from the journal at once.
-const readRecords = 512
 
 // loop is a running Delivery. All of it belongs to the goroutine of run; others
 // reach it through its channels:
@@ -21,25 +19,31 @@ const readRecords = 512
 //	read ──► run ──► attempt (one goroutine a batch in flight)
 //	          ▲          │
 //	          └──────────┘
+//
+// What waits to be sent stays in the journal. It is read twice: to find out which
+// stream it belongs to, and when a batch of that stream is sent. So much more can
+// wait than memory would hold, and with many streams a batch has many records all
+// the same.
 type loop struct {
 	*Delivery
 	ctx     context.Context
 	started *sync.WaitGroup
+	began   time.Time
 
 	wanted  chan struct{}
-	arrived chan arrival
+	arrived chan *arrival
 	results chan result
 
 	window   window
-	buffered int // bytes in the window
+	waiting  int                      // entries that are wanted and not settled
+	buffered int                      // their bytes in the journal
+	kept     map[uint64]*event.Record // by number, what is not in the journal
 	streams  map[string]*stream
-	queue    queue
+	queue    dueQueue
 	tried    []*pending // since their first attempt, oldest first
-	resting  []*stream  // without batches, known only for their rest
-	blocks   blocks
-	name     []byte   // room for a stream's name
-	record   []byte   // and for a record
-	rooms    [][]byte // and for batches in flight
+	resting  []*stream  // without entries, known only for their rest
+	places   []journal.Place
+	rooms    [][]byte // for batches
 
 	asked    bool // for entries
 	drained  bool // there will be no more
@@ -54,14 +58,8 @@ type loop struct {
 	outage outage
 }
 
-type arrival struct {
-	entries []journal.Entry
-	err     error
-}
-
 type result struct {
 	stream *stream
-	batch  Batch
 	began  time.Time
 	err    error
 }
@@ -71,11 +69,12 @@ func newLoop(ctx context.Context, d *Delivery, started *sync.WaitGroup) *loop {
 		Delivery: d,
 		ctx:      ctx,
 		started:  started,
+		began:    time.Now(),
 		wanted:   make(chan struct{}, 1),
-		arrived:  make(chan arrival),
+		arrived:  make(chan *arrival),
 		results:  make(chan result),
+		kept:     make(map[uint64]*event.Record),
 		streams:  make(map[string]*stream),
-		queue:    queue{wait: d.BatchWait},
 		limit:    d.Concurrency,
 		retry:    d.newBackoff(ctx),
 	}
@@ -111,31 +110,10 @@ func (l *loop) run() error {
 	}
 }
 
-// read takes entries from the journal whenever the loop wants some, and waits
-// for them until ctx ends.
-func (l *loop) read(ctx context.Context) {
-	for {
-		select {
-		case <-l.wanted:
-		case <-l.ctx.Done():
-			return
-		}
-		entries, err := l.Consumer.Next(ctx, readRecords)
-		if err != nil && ctx.Err() != nil {
-			entries, err = nil, nil // nothing is left
-		}
-		select {
-		case l.arrived <- arrival{entries, err}:
-		case <-l.ctx.Done():
-			return
-		}
-	}
-}
-
 // full reports whether the window has no room. Waiting for batches to fill makes
 // no sense then.
 func (l *loop) full() bool {
-	return l.buffered >= l.WindowBytes || l.window.len() >= windowRecords
+	return l.buffered >= l.WindowBytes || l.waiting >= windowRecords || l.window.len() >= windowSpan
 }
 
 // want asks for entries if there is room for them.
@@ -144,45 +122,6 @@ func (l *loop) want() {
 		l.asked = true
 		l.wanted <- struct{}{}
 	}
-}
-
-// take sorts entries into batches.
-func (l *loop) take(a arrival) error {
-	l.asked = false
-	if a.err != nil {
-		return fmt.Errorf("read journal: %w", a.err)
-	}
-	l.drained = len(a.entries) == 0
-	now := time.Now()
-	for i := range a.entries {
-		e := &a.entries[i]
-		number := l.window.add(e.Offset)
-		if r := &e.Record; r.PositionOnly() || (!r.Gap && !l.Match(r)) {
-			l.window.settle(number)
-			continue
-		}
-		l.name = l.Sink.AppendStream(l.name[:0], &e.Record)
-		s := l.streams[string(l.name)]
-		if s == nil {
-			s = &stream{name: string(l.name), index: -1}
-			l.streams[s.name] = s
-		}
-		b := s.room(l.BatchBytes)
-		if b == nil {
-			b = &pending{stream: s.name, opened: now}
-			s.batches = append(s.batches, b)
-		}
-		l.record = l.Sink.AppendRecord(l.record[:0], &e.Record)
-		b.data = l.blocks.add(b.data, l.record)
-		b.ends = append(b.ends, b.size()+len(l.record))
-		b.numbers = append(b.numbers, number)
-		b.full = b.size() >= l.BatchBytes
-		l.buffered += len(l.record)
-		if !s.inFlight {
-			l.queue.put(s)
-		}
-	}
-	return l.acknowledge()
 }
 
 // dispatch sends what is due and may be sent, and returns when to look again.
@@ -197,32 +136,30 @@ func (l *loop) dispatch() (next time.Time) {
 		if l.paced.After(hold) {
 			hold = l.paced
 		}
-		s := l.queue.streams[0]
-		if due := s.due(l.BatchWait); !l.hurry(s) && due.After(hold) {
+		s := l.queue[0]
+		if due := l.began.Add(s.due); !l.hurry(s, now) && due.After(hold) {
 			hold = due
 		}
 		if hold.After(now) {
 			return hold
 		}
-		l.queue.pop()
-		l.send(s, now)
+		l.send(l.queue.pop(), now)
 	}
 	return next
 }
 
 // hurry reports whether a stream's batch need not wait to be filled.
-func (l *loop) hurry(s *stream) bool {
-	return (l.drained || l.full()) && !s.rested.After(time.Now())
+func (l *loop) hurry(s *stream, now time.Time) bool {
+	return (l.drained || l.full()) && !s.rested.After(now)
 }
 
 // settle draws the consequences of an attempt. Its error means that delivery
 // cannot go on.
 func (l *loop) settle(r result) error {
 	now := time.Now()
-	s, b := r.stream, r.stream.batches[0]
+	s, b := r.stream, r.stream.batch
 	s.inFlight = false
 	l.inFlight--
-	l.keepRoom(r.batch.Data)
 
 	var why *Error
 	errors.As(r.err, &why)
@@ -237,7 +174,7 @@ func (l *loop) settle(r result) error {
 		return r.err
 	default:
 		l.failed(r, why, now)
-		l.queue.put(s)
+		l.enqueue(s)
 		return nil
 	}
 
@@ -249,17 +186,25 @@ func (l *loop) settle(r result) error {
 	l.rested = time.Time{}
 	s.retry = nil
 	if l.StreamRate > 0 {
-		s.rested = r.began.Add(takes(l.Size(&r.batch), l.StreamRate))
+		s.rested = r.began.Add(takes(len(b.data), l.StreamRate))
 	}
-	for _, number := range b.numbers {
-		l.window.settle(number)
+	for range b.len() {
+		e := l.window.at(s.first)
+		e.settled = true
+		if e.place.Bytes == 0 {
+			delete(l.kept, s.first)
+		}
+		s.len--
+		s.bytes -= int(e.place.Bytes)
+		l.waiting--
+		l.buffered -= int(e.place.Bytes)
+		s.first += uint64(e.next)
 	}
-	l.buffered -= b.size()
-	l.blocks.release(b.data)
-	b.settled = true
-	s.batches = s.batches[1:]
-	if len(s.batches) > 0 {
-		l.queue.put(s)
+	l.keepRoom(b.data)
+	b.data, b.settled = nil, true
+	s.batch = nil
+	if s.len > 0 {
+		l.enqueue(s)
 	} else {
 		l.forget(s, now)
 	}
@@ -270,7 +215,7 @@ func (l *loop) settle(r result) error {
 func (l *loop) forget(s *stream, now time.Time) {
 	l.resting = append(l.resting, s)
 	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
-		if s := l.resting[0]; len(s.batches) == 0 {
+		if s := l.resting[0]; s.len == 0 {
 			delete(l.streams, s.name)
 		}
 		l.resting = l.resting[1:]
@@ -287,7 +232,7 @@ func (l *loop) failed(r result, why *Error, now time.Time) {
 			s.retry = l.newBackoff(l.ctx)
 		}
 		s.rested = now.Add(pause(s.retry, why))
-		s.grow(l.BatchBytes, &l.blocks)
+		s.batch.grows = true
 		s.outage.failed(l.Logger.With("stream", s.name), r, s.rested.Sub(now))
 		return
 	}
@@ -330,7 +275,7 @@ func (l *loop) publish() {
 	if len(l.tried) > 0 {
 		b := l.tried[0]
 		s.Since = b.tried
-		if err := l.streams[b.stream].outage.err; err != nil {
+		if err := b.stream.outage.err; err != nil {
 			s.Err = err
 		}
 	}

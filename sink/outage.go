@@ -23,7 +23,7 @@ func (o *outage) failed(log *slog.Logger, r result, pause time.Duration) {
 	}
 	o.attempts++
 	o.err = r.err
-	log.Log(context.Background(), level, "sending failed and will be repeated until it succeeds", "records", r.stream.batches[0].len(), "attempt", o.attempts, "pause", pause.Round(time.Millisecond), "err", r.err)
+	log.Log(context.Background(), level, "sending failed and will be repeated until it succeeds", "records", r.stream.batch.len(), "attempt", o.attempts, "pause", pause.Round(time.Millisecond), "err", r.err)
 }
 
 func (o *outage) over(log *slog.Logger, what string, now time.Time) {

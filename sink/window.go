@@ -1,42 +1,63 @@
 package sink
 
-// window knows which of the journal's entries have been settled (accepted,
-// refused or not wanted) and how far all have been, which is how far they may be
-// acknowledged.
+import (
+	"time"
+
+	"github.com/hindsight-events/hindsight/internal/queue"
+	"github.com/hindsight-events/hindsight/journal"
+)
+
+// window holds what was taken from the journal and not acknowledged: where each
+// entry is, not what it says. It knows which have been settled (accepted, refused
+// or not wanted) and how far all have been, which is how far they may be
+// acknowledged. Entries are numbered from 0.
 type window struct {
-	entries []entry // oldest first
-	first   uint64  // number of entries[0]
+	entries queue.Queue[entry]
+	first   uint64 // number of the oldest
 }
 
+// entry takes 32 bytes: there are some 100,000 of them while a destination is
+// behind.
 type entry struct {
 	offset  uint64
+	place   journal.Place
+	arrived uint32 // milliseconds since the loop began, modulo 2³²; see ago
+	next    int32  // from its number to that of the next one of its stream
 	settled bool
 }
 
-// add adds an entry that has not been settled and returns its number.
-func (w *window) add(offset uint64) uint64 {
-	w.entries = append(w.entries, entry{offset: offset})
-	return w.first + uint64(len(w.entries)) - 1
+func milliseconds(d time.Duration) uint32 { return uint32(d / time.Millisecond) }
+
+// ago is how long before now an entry has arrived, whole milliseconds. After 50
+// days it begins anew: by then an entry was due long ago.
+func (e *entry) ago(now time.Duration) time.Duration {
+	return time.Duration(milliseconds(now)-e.arrived) * time.Millisecond
 }
 
-// settle marks an entry as settled.
-func (w *window) settle(number uint64) { w.entries[number-w.first].settled = true }
+// add adds an entry that has not been settled and returns its number.
+func (w *window) add(e entry) uint64 {
+	w.entries.Push(e)
+	return w.first + uint64(w.entries.Len()) - 1
+}
+
+// at returns the entry with a number.
+func (w *window) at(number uint64) *entry { return w.entries.At(int(number - w.first)) }
 
 // advance lets go of the entries before the oldest one that is not settled, and
 // returns the offset up to which they reach, if there were any.
 func (w *window) advance() (offset uint64, moved bool) {
 	n := 0
-	for n < len(w.entries) && w.entries[n].settled {
-		offset = w.entries[n].offset
+	for n < w.entries.Len() && w.entries.At(n).settled {
+		offset = w.entries.At(n).offset
 		n++
 	}
 	w.first += uint64(n)
-	w.entries = w.entries[n:]
-	if n > 0 && len(w.entries) > 0 && w.entries[0].offset == offset {
+	w.entries.Drop(n)
+	if n > 0 && w.entries.Len() > 0 && w.entries.At(0).offset == offset {
 		// Entries that share an offset are acknowledged together.
 		offset--
 	}
 	return offset, n > 0
 }
 
-func (w *window) len() int { return len(w.entries) }
+func (w *window) len() int { return w.entries.Len() }

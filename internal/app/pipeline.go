@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/lease"
 	"github.com/hindsight-events/hindsight/router"
@@ -146,12 +148,21 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 			Sink:     p.sinks[i],
 			Match:    match,
 			Permit:   l.permit,
-			Limits:   m.limits[i],
+			Limits:   window(m.limits[i], s, c.Journal.MaxBytes),
 			Logger:   o.Log.With("component", "sink"),
 			Metrics:  p.metrics,
 		}))
 	}
 	return p, nil
+}
+
+// window bounds what a journal that drops its oldest records keeps of them because
+// the sink has found them and not sent them yet.
+func window(l sink.Limits, s config.Sink, journalBytes quantity.Size) sink.Limits {
+	if s.WhenFull == journal.DropOldest {
+		l.WindowBytes = min(cmp.Or(l.WindowBytes, sink.DefaultWindowBytes), int(journalBytes)/8)
+	}
+	return l
 }
 
 // newSink makes a sink of its kind. Nothing is connected to.

@@ -54,12 +54,14 @@ func standingOf(t *testing.T, c *config.Config, held lease.Held, journaled []uin
 			t.Fatal(err)
 		}
 		for read := uint64(0); read < to; {
-			entries, err := consumer.Next(t.Context(), 1)
+			var offset uint64
+			_, err := consumer.Next(t.Context(), 1, func(e journal.Entry) {
+				offset, read = e.Offset, e.Record.Position.Version
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			read = entries[0].Record.Position.Version
-			if err := consumer.Ack(entries[0].Offset); err != nil {
+			if err := consumer.Ack(offset); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -58,10 +58,11 @@ const (
 	// pushBytes bounds a push, unless a single entry is larger.
 	pushBytes = 512 << 10
 
-	// streamRate is half of the rate at which Loki splits a stream into shards
-	// (shard_streams.desired_rate, 1536KB), the size of a push counted:
+	// streamRate is far enough below the rate at which Loki splits a stream into
+	// shards (shard_streams.desired_rate, 1536KB), the size of a push counted. It is
+	// that of what is sent, of which Loki counts lines and metadata alone:
 	// https://github.com/grafana/loki/blob/v3.7.8/pkg/distributor/shardstreams/config.go
-	streamRate = 768 << 10
+	streamRate = 960 << 10
 
 	// concurrency is how many pushes, each of another stream, are on their way.
 	concurrency = 16

@@ -1,0 +1,131 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal"
+)
+
+// readRecords is how many records are taken from the journal at once.
+const readRecords = 512
+
+// arrival is what was read from the journal, in the memory of the one before.
+type arrival struct {
+	entries []found
+	streams []byte // their names, one after the other
+	err     error
+}
+
+type found struct {
+	offset uint64
+	place  journal.Place
+	wanted bool
+	stream int           // where its name ends
+	record *event.Record // if it is not in the journal
+}
+
+// read takes entries from the journal whenever the loop wants some, and waits
+// for them until ctx ends.
+func (l *loop) read(ctx context.Context) {
+	var a arrival
+	visit := func(e journal.Entry) { l.visit(e, &a) }
+	for {
+		select {
+		case <-l.wanted:
+		case <-l.ctx.Done():
+			return
+		}
+		a.entries, a.streams = a.entries[:0], a.streams[:0]
+		_, a.err = l.Consumer.Next(ctx, readRecords, visit)
+		if a.err != nil && ctx.Err() != nil {
+			a.err = nil // nothing is left
+		}
+		select {
+		case l.arrived <- &a:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// visit notes whether an entry is wanted, and which stream it belongs to.
+func (l *loop) visit(e journal.Entry, a *arrival) {
+	r := e.Record
+	wanted := !r.PositionOnly() && (r.Gap || l.Match(r))
+	if wanted {
+		a.streams = l.Sink.AppendStream(a.streams, r)
+	}
+	f := found{offset: e.Offset, place: e.Place, wanted: wanted, stream: len(a.streams)}
+	if wanted && e.Place.Bytes == 0 {
+		f.record = r
+	}
+	a.entries = append(a.entries, f)
+}
+
+// take sorts entries into streams.
+func (l *loop) take(a *arrival) error {
+	l.asked = false
+	if a.err != nil {
+		return fmt.Errorf("read journal: %w", a.err)
+	}
+	l.drained = len(a.entries) == 0
+	now := milliseconds(time.Since(l.began))
+	from := 0
+	for i := range a.entries {
+		f := &a.entries[i]
+		number := l.window.add(entry{offset: f.offset, arrived: now, place: f.place, settled: !f.wanted})
+		if !f.wanted {
+			continue
+		}
+		if f.record != nil {
+			l.kept[number] = f.record
+		}
+		l.put(l.stream(a.streams[from:f.stream]), number)
+		from = f.stream
+	}
+	clear(a.entries) // lets go of what is not in the journal
+	return l.acknowledge()
+}
+
+// stream returns the stream of a name.
+func (l *loop) stream(name []byte) *stream {
+	s := l.streams[string(name)]
+	if s == nil {
+		s = &stream{name: string(name), index: -1}
+		l.streams[s.name] = s
+	}
+	return s
+}
+
+// put adds an entry to a stream.
+func (l *loop) put(s *stream, number uint64) {
+	if s.len == 0 {
+		s.first = number
+	} else {
+		l.window.at(s.last).next = int32(number - s.last)
+	}
+	s.last = number
+	s.len++
+	bytes := int(l.window.at(number).place.Bytes)
+	fills := s.bytes < l.BatchBytes && s.bytes+bytes >= l.BatchBytes
+	s.bytes += bytes
+	l.waiting++
+	l.buffered += bytes
+	if !s.inFlight && (s.index < 0 || fills) {
+		l.enqueue(s)
+	}
+}
+
+// enqueue says when a stream that is not in flight is to be sent: at once if
+// there is enough for a batch, or if it has been tried before.
+func (l *loop) enqueue(s *stream) {
+	now := time.Since(l.began).Truncate(time.Millisecond)
+	due := now - l.window.at(s.first).ago(now)
+	if s.batch == nil && s.bytes < l.BatchBytes {
+		due += l.BatchWait
+	}
+	l.queue.put(s, max(due, s.rested.Sub(l.began)))
+}

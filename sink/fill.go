@@ -1,0 +1,104 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal"
+)
+
+// readAttempts is how often reading a record from the journal may fail in a row
+// before the record counts as damaged.
+const readAttempts = 5
+
+// fill reads the oldest records of a stream from the journal into its batch, as
+// many as a batch may have, behind those that are in it. Its error means that the
+// journal cannot be read, for now, and that the batch is empty.
+func (l *loop) fill(s *stream) error {
+	b := s.batch
+	// A sink can tell a bad record from a bad destination only by others of the
+	// same stream.
+	full := func() bool { return len(b.data) >= l.BatchBytes && (!b.grows || b.len() > 1) }
+	for b.len() < s.len && !full() {
+		// What the journal says of the size of a record is near enough.
+		l.places = l.places[:0]
+		estimate := len(b.data)
+		number := l.number(s, b.len())
+		for n := b.len(); n < s.len && (estimate < l.BatchBytes || b.grows && n <= 1); n++ {
+			e := l.window.at(number)
+			if e.place.Bytes == 0 {
+				break
+			}
+			l.places = append(l.places, e.place)
+			estimate += int(e.place.Bytes)
+			number += uint64(e.next)
+		}
+		if len(l.places) == 0 {
+			l.add(b, l.kept[number])
+			continue
+		}
+		err := l.Consumer.Read(l.places, func(r *event.Record) {
+			if !full() {
+				l.add(b, r)
+			}
+			b.unread = 0
+		})
+		switch {
+		case err == nil, full():
+			continue
+		case !errors.Is(err, journal.ErrDamaged) && b.unread < readAttempts:
+			b.unread++
+			if b.len() > 0 {
+				return nil
+			}
+			return fmt.Errorf("read what is to be sent: %w", err)
+		}
+		l.lose(s, b.len())
+	}
+	return nil
+}
+
+func (l *loop) add(b *pending, r *event.Record) {
+	b.data = l.Sink.AppendRecord(b.data, r)
+	b.ends = append(b.ends, len(b.data))
+}
+
+// number returns that of the n-th entry of a stream.
+func (l *loop) number(s *stream, n int) uint64 {
+	number := s.first
+	for range n {
+		number += uint64(l.window.at(number).next)
+	}
+	return number
+}
+
+// lose puts a gap record in the place of the n-th entry of a stream, which cannot
+// be read any more.
+func (l *loop) lose(s *stream, n int) {
+	number := l.number(s, n)
+	e := l.window.at(number)
+	gap := l.Consumer.Lose(e.offset)
+	s.bytes -= int(e.place.Bytes)
+	l.buffered -= int(e.place.Bytes)
+	e.place = journal.Place{}
+	l.kept[number] = &gap
+
+	to := l.stream(l.Sink.AppendStream(nil, &gap))
+	if to == s {
+		return
+	}
+	s.len--
+	l.waiting--
+	if n == 0 {
+		s.first += uint64(e.next)
+	} else {
+		before := l.number(s, n-1)
+		l.window.at(before).next += e.next
+		if number == s.last {
+			s.last = before
+		}
+	}
+	e.next = 0
+	l.put(to, number)
+}
