@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
-
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
@@ -25,10 +22,13 @@ type hindsight struct {
 	loki        string // where to
 	limited     bool   // max_rate is as it is by default
 	profiled    bool
+	exec        []string // a command to run it by
+	patience    time.Duration
 
 	*process
 	started time.Time
 	address string
+	lags    []float64 // what the metrics have said of lag each time that they were read
 }
 
 // start returns as soon as the process runs.
@@ -60,40 +60,17 @@ sinks:
 		args = append(args, "--pprof")
 	}
 	h.started = time.Now()
-	h.process, err = startProcess(h.binary, filepath.Join(h.dir, "hindsight.log"), h.env, args...)
+	command := append(slices.Concat(h.exec, []string{h.binary}), args...)
+	h.process, err = startProcess(command[0], filepath.Join(h.dir, "hindsight.log"), h.env, command[1:]...)
 	return err
 }
 
-// metrics are those of a Hindsight, by name; of several with other labels, the
-// sum.
-type metrics map[string]float64
-
-const (
-	cpu         = "process_cpu_seconds_total"
-	allocations = "go_memstats_mallocs_total"
-	behind      = "hindsight_sink_behind_records"
-	sent        = "hindsight_sink_sent_total"
-	retries     = "hindsight_sink_retries_total"
-)
-
 func (h *hindsight) metrics(ctx context.Context) (metrics, error) {
-	body, err := get(ctx, "http://"+h.address+"/metrics")
-	if err != nil {
-		return nil, err
+	m, err := scrape(ctx, "http://"+h.address+"/metrics", nil)
+	if err == nil {
+		h.lags = append(h.lags, m[lag])
 	}
-	defer body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(body)
-	if err != nil {
-		return nil, fmt.Errorf("read the metrics of hindsight: %w", err)
-	}
-	m := make(metrics)
-	for name, family := range families {
-		for _, one := range family.Metric {
-			m[name] += one.GetCounter().GetValue() + one.GetGauge().GetValue()
-		}
-	}
-	return m, nil
+	return m, err
 }
 
 // pollEvery is how often metrics are read while waiting: each costs Hindsight
@@ -102,7 +79,7 @@ const pollEvery = 250 * time.Millisecond
 
 // waitFor returns once a metric has reached a value.
 func (h *hindsight) waitFor(ctx context.Context, name string, value float64) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := h.while(ctx, h.patience)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -113,21 +90,31 @@ func (h *hindsight) waitFor(ctx context.Context, name string, value float64) err
 		}
 		select {
 		case <-tick.C:
-		case <-h.done:
-			return fmt.Errorf("hindsight has ended: %v; see %s", h.err, h.log)
 		case <-ctx.Done():
-			return fmt.Errorf("%s did not reach %v: %w; see %s", name, value, ctx.Err(), h.log)
+			return fmt.Errorf("%s did not reach %v: %w", name, value, context.Cause(ctx))
 		}
 	}
 }
 
-// profileSeconds is for how long CPU is profiled.
-const profileSeconds = 5
+// waitForArrival returns once Loki's stand-in has so many entries. Hindsight is
+// not asked meanwhile: an answer costs it as much as a hundred Events.
+func (h *hindsight) waitForArrival(ctx context.Context, entries int) error {
+	waiting, cancel := h.while(ctx, h.patience)
+	defer cancel()
+	if _, err := h.sim.received(waiting, entries, 0, time.Time{}); err == nil || waiting.Err() == nil {
+		return err
+	}
+	r, err := h.sim.received(ctx, 0, 0, time.Time{})
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%d of %d Events did not arrive: %w", entries-r.Entries, entries, context.Cause(waiting))
+}
 
-// profile begins a CPU profile. What it returns waits for its end and writes it,
-// with profiles of the heap and of all allocations, to files that begin with
-// path.
-func (h *hindsight) profile(ctx context.Context, path string) (write func() error) {
+// profile begins a CPU profile of so many seconds. What it returns waits for its
+// end and writes it, with profiles of the heap and of all allocations, to files
+// that begin with path.
+func (h *hindsight) profile(ctx context.Context, path string, seconds int) (write func() error) {
 	save := func(kind, query string) error {
 		body, err := get(ctx, "http://"+h.address+"/debug/pprof/"+query)
 		if err != nil {
@@ -141,30 +128,8 @@ func (h *hindsight) profile(ctx context.Context, path string) (write func() erro
 		return os.WriteFile(path+"."+kind, data, 0o644)
 	}
 	taken := make(chan error, 1)
-	go func() { taken <- save("cpu", fmt.Sprintf("profile?seconds=%d", profileSeconds)) }()
+	go func() { taken <- save("cpu", fmt.Sprintf("profile?seconds=%d", seconds)) }()
 	return func() error {
 		return errors.Join(<-taken, save("heap", "heap"), save("allocs", "allocs"))
 	}
-}
-
-// get returns the body of an answer that is 200.
-func get(ctx context.Context, url string) (io.ReadCloser, error) {
-	return do(ctx, http.MethodGet, url)
-}
-
-func do(ctx context.Context, method, url string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return nil, fmt.Errorf("%s answers %s: %s", url, resp.Status, said)
-	}
-	return resp.Body, nil
 }

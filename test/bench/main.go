@@ -3,6 +3,7 @@
 // typed client decoding the same Events and doing nothing (./floor).
 //
 //	go run ./test/bench [-run backlog] [-count 3] [-json FILE] [-profile DIR]
+//	go run ./test/bench -run container -exec 'systemd-run --scope -q -p MemoryMax=64M -p MemorySwapMax=0'
 //
 // It needs nothing but Go. The scenario "loki" runs into a real Loki, which the
 // first time takes some minutes to build.
@@ -20,7 +21,9 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -28,7 +31,9 @@ func main() {
 	run := flag.String("run", ".", "only the scenarios that match this `regexp`")
 	flag.IntVar(&o.count, "count", 3, "how many `rounds` of each scenario, but of those that take a minute")
 	flag.StringVar(&o.json, "json", "", "write the figures to this `file` too")
-	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU for 5 s, of the heap and of all allocations; that costs it some CPU and memory")
+	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU, of the heap and of all allocations; that costs it some CPU and memory")
+	flag.IntVar(&o.profileSeconds, "profile-seconds", 5, "for how many `seconds` CPU is profiled, from the start on")
+	execute := flag.String("exec", "", "run Hindsight by this `command`, which has to replace itself by it; say, to bound its memory or its processors")
 	flag.Var(&o.env, "env", "`NAME=VALUE` for the environment of Hindsight; may be repeated")
 	flag.BoolVar(&o.keep, "keep", false, "leave logs and binaries")
 	flag.Parse()
@@ -38,6 +43,7 @@ func main() {
 		if o.run, err = regexp.Compile(*run); err != nil {
 			return fmt.Errorf("-run: %w", err)
 		}
+		o.exec = strings.Fields(*execute)
 		return bench(ctx, o)
 	}()
 	if err != nil {
@@ -47,12 +53,14 @@ func main() {
 }
 
 type options struct {
-	run      *regexp.Regexp
-	count    int
-	json     string
-	profiles string
-	env      list
-	keep     bool
+	run            *regexp.Regexp
+	count          int
+	json           string
+	profiles       string
+	profileSeconds int
+	env            list
+	exec           []string
+	keep           bool
 }
 
 // list is a flag that may be repeated.
@@ -73,7 +81,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	b := &bencher{options: o, dir: dir}
+	b := &bencher{options: o, dir: dir, patience: 5 * time.Minute}
 	if err := b.build(ctx); err != nil {
 		return err
 	}
@@ -90,6 +98,7 @@ func bench(ctx context.Context, o options) (err error) {
 		r.Scenarios = append(r.Scenarios, f)
 		f.write(os.Stdout)
 	}
+	r.writeNotes(os.Stdout)
 	if o.json == "" {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -38,11 +39,34 @@ func startProcess(binary, log string, env []string, args ...string) (*process, e
 	return p, nil
 }
 
+// while returns a context that ends, with the cause, when the process does or
+// when patience is over.
+func (p *process) while(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited for %v; see %s", patience, p.log))
+	ctx, end := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-p.done:
+			end(fmt.Errorf("%s has ended: %v; see %s", filepath.Base(p.cmd.Path), p.err, p.log))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { end(nil); stop() }
+}
+
 // usage is what a process has used from its start to its end, as the operating
 // system says.
 type usage struct {
 	cpu       time.Duration
-	peakBytes int64
+	peakBytes int64 // resident; 0 if it cannot be told
+}
+
+// peakOf returns the peak in an answer of the operating system, in bytes.
+func peakOf(r *syscall.Rusage) int64 {
+	if runtime.GOOS == "darwin" {
+		return r.Maxrss
+	}
+	return r.Maxrss << 10 // KiB elsewhere
 }
 
 // wait waits for the end of the process.
@@ -57,11 +81,14 @@ func (p *process) wait(ctx context.Context) (usage, error) {
 	}
 	state := p.cmd.ProcessState
 	u := usage{cpu: state.UserTime() + state.SystemTime()}
-	if r, ok := state.SysUsage().(*syscall.Rusage); ok {
-		u.peakBytes = r.Maxrss
-		if runtime.GOOS != "darwin" {
-			u.peakBytes <<= 10 // KiB elsewhere
-		}
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return u, fmt.Errorf("what the benchmark itself uses: %w", err)
+	}
+	// A process begins with the peak of the one that started it: Linux counts the
+	// memory that is given up at execve(2). Below it, nothing is known.
+	if r, ok := state.SysUsage().(*syscall.Rusage); ok && peakOf(r) > peakOf(&own) {
+		u.peakBytes = peakOf(r)
 	}
 	return u, nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"time"
 )
 
 // report is everything that was measured.
@@ -39,24 +38,35 @@ func describe() machine {
 	return m
 }
 
-// figures are those of a scenario: of several rounds the least CPU, time and
-// lag, and the most memory.
+// figures are those of a scenario: of several rounds the least CPU and time and
+// the most memory.
 type figures struct {
 	Scenario    string  `json:"scenario"`
 	Events      int     `json:"events"`
-	Seconds     float64 `json:"seconds"`       // from the start (backlog), the write (watch) or the first push (drain) to the last push
-	CPU         float64 `json:"cpu_seconds"`   // of the process; for steady and drain, within those seconds
-	PeakBytes   int64   `json:"peak_bytes"`    // resident
-	Allocations float64 `json:"allocations"`   // an event
-	Retries     float64 `json:"retries"`       // pushes that were refused or not answered
-	First       float64 `json:"first_seconds"` // until the first push was received
-	Floor       usage   `json:"floor,omitzero"`
+	Seconds     float64 `json:"seconds"`              // from the start (backlog), the write (watch) or the first push (drain) to the last push
+	CPU         float64 `json:"cpu_seconds"`          // of the process; for steady and drain, within those seconds
+	PeakBytes   int64   `json:"peak_bytes,omitempty"` // resident
+	Allocations float64 `json:"allocations"`          // an event, of what CPU is of
+	Retries     float64 `json:"retries"`              // pushes that were refused or not answered
+	First       float64 `json:"first_seconds"`        // until the first push was received
+	Floor       usage   `json:"floor"`
+	Note        string  `json:"note,omitempty"` // on what is compared
 
-	Received *received `json:"received,omitempty"` // by the stand-in
+	// Received is what Loki has from the round that took the least time. Lags are
+	// from when a state could be had (its write; the start of Hindsight, for what
+	// was there before; the return of Loki, in drain) to its receipt. A real Loki
+	// does not say: there it is the age of the oldest record that it has not
+	// accepted, each time that Hindsight was asked.
+	Received received `json:"received"`
 }
 
 // merge takes in another round.
 func (f *figures) merge(o figures) {
+	repeated := max(f.Received.Repeated, o.Received.Repeated)
+	if f.Seconds == 0 || o.Seconds < f.Seconds {
+		f.Received = o.Received
+	}
+	f.Received.Repeated = repeated
 	least := func(a *float64, b float64) {
 		if *a == 0 || b < *a {
 			*a = b
@@ -72,14 +82,43 @@ func (f *figures) merge(o figures) {
 		f.Floor.cpu = o.Floor.cpu
 	}
 	f.Floor.peakBytes = max(f.Floor.peakBytes, o.Floor.peakBytes)
-	f.Received = cmp.Or(f.Received, o.Received)
+	f.Note = o.Note
+}
+
+// rates follow from figures.
+type rates struct {
+	EventsPerSecond float64 `json:"events_per_second"`
+	CPUMicros       float64 `json:"cpu_microseconds_per_event"`
+	FloorMicros     float64 `json:"floor_cpu_microseconds_per_event"`
+	Ratio           float64 `json:"ratio"` // of the two
+	Cores           float64 `json:"cores"` // that were busy
+}
+
+func (f *figures) rates() rates {
+	n, floor := float64(f.Events), f.Floor.cpu.Seconds()
+	return rates{
+		EventsPerSecond: n / f.Seconds,
+		CPUMicros:       f.CPU / n * 1e6,
+		FloorMicros:     floor / n * 1e6,
+		Ratio:           f.CPU / floor,
+		Cores:           f.CPU / f.Seconds,
+	}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (f figures) MarshalJSON() ([]byte, error) {
+	type plain figures
+	return json.Marshal(struct {
+		plain
+		rates
+	}{plain(f), f.rates()})
 }
 
 // MarshalJSON implements json.Marshaler.
 func (u usage) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		CPU       float64 `json:"cpu_seconds"`
-		PeakBytes int64   `json:"peak_bytes"`
+		PeakBytes int64   `json:"peak_bytes,omitempty"`
 	}{u.cpu.Seconds(), u.peakBytes})
 }
 
@@ -94,31 +133,35 @@ func (r *report) writeHead(w io.Writer) {
 
 // write writes a row of the table.
 func (f *figures) write(w io.Writer) {
-	n := float64(f.Events)
-	micros := func(seconds float64) float64 { return seconds * float64(time.Second/time.Microsecond) / n }
-	floor, ratio := "", ""
-	if f.Floor.cpu > 0 {
-		floor = fmt.Sprintf("%.1f", micros(f.Floor.cpu.Seconds()))
-		ratio = fmt.Sprintf("%.2f", f.CPU/f.Floor.cpu.Seconds())
+	r, in := f.rates(), f.Received
+	first, peak := "", ""
+	if f.First > 0 {
+		first = fmt.Sprintf("%.2f", f.First)
 	}
-	pushes, sent, first, lag := "", "", "", ""
-	if r := f.Received; r != nil {
-		pushes, sent = fmt.Sprint(r.Pushes), fmt.Sprintf("%.1f", float64(r.Bytes)/1e6)
-		if f.First > 0 {
-			first = fmt.Sprintf("%.2f", f.First)
-		}
-		if r.LagMax > 0 {
-			lag = fmt.Sprintf("%.3f, %.3f, %.3f", r.LagMedian, r.LagNinetyNine, r.LagMax)
-		}
+	if f.PeakBytes > 0 {
+		peak = fmt.Sprintf("%.1f", float64(f.PeakBytes)/1e6)
 	}
+	lag := fmt.Sprintf("%.3f, %.3f, %.3f", in.LagMedian, in.LagNinetyNine, in.LagMax)
 	if f.Retries > 0 {
 		lag += fmt.Sprintf(" (%.0f retries)", f.Retries)
 	}
+	if in.Repeated > 0 {
+		lag += fmt.Sprintf(" (%d entries came twice)", in.Repeated)
+	}
 	fmt.Fprintf(w, row, f.Scenario,
-		fmt.Sprintf("%.0f", n/f.Seconds),
-		fmt.Sprintf("%.1f", micros(f.CPU)), floor, ratio,
-		fmt.Sprintf("%.2f", f.CPU/f.Seconds),
-		fmt.Sprintf("%.1f", float64(f.PeakBytes)/1e6),
-		fmt.Sprintf("%.1f", f.Allocations),
-		pushes, sent, first, lag)
+		fmt.Sprintf("%.0f", r.EventsPerSecond),
+		fmt.Sprintf("%.1f", r.CPUMicros), fmt.Sprintf("%.1f", r.FloorMicros), fmt.Sprintf("%.2f", r.Ratio),
+		fmt.Sprintf("%.2f", r.Cores), peak, fmt.Sprintf("%.1f", f.Allocations),
+		fmt.Sprint(in.Pushes), fmt.Sprintf("%.1f", float64(in.Bytes)/1e6),
+		first, lag)
+}
+
+// writeNotes writes what there is to know about rows of the table.
+func (r *report) writeNotes(w io.Writer) {
+	fmt.Fprintln(w)
+	for _, f := range r.Scenarios {
+		if f.Note != "" {
+			fmt.Fprintf(w, "%s: %s\n", f.Scenario, f.Note)
+		}
+	}
 }

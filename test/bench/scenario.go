@@ -2,24 +2,24 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 // scenario is one way to be busy.
 type scenario struct {
-	name    string
-	backlog int  // Events that are there at the start
-	events  int  // written once the watch is open
-	rate    int  // of them a second; 0: at once
-	memory  bool // the journal is in memory
-	held    bool // Loki takes nothing until all are in the journal; measured is what comes then
-	loki    bool // a real Loki, with its default limits
-	long    bool // one round is enough
+	name      string
+	backlog   int    // Events that are there at the start
+	events    int    // written once the watch is open
+	rate      int    // of them a second; 0: at once
+	memory    bool   // the journal is in memory
+	json      bool   // the API server serves no protobuf, neither to the floor
+	held      bool   // Loki takes nothing until all are in the journal; measured is what comes then
+	container bool   // with GOMEMLIMIT as in deploy/, and below limits.memory there
+	loki      bool   // a real Loki, with its default limits
+	long      bool   // one round is enough
+	note      string // on what is compared
 }
 
 var scenarios = []scenario{
@@ -28,11 +28,14 @@ var scenarios = []scenario{
 	{name: "backlog-100k", backlog: 100_000},
 	{name: "backlog-1m", backlog: 1_000_000},
 	{name: "firehose", events: 200_000},
-	{name: "drain", backlog: 500_000, held: true},
+	{name: "drain", backlog: 500_000, held: true, note: "CPU from the return of Loki on; the floor is that of listing as many Events, which Hindsight has done before"},
+	{name: "json-backlog-100k", backlog: 100_000, json: true, note: "the floor reads JSON too"},
+	{name: "json-firehose", events: 200_000, json: true, note: "the floor reads JSON too"},
 	{name: "memory-backlog-100k", backlog: 100_000, memory: true},
 	{name: "memory-firehose", events: 200_000, memory: true},
-	{name: "steady", events: 30_000, rate: 500, long: true},
-	{name: "loki", events: 200_000, loki: true, long: true},
+	{name: "container-backlog-1m", backlog: 1_000_000, container: true, long: true, note: "with GOMEMLIMIT as in deploy/kustomize, and below limits.memory"},
+	{name: "steady", events: 30_000, rate: 500, long: true, note: "CPU while Events are written; the floor is that of a watch of as many, as slowly"},
+	{name: "loki", events: 200_000, loki: true, long: true, note: "lag is the age of the oldest record behind, as Hindsight tells it"},
 }
 
 func (s *scenario) all() int { return s.backlog + s.events }
@@ -43,7 +46,8 @@ type bencher struct {
 	dir                   string
 	hindsight, sim, floor string // binaries
 	binaryBytes           int64
-	rounds                int // so far
+	patience              time.Duration // with what does not come
+	rounds                int           // so far
 }
 
 // build builds Hindsight as it is released, and what it is measured with.
@@ -85,150 +89,4 @@ func (b *bencher) measure(ctx context.Context, s scenario) (figures, error) {
 		best.merge(f)
 	}
 	return best, nil
-}
-
-// round is one round of a scenario.
-func (b *bencher) round(ctx context.Context, s scenario) (f figures, err error) {
-	b.rounds++
-	dir := filepath.Join(b.dir, fmt.Sprintf("%03d-%s", b.rounds, s.name))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return f, err
-	}
-	if !b.keep {
-		defer func() {
-			if err == nil {
-				err = os.RemoveAll(dir)
-			}
-		}()
-	}
-	if !s.held && s.rate == 0 {
-		if f.Floor, err = b.floorRound(ctx, s, dir); err != nil {
-			return f, err
-		}
-	}
-	sim, err := startSim(ctx, b.sim, dir, s.backlog)
-	if err != nil {
-		return f, err
-	}
-	defer sim.kill()
-	h := &hindsight{binary: b.hindsight, dir: dir, sim: sim, env: b.env, memory: s.memory, loki: sim.url, profiled: b.profiles != ""}
-	if s.loki {
-		l, err := cluster.StartLoki(ctx, cluster.LokiOptions{Dir: filepath.Join(dir, "loki")})
-		if err != nil {
-			return f, err
-		}
-		defer l.Kill()
-		h.loki, h.limited = l.URL(), true
-	}
-	if s.held {
-		if err := sim.behave(ctx, "status=503"); err != nil {
-			return f, err
-		}
-	}
-	if err := h.start(ctx); err != nil {
-		return f, err
-	}
-	defer h.kill()
-	writeProfiles := func() error { return nil }
-	if b.profiles != "" {
-		if err := h.waitFor(ctx, cpu, 0); err != nil { // it answers
-			return f, err
-		}
-		writeProfiles = h.profile(ctx, filepath.Join(b.profiles, s.name))
-	}
-
-	began := h.started
-	var before metrics
-	switch {
-	case s.events > 0:
-		if _, err := sim.received(ctx, 0, 1); err != nil {
-			return f, err
-		}
-		began = time.Now()
-		if s.rate > 0 {
-			before, err = h.metrics(ctx)
-		}
-		if err == nil {
-			err = sim.write(ctx, s.events, s.rate)
-		}
-	case s.held:
-		if err := h.waitFor(ctx, behind, float64(s.backlog)); err != nil {
-			return f, err
-		}
-		before, err = h.metrics(ctx)
-		if err == nil {
-			err = sim.behave(ctx, "")
-		}
-	}
-	if err != nil {
-		return f, err
-	}
-	if err := h.waitFor(ctx, sent, float64(s.all())); err != nil {
-		return f, err
-	}
-	ended := time.Now()
-	after, err := h.metrics(ctx)
-	if err != nil {
-		return f, err
-	}
-	received, err := sim.received(ctx, 0, 0)
-	if err != nil {
-		return f, err
-	}
-	if s.held {
-		began = received.First
-	}
-	if !received.Last.IsZero() {
-		ended = received.Last
-	}
-	if err := writeProfiles(); err != nil {
-		return f, err
-	}
-	used, err := h.stop(ctx)
-	if err != nil {
-		return f, err
-	}
-
-	f.CPU = used.cpu.Seconds()
-	if before != nil {
-		f.CPU = after[cpu] - before[cpu]
-	}
-	f.Seconds = ended.Sub(began).Seconds()
-	f.PeakBytes = used.peakBytes
-	f.Allocations = (after[allocations] - before[allocations]) / float64(s.all())
-	f.Retries = after[retries]
-	if !received.First.IsZero() {
-		if !s.held {
-			f.First = received.First.Sub(began).Seconds()
-		}
-		f.Received = &received
-		if missing := s.all() - received.Entries; missing > 0 {
-			return f, fmt.Errorf("%d of %d Events did not arrive", missing, s.all())
-		}
-	}
-	return f, nil
-}
-
-// floorRound is what the floor takes for the same Events.
-func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage, error) {
-	sim, err := startSim(ctx, b.sim, dir, s.backlog)
-	if err != nil {
-		return usage{}, err
-	}
-	defer sim.kill()
-	p, err := startProcess(b.floor, filepath.Join(dir, "floor.log"), nil,
-		"-server", sim.url, "-watch", fmt.Sprint(s.events))
-	if err != nil {
-		return usage{}, err
-	}
-	defer p.kill()
-	if s.events > 0 {
-		if _, err := sim.received(ctx, 0, 1); err != nil {
-			return usage{}, err
-		}
-		if err := sim.write(ctx, s.events, s.rate); err != nil {
-			return usage{}, err
-		}
-	}
-	return p.wait(ctx)
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
@@ -18,13 +20,13 @@ type sim struct {
 }
 
 // startSim returns when it answers.
-func startSim(ctx context.Context, binary, dir string, events int) (*sim, error) {
+func startSim(ctx context.Context, binary, dir string, events int, onlyJSON bool) (*sim, error) {
 	port, err := cluster.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	p, err := startProcess(binary, filepath.Join(dir, "sim.log"), nil, "-listen", address, "-events", fmt.Sprint(events))
+	p, err := startProcess(binary, filepath.Join(dir, "sim.log"), nil, "-listen", address, "-events", fmt.Sprint(events), fmt.Sprintf("-json=%t", onlyJSON))
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,7 @@ func startSim(ctx context.Context, binary, dir string, events int) (*sim, error)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err = s.received(ctx, 0, 0); err == nil {
+		if _, err = s.received(ctx, 0, 0, time.Time{}); err == nil {
 			return s, nil
 		}
 		select {
@@ -48,14 +50,14 @@ func startSim(ctx context.Context, binary, dir string, events int) (*sim, error)
 	}
 }
 
-// received is what the Loki of a sim says that it has.
+// received is what a Loki has; see ../sim.
 type received struct {
 	Entries       int       `json:"entries"`
 	Repeated      int       `json:"repeated"`
 	Pushes        int       `json:"pushes"`
 	Bytes         int       `json:"bytes"`
-	CountedBytes  int       `json:"counted_bytes"`
-	Streams       int       `json:"streams"`
+	CountedBytes  int       `json:"counted_bytes,omitempty"`
+	Streams       int       `json:"streams,omitempty"`
 	First         time.Time `json:"first,omitzero"`
 	Last          time.Time `json:"last,omitzero"`
 	LagMedian     float64   `json:"lag_median_seconds"`
@@ -63,14 +65,32 @@ type received struct {
 	LagMax        float64   `json:"lag_max_seconds"`
 }
 
-// received returns that once there are so many entries and open watches.
-func (s *sim) received(ctx context.Context, entries, watches int) (r received, err error) {
-	body, err := get(ctx, fmt.Sprintf("%s/sim/received?entries=%d&watches=%d", s.url, entries, watches))
+// received returns that once there are so many entries and open watches. Lags of
+// what was there at the start count from since, or not at all if that is zero.
+func (s *sim) received(ctx context.Context, entries, watches int, since time.Time) (r received, err error) {
+	query := url.Values{"entries": {strconv.Itoa(entries)}, "watches": {strconv.Itoa(watches)}}
+	if !since.IsZero() {
+		query.Set("since", since.Format(time.RFC3339Nano))
+	}
+	body, err := get(ctx, s.url+"/sim/received?"+query.Encode())
 	if err != nil {
 		return r, err
 	}
 	defer body.Close()
 	return r, json.NewDecoder(body).Decode(&r)
+}
+
+// waitForWatch returns once a process watches.
+func (s *sim) waitForWatch(ctx context.Context, p *process, patience time.Duration) error {
+	waiting, cancel := p.while(ctx, patience)
+	defer cancel()
+	if _, err := s.received(waiting, 0, 1, time.Time{}); err != nil {
+		if waiting.Err() != nil {
+			err = context.Cause(waiting)
+		}
+		return fmt.Errorf("no watch was opened: %w", err)
+	}
+	return nil
 }
 
 // write lets Events be written and returns when they are.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -23,8 +24,8 @@ import (
 
 // apiServer answers as the API server of a cluster does.
 type apiServer struct {
-	history        *history
-	protobuf, json *encoding
+	history *history
+	encodings
 
 	mu      sync.Mutex // guards the following
 	watches int
@@ -33,20 +34,12 @@ type apiServer struct {
 	keys    []int         // its states in the order of their keys
 }
 
-func newAPIServer(h *history) (*apiServer, error) {
-	a := &apiServer{history: h, opened: make(chan struct{})}
-	all := population()
-	var err error
-	if a.protobuf, err = newEncoding(all, false); err != nil {
-		return nil, err
-	}
-	if a.json, err = newEncoding(all, true); err != nil {
-		return nil, err
-	}
+func newAPIServer(h *history, e encodings) *apiServer {
+	a := &apiServer{history: h, encodings: e, opened: make(chan struct{})}
 	// The first to list should not have to wait.
 	present, _ := h.now()
 	a.sorted(present)
-	return a, nil
+	return a
 }
 
 func (a *apiServer) register(mux *http.ServeMux) {
@@ -58,9 +51,10 @@ func (a *apiServer) register(mux *http.ServeMux) {
 		})
 	})
 	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
-		enc := a.protobuf
-		if !strings.Contains(r.Header.Get("Accept"), runtime.ContentTypeProtobuf) {
-			enc = a.json
+		enc := a.agreed(r.Header.Get("Accept"))
+		if enc == nil {
+			fail(w, http.StatusNotAcceptable, metav1.Status{Reason: metav1.StatusReasonNotAcceptable, Message: "only JSON and protobuf are served, or JSON alone"})
+			return
 		}
 		if watch, _ := strconv.ParseBool(r.URL.Query().Get("watch")); watch {
 			a.watch(w, r, enc)
@@ -68,6 +62,22 @@ func (a *apiServer) register(mux *http.ServeMux) {
 			a.list(w, r, enc)
 		}
 	})
+}
+
+// agreed returns the first encoding that a client accepts, nil if there is none.
+func (a *apiServer) agreed(accept string) *encoding {
+	for one := range strings.SplitSeq(cmp.Or(accept, runtime.ContentTypeJSON), ",") {
+		mediaType, _, _ := mime.ParseMediaType(one)
+		switch mediaType {
+		case runtime.ContentTypeProtobuf:
+			if a.protobuf != nil {
+				return a.protobuf
+			}
+		case runtime.ContentTypeJSON, "application/*", "*/*":
+			return a.json
+		}
+	}
+	return nil
 }
 
 // list answers with a page. A continue token is the version of the list and how

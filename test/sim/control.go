@@ -14,6 +14,7 @@ import (
 //	POST /sim/write?events=N[&rate=R]              writes N states, R a second (else all at once)
 //	POST /sim/loki?status=503 or ?delay=20ms       how pushes are answered from now on; neither: taken at once
 //	GET  /sim/received[?entries=N][&watches=N]     what Loki has, in JSON; waits for that many
+//	                  [&since=TIME]                from when lags of what was there at the start count
 type control struct {
 	history *history
 	server  *apiServer
@@ -67,6 +68,13 @@ func (c *control) received(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	var since time.Time
+	if s := r.FormValue("since"); s != "" {
+		if since, err = time.Parse(time.RFC3339Nano, s); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
 	if err := c.server.waitForWatches(r.Context(), watches); err != nil {
 		return // nobody waits for an answer any more
 	}
@@ -75,7 +83,7 @@ func (c *control) received(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(c.loki.withLags(received))
+	_ = json.NewEncoder(w).Encode(c.loki.withLags(received, since))
 }
 
 // wait returns what has come once that many entries have.

@@ -29,7 +29,8 @@ type loki struct {
 	streams  map[string]bool
 	states   []uint64            // a bit for each state that has come
 	others   map[uint64]struct{} // hashes of entries without a version of ours
-	lags     []int64             // from write to receipt of the states of the watch, in ns
+	backlog  []int64             // when the states came that were there at the start, in ns since 1970
+	lags     []int64             // from write to receipt of the later ones, in ns
 	changed  chan struct{}       // closed when something is received
 }
 
@@ -145,8 +146,12 @@ func (l *loki) take(room *room, at time.Time) (err error) {
 		}
 		l.received.Entries++
 		l.received.Last = at
-		if n := e.state - present.backlog; n > 0 && n <= len(present.written) {
+		switch n := e.state - present.backlog; {
+		case e.state == 0 || n > len(present.written): // not one of ours
+		case n > 0:
 			l.lags = append(l.lags, at.UnixNano()-present.written[n-1])
+		default:
+			l.backlog = append(l.backlog, at.UnixNano())
 		}
 	}
 	close(l.changed)
@@ -217,11 +222,18 @@ func (l *loki) now() (received, <-chan struct{}) {
 	return r, l.changed
 }
 
-// withLags adds how long states took from their write to here.
-func (l *loki) withLags(r received) received {
+// withLags adds how long states took from their write to here; those that were
+// there at the start, from a time that is given. If that is zero, they do not
+// count.
+func (l *loki) withLags(r received, since time.Time) received {
 	l.mu.Lock()
-	lags := slices.Clone(l.lags)
+	lags, backlog := slices.Clone(l.lags), l.backlog
 	l.mu.Unlock()
+	if !since.IsZero() {
+		for _, at := range backlog {
+			lags = append(lags, at-since.UnixNano())
+		}
+	}
 	if len(lags) == 0 {
 		return r
 	}
@@ -240,20 +252,23 @@ func (l *loki) behave(answer int, delay time.Duration) {
 
 var errTruncated = errors.New("not a PushRequest")
 
-// fields calls visit with each field of a message that has a length. Of a push
-// all have, but the numbers in timestamps.
+// fields calls visit with each field of a message that has a length, as all have
+// that are read here.
 func fields(b []byte, visit func(number protowire.Number, value []byte) error) error {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 || kind != protowire.BytesType {
+		if n < 0 {
 			return errTruncated
 		}
-		value, m := protowire.ConsumeBytes(b[n:])
+		m := protowire.ConsumeFieldValue(number, kind, b[n:])
 		if m < 0 {
 			return errTruncated
 		}
-		if err := visit(number, value); err != nil {
-			return err
+		if kind == protowire.BytesType {
+			value, _ := protowire.ConsumeBytes(b[n:])
+			if err := visit(number, value); err != nil {
+				return err
+			}
 		}
 		b = b[n+m:]
 	}

@@ -1,6 +1,6 @@
 // Command sim stands in for a cluster and for Loki, to measure speed:
 //
-//	go run ./test/sim [-events N]
+//	go run ./test/sim [-events N] [-json]
 //
 // It serves what an exporter of Events asks an API server for (paged lists and
 // watches of Events, in protobuf or JSON, and the namespace kube-system), and
@@ -9,8 +9,8 @@
 // is correct is for the tests against a real API server and a real Loki.
 //
 // The Events are made up, always alike: -events of them are there from the
-// start, written in the last hour; POST /sim/write writes more. See [control]
-// for the rest under /sim/.
+// start, written in the last hour; POST /sim/write writes more, at a rate or at
+// once. See [control] for the rest under /sim/.
 package main
 
 import (
@@ -29,23 +29,25 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8001", "`address` of the API server, of Loki and of /sim/")
 	events := flag.Int("events", 10_000, "how many Events there are at the start")
+	onlyJSON := flag.Bool("json", false, "serve no protobuf")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *listen, *events); err != nil {
+	if err := run(ctx, *listen, *events, *onlyJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address string, events int) error {
+func run(ctx context.Context, address string, events int, onlyJSON bool) error {
 	if events < 0 {
 		return fmt.Errorf("-events %d: must not be negative", events)
 	}
-	handler, err := newSim(events, time.Now())
+	encodings, err := newEncodings(onlyJSON)
 	if err != nil {
 		return err
 	}
+	handler := newSim(events, encodings, time.Now())
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -60,16 +62,13 @@ func run(ctx context.Context, address string, events int) error {
 }
 
 // newSim returns everything that sim serves.
-func newSim(events int, now time.Time) (http.Handler, error) {
+func newSim(events int, e encodings, now time.Time) http.Handler {
 	h := newHistory(events, now)
 	l := newLoki(h)
 	mux := http.NewServeMux()
-	server, err := newAPIServer(h)
-	if err != nil {
-		return nil, err
-	}
+	server := newAPIServer(h, e)
 	server.register(mux)
 	mux.HandleFunc("POST /loki/api/v1/push", l.push)
 	(&control{history: h, server: server, loki: l}).register(mux)
-	return mux, nil
+	return mux
 }

@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/golang/snappy"
-	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,21 +16,31 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// start returns a sim and a client of it that asks for an encoding.
-func start(t *testing.T, events int, contentType string) (url string, client *kubernetes.Clientset) {
+var began = time.Date(2026, 3, 6, 14, 5, 43, 0, time.UTC)
+
+// encoded is what all sims of the tests serve.
+var encoded = sync.OnceValues(func() (encodings, error) { return newEncodings(false) })
+
+func served(t testing.TB) encodings {
 	t.Helper()
-	handler, err := newSim(events, time.Date(2026, 3, 6, 14, 5, 43, 0, time.UTC))
+	e, err := encoded()
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(handler)
+	return e
+}
+
+// start returns a sim and a client of it that asks for an encoding.
+func start(t *testing.T, events int, contentType string) (url string, client *kubernetes.Clientset) {
+	t.Helper()
+	server := httptest.NewServer(newSim(events, served(t), began))
 	t.Cleanup(func() {
 		server.CloseClientConnections() // watches
 		server.Close()
 	})
 	config := &rest.Config{Host: server.URL, QPS: -1}
 	config.AcceptContentTypes, config.ContentType = contentType, contentType
-	client, err = kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +82,14 @@ func list(t *testing.T, client *kubernetes.Clientset, limit int64) (map[string]c
 	}
 }
 
+// times returns how often an Event says that it has happened.
+func times(e corev1.Event) int32 {
+	if e.Series != nil {
+		return e.Series.Count
+	}
+	return max(e.Count, 1)
+}
+
 func TestWhatIsListedIsWatchedInBothEncodings(t *testing.T) {
 	const backlog, written = 2_000, 1_000
 	for _, contentType := range []string{runtime.ContentTypeProtobuf, runtime.ContentTypeJSON} {
@@ -103,12 +118,15 @@ func TestWhatIsListedIsWatchedInBothEncodings(t *testing.T) {
 					t.Fatalf("version %s comes after %s", e.ResourceVersion, version)
 				}
 				version = e.ResourceVersion
-				_, known := all[e.Namespace+"/"+e.Name]
+				before, known := all[e.Namespace+"/"+e.Name]
 				if change.Type == "MODIFIED" {
 					bumps++
 				}
 				if known != (change.Type == "MODIFIED") {
 					t.Fatalf("%s of %s/%s", change.Type, e.Namespace, e.Name)
+				}
+				if known && (times(*e) <= times(before) || e.UID != before.UID) {
+					t.Fatalf("counted up is no\n%+v\n%+v", before, e)
 				}
 				all[e.Namespace+"/"+e.Name] = *e
 			}
@@ -131,69 +149,121 @@ func TestWhatIsListedIsWatchedInBothEncodings(t *testing.T) {
 	}
 }
 
-func TestManyStreams(t *testing.T) {
-	streams := make(map[string]bool)
-	for _, e := range population() {
+func TestABacklogIsRealistic(t *testing.T) {
+	const events = 30_000
+	_, client := start(t, events, runtime.ContentTypeProtobuf)
+	all, _ := list(t, client, 0)
+	streams, reasons := make(map[string]bool), make(map[string]map[string]bool)
+	bumps := 0
+	for key, e := range all {
 		streams[e.Namespace+"/"+e.Reason] = true
+		if reasons[e.Namespace] == nil {
+			reasons[e.Namespace] = make(map[string]bool)
+		}
+		reasons[e.Namespace][e.Reason] = true
+		if times(e) > 1 {
+			bumps++
+		}
+		if len(e.ManagedFields) != 1 || len(e.ManagedFields[0].FieldsV1.GetRawBytes()) < 100 {
+			t.Fatalf("%s: managedFields: %+v", key, e.ManagedFields)
+		}
+		if age := began.Sub(e.ManagedFields[0].Time.Time); age < 0 || age > time.Hour {
+			t.Fatalf("%s was written %v before the start, not in the hour before", key, age)
+		}
 	}
 	if len(streams) < 2000 {
 		t.Errorf("%d pairs of namespace and reason, want 2000", len(streams))
 	}
+	for namespace, of := range reasons { // if they are drawn independently, nearly all meet
+		if len(of) < 20 {
+			t.Errorf("%s has %d reasons", namespace, len(of))
+		}
+	}
+	if got := float64(bumps) / events; got < 0.29 || got > 0.31 {
+		t.Errorf("%.0f%% of the Events have been counted up, want 30%%", 100*got)
+	}
 }
 
-// request is a push with one entry in each stream.
-func request(version string, labels ...string) string {
-	var push []byte
-	for _, l := range labels {
-		metadata := appendField(appendField(nil, 1, []byte("event_version")), 2, []byte(version))
-		entry := appendField(appendField(nil, 1, nil), 2, []byte("line"))
-		if version != "" {
-			entry = appendField(entry, 3, metadata)
-		}
-		push = protowire.AppendBytes(protowire.AppendTag(push, 1, protowire.BytesType),
-			appendField(appendField(nil, 1, []byte(l)), 2, entry))
+func TestFromNoneToAMillion(t *testing.T) {
+	for _, events := range []int{0, 1, 1_000_000} {
+		t.Run(fmt.Sprint(events), func(t *testing.T) {
+			_, client := start(t, events, runtime.ContentTypeProtobuf)
+			page, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{Limit: 500})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := len(page.Items)
+			if page.RemainingItemCount != nil {
+				got += int(*page.RemainingItemCount)
+			}
+			if got != events {
+				t.Errorf("%d Events are announced", got)
+			}
+		})
 	}
-	return string(snappy.Encode(nil, push))
 }
 
-func TestLokiCountsAndNoticesRepeats(t *testing.T) {
-	url, _ := start(t, 10, runtime.ContentTypeProtobuf)
-	push := func(body string) int {
-		resp, err := http.Post(url+"/loki/api/v1/push", "application/x-protobuf", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode
-	}
-	for _, body := range []string{
-		request("1000000003", `{a="1"}`),
-		request("1000000003", `{a="1"}`), // again
-		request("1000000004", `{a="2"}`),
-		request("", `{a="1"}`, `{a="2"}`), // not of ours
-		request("", `{a="1"}`),            // again
+func TestEncodingIsAgreedOn(t *testing.T) {
+	const protobuf, json = runtime.ContentTypeProtobuf, runtime.ContentTypeJSON
+	for _, test := range []struct {
+		name, accept string
+		onlyJSON     bool
+		want         string
+	}{
+		{"nothing is asked for", "", false, json},
+		{"anything is asked for", "*/*", false, json},
+		{"protobuf is asked for first", protobuf + ", " + json, false, protobuf},
+		{"JSON is asked for first", json + "," + protobuf, false, json},
+		{"protobuf of a watch is asked for", protobuf + ";stream=watch," + json, false, protobuf},
+		{"protobuf is asked for and not served", protobuf + "," + json, true, json},
+		{"nothing else is asked for and it is not served", protobuf, true, ""},
 	} {
-		if got := push(body); got != http.StatusNoContent {
-			t.Fatalf("a push is answered with %d", got)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			e := served(t)
+			if test.onlyJSON {
+				e.protobuf = nil
+			}
+			r := httptest.NewRequest(http.MethodGet, "/api/v1/events", nil)
+			r.Header.Set("Accept", test.accept)
+			w := httptest.NewRecorder()
+			newSim(1, e, began).ServeHTTP(w, r)
+			if test.want == "" {
+				if w.Code != http.StatusNotAcceptable {
+					t.Errorf("answered with %d", w.Code)
+				}
+				return
+			}
+			if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != test.want {
+				t.Errorf("answered with %d and %s, want %s", w.Code, got, test.want)
+			}
+		})
 	}
-	if got := push("no snappy"); got != http.StatusBadRequest {
-		t.Errorf("what is no push is answered with %d", got)
-	}
-	post(t, url+"/sim/loki?status=503")
-	if got := push(request("1000000005", `{a="1"}`)); got != http.StatusServiceUnavailable {
-		t.Errorf("told to refuse, it answers %d", got)
-	}
-	resp, err := http.Get(url + "/sim/received?entries=4")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var got received
-	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
-		t.Fatal(err)
-	}
-	if got.Entries != 4 || got.Repeated != 2 || got.Pushes != 5 || got.Refused != 1 || got.Streams != 2 {
-		t.Errorf("received %+v", got)
+}
+
+// nowhere is a client that takes everything.
+type nowhere struct {
+	header http.Header
+	bytes  int64
+}
+
+func (n *nowhere) Header() http.Header         { return n.header }
+func (n *nowhere) WriteHeader(int)             {}
+func (n *nowhere) Write(b []byte) (int, error) { n.bytes += int64(len(b)); return len(b), nil }
+
+// What a state costs to serve, beside the 5 µs or so that a client takes to
+// decode it.
+func BenchmarkServe(b *testing.B) {
+	handler := newSim(10_000, served(b), began)
+	for _, accept := range []string{runtime.ContentTypeProtobuf, runtime.ContentTypeJSON} {
+		b.Run(accept, func(b *testing.B) {
+			r := httptest.NewRequest(http.MethodGet, "/api/v1/events", nil)
+			r.Header.Set("Accept", accept)
+			for b.Loop() {
+				w := nowhere{header: make(http.Header)}
+				handler.ServeHTTP(&w, r)
+				b.SetBytes(w.bytes)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/event")
+		})
 	}
 }

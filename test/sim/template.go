@@ -28,6 +28,23 @@ type encoding struct {
 	templates [2][]template // first states, and bumped ones
 }
 
+// encodings are those that are served.
+type encodings struct {
+	protobuf *encoding // may be nil
+	json     *encoding
+}
+
+func newEncodings(onlyJSON bool) (e encodings, err error) {
+	all := population()
+	if !onlyJSON {
+		if e.protobuf, err = newEncoding(all, false); err != nil {
+			return e, err
+		}
+	}
+	e.json, err = newEncoding(all, true)
+	return e, err
+}
+
 // template is an encoded Event and where it is open.
 type template struct {
 	data               []byte
