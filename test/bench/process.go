@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,7 @@ type process struct {
 	log  string
 	done chan struct{} // closed when it has ended
 	err  error         // how; to be read once done is closed
+	peak int64         // bytes resident at most, when it was told to end; 0: unknown
 }
 
 // startProcess starts a program with further variables in its environment.
@@ -69,6 +71,22 @@ func peakOf(r *syscall.Rusage) int64 {
 	return r.Maxrss << 10 // KiB elsewhere
 }
 
+// peakSinceExec is the peak so far of a process that runs, in bytes; 0 where Linux
+// does not say it.
+func peakSinceExec(pid int) int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	return 0
+}
+
 // wait waits for the end of the process.
 func (p *process) wait(ctx context.Context) (usage, error) {
 	select {
@@ -80,13 +98,13 @@ func (p *process) wait(ctx context.Context) (usage, error) {
 		return usage{}, fmt.Errorf("%s: %w; see %s", p.cmd.Path, p.err, p.log)
 	}
 	state := p.cmd.ProcessState
-	u := usage{cpu: state.UserTime() + state.SystemTime()}
+	u := usage{cpu: state.UserTime() + state.SystemTime(), peakBytes: p.peak}
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
 		return u, fmt.Errorf("what the benchmark itself uses: %w", err)
 	}
 	// A process begins with the peak of the one that started it: Linux counts the
-	// memory that is given up at execve(2). Below it, nothing is known.
+	// memory that is given up at execve(2). Below it, this says nothing.
 	if r, ok := state.SysUsage().(*syscall.Rusage); ok && peakOf(r) > peakOf(&own) {
 		u.peakBytes = peakOf(r)
 	}
@@ -101,6 +119,7 @@ func (p *process) kill() {
 
 // stop lets the process end in order.
 func (p *process) stop(ctx context.Context) (usage, error) {
+	p.peak = peakSinceExec(p.cmd.Process.Pid)
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		return usage{}, fmt.Errorf("stop %s: %w; see %s", p.cmd.Path, err, p.log)
 	}

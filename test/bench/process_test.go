@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +32,11 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+	case "waits": // to be told to end
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, os.Interrupt)
+		fmt.Println("ready")
+		<-asked
 	case "fails":
 		fmt.Println("cannot go on")
 		os.Exit(3)
@@ -104,6 +111,21 @@ func TestUsageIsNotOfTheBenchmarkItself(t *testing.T) {
 	}
 	if used.peakBytes != 0 {
 		t.Errorf("a small process has a peak of %d MiB", used.peakBytes>>20)
+	}
+
+	// Linux knows better of one that still runs.
+	p := startSelf(t, "waits")
+	for range 3000 {
+		if said, _ := os.ReadFile(p.log); len(said) > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if used, err = p.stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if used.peakBytes > 256<<20 || used.peakBytes == 0 && runtime.GOOS == "linux" {
+		t.Errorf("a small process that runs has a peak of %d MiB", used.peakBytes>>20)
 	}
 }
 
