@@ -59,6 +59,18 @@ func TestReadingBackAllocatesTwice(t *testing.T) {
 	}
 }
 
+func TestRoomAllocatesNothing(t *testing.T) {
+	b := commonEvent(t)
+	var room Room
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := room.Decode(b); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("it allocates %v times", n)
+	}
+}
+
 func TestReaderAllocatesNothing(t *testing.T) {
 	b, err := benchRecord(t).AppendBinary(nil)
 	if err != nil {

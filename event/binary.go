@@ -78,6 +78,7 @@ func (r *Record) UnmarshalBinary(b []byte) error { return r.unmarshal(b, Decode)
 type Reader struct {
 	record Record
 	event  corev1.Event
+	newest newest
 }
 
 // Read reads what AppendBinary wrote. What it returns is valid until the next
@@ -91,8 +92,8 @@ func (r *Reader) Read(b []byte) (*Record, error) {
 }
 
 func (r *Reader) decode(b []byte) (*corev1.Event, error) {
-	r.event = corev1.Event{}
-	return &r.event, decodeInto(&r.event, b, unsafe.String(unsafe.SliceData(b), len(b)))
+	r.event, r.newest = corev1.Event{}, newest{}
+	return &r.event, decodeInto(&r.event, &r.newest, b, unsafe.String(unsafe.SliceData(b), len(b)))
 }
 
 func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error)) error {

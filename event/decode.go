@@ -2,6 +2,7 @@ package event
 
 import (
 	"errors"
+	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
@@ -17,41 +18,64 @@ import (
 // of some twenty fields. Here all are parts of one string. An Event with fields
 // that recorders do not write, labels for example, is left to Unmarshal.
 func Decode(b []byte) (*corev1.Event, error) {
-	e := &corev1.Event{}
-	if err := decodeInto(e, b, string(b)); err != nil {
-		return nil, err
-	}
-	return e, nil
+	r := &struct {
+		event  corev1.Event
+		newest newest
+	}{}
+	return &r.event, decodeInto(&r.event, &r.newest, b, string(b))
 }
 
-// decodeInto decodes b, which text is too, into an empty Event.
-func decodeInto(e *corev1.Event, b []byte, text string) error {
-	d := decoder{bytes: b, text: text}
-	if d.event(e) == nil {
-		return nil
+// Room is memory for one Event, to be used for another once it is not needed any
+// more. The zero Room is ready.
+type Room struct {
+	event  corev1.Event
+	newest newest
+	text   []byte
+}
+
+// Decode is the function Decode, but what it returns is valid only until the next
+// call. It allocates nothing once the Room has had an Event as large, of what
+// recorders usually write.
+func (r *Room) Decode(b []byte) (*corev1.Event, error) {
+	r.text = append(r.text[:0], b...)
+	r.event, r.newest = corev1.Event{}, newest{}
+	return &r.event, decodeInto(&r.event, &r.newest, r.text, unsafe.String(unsafe.SliceData(r.text), len(r.text)))
+}
+
+// newest is what is left of managedFields.
+type newest struct {
+	entry [1]metav1.ManagedFieldsEntry
+	time  metav1.Time
+}
+
+// keep keeps t unless what is there is newer.
+func (n *newest) keep(t metav1.Time) {
+	if n.entry[0].Time == nil || t.After(n.time.Time) {
+		n.time = t
+		n.entry[0].Time = &n.time
 	}
-	*e = corev1.Event{}
-	if err := e.Unmarshal(b); err != nil {
-		return err
+}
+
+// decodeInto decodes b, which text is too, into an empty Event. n has to live as
+// long as the Event.
+func decodeInto(e *corev1.Event, n *newest, b []byte, text string) error {
+	d := decoder{bytes: b, text: text, newest: n}
+	if d.event(e) != nil {
+		*e, *n = corev1.Event{}, newest{}
+		if err := e.Unmarshal(b); err != nil {
+			return err
+		}
+		for _, entry := range e.ManagedFields {
+			if entry.Time != nil {
+				n.keep(*entry.Time)
+			}
+		}
+		e.ManagedFields = nil
 	}
-	all := e.ManagedFields
-	e.ManagedFields = nil
-	for i := range all {
-		keepNewest(e, all[i].Time)
+	if n.entry[0].Time != nil {
+		e.ManagedFields = n.entry[:]
 	}
 	return nil
-}
-
-// keepNewest keeps t as the only one of managedFields, unless what is there is
-// newer.
-func keepNewest(e *corev1.Event, t *metav1.Time) {
-	switch {
-	case t == nil:
-	case e.ManagedFields == nil:
-		e.ManagedFields = []metav1.ManagedFieldsEntry{{Time: t}}
-	case t.After(e.ManagedFields[0].Time.Time):
-		e.ManagedFields[0].Time = t
-	}
 }
 
 // errUncommon says that an Event is left to Unmarshal, which also knows what is
@@ -112,8 +136,9 @@ const (
 
 // decoder decodes the parts of a message.
 type decoder struct {
-	bytes []byte
-	text  string // the same
+	bytes  []byte
+	text   string // the same
+	newest *newest
 }
 
 // part is the value of a field: where it is in the message, or a number.
@@ -126,55 +151,62 @@ func (d *decoder) string(p part) string { return d.text[p.from:p.to] }
 func (d *decoder) slice(p part) []byte  { return d.bytes[p.from:p.to] }
 
 func (d *decoder) event(e *corev1.Event) error {
-	return d.fields(part{to: len(d.bytes)}, func(tag uint64, p part) error {
-		switch tag {
+	fields := d.fields(part{to: len(d.bytes)})
+	for fields.next() {
+		var err error
+		switch p := fields.value; fields.tag {
 		case eventMetadata:
-			return d.metadata(e, p)
+			err = d.metadata(e, p)
 		case eventInvolvedObject:
-			return d.reference(&e.InvolvedObject, p)
+			err = d.reference(&e.InvolvedObject, p)
 		case eventReason:
 			e.Reason = d.string(p)
 		case eventMessage:
 			e.Message = d.string(p)
 		case eventSource:
-			return d.source(&e.Source, p)
+			err = d.source(&e.Source, p)
 		case eventFirstTimestamp:
-			return e.FirstTimestamp.Unmarshal(d.slice(p))
+			err = e.FirstTimestamp.Unmarshal(d.slice(p))
 		case eventLastTimestamp:
-			return e.LastTimestamp.Unmarshal(d.slice(p))
+			err = e.LastTimestamp.Unmarshal(d.slice(p))
 		case eventCount:
 			e.Count = int32(p.number)
 		case eventType:
 			e.Type = d.string(p)
 		case eventEventTime:
-			return e.EventTime.Unmarshal(d.slice(p))
+			err = e.EventTime.Unmarshal(d.slice(p))
 		case eventSeries:
 			if e.Series == nil {
 				e.Series = &corev1.EventSeries{}
 			}
-			return e.Series.Unmarshal(d.slice(p))
+			err = e.Series.Unmarshal(d.slice(p))
 		case eventAction:
 			e.Action = d.string(p)
 		case eventRelated:
 			if e.Related == nil {
 				e.Related = &corev1.ObjectReference{}
 			}
-			return d.reference(e.Related, p)
+			err = d.reference(e.Related, p)
 		case eventReportingController:
 			e.ReportingController = d.string(p)
 		case eventReportingInstance:
 			e.ReportingInstance = d.string(p)
 		default:
-			return errUncommon
+			err = errUncommon
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return fields.err
 }
 
 func (d *decoder) metadata(e *corev1.Event, p part) error {
 	m := &e.ObjectMeta
-	return d.fields(p, func(tag uint64, p part) error {
-		switch tag {
+	fields := d.fields(p)
+	for fields.next() {
+		var err error
+		switch p := fields.value; fields.tag {
 		case metaName:
 			m.Name = d.string(p)
 		case metaGenerateName:
@@ -183,7 +215,7 @@ func (d *decoder) metadata(e *corev1.Event, p part) error {
 			m.Namespace = d.string(p)
 		case metaSelfLink:
 			if p.from < p.to { // no API server fills it any more
-				return errUncommon
+				err = errUncommon
 			}
 		case metaUID:
 			m.UID = types.UID(d.string(p))
@@ -192,37 +224,42 @@ func (d *decoder) metadata(e *corev1.Event, p part) error {
 		case metaGeneration:
 			m.Generation = int64(p.number)
 		case metaCreationTimestamp:
-			return m.CreationTimestamp.Unmarshal(d.slice(p))
+			err = m.CreationTimestamp.Unmarshal(d.slice(p))
 		case metaManagedFields:
-			return d.managedFields(e, p)
+			err = d.managedFields(p)
 		default:
-			return errUncommon
+			err = errUncommon
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return fields.err
 }
 
-func (d *decoder) managedFields(e *corev1.Event, p part) error {
-	return d.fields(p, func(tag uint64, p part) error {
-		switch tag {
+func (d *decoder) managedFields(p part) error {
+	fields := d.fields(p)
+	for fields.next() {
+		switch p := fields.value; fields.tag {
 		case managedFieldsTime:
-			t := &metav1.Time{}
+			var t metav1.Time
 			if err := t.Unmarshal(d.slice(p)); err != nil {
 				return err
 			}
-			keepNewest(e, t)
+			d.newest.keep(t)
 		case managedFieldsManager, managedFieldsOperation, managedFieldsAPIVersion,
 			managedFieldsType, managedFieldsV1, managedFieldsSubresource:
 		default:
 			return errUncommon
 		}
-		return nil
-	})
+	}
+	return fields.err
 }
 
 func (d *decoder) source(s *corev1.EventSource, p part) error {
-	return d.fields(p, func(tag uint64, p part) error {
-		switch tag {
+	fields := d.fields(p)
+	for fields.next() {
+		switch p := fields.value; fields.tag {
 		case sourceComponent:
 			s.Component = d.string(p)
 		case sourceHost:
@@ -230,13 +267,14 @@ func (d *decoder) source(s *corev1.EventSource, p part) error {
 		default:
 			return errUncommon
 		}
-		return nil
-	})
+	}
+	return fields.err
 }
 
 func (d *decoder) reference(r *corev1.ObjectReference, p part) error {
-	return d.fields(p, func(tag uint64, p part) error {
-		switch tag {
+	fields := d.fields(p)
+	for fields.next() {
+		switch p := fields.value; fields.tag {
 		case referenceKind:
 			r.Kind = d.string(p)
 		case referenceNamespace:
@@ -254,39 +292,54 @@ func (d *decoder) reference(r *corev1.ObjectReference, p part) error {
 		default:
 			return errUncommon
 		}
-		return nil
-	})
+	}
+	return fields.err
 }
 
-// fields calls visit for each field of the message in a part, until it returns
-// an error.
-func (d *decoder) fields(in part, visit func(tag uint64, p part) error) error {
-	for at := in.from; at < in.to; {
-		tag, n := protowire.ConsumeVarint(d.bytes[at:in.to])
-		if n < 0 {
-			return errUncommon
-		}
-		at += n
-		v, n := protowire.ConsumeVarint(d.bytes[at:in.to])
-		if n < 0 {
-			return errUncommon
-		}
-		at += n
-		p := part{number: v}
-		switch tag & 7 {
-		case number:
-		case message:
-			if v > uint64(in.to-at) {
-				return errUncommon
-			}
-			p.from, p.to = at, at+int(v)
-			at = p.to
-		default:
-			return errUncommon
-		}
-		if err := visit(tag, p); err != nil {
-			return err
-		}
+// fields goes through the fields of a message, one at a time.
+type fields struct {
+	bytes  []byte
+	at, to int
+	tag    uint64
+	value  part
+	err    error
+}
+
+func (d *decoder) fields(in part) fields { return fields{bytes: d.bytes, at: in.from, to: in.to} }
+
+// next moves on to the next field. It returns false at the end of the message, or
+// with err where something cannot be read.
+func (f *fields) next() bool {
+	if f.at >= f.to {
+		return false
 	}
-	return nil
+	f.tag = f.varint()
+	v := f.varint()
+	f.value = part{number: v}
+	switch {
+	case f.err != nil:
+		return false
+	case f.tag&7 == number:
+		return true
+	case f.tag&7 != message || v > uint64(f.to-f.at):
+		f.err = errUncommon
+		return false
+	}
+	f.value.from, f.value.to = f.at, f.at+int(v)
+	f.at = f.value.to
+	return true
+}
+
+func (f *fields) varint() uint64 {
+	if f.at < f.to && f.bytes[f.at] < 0x80 { // as nearly all are
+		f.at++
+		return uint64(f.bytes[f.at-1])
+	}
+	v, n := protowire.ConsumeVarint(f.bytes[f.at:f.to])
+	if n < 0 {
+		f.err = errUncommon
+		return 0
+	}
+	f.at += n
+	return v
 }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 	"time"
@@ -73,32 +74,60 @@ func checkDecode(t *testing.T, b []byte) {
 		_, _ = Decode(b)
 		return
 	}
-	got, err := Decode(b)
-	if err != nil {
-		t.Fatalf("Decode: %v", err)
+	var room Room
+	if _, err := room.Decode(commonEvent(t)); err != nil {
+		t.Fatal(err)
 	}
+	for name, decode := range map[string]func([]byte) (*corev1.Event, error){"Decode": Decode, "Room.Decode": room.Decode} {
+		again := bytes.Clone(b)
+		got, err := decode(again)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		clear(again)
+		checkEvent(t, name, got, want.DeepCopy())
+	}
+}
+
+// commonEvent has every field that recorders write.
+func commonEvent(t testing.TB) []byte {
+	t.Helper()
+	b, err := readEvent(t, "testdata/core-recorder-counted").Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func checkEvent(t *testing.T, name string, got, want *corev1.Event) {
+	t.Helper()
 	if !managedTime(got).Equal(managedTime(want)) {
-		t.Errorf("the newest time is %v, want %v", managedTime(got), managedTime(want))
+		t.Errorf("%s: the newest time is %v, want %v", name, managedTime(got), managedTime(want))
 	}
 	if len(got.ManagedFields) > 1 {
-		t.Errorf("%d managedFields are left", len(got.ManagedFields))
+		t.Errorf("%s: %d managedFields are left", name, len(got.ManagedFields))
 	}
 	got.ManagedFields, want.ManagedFields = nil, nil
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
+		t.Errorf("%s: got  %+v\nwant %+v", name, got, want)
 	}
 }
 
 func BenchmarkDecode(b *testing.B) {
-	data, err := readEvent(b, "testdata/core-recorder-counted").Marshal()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		if _, err := Decode(data); err != nil {
-			b.Fatal(err)
-		}
+	data := commonEvent(b)
+	var room Room
+	for _, bench := range []struct {
+		name   string
+		decode func([]byte) (*corev1.Event, error)
+	}{{"new", Decode}, {"room", room.Decode}} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				if _, err := bench.decode(data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
