@@ -74,7 +74,8 @@ type listing struct {
 	to    event.Position // where it stands afterwards; if that is the version of the list, zero before the first page
 	exact uint64         // the version as of which it is read; zero: the newest
 
-	spool spool
+	spool   spool
+	trimmed []byte // the state that is on its way there
 	counts
 	parts   int // handed over so far
 	emitted int
@@ -251,7 +252,8 @@ func (l *listing) visit(item []byte, c *counts) {
 		if !l.from.Time.IsZero() && m.created > l.from.Time.Unix() && m.written > m.created {
 			c.missed++
 		}
-		l.spool.add(m.version, item)
+		l.trimmed = trim(l.trimmed[:0], item)
+		l.spool.add(m.version, l.trimmed)
 	}
 }
 

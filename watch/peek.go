@@ -29,7 +29,7 @@ type meta struct {
 func peek(raw []byte) (meta, error) {
 	var m meta
 	var managed int64
-	version := ""
+	var version []byte
 	err := eachField(raw, func(num protowire.Number, metadata []byte) error {
 		if num != eventMetadata {
 			return nil
@@ -37,7 +37,7 @@ func peek(raw []byte) (meta, error) {
 		return eachField(metadata, func(num protowire.Number, b []byte) (err error) {
 			switch num {
 			case metaResourceVersion:
-				version = string(b)
+				version = b
 			case metaCreationTimestamp:
 				m.created, err = peekSeconds(b)
 			case metaManagedFields:
@@ -56,7 +56,7 @@ func peek(raw []byte) (meta, error) {
 	if err != nil {
 		return meta{}, fmt.Errorf("read metadata of event: %w", err)
 	}
-	m.version, err = strconv.ParseUint(version, 10, 64)
+	m.version, err = strconv.ParseUint(string(version), 10, 64)
 	if err != nil || m.version == 0 {
 		return meta{}, fmt.Errorf("read metadata of event: resourceVersion %q is not a version", version)
 	}
@@ -65,6 +65,44 @@ func peek(raw []byte) (meta, error) {
 		m.written = m.created
 	}
 	return m, nil
+}
+
+// trim appends to dst an Event that peek has read, without what event.Decode
+// leaves out of it: managedFields, a third of an Event, but for their times.
+func trim(dst, raw []byte) []byte {
+	num, typ, n := protowire.ConsumeTag(raw)
+	if num != eventMetadata || typ != protowire.BytesType {
+		return append(dst, raw...) // no API server writes it like that
+	}
+	metadata, m := protowire.ConsumeBytes(raw[n:])
+	rest := raw[n+m:]
+
+	var buf [1 << 10]byte // on the stack, unless there is more
+	kept := buf[:0]
+	for len(metadata) > 0 {
+		num, typ, n := protowire.ConsumeTag(metadata)
+		size := n + protowire.ConsumeFieldValue(num, typ, metadata[n:])
+		field := metadata[:size]
+		metadata = metadata[size:]
+		if num != metaManagedFields || typ != protowire.BytesType {
+			kept = append(kept, field...)
+			continue
+		}
+		entry, _ := protowire.ConsumeBytes(field[n:])
+		_ = eachField(entry, func(num protowire.Number, time []byte) error {
+			if num == managedFieldsTime {
+				size := protowire.SizeTag(managedFieldsTime) + protowire.SizeBytes(len(time))
+				kept = protowire.AppendTag(kept, metaManagedFields, protowire.BytesType)
+				kept = protowire.AppendVarint(kept, uint64(size))
+				kept = protowire.AppendTag(kept, managedFieldsTime, protowire.BytesType)
+				kept = protowire.AppendBytes(kept, time)
+			}
+			return nil
+		})
+	}
+	dst = protowire.AppendTag(dst, eventMetadata, protowire.BytesType)
+	dst = protowire.AppendBytes(dst, kept)
+	return append(dst, rest...)
 }
 
 // peekSeconds reads a metav1.Time.

@@ -89,6 +89,7 @@ func TestSpoolFileFails(t *testing.T) {
 func TestSpoolFileIsDamaged(t *testing.T) {
 	for name, damage := range map[string]func(*os.File) error{
 		"cut":         func(f *os.File) error { return f.Truncate(5) },
+		"zeroed":      func(f *os.File) error { _, err := f.WriteAt(make([]byte, 8), 0); return err },
 		"overwritten": func(f *os.File) error { _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 12), 0); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
