@@ -120,15 +120,17 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 	}
 
 	if fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified {
-		e, err := event.Decode(fr.object)
+		room := w.hand.newRoom()
+		e, err := room.Decode(fr.object)
 		if err == nil {
 			rec := event.New(e)
 			if version := rec.Position.Version; version > seen {
-				return version, w.hand.put(ctx, w.ours(rec), len(fr.object), blockedFor)
+				return version, w.hand.put(ctx, w.ours(rec), room, len(fr.object), blockedFor)
 			}
 		} else {
 			w.undecodable(err)
 		}
+		w.hand.free(room)
 	}
 
 	// What is left only moves the position: Kubernetes forgets Events after an
@@ -139,7 +141,7 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 		return 0, fmt.Errorf("%w: %w", errGarbled, err)
 	case m.version > seen:
 		rec := event.Record{Position: event.Position{Version: m.version}}
-		return m.version, w.hand.put(ctx, w.ours(rec), 0, blockedFor)
+		return m.version, w.hand.put(ctx, w.ours(rec), nil, 0, blockedFor)
 	case fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified:
 		w.metrics.seen.Inc()
 		w.skipped.Add(1)

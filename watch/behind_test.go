@@ -441,14 +441,14 @@ func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
 		h.advance(before, event.Record{Position: to, To: sink})
 	}
 	var got []string
-	for _, rec := range h.pending {
+	for _, rec := range h.pending.records {
 		got = append(got, rec.To+strconv.FormatUint(rec.Position.Version, 10))
 	}
 	wantStates(t, "pending", got, "a101", "b103", "104")
-	if p, ok := lastForAll(h.pending[:2]); ok {
+	if p, ok := lastForAll(h.pending.records[:2]); ok {
 		t.Errorf("position %s is for all", p)
 	}
-	if p, ok := lastForAll(h.pending); !ok || p != at(104) {
+	if p, ok := lastForAll(h.pending.records); !ok || p != at(104) {
 		t.Errorf("position %s is for all: %t", p, ok)
 	}
 }

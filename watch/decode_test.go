@@ -360,7 +360,7 @@ func BenchmarkReadList(b *testing.B) {
 // the Events and nothing else.
 func BenchmarkWatch(b *testing.B) {
 	e := exampleList().Items[0]
-	e.Annotations = nil
+	e.Annotations, e.Labels = nil, nil // as recorders write neither
 	a := &api{}
 	var body []byte
 	const n = 10_000
@@ -375,6 +375,7 @@ func BenchmarkWatch(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			w := New(Options{Logger: slog.New(slog.DiscardHandler)})
+			var g group
 			frames := newFrames(bytes.NewReader(body))
 			for seen := uint64(0); seen < n; seen++ {
 				fr, err := frames.next()
@@ -386,7 +387,9 @@ func BenchmarkWatch(b *testing.B) {
 				}
 				w.health.answered()
 				if (seen+1)%groupRecords == 0 {
-					clear(w.hand.take(nil))
+					g = w.hand.take(g)
+					w.hand.free(g.rooms...)
+					clear(g.records)
 				}
 			}
 		}

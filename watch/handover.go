@@ -39,8 +39,17 @@ type handover struct {
 	position event.Position // of the last record put
 	accepted event.Position // of the last record for all sinks that Out has accepted
 	moved    time.Time      // when something was last put
-	pending  []event.Record
+	pending  group
 	bytes    int
+	unused   []*event.Room
+}
+
+// group is some records, and the memory that the Events of those are in that were
+// read from the API server. At 50,000 Events a second new memory for each would be
+// 60 MB a second.
+type group struct {
+	records []event.Record
+	rooms   []*event.Room
 }
 
 func newHandover(start event.Position, out func(context.Context, []event.Record) error, taken func(states int)) *handover {
@@ -58,14 +67,36 @@ func newHandover(start event.Position, out func(context.Context, []event.Record)
 // errBlocked is returned by put when there was no room for too long.
 var errBlocked = errors.New("records are not taken")
 
-// put adds a record of size bytes, and waits for room while there is none: for
-// patience, then it returns errBlocked and the record was not added. One
-// goroutine may put at a time.
+// newRoom returns memory for an Event. It is to be handed to put with the record,
+// or to free.
+func (h *handover) newRoom() *event.Room {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := len(h.unused) - 1
+	if last < 0 {
+		return new(event.Room)
+	}
+	room := h.unused[last]
+	h.unused = h.unused[:last]
+	return room
+}
+
+// free takes memory back that nobody uses any more.
+func (h *handover) free(rooms ...*event.Room) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unused = append(h.unused, rooms...)
+}
+
+// put adds a record of size bytes, whose Event is in a room of newRoom or, if that
+// is nil, the garbage collector's. It waits while the group is full: for patience,
+// then it returns errBlocked and the record was not added. One goroutine may put at
+// a time.
 //
 // The version and the time of rec.Position take the position forward, never
 // back; the rest of the position stays as it is.
-func (h *handover) put(ctx context.Context, rec event.Record, size int, patience time.Duration) error {
-	if h.tryPut(rec, size) {
+func (h *handover) put(ctx context.Context, rec event.Record, in *event.Room, size int, patience time.Duration) error {
+	if h.tryPut(rec, in, size) {
 		return nil
 	}
 	timer := time.NewTimer(patience)
@@ -73,7 +104,7 @@ func (h *handover) put(ctx context.Context, rec event.Record, size int, patience
 	for {
 		select {
 		case <-h.room:
-			if h.tryPut(rec, size) {
+			if h.tryPut(rec, in, size) {
 				return nil
 			}
 		case <-timer.C:
@@ -84,10 +115,10 @@ func (h *handover) put(ctx context.Context, rec event.Record, size int, patience
 	}
 }
 
-func (h *handover) tryPut(rec event.Record, size int) bool {
+func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.pending) >= groupRecords || h.bytes >= groupBytes {
+	if len(h.pending.records) >= groupRecords || h.bytes >= groupBytes {
 		return false
 	}
 	to := h.position
@@ -97,6 +128,9 @@ func (h *handover) tryPut(rec event.Record, size int) bool {
 	}
 	rec.Position = to
 	h.push(rec, size)
+	if in != nil {
+		h.pending.rooms = append(h.pending.rooms, in)
+	}
 	if !rec.PositionOnly() {
 		notify(h.ready)
 	}
@@ -108,10 +142,11 @@ func (h *handover) tryPut(rec event.Record, size int) bool {
 // sinks. h.mu is held.
 func (h *handover) push(rec event.Record, size int) {
 	h.position, h.moved = rec.Position, time.Now()
-	if last := len(h.pending) - 1; last >= 0 && h.pending[last].PositionOnly() && h.pending[last].To == rec.To {
-		h.pending[last] = rec
+	records := h.pending.records
+	if last := len(records) - 1; last >= 0 && records[last].PositionOnly() && records[last].To == rec.To {
+		records[last] = rec
 	} else {
-		h.pending = append(h.pending, rec)
+		h.pending.records = append(records, rec)
 	}
 	h.bytes += size
 }
@@ -148,7 +183,7 @@ func (h *handover) wait(ctx context.Context, patience time.Duration) error {
 	defer timer.Stop()
 	for {
 		h.mu.Lock()
-		room := len(h.pending) == 0
+		room := len(h.pending.records) == 0
 		h.mu.Unlock()
 		if room {
 			return nil
@@ -167,22 +202,27 @@ func (h *handover) wait(ctx context.Context, patience time.Duration) error {
 func (h *handover) run(ctx context.Context) error {
 	ticker := time.NewTicker(deletionsWait)
 	defer ticker.Stop()
-	var group []event.Record
+	var g group
 	for {
+		quiet := false
 		select {
 		case <-h.ready:
 		case <-ticker.C:
+			quiet = true
 		case <-ctx.Done():
 			return nil
 		}
-		group = h.take(group[:0])
-		if len(group) == 0 {
+		g = h.take(g)
+		if len(g.records) == 0 {
+			if quiet {
+				h.release()
+			}
 			continue
 		}
-		// The records are Out's from now on.
-		to, forAll := lastForAll(group)
-		states, records := countStates(group), len(group)
-		if err := h.out(ctx, group); err != nil {
+		// The records are Out's until it returns.
+		to, forAll := lastForAll(g.records)
+		states, records := countStates(g.records), len(g.records)
+		if err := h.out(ctx, g.records); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -194,8 +234,16 @@ func (h *handover) run(ctx context.Context) error {
 			h.mu.Unlock()
 		}
 		h.taken(states)
-		clear(group)
+		h.free(g.rooms...)
+		clear(g.records)
 	}
+}
+
+// release lets go of memory that a long list left.
+func (h *handover) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unused = nil
 }
 
 // lastForAll returns the position of the last record that is for all sinks, if
@@ -219,14 +267,15 @@ func countStates(records []event.Record) (n int) {
 	return n
 }
 
-// take returns what is pending and leaves spare in its place.
-func (h *handover) take(spare []event.Record) []event.Record {
+// take returns what is pending and leaves the slices of an earlier group in its
+// place.
+func (h *handover) take(spare group) group {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	group := h.pending
-	h.pending, h.bytes = spare, 0
+	g := h.pending
+	h.pending, h.bytes = group{spare.records[:0], spare.rooms[:0]}, 0
 	notify(h.room)
-	return group
+	return g
 }
 
 // notify leaves a token, unless there is one already.

@@ -44,7 +44,7 @@ func TestGroups(t *testing.T) {
 func TestAdvance(t *testing.T) {
 	h := newHandover(at(100), nil, nil)
 	before, _ := h.at()
-	if !h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, 1) {
+	if !h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1) {
 		t.Fatal("no room")
 	}
 	h.advance(before, event.Record{Position: at(102)})
@@ -53,8 +53,8 @@ func TestAdvance(t *testing.T) {
 	h.advance(now, event.Record{Position: at(104)})
 	now, _ = h.at()
 	wantPosition(t, now, "uid-a/0@104")
-	if len(h.pending) != 2 {
-		t.Errorf("%d records, want 2", len(h.pending))
+	if len(h.pending.records) != 2 {
+		t.Errorf("%d records, want 2", len(h.pending.records))
 	}
 }
 
@@ -66,8 +66,8 @@ func TestOutMayChangeTheRecords(t *testing.T) {
 			clear(records)
 			return nil
 		}, func(n int) { states += n })
-		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, 1)
-		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 104}}, 1)
+		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1)
+		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 104}}, nil, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- h.run(ctx) }()

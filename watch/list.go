@@ -289,8 +289,10 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 	}
 	l.parts++
 	return l.spool.drain(func(_ uint64, state []byte) error {
-		e, err := event.Decode(state)
+		room := l.w.hand.newRoom()
+		e, err := room.Decode(state)
 		if err != nil {
+			l.w.hand.free(room)
 			l.undecodable++
 			l.w.undecodable(err)
 			return nil
@@ -302,7 +304,7 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 		}
 		rec.To = l.sink
 		l.emitted++
-		return l.w.put(ctx, rec, len(state))
+		return l.w.put(ctx, rec, room, len(state))
 	})
 }
 
@@ -332,7 +334,7 @@ func (l *listing) declareGap(ctx context.Context) error {
 	}
 	rec := event.NewGap(gap)
 	rec.Position = event.Position{} // put says where: at the beginning of this list
-	return l.w.put(ctx, rec, rec.Event.Size())
+	return l.w.put(ctx, rec, nil, rec.Event.Size())
 }
 
 // asDeclared makes a gap that was declared before, perhaps by another replica and
@@ -360,9 +362,9 @@ func (l *listing) end() {
 
 // put hands a record over, however long that takes. There must be no open
 // connection meanwhile.
-func (w *Watcher) put(ctx context.Context, rec event.Record, size int) error {
+func (w *Watcher) put(ctx context.Context, rec event.Record, in *event.Room, size int) error {
 	for {
-		err := w.hand.put(ctx, w.ours(rec), size, turnEvery)
+		err := w.hand.put(ctx, w.ours(rec), in, size, turnEvery)
 		if err != errBlocked {
 			return err
 		}

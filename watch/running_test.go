@@ -39,9 +39,28 @@ func (j *journal) take(ctx context.Context, records []event.Record) error {
 	if j.err != nil {
 		return j.err
 	}
-	j.records = append(j.records, records...)
+	j.records = append(j.records, clone(records)...)
 	j.calls++
 	return nil
+}
+
+// clone copies records with all their text, which is the watcher's.
+func clone(records []event.Record) []event.Record {
+	cloned := slices.Clone(records)
+	for i := range cloned {
+		if cloned[i].PositionOnly() {
+			continue
+		}
+		b, err := cloned[i].AppendBinary(nil)
+		if err == nil {
+			cloned[i] = event.Record{}
+			err = cloned[i].UnmarshalBinary(b)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	return cloned
 }
 
 // fill lets every take wait, until free is called.

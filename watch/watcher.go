@@ -54,7 +54,8 @@ type Options struct {
 	// Out takes records over. Once it returns nil, they are never read again. It
 	// blocks while there is no room for them, and returns soon after its context
 	// ended. It is called by one goroutine at a time. Until it returns, slice and
-	// Events are its own to change; it keeps neither.
+	// Events are its own to change; it keeps neither, nor any of their text, the
+	// memory of which is then used for others.
 	Out func(context.Context, []event.Record) error
 
 	// Gaps were declared before. One of them that has to be declared again says

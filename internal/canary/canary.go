@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,7 +120,7 @@ func (c *Canary) Seen(r *event.Record) {
 	if r.Event == nil || r.Event.Reason != Reason || r.Event.Name != Name || r.Event.Namespace != c.o.Namespace {
 		return
 	}
-	version := r.Event.ResourceVersion
+	version := strings.Clone(r.Event.ResourceVersion) // the Event is used for another
 	if c.loki != nil {
 		c.loki.look(version, fmt.Sprintf("%s | %s=%q", c.o.Loki.Query(r), event.FieldEventVersion, version), r.Time)
 	}
