@@ -162,6 +162,13 @@ func parseEpoch(b []byte, before Epoch) (Epoch, error) {
 // Of other kinds of field there are none; a newer version's are skipped.
 func eachField(b []byte, f func(num protowire.Number, u uint64, raw []byte) error) error {
 	for len(b) > 0 {
+		if num, raw, n := shortField(b); n > 0 {
+			b = b[n:]
+			if err := f(num, 0, raw); err != nil {
+				return fmt.Errorf("field %d: %w", num, err)
+			}
+			continue
+		}
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
@@ -189,6 +196,26 @@ func eachField(b []byte, f func(num protowire.Number, u uint64, raw []byte) erro
 		}
 	}
 	return nil
+}
+
+// shortField reads a field of bytes whose number and length are single bytes or,
+// of the length, two, as nearly all fields are that have bytes. For any other n is
+// 0.
+func shortField(b []byte) (num protowire.Number, raw []byte, n int) {
+	if len(b) < 3 || b[0]&7 != byte(protowire.BytesType) || b[0] < 1<<3 || b[0] >= 0x80 {
+		return 0, nil, 0
+	}
+	size, start := int(b[1]), 2
+	if size >= 0x80 {
+		if b[2] >= 0x80 {
+			return 0, nil, 0
+		}
+		size, start = size&0x7f|int(b[2])<<7, 3
+	}
+	if size > len(b)-start {
+		return 0, nil, 0
+	}
+	return protowire.Number(b[0] >> 3), b[start : start+size], start + size
 }
 
 func appendString(b []byte, num protowire.Number, s string) []byte {

@@ -310,31 +310,34 @@ func (d *decoder) fields(in part) fields { return fields{bytes: d.bytes, at: in.
 // next moves on to the next field. It returns false at the end of the message, or
 // with err where something cannot be read.
 func (f *fields) next() bool {
-	if f.at >= f.to {
+	b := f.bytes[f.at:f.to]
+	if len(b) == 0 {
 		return false
 	}
-	f.tag = f.varint()
-	v := f.varint()
-	f.value = part{number: v}
+	var v uint64
+	if len(b) > 1 && b[0] < 0x80 && b[1] < 0x80 { // as nearly all are
+		f.tag, v = uint64(b[0]), uint64(b[1])
+		f.at += 2
+	} else {
+		f.tag = f.varint()
+		v = f.varint()
+	}
 	switch {
 	case f.err != nil:
 		return false
 	case f.tag&7 == number:
+		f.value = part{number: v}
 		return true
 	case f.tag&7 != message || v > uint64(f.to-f.at):
 		f.err = errUncommon
 		return false
 	}
-	f.value.from, f.value.to = f.at, f.at+int(v)
+	f.value = part{from: f.at, to: f.at + int(v)}
 	f.at = f.value.to
 	return true
 }
 
 func (f *fields) varint() uint64 {
-	if f.at < f.to && f.bytes[f.at] < 0x80 { // as nearly all are
-		f.at++
-		return uint64(f.bytes[f.at-1])
-	}
 	v, n := protowire.ConsumeVarint(f.bytes[f.at:f.to])
 	if n < 0 {
 		f.err = errUncommon

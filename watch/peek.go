@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -25,7 +27,11 @@ type meta struct {
 	written int64 // the same of the last write; created if that is not known
 }
 
-// peek reads the metadata of an Event in protobuf.
+// errFound ends eachField before the end of the message.
+var errFound = errors.New("found")
+
+// peek reads the metadata of an Event in protobuf, which comes first. What follows
+// is not looked at.
 func peek(raw []byte) (meta, error) {
 	var m meta
 	var managed int64
@@ -34,7 +40,7 @@ func peek(raw []byte) (meta, error) {
 		if num != eventMetadata {
 			return nil
 		}
-		return eachField(metadata, func(num protowire.Number, b []byte) (err error) {
+		err := eachField(metadata, func(num protowire.Number, b []byte) (err error) {
 			switch num {
 			case metaResourceVersion:
 				version = b
@@ -52,8 +58,9 @@ func peek(raw []byte) (meta, error) {
 			}
 			return err
 		})
+		return cmp.Or(err, errFound)
 	})
-	if err != nil {
+	if err != nil && err != errFound {
 		return meta{}, fmt.Errorf("read metadata of event: %w", err)
 	}
 	m.version, err = strconv.ParseUint(string(version), 10, 64)
@@ -132,6 +139,14 @@ func peekSeconds(b []byte) (int64, error) {
 // eachField calls visit for every field of a message that has a length.
 func eachField(b []byte, visit func(num protowire.Number, value []byte) error) error {
 	for len(b) > 0 {
+		if len(b) > 1 && b[0]&7 == byte(protowire.BytesType) && b[0] >= 1<<3 && b[0] < 0x80 && int(b[1]) <= min(0x7f, len(b)-2) {
+			end := 2 + int(b[1]) // short, as nearly all are
+			if err := visit(protowire.Number(b[0]>>3), b[2:end]); err != nil {
+				return err
+			}
+			b = b[end:]
+			continue
+		}
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
