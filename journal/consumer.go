@@ -94,16 +94,18 @@ func (c *consumer) Ack(offset uint64) error {
 		return fmt.Errorf("acknowledge offset %d: only those before %d have been read", offset, c.read)
 	}
 	n := 0
-	for n < c.marks.Len() && c.marks.At(n).offset <= offset {
-		m := c.marks.At(n)
-		c.marks.apply(m, c.cursor.positions)
-		c.advanced(m.next())
-		n++
+	for ; n < c.marks.len(); n++ {
+		if m, _ := c.marks.at(n); m.offset > offset {
+			break
+		}
+		c.marks.apply(n, c.cursor.positions)
+		c.advanced(c.marks.next(n))
 	}
 	c.marks.drop(n)
 	needed := c.read
-	if c.marks.Len() > 0 {
-		needed = c.marks.At(0).offset
+	if c.marks.len() > 0 {
+		m, _ := c.marks.at(0)
+		needed = m.offset
 	}
 	held, behind := c.cursor.held(), c.cursor.offset < j.next
 	wanted := j.need > 0 || len(j.segments) > 1 && held >= j.segments[1].base
@@ -141,8 +143,9 @@ func (c *consumer) rewind() {
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
 	c.cursor.lost = c.lostWithMarks()
-	if c.marks.Len() > 0 {
-		c.unreadSince = c.marks.At(0).appendedAt()
+	if c.marks.len() > 0 {
+		m, _ := c.marks.at(0)
+		c.unreadSince = m.appendedAt()
 	}
 	c.marks = marks{}
 	c.again.releaseAll()

@@ -93,9 +93,9 @@ func (c *consumer) drop(until uint64) {
 	j.mu.Lock()
 	v, read := j.view(), c.read
 	lost := &stretch{until: until, positions: clonePositions(c.cursor.positions), missed: make(map[string]int)}
-	for i := range c.marks.Len() {
-		if m := c.marks.At(i); m.offset < until {
-			c.marks.apply(m, lost.positions)
+	for i := range c.marks.len() {
+		if m, _ := c.marks.at(i); m.offset < until {
+			c.marks.apply(i, lost.positions)
 		}
 	}
 	if before := c.cursor.lost; before != nil && before.until > read {

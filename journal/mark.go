@@ -54,13 +54,10 @@ type mark struct {
 	offset   uint64
 	version  uint64 // of the position, if origin moves
 	appended int64  // nanoseconds since 1970
-	span     uint32 // from offset to next
 	seconds  uint32 // Position.Time since 1970; 0: none
 	origin   uint32 // index in marks.origins
-	missed   uint32
 }
 
-func (m *mark) next() uint64          { return m.offset + uint64(m.span) }
 func (m *mark) appendedAt() time.Time { return time.Unix(0, m.appended) }
 
 // origin is what marks in a row have in common.
@@ -71,23 +68,42 @@ type origin struct {
 	listed uint64
 }
 
+// extra is what few marks have: those of gap records, and those behind which
+// something was passed over.
+type extra struct {
+	next   uint64 // offset behind what was passed over; 0: behind the entry
+	missed int    // records of source that are missing if the entry never is acknowledged; else 1
+	moves  map[string]event.Position
+}
+
 // marks are those of a consumer, oldest first.
 type marks struct {
-	queue.Queue[mark]
+	queue   queue.Queue[mark]
+	first   uint64 // number of the oldest
 	origins []origin
 	known   map[origin]uint32
-	others  map[uint64]map[string]event.Position // by offset, moves of more than origin and version say
+	extras  map[uint64]*extra // by number
+}
+
+func (ms *marks) len() int { return ms.queue.Len() }
+
+// at returns the i-th mark, and what it has that few have; nil if nothing.
+func (ms *marks) at(i int) (*mark, *extra) {
+	var x *extra
+	if len(ms.extras) > 0 {
+		x = ms.extras[ms.first+uint64(i)]
+	}
+	return ms.queue.At(i), x
 }
 
 // add adds the mark of a step with an entry.
 func (ms *marks) add(s *step) {
-	m := mark{
-		offset:   s.offset,
-		appended: s.appended,
-		span:     uint32(s.next - s.offset),
-		missed:   uint32(s.missed),
-	}
+	m := mark{offset: s.offset, appended: s.appended}
 	o := origin{source: s.source}
+	x := extra{missed: s.missed}
+	if s.next != s.offset+1 {
+		x.next = s.next
+	}
 	if s.moves {
 		o.moves, o.epoch, o.listed = true, s.position.Epoch, s.position.Listed
 		m.version = s.position.Version
@@ -98,19 +114,22 @@ func (ms *marks) add(s *step) {
 		case seconds > 0 && seconds <= math.MaxUint32 && at.Nanosecond() == 0:
 			m.seconds = uint32(seconds)
 		default:
-			ms.move(s.offset, s.source, s.position)
+			x.moves = with(x.moves, s.source, s.position)
 		}
 	}
 	for source, p := range s.others {
-		ms.move(s.offset, source, p)
+		x.moves = with(x.moves, source, p)
 	}
 	m.origin = ms.originOf(o)
-	ms.Push(m)
+	ms.queue.Push(m)
+	if x.next != 0 || x.missed != 1 || x.moves != nil {
+		*ms.extra(ms.len() - 1) = x
+	}
 }
 
 func (ms *marks) originOf(o origin) uint32 {
-	if ms.Len() > 0 {
-		if last := ms.At(ms.Len() - 1).origin; ms.origins[last] == o {
+	if ms.len() > 0 {
+		if last := ms.queue.At(ms.len() - 1).origin; ms.origins[last] == o {
 			return last
 		}
 	}
@@ -126,30 +145,54 @@ func (ms *marks) originOf(o origin) uint32 {
 	return i
 }
 
+// extra returns that of the i-th mark, to be changed.
+func (ms *marks) extra(i int) *extra {
+	number := ms.first + uint64(i)
+	if ms.extras == nil {
+		ms.extras = make(map[uint64]*extra)
+	}
+	if ms.extras[number] == nil {
+		ms.extras[number] = &extra{missed: 1}
+	}
+	return ms.extras[number]
+}
+
 // absorb adds a step without an entry to the last mark.
 func (ms *marks) absorb(s *step) {
-	m := ms.At(ms.Len() - 1)
-	m.span = uint32(s.next - m.offset)
+	x := ms.extra(ms.len() - 1)
+	x.next = s.next
 	if s.moves {
-		ms.move(m.offset, s.source, s.position)
+		x.moves = with(x.moves, s.source, s.position)
 	}
 	for source, p := range s.others {
-		ms.move(m.offset, source, p)
+		x.moves = with(x.moves, source, p)
 	}
 }
 
-func (ms *marks) move(offset uint64, source string, p event.Position) {
-	if ms.others == nil {
-		ms.others = make(map[uint64]map[string]event.Position)
+// missed returns how many records of which source are missing if the i-th mark's
+// entry never is acknowledged.
+func (ms *marks) missed(i int) (source string, records int) {
+	m, x := ms.at(i)
+	records = 1
+	if x != nil {
+		records = x.missed
 	}
-	ms.others[offset] = with(ms.others[offset], source, p)
+	return ms.origins[m.origin].source, records
 }
 
-// source returns the source of a mark's entry.
-func (ms *marks) source(m *mark) string { return ms.origins[m.origin].source }
+// next returns the offset behind the i-th mark's entry, and behind what was passed
+// over after it.
+func (ms *marks) next(i int) uint64 {
+	m, x := ms.at(i)
+	if x != nil && x.next != 0 {
+		return x.next
+	}
+	return m.offset + 1
+}
 
-// apply moves positions to where a mark leads.
-func (ms *marks) apply(m *mark, positions map[string]event.Position) {
+// apply moves positions to where the i-th mark leads.
+func (ms *marks) apply(i int, positions map[string]event.Position) {
+	m, x := ms.at(i)
 	if o := &ms.origins[m.origin]; o.moves {
 		p := event.Position{Epoch: o.epoch, Version: m.version, Listed: o.listed}
 		if m.seconds != 0 {
@@ -157,21 +200,22 @@ func (ms *marks) apply(m *mark, positions map[string]event.Position) {
 		}
 		positions[o.source] = p
 	}
-	if len(ms.others) > 0 {
-		maps.Copy(positions, ms.others[m.offset])
+	if x != nil {
+		maps.Copy(positions, x.moves)
 	}
 }
 
 // drop removes the first n marks.
 func (ms *marks) drop(n int) {
-	if n == ms.Len() {
-		*ms = marks{Queue: ms.Queue, known: ms.known}
+	for i := 0; i < n && len(ms.extras) > 0; i++ {
+		delete(ms.extras, ms.first+uint64(i))
+	}
+	ms.first += uint64(n)
+	ms.queue.Drop(n)
+	if ms.len() == 0 {
 		clear(ms.known)
+		ms.origins = ms.origins[:0]
 	}
-	for i := 0; i < n && len(ms.others) > 0; i++ {
-		delete(ms.others, ms.At(i).offset)
-	}
-	ms.Drop(n)
 }
 
 func with(positions map[string]event.Position, source string, p event.Position) map[string]event.Position {

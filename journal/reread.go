@@ -31,7 +31,7 @@ const (
 	// Records that lie close together are read at once: so many bytes, with so
 	// many between two of them.
 	rereadBytes = 64 << 10
-	rereadHole  = 4 << 10
+	rereadHole  = 8 << 10
 )
 
 // rereader reads records again that were read before. It keeps the segments open
@@ -175,16 +175,15 @@ func (c *consumer) Lose(offset uint64) event.Record {
 	j.mu.Lock()
 	positions := clonePositions(c.cursor.positions)
 	gap := event.Gap{Namespace: j.namespace, Sink: c.name, Cause: event.CauseDamage, MissedAtLeast: 1}
-	for i := range c.marks.Len() {
-		m := c.marks.At(i)
+	for i := range c.marks.len() {
+		m, _ := c.marks.at(i)
+		source, _ := c.marks.missed(i)
+		from := positions[source]
+		c.marks.apply(i, positions)
 		if m.offset == offset {
-			gap.Source = c.marks.source(m)
-			gap.From = positions[gap.Source]
-			c.marks.apply(m, positions)
-			gap.To = positions[gap.Source]
+			gap.Source, gap.From, gap.To = source, from, positions[source]
 			break
 		}
-		c.marks.apply(m, positions)
 	}
 	j.mu.Unlock()
 	j.log.Error("a record in the journal is damaged; it is lost", "sink", c.name, "offset", offset)

@@ -11,13 +11,12 @@ func (c *consumer) lostWithMarks() *stretch {
 	}
 	missed := make(map[string]int)
 	maps.Copy(missed, lost.missed)
-	for i := range c.marks.Len() {
-		m := c.marks.At(i)
-		if m.offset >= lost.until {
+	for i := range c.marks.len() {
+		if m, _ := c.marks.at(i); m.offset >= lost.until {
 			break
 		}
-		if m.missed > 0 {
-			missed[c.marks.source(m)] += int(m.missed)
+		if source, n := c.marks.missed(i); n > 0 {
+			missed[source] += n
 		}
 	}
 	return &stretch{until: lost.until, positions: lost.positions, missed: missed}

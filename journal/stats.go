@@ -56,8 +56,9 @@ func (j *Journal) Stats() Stats {
 func (c *consumer) stats(now time.Time) ConsumerStats {
 	s := ConsumerStats{Behind: c.j.next - min(c.j.next, c.cursor.offset)}
 	oldest := c.unreadSince
-	if c.marks.Len() > 0 {
-		oldest = c.marks.At(0).appendedAt()
+	if c.marks.len() > 0 {
+		m, _ := c.marks.at(0)
+		oldest = m.appendedAt()
 	}
 	if s.Behind > 0 && !oldest.IsZero() {
 		s.Lag = max(0, now.Sub(oldest))

@@ -96,7 +96,7 @@ func (c *consumer) take(max int, visit func(Entry)) (n int, appended <-chan stru
 		switch s := &c.steps[i]; {
 		case s.offset != 0:
 			c.marks.add(s)
-		case c.marks.Len() > 0:
+		case c.marks.len() > 0:
 			c.marks.absorb(s)
 		default:
 			s.apply(c.cursor.positions)

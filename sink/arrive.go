@@ -72,18 +72,21 @@ func (l *loop) take(a *arrival) error {
 		return fmt.Errorf("read journal: %w", a.err)
 	}
 	l.drained = len(a.entries) == 0
-	now := milliseconds(time.Since(l.began))
+	now := time.Since(l.began)
 	from := 0
 	for i := range a.entries {
 		f := &a.entries[i]
-		number := l.window.add(entry{offset: f.offset, arrived: now, place: f.place, settled: !f.wanted})
+		e := entry{offset: f.offset, place: f.place}
 		if !f.wanted {
+			e.next = settled
+			l.window.add(e)
 			continue
 		}
+		number := l.window.add(e)
 		if f.record != nil {
 			l.kept[number] = f.record
 		}
-		l.put(l.stream(a.streams[from:f.stream]), number)
+		l.put(l.stream(a.streams[from:f.stream]), number, now)
 		from = f.stream
 	}
 	clear(a.entries) // lets go of what is not in the journal
@@ -101,7 +104,10 @@ func (l *loop) stream(name []byte) *stream {
 }
 
 // put adds an entry to a stream.
-func (l *loop) put(s *stream, number uint64) {
+func (l *loop) put(s *stream, number uint64, now time.Duration) {
+	if s.len == s.batch.len() {
+		s.opened = now
+	}
 	if s.len == 0 {
 		s.first = number
 	} else {
@@ -112,7 +118,6 @@ func (l *loop) put(s *stream, number uint64) {
 	bytes := int(l.window.at(number).place.Bytes)
 	fills := s.bytes < l.BatchBytes && s.bytes+bytes >= l.BatchBytes
 	s.bytes += bytes
-	l.waiting++
 	l.buffered += bytes
 	if !s.inFlight && (s.index < 0 || fills) {
 		l.enqueue(s)
@@ -122,8 +127,7 @@ func (l *loop) put(s *stream, number uint64) {
 // enqueue says when a stream that is not in flight is to be sent: at once if
 // there is enough for a batch, or if it has been tried before.
 func (l *loop) enqueue(s *stream) {
-	now := time.Since(l.began).Truncate(time.Millisecond)
-	due := now - l.window.at(s.first).ago(now)
+	due := s.opened
 	if s.batch == nil && s.bytes < l.BatchBytes {
 		due += l.BatchWait
 	}

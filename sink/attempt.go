@@ -6,14 +6,21 @@ import (
 	"time"
 )
 
-// keptRoom is how large a buffer for a batch may be to be kept for others.
-const keptRoom = 64 << 10
+// keptRoom is how large a room may be to be kept: in flight are some, and most
+// batches are smaller.
+const keptRoom = 128 << 10
+
+// room is memory for a batch.
+type room struct {
+	data []byte
+	ends []int
+}
 
 // send begins an attempt.
 func (l *loop) send(s *stream, now time.Time) {
 	b := s.batch
 	if b == nil {
-		b = &pending{stream: s, data: l.room(), tried: now}
+		b = &pending{stream: s, room: l.room(), tried: now}
 		s.batch = b
 		l.tried = append(l.tried, b)
 	}
@@ -53,21 +60,21 @@ func (l *loop) send(s *stream, now time.Time) {
 	})
 }
 
-// room returns a buffer for a batch.
-func (l *loop) room() []byte {
-	if len(l.rooms) == 0 {
-		return nil
-	}
+// room returns memory for a batch.
+func (l *loop) room() room {
 	last := len(l.rooms) - 1
-	room := l.rooms[last]
+	if last < 0 {
+		return room{}
+	}
+	r := l.rooms[last]
 	l.rooms = l.rooms[:last]
-	return room
+	return r
 }
 
-// keepRoom keeps a buffer for others that nobody uses any more.
-func (l *loop) keepRoom(room []byte) {
-	if cap(room) <= keptRoom {
-		l.rooms = append(l.rooms, room[:0])
+// keepRoom keeps memory for others that nobody uses any more.
+func (l *loop) keepRoom(r room) {
+	if cap(r.data) <= keptRoom {
+		l.rooms = append(l.rooms, room{r.data[:0], r.ends[:0]})
 	}
 }
 

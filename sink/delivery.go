@@ -61,18 +61,13 @@ type Limits struct {
 	MinBackoff, MaxBackoff time.Duration
 }
 
-// DefaultWindowBytes is some 50,000 records.
-const DefaultWindowBytes = 32 << 20
+// DefaultWindowBytes is some 100,000 records.
+const DefaultWindowBytes = 64 << 20
 
-const (
-	// windowRecords bounds the same in records.
-	windowRecords = 50_000
-
-	// windowSpan bounds it with what has been settled behind the oldest that has
-	// not: each entry takes some 70 bytes of memory, here and in the journal. With
-	// streams of equal rate, half of the span is settled.
-	windowSpan = 2 * windowRecords
-)
+// windowRecords bounds the same in records, those counted that have been settled
+// behind the oldest that has not: with streams of equal rate that is half of them.
+// Each takes some 70 bytes of memory, here and in the journal.
+const windowRecords = 100_000
 
 func (l *Limits) setDefaults() {
 	def := func(v *int, to int) {

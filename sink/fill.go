@@ -3,6 +3,8 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
@@ -38,6 +40,7 @@ func (l *loop) fill(s *stream) error {
 			l.add(b, l.kept[number])
 			continue
 		}
+		b.data = slices.Grow(b.data, (estimate-len(b.data))*5/4) // metadata has names
 		err := l.Consumer.Read(l.places, func(r *event.Record) {
 			if !full() {
 				l.add(b, r)
@@ -89,7 +92,6 @@ func (l *loop) lose(s *stream, n int) {
 		return
 	}
 	s.len--
-	l.waiting--
 	if n == 0 {
 		s.first += uint64(e.next)
 	} else {
@@ -100,5 +102,5 @@ func (l *loop) lose(s *stream, n int) {
 		}
 	}
 	e.next = 0
-	l.put(to, number)
+	l.put(to, number, time.Since(l.began))
 }

@@ -35,15 +35,14 @@ type loop struct {
 	results chan result
 
 	window   window
-	waiting  int                      // entries that are wanted and not settled
-	buffered int                      // their bytes in the journal
+	buffered int                      // bytes in the journal of what is wanted and not settled
 	kept     map[uint64]*event.Record // by number, what is not in the journal
 	streams  map[string]*stream
 	queue    dueQueue
 	tried    []*pending // since their first attempt, oldest first
 	resting  []*stream  // without entries, known only for their rest
 	places   []journal.Place
-	rooms    [][]byte // for batches
+	rooms    []room // for batches
 
 	asked    bool // for entries
 	drained  bool // there will be no more
@@ -113,7 +112,7 @@ func (l *loop) run() error {
 // full reports whether the window has no room. Waiting for batches to fill makes
 // no sense then.
 func (l *loop) full() bool {
-	return l.buffered >= l.WindowBytes || l.waiting >= windowRecords || l.window.len() >= windowSpan
+	return l.buffered >= l.WindowBytes || l.window.len() >= windowRecords
 }
 
 // want asks for entries if there is room for them.
@@ -190,18 +189,17 @@ func (l *loop) settle(r result) error {
 	}
 	for range b.len() {
 		e := l.window.at(s.first)
-		e.settled = true
 		if e.place.Bytes == 0 {
 			delete(l.kept, s.first)
 		}
 		s.len--
 		s.bytes -= int(e.place.Bytes)
-		l.waiting--
 		l.buffered -= int(e.place.Bytes)
 		s.first += uint64(e.next)
+		e.next = settled
 	}
-	l.keepRoom(b.data)
-	b.data, b.settled = nil, true
+	l.keepRoom(b.room)
+	b.room, b.settled = room{}, true
 	s.batch = nil
 	if s.len > 0 {
 		l.enqueue(s)

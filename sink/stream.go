@@ -13,7 +13,8 @@ type stream struct {
 	name        string
 	first, last uint64 // numbers of the oldest and the newest
 	len         int
-	bytes       int // in the journal
+	bytes       int           // in the journal
+	opened      time.Duration // since the loop began: when the oldest of those came that are in no batch, or before
 
 	batch    *pending // of the oldest, once it has been tried
 	inFlight bool
@@ -28,9 +29,8 @@ type stream struct {
 // pending is a batch that has been tried. It stays as it is until it is settled:
 // a sink may have accepted a part of it.
 type pending struct {
+	room    // the records, as they are sent
 	stream  *stream
-	data    []byte // the records, as they are sent
-	ends    []int  // where each of them ends
 	tries   int
 	tried   time.Time // for the first time
 	unread  int       // failures in a row to read the next record
@@ -38,7 +38,14 @@ type pending struct {
 	settled bool
 }
 
-func (b *pending) len() int     { return len(b.ends) }
+// len is that of no batch, too.
+func (b *pending) len() int {
+	if b == nil {
+		return 0
+	}
+	return len(b.ends)
+}
+
 func (b *pending) batch() Batch { return Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends} }
 
 // dueQueue holds the streams that have something to send and are not being sent,

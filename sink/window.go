@@ -1,7 +1,7 @@
 package sink
 
 import (
-	"time"
+	"math"
 
 	"github.com/hindsight-events/hindsight/internal/queue"
 	"github.com/hindsight-events/hindsight/journal"
@@ -16,23 +16,16 @@ type window struct {
 	first   uint64 // number of the oldest
 }
 
-// entry takes 32 bytes: there are some 100,000 of them while a destination is
+// entry takes 24 bytes: there are some 100,000 of them while a destination is
 // behind.
 type entry struct {
-	offset  uint64
-	place   journal.Place
-	arrived uint32 // milliseconds since the loop began, modulo 2³²; see ago
-	next    int32  // from its number to that of the next one of its stream
-	settled bool
+	offset uint64
+	place  journal.Place
+	next   int32 // from its number to that of the next one of its stream; or settled
 }
 
-func milliseconds(d time.Duration) uint32 { return uint32(d / time.Millisecond) }
-
-// ago is how long before now an entry has arrived, whole milliseconds. After 50
-// days it begins anew: by then an entry was due long ago.
-func (e *entry) ago(now time.Duration) time.Duration {
-	return time.Duration(milliseconds(now)-e.arrived) * time.Millisecond
-}
+// settled is the entry.next of an entry that belongs to no stream any more.
+const settled = math.MinInt32
 
 // add adds an entry that has not been settled and returns its number.
 func (w *window) add(e entry) uint64 {
@@ -47,7 +40,7 @@ func (w *window) at(number uint64) *entry { return w.entries.At(int(number - w.f
 // returns the offset up to which they reach, if there were any.
 func (w *window) advance() (offset uint64, moved bool) {
 	n := 0
-	for n < w.entries.Len() && w.entries.At(n).settled {
+	for n < w.entries.Len() && w.entries.At(n).next == settled {
 		offset = w.entries.At(n).offset
 		n++
 	}
