@@ -2,12 +2,19 @@ package main
 
 import (
 	"log/slog"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hindsight-events/hindsight/internal/app"
 	"github.com/hindsight-events/hindsight/internal/config"
 )
+
+// gcPercent is half of what Go collects garbage by. There is little to go through,
+// so that twice as often costs a few percent of CPU, and saves 8 MB of 55 while a
+// long list is taken in.
+const gcPercent = 50
 
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -44,6 +51,9 @@ that eventrouter wrote.`,
 		kubernetes, namespace, err := to.config()
 		if err != nil {
 			return err
+		}
+		if os.Getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
 		}
 		o := app.Options{
 			Config:       c,
