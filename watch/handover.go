@@ -31,8 +31,10 @@ const deletionsWait = 10 * time.Second
 type handover struct {
 	out   func(context.Context, []event.Record) error
 	taken func(states int) // is told how many states Out has accepted
+	apart time.Duration    // from one group to the next that is not full
 
 	ready chan struct{} // a token: something should be handed over
+	full  chan struct{} // a token: the group is full
 	room  chan struct{} // a token: there is room
 
 	mu       sync.Mutex     // guards the following
@@ -57,6 +59,7 @@ func newHandover(start event.Position, out func(context.Context, []event.Record)
 		out:      out,
 		taken:    taken,
 		ready:    make(chan struct{}, 1),
+		full:     make(chan struct{}, 1),
 		room:     make(chan struct{}, 1),
 		position: start,
 		accepted: start,
@@ -118,7 +121,7 @@ func (h *handover) put(ctx context.Context, rec event.Record, in *event.Room, si
 func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.pending.records) >= groupRecords || h.bytes >= groupBytes {
+	if h.isFull() {
 		return false
 	}
 	to := h.position
@@ -134,7 +137,15 @@ func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
 	if !rec.PositionOnly() {
 		notify(h.ready)
 	}
+	if h.isFull() {
+		notify(h.full)
+	}
 	return true
+}
+
+// isFull is called with mu held.
+func (h *handover) isFull() bool {
+	return len(h.pending.records) >= groupRecords || h.bytes >= groupBytes
 }
 
 // push adds a record and moves the position to where it stands. A record before
@@ -202,11 +213,24 @@ func (h *handover) wait(ctx context.Context, patience time.Duration) error {
 func (h *handover) run(ctx context.Context) error {
 	ticker := time.NewTicker(deletionsWait)
 	defer ticker.Stop()
+	gather := time.NewTimer(0)
+	defer gather.Stop()
+	var last time.Time // that a group was handed over
 	var g group
 	for {
 		quiet := false
 		select {
 		case <-h.ready:
+			if early := h.apart - time.Since(last); early > 0 {
+				gather.Reset(early)
+				select {
+				case <-h.full:
+				case <-gather.C:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+			last = time.Now()
 		case <-ticker.C:
 			quiet = true
 		case <-ctx.Done():
@@ -273,6 +297,10 @@ func (h *handover) take(spare group) group {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	g := h.pending
+	select {
+	case <-h.full: // that was this group
+	default:
+	}
 	h.pending, h.bytes = group{spare.records[:0], spare.rooms[:0]}, 0
 	notify(h.room)
 	return g

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,4 +144,49 @@ func TestBlocked(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Records that come one by one are handed over together, the first of them at once,
+// and a full group without waiting.
+func TestGroupsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var groups []int
+		var at []time.Duration
+		began := time.Now()
+		h := newHandover(event.Position{}, func(_ context.Context, records []event.Record) error {
+			groups, at = append(groups, len(records)), append(at, time.Since(began))
+			return nil
+		}, func(int) {})
+		h.apart = 10 * time.Millisecond
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.run(ctx) }()
+		put := func(n int) {
+			for range n {
+				if !h.tryPut(event.Record{Event: &corev1.Event{}}, nil, 1) {
+					t.Error("no room")
+				}
+			}
+		}
+		for range 9 {
+			put(1)
+			time.Sleep(3 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		put(1)
+		synctest.Wait()
+		put(groupRecords)
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		ms := time.Millisecond
+		if want := []int{1, 3, 3, 2, 1, groupRecords}; !slices.Equal(groups, want) {
+			t.Errorf("groups of %v, want %v", groups, want)
+		}
+		if want := []time.Duration{0, 10 * ms, 20 * ms, 30 * ms, 1027 * ms, 1027 * ms}; !slices.Equal(at, want) {
+			t.Errorf("after %v, want %v", at, want)
+		}
+	})
 }

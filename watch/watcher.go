@@ -58,6 +58,10 @@ type Options struct {
 	// memory of which is then used for others.
 	Out func(context.Context, []event.Record) error
 
+	// GroupsApart is the time from one call of Out to the next, unless there is much
+	// for it: on a watch records come one by one, and each call may be costly.
+	GroupsApart time.Duration
+
 	// Gaps were declared before. One of them that has to be declared again says
 	// the same as then.
 	Gaps []event.Gap
@@ -119,6 +123,7 @@ func New(o Options) *Watcher {
 		lineup:       lineup{start: o.Start, behind: maps.Clone(o.Behind)},
 	}
 	w.hand = newHandover(o.Start, o.Out, w.count)
+	w.hand.apart = o.GroupsApart
 	if w.spoolMax == 0 {
 		w.spoolMax = memorySpool
 	}

@@ -156,12 +156,16 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 	return p, nil
 }
 
-// window bounds what a journal that drops its oldest records keeps of them because
-// the sink has found them and not sent them yet.
+// window bounds what a sink has found and not sent by what the journal holds. A
+// journal must not be full of what waits for its batch to fill, and behind the
+// oldest of it lies as much that was sent already; and one that drops its oldest
+// records keeps those longer that were found.
 func window(l sink.Limits, s config.Sink, journalBytes quantity.Size) sink.Limits {
+	part := 4
 	if s.WhenFull == journal.DropOldest {
-		l.WindowBytes = min(cmp.Or(l.WindowBytes, sink.DefaultWindowBytes), int(journalBytes)/8)
+		part = 8
 	}
+	l.WindowBytes = min(cmp.Or(l.WindowBytes, sink.DefaultWindowBytes), int(journalBytes)/part)
 	return l
 }
 
