@@ -20,11 +20,14 @@ type room struct {
 func (l *loop) send(s *stream, now time.Time) {
 	b := s.batch
 	if b == nil {
-		b = &pending{stream: s, room: l.room(), tried: now}
+		b = &pending{stream: s, tried: now}
 		s.batch = b
 		l.tried = append(l.tried, b)
 	}
 	if b.tries == 0 || b.grows {
+		if b.data == nil {
+			b.room = l.room()
+		}
 		err := l.fill(s)
 		switch {
 		case s.len == 0: // all of it was lost

@@ -14,20 +14,22 @@ import (
 // before the record counts as damaged.
 const readAttempts = 5
 
-// fill reads the oldest records of a stream from the journal into its batch, as
-// many as a batch may have, behind those that are in it. Its error means that the
-// journal cannot be read, for now, and that the batch is empty.
+// fill reads the oldest records of a stream from the journal into its batch: those
+// that it had when it was tried before, and as many as a batch may have behind
+// them. Its error means that the journal cannot be read, for now.
 func (l *loop) fill(s *stream) error {
 	b := s.batch
-	// A sink can tell a bad record from a bad destination only by others of the
-	// same stream.
-	full := func() bool { return len(b.data) >= l.BatchBytes && (!b.grows || b.len() > 1) }
-	for b.len() < s.len && !full() {
+	full := func() bool {
+		// A sink can tell a bad record from a bad destination only by others of the
+		// same stream.
+		return len(b.ends) >= b.count && len(b.data) >= l.BatchBytes && (!b.grows || len(b.ends) > 1)
+	}
+	for len(b.ends) < s.len && !full() {
 		// What the journal says of the size of a record is near enough.
 		l.places = l.places[:0]
 		estimate := len(b.data)
-		number := l.number(s, b.len())
-		for n := b.len(); n < s.len && (estimate < l.BatchBytes || b.grows && n <= 1); n++ {
+		number := l.number(s, len(b.ends))
+		for n := len(b.ends); n < s.len && (n < b.count || estimate < l.BatchBytes || b.grows && n <= 1); n++ {
 			e := l.window.at(number)
 			if e.place.Bytes == 0 {
 				break
@@ -49,15 +51,15 @@ func (l *loop) fill(s *stream) error {
 		})
 		switch {
 		case err == nil, full():
-			continue
 		case !errors.Is(err, journal.ErrDamaged) && b.unread < readAttempts:
 			b.unread++
-			if b.len() > 0 {
+			if len(b.ends) > 0 && len(b.ends) >= b.count {
 				return nil
 			}
 			return fmt.Errorf("read what is to be sent: %w", err)
+		default:
+			l.lose(s, len(b.ends))
 		}
-		l.lose(s, b.len())
 	}
 	return nil
 }
@@ -65,6 +67,7 @@ func (l *loop) fill(s *stream) error {
 func (l *loop) add(b *pending, r *event.Record) {
 	b.data = l.Sink.AppendRecord(b.data, r)
 	b.ends = append(b.ends, len(b.data))
+	b.count = max(b.count, len(b.ends))
 }
 
 // number returns that of the n-th entry of a stream.
@@ -77,7 +80,8 @@ func (l *loop) number(s *stream, n int) uint64 {
 }
 
 // lose puts a gap record in the place of the n-th entry of a stream, which cannot
-// be read any more.
+// be read any more. It goes to a stream of its own, unless the sink has been offered
+// the entry before, as the n-th of a batch.
 func (l *loop) lose(s *stream, n int) {
 	number := l.number(s, n)
 	e := l.window.at(number)
@@ -88,7 +92,7 @@ func (l *loop) lose(s *stream, n int) {
 	l.kept[number] = &gap
 
 	to := l.stream(l.Sink.AppendStream(nil, &gap))
-	if to == s {
+	if to == s || n < s.batch.count {
 		return
 	}
 	s.len--

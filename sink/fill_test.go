@@ -42,6 +42,57 @@ func TestDeliveryRepeatsABatchFromMemory(t *testing.T) {
 	})
 }
 
+// A batch of a stream that is refused alone is read again, for there may be many:
+// it is the same, and a record that was damaged meanwhile is a gap at its place, by
+// which the sink knows it.
+func TestDeliveryReadsABatchAgainThatFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newSource()
+		var offered [][]string
+		out := &scripted{answer: func(b *sink.Batch) error {
+			var records []string
+			for i := range b.Len() {
+				records = append(records, string(b.Record(i)))
+			}
+			if offered = append(offered, records); len(offered) < 5 {
+				return &sink.Error{StreamOnly: true, Err: errors.New("too many streams")}
+			}
+			return nil
+		}}
+		in.add(sinktest.Records(0, 5))
+		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 25, MinBackoff: time.Minute, MaxBackoff: time.Minute}})
+		synctest.Wait()
+		time.Sleep(2 * time.Minute)
+		in.mu.Lock()
+		in.failures["record-0."] = []error{io.ErrUnexpectedEOF}
+		in.failures["record-1."] = []error{journal.ErrDamaged}
+		in.mu.Unlock()
+		d.Drain()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		whole := []string{"record-0.", "record-1.", "record-2."}
+		lost := false
+		for i, records := range offered[:5] {
+			if len(records) > 1 && records[1] != whole[1] {
+				lost = true
+			}
+			if lost {
+				records[1] = whole[1]
+			}
+			if !slices.Equal(records, whole) {
+				t.Errorf("attempt %d offers %v, want %v", i, records, whole)
+			}
+			if i == 0 && lost || i == 4 && !lost {
+				t.Errorf("attempt %d: the gap is there: %v", i, lost)
+			}
+		}
+		if got := in.lastAck(); got != 5 || len(in.lost) != 1 {
+			t.Errorf("acknowledged up to %d, lost %v", got, in.lost)
+		}
+	})
+}
+
 // The journal's disk may answer again.
 func TestDeliveryReadsTheJournalAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

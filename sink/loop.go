@@ -230,7 +230,10 @@ func (l *loop) failed(r result, why *Error, now time.Time) {
 			s.retry = l.newBackoff(l.ctx)
 		}
 		s.rested = now.Add(pause(s.retry, why))
+		// There may be many such streams: their batches are read again.
 		s.batch.grows = true
+		l.keepRoom(s.batch.room)
+		s.batch.room = room{}
 		s.outage.failed(l.Logger.With("stream", s.name), r, s.rested.Sub(now))
 		return
 	}

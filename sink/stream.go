@@ -26,10 +26,11 @@ type stream struct {
 	index int           // in the queue; -1: not queued
 }
 
-// pending is a batch that has been tried. It stays as it is until it is settled:
-// a sink may have accepted a part of it.
+// pending is a batch that has been tried. Its records stay the same until it is
+// settled, but for further ones at the end: a sink may have accepted a part of it.
 type pending struct {
-	room    // the records, as they are sent
+	room        // the records, as they are sent; empty while the stream rests
+	count   int // of the stream's oldest entries, those in it
 	stream  *stream
 	tries   int
 	tried   time.Time // for the first time
@@ -43,7 +44,7 @@ func (b *pending) len() int {
 	if b == nil {
 		return 0
 	}
-	return len(b.ends)
+	return b.count
 }
 
 func (b *pending) batch() Batch { return Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends} }
