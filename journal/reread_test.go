@@ -192,6 +192,9 @@ func TestCursorsKeepWholePositions(t *testing.T) {
 				if got := j.Positions("a"); !maps.Equal(got, want) {
 					t.Fatalf("after %d the cursor is\n%v, want\n%v", v, got, want)
 				}
+				if m := a.(*consumer).marks; len(m.extras)+len(m.origins)+len(m.known) > 0 {
+					t.Fatalf("%+v is left of what was acknowledged", m)
+				}
 			}
 		}
 	})

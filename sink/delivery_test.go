@@ -336,6 +336,9 @@ func TestDeliveryWaitsForMoreRecords(t *testing.T) {
 		if got := out.attempts[0].Sub(begin); got != time.Second {
 			t.Errorf("the first batch went out after %v, want 1s", got)
 		}
+		if got := out.attempts[1].Sub(begin); got != 2800*time.Millisecond {
+			t.Errorf("the second batch went out after %v, want 1s after its record came", got)
+		}
 	})
 }
 

@@ -190,3 +190,35 @@ func TestGroupsApart(t *testing.T) {
 		}
 	})
 }
+
+// Memory is used again once Out has returned, and let go of in quiet times.
+func TestRoomsAreUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h *handover
+		var room *event.Room
+		h = newHandover(event.Position{}, func(context.Context, []event.Record) error {
+			if h.newRoom() == room {
+				t.Error("memory is used for another while Out has it")
+			}
+			return nil
+		}, func(int) {})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.run(ctx) }()
+		room = h.newRoom()
+		h.tryPut(event.Record{Event: &corev1.Event{}}, room, 1)
+		synctest.Wait()
+		if again := h.newRoom(); again != room {
+			t.Error("memory is not used again")
+		}
+		h.free(room)
+		time.Sleep(2 * deletionsWait)
+		if h.newRoom() == room {
+			t.Error("memory is kept though nothing comes")
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
