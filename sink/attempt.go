@@ -47,6 +47,7 @@ func (l *loop) send(s *stream, now time.Time) {
 	batch := b.batch()
 	s.inFlight = true
 	l.inFlight++
+	l.flying += len(b.data)
 	if l.Rate > 0 {
 		// A second's worth may be made up for, not more.
 		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {

@@ -69,6 +69,10 @@ const DefaultWindowBytes = 64 << 20
 // Each takes some 70 bytes of memory, here and in the journal.
 const windowRecords = 100_000
 
+// flightBytes bounds the batches in flight, beyond one: with few streams they are
+// large, and each is copied and compressed on its way.
+const flightBytes = 1 << 20
+
 func (l *Limits) setDefaults() {
 	def := func(v *int, to int) {
 		if *v == 0 {

@@ -513,6 +513,33 @@ func TestDeliveryKeepsItsRates(t *testing.T) {
 	}
 }
 
+// Large batches are copied and compressed on their way: a few at once will do.
+func TestDeliveryKeepsFewBytesInFlight(t *testing.T) {
+	for bytes, want := range map[int]int{1000: 16, 300 << 10: 4, 2 << 20: 1} {
+		t.Run(fmt.Sprint(bytes), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in, out := newSource(), &scripted{takes: time.Second}
+				records := inNamespaces(20, sinktest.Records(0, 40))
+				for i := range records {
+					records[i].Event.Message = strings.Repeat("m", bytes)
+				}
+				in.add(records)
+				d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, BatchBytes: 500}})
+				d.Drain()
+				if err := wait(); err != nil {
+					t.Fatal(err)
+				}
+				if out.most != want {
+					t.Errorf("%d batches of %d bytes in flight at once, want %d", out.most, bytes, want)
+				}
+				if got := len(out.messages()); got != len(records) {
+					t.Errorf("%d records arrived, want %d", got, len(records))
+				}
+			})
+		})
+	}
+}
+
 func TestDeliveryTakesNoMoreThanItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &scripted{answers: slices.Repeat([]error{errors.New("down")}, 1000)}

@@ -46,7 +46,8 @@ type loop struct {
 
 	asked    bool // for entries
 	drained  bool // there will be no more
-	inFlight int
+	inFlight int  // batches
+	flying   int  // their bytes
 	accepted bool // anything, ever
 
 	// Of the destination as a whole:
@@ -127,10 +128,7 @@ func (l *loop) want() {
 func (l *loop) dispatch() (next time.Time) {
 	now := time.Now()
 	next = now.Add(time.Hour)
-	if l.inFlight >= l.limit {
-		return next // a result will come
-	}
-	for l.inFlight < l.limit && l.queue.Len() > 0 {
+	for l.mayFly() && l.queue.Len() > 0 { // else a result will come
 		hold := l.rested
 		if l.paced.After(hold) {
 			hold = l.paced
@@ -147,6 +145,11 @@ func (l *loop) dispatch() (next time.Time) {
 	return next
 }
 
+// mayFly reports whether another batch may be sent.
+func (l *loop) mayFly() bool {
+	return l.inFlight == 0 || l.inFlight < l.limit && l.flying < flightBytes
+}
+
 // hurry reports whether a stream's batch need not wait to be filled.
 func (l *loop) hurry(s *stream, now time.Time) bool {
 	return (l.drained || l.full()) && !s.rested.After(now)
@@ -159,6 +162,7 @@ func (l *loop) settle(r result) error {
 	s, b := r.stream, r.stream.batch
 	s.inFlight = false
 	l.inFlight--
+	l.flying -= len(b.data)
 
 	var why *Error
 	errors.As(r.err, &why)

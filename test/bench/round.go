@@ -38,7 +38,7 @@ func (b *bencher) round(ctx context.Context, s scenario) (f figures, err error) 
 }
 
 func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f figures, err error) {
-	sim, err := startSim(ctx, b.sim, dir, s.backlog, s.json)
+	sim, err := startSim(ctx, b.sim, dir, s)
 	if err != nil {
 		return f, err
 	}
@@ -174,7 +174,7 @@ func (b *bencher) received(ctx context.Context, s scenario, h *hindsight, since 
 // floorRound is what the floor takes for the same Events. Of those that are
 // written at a rate it is the watch alone.
 func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage, error) {
-	sim, err := startSim(ctx, b.sim, dir, s.backlog, s.json)
+	sim, err := startSim(ctx, b.sim, dir, s)
 	if err != nil {
 		return usage{}, err
 	}

@@ -20,24 +20,28 @@ type sim struct {
 }
 
 // startSim returns when it answers.
-func startSim(ctx context.Context, binary, dir string, events int, onlyJSON bool) (*sim, error) {
+func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error) {
 	port, err := cluster.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	p, err := startProcess(binary, filepath.Join(dir, "sim.log"), nil, "-listen", address, "-events", fmt.Sprint(events), fmt.Sprintf("-json=%t", onlyJSON))
+	args := []string{"-listen", address, "-events", fmt.Sprint(s.backlog), fmt.Sprintf("-json=%t", s.json)}
+	if s.namespaces > 0 {
+		args = append(args, "-namespaces", fmt.Sprint(s.namespaces))
+	}
+	p, err := startProcess(binary, filepath.Join(dir, "sim.log"), nil, args...)
 	if err != nil {
 		return nil, err
 	}
-	s := &sim{process: p, url: "http://" + address}
+	started := &sim{process: p, url: "http://" + address}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err = s.received(ctx, 0, 0, time.Time{}); err == nil {
-			return s, nil
+		if _, err = started.received(ctx, 0, 0, time.Time{}); err == nil {
+			return started, nil
 		}
 		select {
 		case <-tick.C:

@@ -13,13 +13,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Of how many things the Events are about. Namespaces and reasons are drawn
-// independently of each other, as no cluster would: streams of Loki that go by
-// both are as many and as thin as can be.
-const (
-	namespaces = 100
-	objects    = 1 << 13
-)
+// Of how many things the Events are about.
+const objects = 1 << 13
+
+// namespaces is how many there are. Namespaces and reasons are drawn independently
+// of each other, as no cluster would: streams of Loki that go by both are as many
+// and as thin as can be. It is set at the start.
+var namespaces = 100
 
 // reason is a kind of Event, as the components of Kubernetes write it.
 type reason struct {
