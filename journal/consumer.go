@@ -93,15 +93,12 @@ func (c *consumer) Ack(offset uint64) error {
 		j.mu.Unlock()
 		return fmt.Errorf("acknowledge offset %d: only those before %d have been read", offset, c.read)
 	}
-	n := 0
-	for ; n < c.marks.len(); n++ {
-		if m, _ := c.marks.at(n); m.offset > offset {
-			break
-		}
-		c.marks.apply(n, c.cursor.positions)
-		c.advanced(c.marks.next(n))
+	n := c.marks.upTo(offset)
+	if n > 0 {
+		c.marks.applyFirst(n, c.cursor.positions)
+		c.advanced(c.marks.next(n - 1))
+		c.marks.drop(n)
 	}
-	c.marks.drop(n)
 	needed := c.read
 	if c.marks.len() > 0 {
 		m, _ := c.marks.at(0)

@@ -93,11 +93,7 @@ func (c *consumer) drop(until uint64) {
 	j.mu.Lock()
 	v, read := j.view(), c.read
 	lost := &stretch{until: until, positions: clonePositions(c.cursor.positions), missed: make(map[string]int)}
-	for i := range c.marks.len() {
-		if m, _ := c.marks.at(i); m.offset < until {
-			c.marks.apply(i, lost.positions)
-		}
-	}
+	c.marks.applyFirst(c.marks.upTo(until-1), lost.positions)
 	if before := c.cursor.lost; before != nil && before.until > read {
 		// Not told of yet: one gap record will do for both.
 		read = before.until

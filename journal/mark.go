@@ -205,6 +205,25 @@ func (ms *marks) apply(i int, positions map[string]event.Position) {
 	}
 }
 
+// upTo is the number of marks whose entries are not behind an offset.
+func (ms *marks) upTo(offset uint64) (n int) {
+	for n < ms.len() && ms.queue.At(n).offset <= offset {
+		n++
+	}
+	return n
+}
+
+// applyFirst moves positions to where the first n marks lead.
+func (ms *marks) applyFirst(n int, positions map[string]event.Position) {
+	for i := range n {
+		m, x := ms.at(i)
+		if i+1 < n && x == nil && ms.queue.At(i+1).origin == m.origin {
+			continue // what comes next leads further
+		}
+		ms.apply(i, positions)
+	}
+}
+
 // drop removes the first n marks.
 func (ms *marks) drop(n int) {
 	for i := 0; i < n && len(ms.extras) > 0; i++ {
