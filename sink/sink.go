@@ -17,7 +17,8 @@ import (
 // Sink is one destination.
 //
 // Its Append methods are functions of the record alone, so that what has to be
-// sent again is the same bytes. They and Send may be called at the same time.
+// sent again is the same bytes. They keep nothing of the record, and each of them
+// and Send may be called at the same time.
 type Sink interface {
 	// AppendStream appends the name of the stream that a record belongs to.
 	// Batches of one stream are sent one after the other, in the order of the
