@@ -513,6 +513,51 @@ func TestDeliveryKeepsItsRates(t *testing.T) {
 	}
 }
 
+// A stream is forgotten once it has nothing to send and has rested; when it comes
+// again, what comes after that does not overtake it.
+func TestDeliveryKeepsTheOrderOfAStreamThatComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newSource()
+		refused := false
+		out := &scripted{answer: func(b *sink.Batch) error {
+			if strings.HasPrefix(string(b.Data), "third") && !refused {
+				refused = true
+				return &sink.Error{StreamOnly: true, RetryAfter: time.Hour, Err: errors.New("later")}
+			}
+			return nil
+		}}
+		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{StreamRate: 10}})
+		send := func(namespace, message string) {
+			records := sinktest.Records(0, 1)
+			records[0].Event.Namespace, records[0].Event.Message = namespace, message
+			in.add(records)
+			synctest.Wait()
+		}
+		send("a", "first.....")                  // rests for a second
+		send("b", "b"+strings.Repeat(".", 1000)) // rests for 100
+		send("a", "second....")
+		time.Sleep(10 * time.Second)
+		send("c", "c") // a has rested
+		send("a", "third.....")
+		time.Sleep(200 * time.Second)
+		send("d", "d") // b has rested
+		send("a", "fourth....")
+		d.Drain()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range out.messages() {
+			if len(m) == len("first.....") {
+				got = append(got, strings.TrimRight(m, "."))
+			}
+		}
+		if want := []string{"first", "second", "third", "fourth"}; !slices.Equal(got, want) {
+			t.Errorf("delivered %v, want %v", got, want)
+		}
+	})
+}
+
 // Large batches are copied and compressed on their way: a few at once will do.
 func TestDeliveryKeepsFewBytesInFlight(t *testing.T) {
 	for bytes, want := range map[int]int{1000: 16, 300 << 10: 4, 2 << 20: 1} {

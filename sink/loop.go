@@ -217,7 +217,7 @@ func (l *loop) settle(r result) error {
 func (l *loop) forget(s *stream, now time.Time) {
 	l.resting = append(l.resting, s)
 	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
-		if s := l.resting[0]; s.len == 0 {
+		if s := l.resting[0]; s.len == 0 && l.streams[s.name] == s { // it may rest twice
 			delete(l.streams, s.name)
 		}
 		l.resting = l.resting[1:]
