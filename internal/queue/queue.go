@@ -6,7 +6,7 @@ package queue
 // that is short most of the time.
 const chunkLen = 512
 
-// Queue holds some ten thousand elements that come at one end and go at the
+// Queue holds up to a hundred thousand elements that come at one end and go at the
 // other, in chunks: a slice would hold on to what has gone and be copied whenever
 // it grows. The zero Queue is empty. It is for one goroutine at a time.
 type Queue[T any] struct {

@@ -34,9 +34,12 @@ var scenarios = []scenario{
 	{name: "json-backlog-100k", backlog: 100_000, json: true, note: "the floor reads JSON too"},
 	{name: "json-firehose", events: 200_000, json: true, note: "the floor reads JSON too"},
 	{name: "memory-backlog-100k", backlog: 100_000, memory: true},
+	{name: "memory-backlog-1m", backlog: 1_000_000, memory: true},
+	{name: "memory-drain", backlog: 50_000, held: true, memory: true, note: "as many as a journal in memory holds"},
 	{name: "memory-firehose", events: 200_000, memory: true},
 	{name: "container-backlog-1m", backlog: 1_000_000, container: true, long: true, note: "with GOMEMLIMIT as in deploy/kustomize, and below limits.memory"},
 	{name: "steady", events: 30_000, rate: 500, long: true, note: "CPU while Events are written; the floor is that of a watch of as many, as slowly"},
+	{name: "memory-steady", events: 30_000, rate: 500, memory: true, long: true},
 	{name: "loki", events: 200_000, loki: true, long: true, note: "lag is the age of the oldest record behind, as Hindsight tells it"},
 }
 
