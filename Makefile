@@ -7,23 +7,30 @@ GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test e2e lint fuzz bench microbench demo record
+.PHONY: build help test e2e lint fuzz bench microbench demo record
 
 build: ## the binary, bin/hindsight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
 
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Tests that need a real Loki (or Promtail) are skipped without one. To get one, take the loki binary out of'
+	@echo 'the archive of a Loki release, or copy /usr/bin/loki out of the published image grafana/loki; put it into'
+	@echo 'PATH or name it in HINDSIGHT_TEST_LOKI. HINDSIGHT_TEST_REQUIRE=loki makes a missing one a failure.'
+
 test: ## the fast tests: nothing but Go is needed
 	$(GO) test -race ./...
 
-e2e: ## the tests against a real Kubernetes API server and Loki; the first run builds them, which takes some minutes
-	$(GO) run ./test/cluster/build kube loki promtail
+e2e: ## the tests against a real API server, VictoriaLogs and, if there is one, Loki; some minutes, and some more the first time
+	$(GO) run ./test/cluster/build kube victorialogs
 	@echo "building helm, prometheus and promtool, unless they have been built before"
 	cd test/deploy/tools && $(GO) tool -n helm >/dev/null
 	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n prometheus >/dev/null
 	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n promtool >/dev/null
-	$(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./lease/... ./internal/... ./test/...
+	$(GO) run ./test/cluster/counted $(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./lease/... ./internal/... ./test/...
 
-lint:
+lint: ## formatting, vet, staticcheck and known vulnerabilities
 	@unformatted=$$($(GOFUMPT) -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
@@ -49,7 +56,7 @@ bench: ## the whole program under load, beside the cost of decoding alone; some 
 microbench: ## its parts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-demo: ## the outage re-enacted, shipped, forgotten by the cluster and found in Loki; two minutes, and more the first time
+demo: ## an outage re-enacted, exported, forgotten by the cluster and queried; two minutes, and some more the first time
 	$(GO) run ./test/demo
 
 record: ## examples/outage/events.json, from an outage that the real scheduler re-enacts

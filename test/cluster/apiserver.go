@@ -82,19 +82,7 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 
 // PauseAPIServer stops the API server with SIGSTOP: connections stay open, new
 // ones are accepted by the kernel, and nothing is answered.
-func (c *Cluster) PauseAPIServer() error {
-	p, err := c.apiServer.running("pause")
-	if err != nil {
-		return err
-	}
-	return p.Pause()
-}
+func (c *Cluster) PauseAPIServer() error { return c.apiServer.pause() }
 
 // ResumeAPIServer ends a pause.
-func (c *Cluster) ResumeAPIServer() error {
-	p, err := c.apiServer.running("resume")
-	if err != nil {
-		return err
-	}
-	return p.Resume()
-}
+func (c *Cluster) ResumeAPIServer() error { return c.apiServer.resume() }

@@ -30,9 +30,8 @@ type module struct {
 }
 
 var modules = map[string]module{
-	"kube":     {minutes: 5},
-	"loki":     {minutes: 5},
-	"promtail": {minutes: 3},
+	"kube":         {minutes: 5},
+	"victorialogs": {minutes: 1},
 }
 
 // Build makes the tools of a nested module ("kube": etcd, kube-apiserver,
@@ -97,7 +96,7 @@ func buildInto(ctx context.Context, dir, source, name string, mod module) error 
 	for i, tool := range tools {
 		names[i] = binaryName(tool)
 	}
-	progressf("building %s from source into %s: about %d minutes the first time", strings.Join(names, ", "), dir, mod.minutes)
+	progressf("building %s from source into %s: about %d min the first time", strings.Join(names, ", "), dir, mod.minutes)
 	start := time.Now()
 	for i, tool := range tools {
 		if err := buildTool(ctx, source, tool, filepath.Join(partial, names[i])); err != nil {

@@ -12,11 +12,10 @@ import (
 
 func TestBinaryName(t *testing.T) {
 	for importPath, want := range map[string]string{
-		"go.etcd.io/etcd/server/v3":                    "etcd",
-		"k8s.io/kubernetes/cmd/kube-apiserver":         "kube-apiserver",
-		"github.com/grafana/loki/v3/cmd/loki":          "loki",
-		"github.com/prometheus/prometheus/v3":          "prometheus",
-		"github.com/grafana/loki/v3/clients/cmd/vtail": "vtail",
+		"go.etcd.io/etcd/server/v3":                                 "etcd",
+		"k8s.io/kubernetes/cmd/kube-apiserver":                      "kube-apiserver",
+		"github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs": "victoria-logs",
+		"github.com/prometheus/prometheus/v3":                       "prometheus",
 	} {
 		if got := binaryName(importPath); got != want {
 			t.Errorf("binaryName(%q) = %q, want %q", importPath, got, want)

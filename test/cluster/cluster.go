@@ -186,6 +186,23 @@ func (p *component) running(verb string) (*Process, error) {
 	return p.process, nil
 }
 
+// pause stops it with SIGSTOP: its connections stay open and it answers nothing.
+func (p *component) pause() error {
+	process, err := p.running("pause")
+	if err != nil {
+		return err
+	}
+	return process.Pause()
+}
+
+func (p *component) resume() error {
+	process, err := p.running("resume")
+	if err != nil {
+		return err
+	}
+	return process.Resume()
+}
+
 // LogPath is the file with the output of a component: "etcd", "kube-apiserver",
 // "kube-scheduler", "kube-controller-manager".
 func (c *Cluster) LogPath(component string) string {

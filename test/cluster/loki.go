@@ -42,9 +42,8 @@ type Loki struct {
 	process *component
 }
 
-// StartLoki builds Loki if that has not been done yet (see Build, minutes the
-// first time), starts it, and returns when it takes pushes (in a second or two).
-// ctx bounds the start, not Loki's life.
+// StartLoki starts the Loki that FindLoki finds, and returns when it takes pushes
+// (in a second or two). ctx bounds the start, not Loki's life.
 func StartLoki(ctx context.Context, o LokiOptions) (*Loki, error) {
 	l, err := NewLoki(ctx, o)
 	if err == nil {
@@ -69,7 +68,7 @@ func NewLoki(ctx context.Context, o LokiOptions) (*Loki, error) {
 	if strings.Contains(o.Dir, ",") {
 		return nil, fmt.Errorf("%s: a comma separates files in Loki's -config.file", o.Dir)
 	}
-	bin, err := Build(ctx, "loki")
+	found, err := FindLoki(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +82,7 @@ func NewLoki(ctx context.Context, o LokiOptions) (*Loki, error) {
 	}
 	l.process = &component{
 		name:    "loki",
-		binary:  filepath.Join(bin, "loki"),
+		binary:  found.Path,
 		logPath: filepath.Join(o.Dir, "loki.log"),
 		args:    []string{"-config.file", filepath.Join(o.Dir, "loki.yaml")},
 		ready:   l.ready,
@@ -91,8 +90,9 @@ func NewLoki(ctx context.Context, o LokiOptions) (*Loki, error) {
 	return l, nil
 }
 
-// LokiForTest starts a Loki that ends with the test. An empty Dir is a folder
-// that the test removes. If the test fails, it logs how Loki's output ends.
+// LokiForTest starts a Loki that ends with the test. Without a Loki on the machine
+// the test is skipped, or fails: see NeedLoki. An empty Dir is a folder that the
+// test removes. If the test fails, it logs how Loki's output ends.
 func LokiForTest(t testing.TB, o LokiOptions) *Loki {
 	t.Helper()
 	l := StoppedLokiForTest(t, o)
@@ -105,32 +105,26 @@ func LokiForTest(t testing.TB, o LokiOptions) *Loki {
 // StoppedLokiForTest is LokiForTest without the start.
 func StoppedLokiForTest(t testing.TB, o LokiOptions) *Loki {
 	t.Helper()
+	NeedLoki(t)
 	if o.Dir == "" {
-		dir, err := os.MkdirTemp("", "loki-*") // t.TempDir may have a comma in its name
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Dir = dir
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		o.Dir = tempDir(t, "loki-*")
 	}
 	l, err := NewLoki(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		l.Kill()
-		if !t.Failed() {
-			return
-		}
-		if tail, err := readTail(l.process.logPath); err == nil {
-			t.Logf("%s ends with\n%s", l.process.logPath, tail)
-		}
-	})
+	l.process.endWith(t)
 	return l
 }
 
 // URL is Loki's address, without a path.
 func (l *Loki) URL() string { return l.url }
+
+// Name is "Loki".
+func (l *Loki) Name() string { return "Loki" }
+
+// SinkURL is the url of a loki sink.
+func (l *Loki) SinkURL() string { return l.url }
 
 // Start starts Loki again, at the same address with its data.
 func (l *Loki) Start(ctx context.Context) error {
@@ -140,27 +134,16 @@ func (l *Loki) Start(ctx context.Context) error {
 	return l.process.start(ctx)
 }
 
-// Kill ends Loki with SIGKILL. What it has answered for is in its log of writes.
+// Kill ends Loki with SIGKILL. The pushes that it has accepted are in its
+// write-ahead log.
 func (l *Loki) Kill() { l.process.kill() }
 
 // Pause stops Loki with SIGSTOP: its connections stay open and it answers
 // nothing.
-func (l *Loki) Pause() error {
-	p, err := l.process.running("pause")
-	if err != nil {
-		return err
-	}
-	return p.Pause()
-}
+func (l *Loki) Pause() error { return l.process.pause() }
 
 // Resume lets a paused Loki go on.
-func (l *Loki) Resume() error {
-	p, err := l.process.running("resume")
-	if err != nil {
-		return err
-	}
-	return p.Resume()
-}
+func (l *Loki) Resume() error { return l.process.resume() }
 
 // SetLimits replaces the limits for the next Start.
 func (l *Loki) SetLimits(limits map[string]any) { l.opts.Limits = limits }
@@ -210,9 +193,9 @@ func (l *Loki) configure() error {
 	return os.WriteFile(path("loki.yaml"), config, 0o644)
 }
 
-// lokiHTTP opens a connection for each request: a kept one may lead to a Loki
+// storeHTTP opens a connection for each request: a kept one may lead to a process
 // that has been restarted since.
-var lokiHTTP = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+var storeHTTP = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func (l *Loki) ready(ctx context.Context) error {
 	_, err := l.do(ctx, http.MethodGet, "/ready", nil)
@@ -241,7 +224,7 @@ func (l *Loki) do(ctx context.Context, method, path string, query url.Values) ([
 	}
 	// Structured metadata apart from the labels of the stream.
 	req.Header.Set("X-Loki-Response-Encoding-Flags", "categorize-labels")
-	resp, err := lokiHTTP.Do(req)
+	resp, err := storeHTTP.Do(req)
 	if err != nil {
 		return nil, err
 	}

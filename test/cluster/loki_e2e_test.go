@@ -21,7 +21,7 @@ import (
 )
 
 // push sends lines of one stream, a nanosecond apart, as JSON.
-func push(t *testing.T, l *cluster.Loki, app string, from time.Time, lines int) {
+func push(t *testing.T, url, app string, from time.Time, lines int) {
 	t.Helper()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"streams":[{"stream":{"app":%q},"values":[`, app)
@@ -32,7 +32,7 @@ func push(t *testing.T, l *cluster.Loki, app string, from time.Time, lines int) 
 		fmt.Fprintf(&b, `["%d","line %d",{"number":"%d"}]`, from.UnixNano()+int64(i/2), i, i)
 	}
 	b.WriteString(`]}]}`)
-	resp, err := http.Post(l.URL()+"/loki/api/v1/push", "application/json", &b)
+	resp, err := http.Post(url, "application/json", &b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestLokiKeepsWhatItHasAnswered(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	start := time.Now().Add(-time.Minute)
 	const lines = 3500 // several pages, two of a time
-	push(t, l, "a", start, lines)
+	push(t, l.URL()+"/loki/api/v1/push", "a", start, lines)
 	check := func() {
 		t.Helper()
 		entries, err := l.Entries(t.Context(), `{app="a"}`, start, time.Now())
@@ -93,6 +93,7 @@ func TestLokiKeepsWhatItHasAnswered(t *testing.T) {
 // The way that Events took before: what is written to the standard output is
 // scraped, and labelled by a field of the Event.
 func TestPromtailLabelsWhatEventrouterWrites(t *testing.T) {
+	cluster.NeedPromtail(t)
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	dir, err := os.MkdirTemp("", "promtail-*")
 	if err != nil {

@@ -28,9 +28,9 @@ type PromtailOptions struct {
 // Promtail is a real Promtail that follows files.
 type Promtail struct{ process *component }
 
-// StartPromtail builds Promtail if that has not been done yet (see Build,
-// minutes the first time), starts it, and returns when it is ready. ctx bounds
-// the start, not Promtail's life: that ends with Stop, or with this process.
+// StartPromtail starts the Promtail that FindPromtail finds, and returns when it
+// is ready. ctx bounds the start, not Promtail's life: that ends with Stop, or
+// with this process.
 func StartPromtail(ctx context.Context, o PromtailOptions) (*Promtail, error) {
 	p, err := newPromtail(ctx, o)
 	if err == nil {
@@ -47,7 +47,7 @@ func newPromtail(ctx context.Context, o PromtailOptions) (*Promtail, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := Build(ctx, "promtail")
+	found, err := FindPromtail(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func newPromtail(ctx context.Context, o PromtailOptions) (*Promtail, error) {
 	ready := fmt.Sprintf("http://127.0.0.1:%d/ready", port)
 	return &Promtail{process: &component{
 		name:    "promtail",
-		binary:  filepath.Join(bin, "promtail"),
+		binary:  found.Path,
 		logPath: filepath.Join(dir, "promtail.log"),
 		args:    []string{"-config.file", file},
 		ready:   func(ctx context.Context) error { return isReady(ctx, ready) },
@@ -98,7 +98,7 @@ func isReady(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := lokiHTTP.Do(req)
+	resp, err := storeHTTP.Do(req)
 	if err != nil {
 		return err
 	}

@@ -29,3 +29,29 @@ func ForTest(t testing.TB, o Options) *Cluster {
 	})
 	return c
 }
+
+// tempDir is a folder that ends with the test, without the test's name in its
+// own, which t.TempDir has: it may hold what a program takes for a separator.
+func tempDir(t testing.TB, pattern string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// endWith kills the component at the end of a test. If the test has failed, it
+// logs how the component's output ends.
+func (p *component) endWith(t testing.TB) {
+	t.Cleanup(func() {
+		p.kill()
+		if !t.Failed() {
+			return
+		}
+		if tail, err := readTail(p.logPath); err == nil {
+			t.Logf("%s ends with\n%s", p.logPath, tail)
+		}
+	})
+}

@@ -48,6 +48,7 @@ func recorded(t *testing.T) []corev1.Event {
 // The way that eventrouter's users go: Promtail reads the container's output, a
 // json stage takes the namespace out of it, a labels stage makes it a label.
 func TestPromtailReadsOurOutput(t *testing.T) {
+	cluster.NeedPromtail(t)
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	dir := t.TempDir()
 	log := filepath.Join(dir, "hindsight.log")

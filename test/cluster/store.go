@@ -1,0 +1,47 @@
+package cluster
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// Store is a real store that takes Loki's push: what tests of delivery need of
+// it. The methods that start and stop it may not be called concurrently; the
+// others may, at any time.
+type Store interface {
+	// Name for people.
+	Name() string
+	// SinkURL is the url of a loki sink that pushes to the store.
+	SinkURL() string
+	// Start starts the store, again with its data at the same address, and
+	// returns when it accepts pushes.
+	Start(ctx context.Context) error
+	// Kill ends the store as abruptly as it can bear without losing what it has
+	// accepted.
+	Kill()
+	// Pause stops the store with SIGSTOP: its connections stay open and it
+	// answers nothing.
+	Pause() error
+	// Resume ends a pause.
+	Resume() error
+	// Entries returns the entries of the streams that match a selector, from
+	// start to before end, oldest first. Entries that are equal in every byte
+	// are one, as in Loki.
+	Entries(ctx context.Context, selector string, start, end time.Time) ([]LokiEntry, error)
+	// Answer is Entries by a single query, for ranges with less than 5000
+	// entries, and hides no entry that the store shows twice.
+	Answer(ctx context.Context, selector string, start, end time.Time) ([]LokiEntry, error)
+}
+
+var (
+	_ Store = (*Loki)(nil)
+	_ Store = (*VictoriaLogs)(nil)
+)
+
+// EachStore runs a test on VictoriaLogs, which is built from source, and on
+// Loki, if there is one. The store is not started yet, and ends with the test.
+func EachStore(t *testing.T, test func(t *testing.T, store Store)) {
+	t.Run("VictoriaLogs", func(t *testing.T) { test(t, StoppedVictoriaLogsForTest(t, "")) })
+	t.Run("Loki", func(t *testing.T) { test(t, StoppedLokiForTest(t, LokiOptions{})) })
+}
