@@ -328,16 +328,21 @@ func watchEvents(t *testing.T, client kubernetes.Interface, version string) watc
 
 func next(t *testing.T, w watch.Interface) watch.Event {
 	t.Helper()
-	select {
-	case e, open := <-w.ResultChan():
-		if !open {
-			t.Fatal("the watch ended")
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case e, open := <-w.ResultChan():
+			if !open {
+				t.Fatal("the watch ended")
+			}
+			if written, ok := e.Object.(*corev1.Event); ok && EventByAPIServer(written) {
+				continue
+			}
+			return e
+		case <-timeout:
+			t.Fatal("the watch delivered nothing for 10 s")
 		}
-		return e
-	case <-time.After(10 * time.Second):
-		t.Fatal("the watch delivered nothing for 10 s")
 	}
-	panic("unreachable")
 }
 
 func listNotOlderThan(ctx context.Context, client kubernetes.Interface, version int64) error {

@@ -177,29 +177,30 @@ func (l *ledger) newest(t *testing.T) (version uint64) {
 // A failover gives it what is left, and a gap; the other one gets nothing of
 // that. When the first leader comes back to its journal, it delivers what it had
 // kept for the sink, also what lies in the gap.
-func TestFailoverWithADeadSink(t *testing.T) {
+func TestFailoverWithADeadSink(t *testing.T) { cluster.EachStore(t, failoverWithADeadSink) }
+
+func failoverWithADeadSink(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{})
-	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
 	client := newClient(t, c)
-	sinks := toStdout + lokiSink(l.URL(), "")
+	sinks := toStdout + lokiSink(store.SinkURL(), "")
 	kept := replica(t.TempDir()+"/journal", sinks)
 
-	// Both are known: Loki has accepted something.
-	if err := l.Start(t.Context()); err != nil {
+	// Both are known: the store has accepted something.
+	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	first := newLedger()
 	mustPut(t, first, client, newEvent("default", "first.", "first"))
 	leader := start(t, c.Kubeconfig(), kept)
 	wantAll(t, leader, first)
-	awaitStored(t, leader, l, 1)
+	awaitStored(t, leader, store, first.all())
 	pause(t.Context(), 2*time.Second) // a renewal says so
-	l.Kill()
+	store.Kill()
 
 	during, last := rewrite(t, client, "during")
 	wantAll(t, leader, during)
 	pause(t.Context(), 2*time.Second) // a renewal says how far stdout is
-	// Behind where Loki is, before where stdout is.
+	// Behind where the store is, before where stdout is.
 	if err := c.Compact(t.Context(), int64(during.newest(t)-1)); err != nil {
 		t.Fatal(err)
 	}
@@ -218,14 +219,15 @@ func TestFailoverWithADeadSink(t *testing.T) {
 			t.Errorf("for the dead sink's sake, a healthy one is given again: %s", s.line)
 		}
 	}
-	if err := l.Start(t.Context()); err != nil {
+	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := first.all()
 	maps.Copy(want, last.all())
 	maps.Copy(want, after.all())
-	awaitStored(t, second, l, len(want)+1) // and the gap
-	wantStoredWithGap(t, l, want)
+	awaitStored(t, second, store, want)
+	second.eventually("the gap is stored", func() bool { return len(stored(t, store, gaps)) > 0 })
+	wantStoredWithGap(t, store, want)
 	if code := second.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
@@ -233,8 +235,8 @@ func TestFailoverWithADeadSink(t *testing.T) {
 	third := start(t, c.Kubeconfig(), kept)
 	leads(third)
 	maps.Copy(want, during.all())
-	third.eventually("Loki has what the first leader had kept", func() bool { return len(withoutGaps(stored(t, l, `{job="hindsight"}`))) >= len(want) })
-	wantStoredWithGap(t, l, want)
+	awaitStored(t, third, store, want) // also what the first leader had kept
+	wantStoredWithGap(t, store, want)
 	if n := len(third.seen()); n != 0 {
 		t.Errorf("a healthy sink is given %d states again", n)
 	}
@@ -253,14 +255,17 @@ func withoutGaps(entries []cluster.LokiEntry) (others []cluster.LokiEntry) {
 	return others
 }
 
-// wantStoredWithGap checks that Loki has the states, each visible once, and one
-// gap.
-func wantStoredWithGap(t *testing.T, l *cluster.Loki, states map[string]*corev1.Event) {
+// gaps selects the gaps that hindsight declares.
+const gaps = `{job="hindsight", reason="HindsightGap"}`
+
+// wantStoredWithGap checks that the store has the states, each visible once, and
+// one gap.
+func wantStoredWithGap(t *testing.T, store cluster.Store, states map[string]*corev1.Event) {
 	t.Helper()
-	entries := stored(t, l, `{job="hindsight"}`)
+	entries := stored(t, store, inStore)
 	others := withoutGaps(entries)
-	if gaps := len(entries) - len(others); gaps != 1 {
-		t.Errorf("%d gaps in Loki, want 1", gaps)
+	if n := len(entries) - len(others); n != 1 {
+		t.Errorf("%d gaps are stored, want 1", n)
 	}
 	wantStored(t, others, states)
 }

@@ -8,12 +8,15 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
@@ -85,19 +88,23 @@ func wantIdenticalRepeats(t *testing.T, all []state) (repeated int) {
 	return repeated
 }
 
-// Loki is gone, hindsight is killed meanwhile, and the cluster forgets
-// everything before Loki comes back.
-func TestOutageOfLokiOutlastsTheCluster(t *testing.T) {
+// The store is gone, hindsight is killed meanwhile, and the cluster forgets
+// everything before the store comes back.
+func TestOutageOutlastsTheCluster(t *testing.T) { cluster.EachStore(t, outageOutlastsTheCluster) }
+
+func outageOutlastsTheCluster(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{EventTTL: 15 * time.Second})
-	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	if err := store.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	client := newClient(t, c)
 	ledger := newLedger()
-	config := fmt.Sprintf("cluster: %s\njournal: {dir: %s/journal}\nsinks:\n", clusterName, t.TempDir()) + lokiSink(l.URL(), "")
+	config := fmt.Sprintf("cluster: %s\njournal: {dir: %s/journal}\nsinks:\n", clusterName, t.TempDir()) + lokiSink(store.SinkURL(), "")
 	p := start(t, c.Kubeconfig(), config)
 	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	awaitStored(t, p, l, 1)
+	awaitStored(t, p, store, ledger.all())
 
-	l.Kill()
+	store.Kill()
 	for range 2 {
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
 		var writers sync.WaitGroup
@@ -112,24 +119,36 @@ func TestOutageOfLokiOutlastsTheCluster(t *testing.T) {
 		p = start(t, c.Kubeconfig(), config)
 	}
 	p.eventually("hindsight watches again", func() bool { return strings.Contains(p.said(), "reading events") })
-	p.within(3*time.Minute, func() bool {
-		left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
-		return err == nil && len(left.Items) == 0
-	})
-	left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
-	if err != nil || len(left.Items) != 0 {
-		t.Fatalf("the API server still has %d Events: %v", len(left.Items), err)
-	}
-	if err := l.Start(t.Context()); err != nil {
+	awaitForgotten(t, client)
+	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	awaitStored(t, p, l, ledger.len())
-	wantStored(t, stored(t, l, `{job="hindsight"}`), ledger.all())
-	wantNoShards(t, l)
+	awaitStored(t, p, store, ledger.all())
+	wantStored(t, stored(t, store, inStore), ledger.all())
+	wantNoShards(t, store)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	t.Logf("%d states, the cluster has none of them", ledger.len())
+}
+
+// awaitForgotten waits until the API server has deleted all Events but those that
+// it writes by itself.
+func awaitForgotten(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); ; pause(t.Context(), time.Second) {
+		left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := slices.DeleteFunc(left.Items, func(e corev1.Event) bool { return cluster.EventByAPIServer(&e) })
+		if len(ours) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the API server still has %d Events", len(ours))
+		}
+	}
 }
 
 // A file, moved away when it is large, holds every state, also where the process

@@ -21,7 +21,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// faults are what a gateway in front of Loki may do to a push.
+// faults are what a gateway in front of the store may do to a push.
 var faults = []struct {
 	name string
 	do   http.HandlerFunc // nil: pass it on
@@ -54,15 +54,21 @@ func statusAfter(code int, after string) http.HandlerFunc {
 
 // A gateway that does everything wrong, one thing after the other, loses nothing,
 // repeats nothing, and neither holds up another sink nor fills the memory.
-func TestFaultyGateway(t *testing.T) {
+func TestFaultyGateway(t *testing.T) { cluster.EachStore(t, faultyGateway) }
+
+func faultyGateway(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{})
-	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	if err := store.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	client := newClient(t, c)
 	ledger := newLedger()
-	target, err := url.Parse(l.URL())
+	target, err := url.Parse(store.SinkURL())
 	if err != nil {
 		t.Fatal(err)
 	}
+	path := target.Path // the sink's, which the proxy passes on
+	target.Path = ""
 	pass := httputil.NewSingleHostReverseProxy(target)
 	var fault atomic.Int64
 	fault.Store(-1)
@@ -80,9 +86,9 @@ func TestFaultyGateway(t *testing.T) {
 		gateway.Close()
 	})
 
-	p := start(t, c.Kubeconfig(), fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n  - {name: out, stdout: {}}\n", clusterName, t.TempDir())+lokiSink(gateway.URL, ", timeout: 1s"))
+	p := start(t, c.Kubeconfig(), fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n  - {name: out, stdout: {}}\n", clusterName, t.TempDir())+lokiSink(gateway.URL+path, ", timeout: 1s"))
 	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	awaitStored(t, p, l, 1)
+	awaitStored(t, p, store, ledger.all())
 	before := residentMemory(t, p)
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -103,12 +109,12 @@ func TestFaultyGateway(t *testing.T) {
 	}
 	stop()
 	writers.Wait()
-	awaitStored(t, p, l, ledger.len())
+	awaitStored(t, p, store, ledger.all())
 	grown := residentMemory(t, p) - before
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	wantStored(t, stored(t, l, `{job="hindsight"}`), ledger.all())
+	wantStored(t, stored(t, store, inStore), ledger.all())
 	checkOrder(t, p)
 	// The race detector multiplies what there is.
 	if grown > 160<<20 {

@@ -31,11 +31,11 @@ func TestLokiTakesThreeHoursAtAFirstStart(t *testing.T) {
 	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n", clusterName, dir)+lokiSink(l.URL(), ""))
 	// Loki flushes chunks of more than two hours at once, and shows what is in
 	// them again when their index is there, a minute later.
-	awaitStored(t, p, l, n)
+	awaitStored(t, p, l, api.states())
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	wantStored(t, stored(t, l, `{job="hindsight"}`), api.states())
+	wantStored(t, stored(t, l, inStore), api.states())
 	wantNoShards(t, l)
 	wantNoDeadLetters(t, dir)
 }
@@ -74,13 +74,13 @@ func TestLokiInAStormOfStreams(t *testing.T) {
 	api := serveEvents(t, events[:n/2]...)
 	dir := t.TempDir()
 	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+lokiSink(l.URL(), ""))
-	p.eventually("the first half has been listed", func() bool { return value(t, l, counted) > 0 })
+	p.eventually("the first half has been listed", func() bool { return len(stored(t, l, inStore)) > 0 })
 	api.add(events[n/2:]...) // the rest comes by the watch
-	awaitStored(t, p, l, n)
+	awaitStored(t, p, l, api.states())
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	entries := stored(t, l, `{job="hindsight"}`)
+	entries := stored(t, l, inStore)
 	wantStored(t, entries, api.states())
 	wantNoDeadLetters(t, dir)
 

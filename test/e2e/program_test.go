@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/build"
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 var binary string
@@ -38,7 +39,7 @@ type program struct {
 	done   chan struct{} // closed when it has ended
 
 	mu     sync.Mutex // guards the rest
-	states []state    // of its standard output, in order
+	states []state    // of its standard output, in order; not the API server's own
 	torn   []string   // lines of it that are none
 	log    bytes.Buffer
 }
@@ -55,9 +56,11 @@ type state struct {
 			ResourceVersion string
 			Annotations     map[string]string
 		}
-		Message string
-		Reason  string
-		Count   int
+		Message            string
+		Reason             string
+		Count              int
+		ReportingComponent string
+		Source             struct{ Component string }
 	}
 }
 
@@ -140,9 +143,11 @@ func (p *program) read(stdout io.Reader) {
 		var s state
 		err = json.Unmarshal(line, &s)
 		p.mu.Lock()
-		if err != nil || s.Event.Metadata.UID == "" {
+		switch {
+		case err != nil || s.Event.Metadata.UID == "":
 			p.torn = append(p.torn, string(line))
-		} else {
+		case cluster.ByAPIServer(s.Event.ReportingComponent) || cluster.ByAPIServer(s.Event.Source.Component):
+		default:
 			s.line = string(line)
 			p.states = append(p.states, s)
 		}

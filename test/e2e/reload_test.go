@@ -91,17 +91,18 @@ func replaceFile(t *testing.T, path, content string) {
 
 // A sink that is dead does not keep a new configuration from being taken over,
 // and what it has not accepted waits for it.
-func TestReloadBesideADeadSink(t *testing.T) {
+func TestReloadBesideADeadSink(t *testing.T) { cluster.EachStore(t, reloadBesideADeadSink) }
+
+func reloadBesideADeadSink(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{})
-	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
 	client := newClient(t, c)
 	ledger := newLedger()
-	config := "cluster: " + clusterName + "\ndrain_timeout: 1s\nsinks:\n" + lokiSink(l.URL(), "")
+	config := "cluster: " + clusterName + "\ndrain_timeout: 1s\nsinks:\n" + lokiSink(store.SinkURL(), "")
 	p := start(t, c.Kubeconfig(), config)
 	for i := range 20 {
 		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("early.%d.", i), "before the reload"))
 	}
-	p.eventually("Loki is missed", func() bool { return strings.Contains(p.said(), "sending failed") })
+	p.eventually("the store is missed", func() bool { return strings.Contains(p.said(), "sending failed") })
 	replaceFile(t, p.config, config+"  - {name: out, stdout: {}}\n")
 	p.eventually("the configuration was read again", func() bool { return strings.Contains(p.said(), "the configuration was read again") })
 	late := newLedger()
@@ -113,15 +114,15 @@ func TestReloadBesideADeadSink(t *testing.T) {
 	if early := len(p.seen()); early != late.len() {
 		t.Errorf("a new sink was given %d states, want the %d that came after it", early, late.len())
 	}
-	if err := l.Start(t.Context()); err != nil {
+	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all := ledger.all()
 	for key, e := range late.all() {
 		all[key] = e
 	}
-	awaitStored(t, p, l, len(all))
-	wantStored(t, stored(t, l, `{job="hindsight"}`), all)
+	awaitStored(t, p, store, all)
+	wantStored(t, stored(t, store, inStore), all)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
