@@ -79,11 +79,17 @@ func TestAccountFindsWrongGaps(t *testing.T) {
 		want      string
 	}{
 		{"none, and none needed", nil, nil, ""},
-		{"one that is needed", []gap{{from: 10, to: 20}}, []compaction{{15}}, ""},
-		{"two in a row, of which one is needed", []gap{{from: 10, to: 20}, {from: 20, to: 30}}, []compaction{{25}}, ""},
+		{"one that is needed", []gap{{from: 10, to: 20}}, []compaction{{revision: 15}}, ""},
+		{"two in a row, of which one is needed", []gap{{from: 10, to: 20}, {from: 20, to: 30}}, []compaction{{revision: 15}}, ""},
+		{"one of a sink that was behind, and one", []gap{{from: 10, to: 12}, {from: 14, to: 20}}, []compaction{{revision: 15}}, ""},
 		{"one that is not needed", []gap{{from: 10, to: 20}}, nil, "a gap was declared where there was none"},
-		{"one that is missing", nil, []compaction{{15}}, "no gap was declared"},
-		{"one too early", []gap{{from: 1, to: 5}, {from: 10, to: 20}}, []compaction{{15}}, "from 1 to 5"},
+		{"one that is missing", nil, []compaction{{revision: 15}}, "no gap was declared"},
+		{"one that is behind alone", []gap{{from: 10, to: 12}}, []compaction{{revision: 15}}, "no gap was declared"},
+		{"one too late", []gap{{from: 10, to: 20}, {from: 25, to: 30}}, []compaction{{revision: 15}}, "from 25 to 30"},
+		{
+			"one too early", []gap{{from: 1, to: 5}, {from: 10, to: 20}},
+			[]compaction{{revision: 15, before: map[key]bool{{"gap", 1}: true}}}, "from 1 to 5",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := accountOf(t, nil, nil)

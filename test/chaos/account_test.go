@@ -12,13 +12,6 @@ import (
 	"time"
 )
 
-// The outputs, in this order.
-const (
-	lokiOutput = iota
-	stdoutOutput
-	fileOutput
-)
-
 // account holds what was written against what each sink has.
 type account struct {
 	ledger  *ledger
@@ -103,15 +96,36 @@ func (o *output) stretches() (all []gap) {
 }
 
 // compaction is one after which nobody could resume from where he was.
-type compaction struct{ revision uint64 }
+type compaction struct {
+	revision uint64
+	before   map[key]bool // the gaps that had been declared before
+}
 
-// checkGaps returns what is wrong with the gaps: each has to span a compaction
-// that made it necessary, and each such compaction needs one in each sink.
+// declared are the gaps of all outputs so far.
+func (a *account) declared() map[key]bool {
+	all := map[key]bool{}
+	for _, o := range a.outputs {
+		for k := range o.gaps {
+			all[k] = true
+		}
+	}
+	return all
+}
+
+// checkGaps returns what is wrong with the gaps: each has to follow from a
+// compaction, and each compaction needs one in each sink that spans it. A sink
+// that was behind the others is told of a gap of its own up to where they were,
+// which may be short of the compaction; a replica that is killed then leaves it
+// at that.
 func (a *account) checkGaps(necessary []compaction) (wrong []string) {
 	for _, o := range a.outputs {
 		all := o.stretches()
-		for _, g := range all {
-			if !slices.ContainsFunc(necessary, g.spans) {
+		for k, g := range o.gaps {
+			spans := func(c compaction) bool {
+				return g.from < c.revision && !c.before[k] ||
+					slices.ContainsFunc(all, func(s gap) bool { return s.from <= g.from && g.to <= s.to && s.spans(c) })
+			}
+			if !slices.ContainsFunc(necessary, spans) {
 				wrong = append(wrong, fmt.Sprintf("%s: a gap was declared where there was none, from %d to %d, in %s: %s", o.name, g.from, g.to, g.place, g.text))
 			}
 		}

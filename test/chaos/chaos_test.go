@@ -167,12 +167,16 @@ func (s *scene) check(began time.Time) {
 	s.t.Helper()
 	a := s.account
 	a.update(s.t.Context())
-	loki := a.outputs[lokiOutput]
-	if err := (stored{s.loki}).readAll(s.t.Context(), loki, began.Add(-time.Minute).Truncate(time.Second), time.Now().Add(2*time.Second)); err != nil {
-		s.t.Fatal(err)
+	for _, store := range s.stores {
+		if err := store.readAll(s.t.Context(), began.Add(-time.Minute).Truncate(time.Second), time.Now().Add(2*time.Second)); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	x := a.index()
-	loki.open = slices.DeleteFunc(loki.lacks(s.ledger.all()), func(s *state) bool { return loki.excused(s, x) })
+	for _, store := range s.stores {
+		o := store.output
+		o.open = slices.DeleteFunc(o.lacks(s.ledger.all()), func(s *state) bool { return o.excused(s, x) })
+	}
 	if missing := a.missing(len(s.ledger.all())); len(missing) > 0 {
 		s.t.Errorf("states are missing (seed %d)\n%s\n%s", s.seed, a.describe(missing, s.history), s.logs(earliest(missing).Add(-time.Second)))
 	}
@@ -192,11 +196,6 @@ func (s *scene) check(began time.Time) {
 		s.t.Errorf("… and %d more", len(wrong)-most)
 	}
 
-	samples, err := s.loki.Samples(s.t.Context(), `sum(count_over_time({job="hindsight"}[3h]))`, time.Now().Add(time.Minute))
-	if err != nil || len(samples) != 1 {
-		s.t.Fatalf("count what Loki has stored: %v, %v", samples, err)
-	}
-	s.t.Logf("Loki shows %d entries and has stored %d repeats of them", len(loki.seen)+len(loki.gaps), int(samples[0].Value)-len(loki.seen)-len(loki.gaps))
 	for _, o := range a.outputs {
 		s.t.Logf("%s has %d states, %d lines came again, %d gaps were declared, in which %d states are missing",
 			o.name, len(o.seen), o.repeats, len(o.gaps), len(o.lacks(s.ledger.all())))

@@ -34,8 +34,8 @@ var faults = []fault{
 	{name: "etcd is compacted beyond the positions while nobody watches", calm: true, do: compactBeyond},
 	{name: "the active replica is killed when it has just declared a gap", calm: true, do: killInGap},
 	{name: "a replica comes back to what it has not delivered", calm: true, do: comeBack},
-	{name: "Loki is killed", do: killLoki},
-	{name: "Loki hangs", do: hangLoki},
+	{name: "a store is killed", do: killStore},
+	{name: "a store hangs", do: hangStore},
 	{name: "the configuration is changed", do: reload},
 	{name: "the replicas are replaced one after the other", calm: true, do: roll},
 }
@@ -189,10 +189,18 @@ func compactBeyond(s *scene, r *rand.Rand) {
 	revision, err := s.cluster.Revision(s.t.Context())
 	s.must(err)
 	s.awaitWrites(50) // some are newer
+	s.compact(revision)
+	resume()
+}
+
+// compact compacts etcd where nobody can resume any more.
+func (s *scene) compact(revision int64) {
+	s.t.Helper()
+	s.account.update(s.t.Context())
+	c := compaction{uint64(revision), s.account.declared()}
 	s.must(s.cluster.Compact(s.t.Context(), revision))
 	s.note("compacted at version %d", revision)
-	s.compactions = append(s.compactions, compaction{uint64(revision)})
-	resume()
+	s.compactions = append(s.compactions, c)
 }
 
 // killInGap ends who has just declared a gap, and may not have said everywhere
@@ -237,50 +245,56 @@ func (s *scene) away(r *rand.Rand) (resume func()) {
 	}
 }
 
-// comeBack compacts what the first replica has in its journal and Loki does not
-// have yet. If there is another replica, it leads meanwhile. In the end Loki has
-// that nevertheless.
+// comeBack compacts what the first replica has in its journal and the stores do
+// not have yet. If there is another replica, it leads meanwhile. In the end the
+// stores have that nevertheless.
 func comeBack(s *scene, r *rand.Rand) {
 	first, others := s.replicas[0], s.replicas[1:]
 	for _, one := range others {
 		one.kill()
 	}
 	s.awaitLeading(first)
-	s.loki.Kill()
-	s.note("Loki is killed, %s takes in more", first.name)
+	for _, store := range s.stores {
+		store.Kill()
+	}
+	s.note("the stores are killed, %s takes in more", first.name)
 	from := len(s.ledger.all())
 	s.awaitWrites(200)
 	owed := s.ledger.all()[from:]
-	s.until("the other sinks have what Loki has not", func() bool {
+	s.until("the other sinks have what the stores have not", func() bool {
 		s.account.update(s.t.Context())
-		return len(s.account.outputs[stdoutOutput].lacks(owed)) == 0
+		return len(s.stdout.lacks(owed)) == 0
 	})
 	first.kill()
 	s.awaitWrites(100)
 	revision, err := s.cluster.Revision(s.t.Context())
 	s.must(err)
 	s.awaitWrites(50)
-	s.must(s.cluster.Compact(s.t.Context(), revision))
-	s.note("compacted at version %d", revision)
-	s.compactions = append(s.compactions, compaction{uint64(revision)})
+	s.compact(revision)
 	if len(others) > 0 {
 		s.start(others[0])
 		s.awaitLeading(others[0])
 	}
-	s.must(s.loki.Start(s.t.Context()))
+	for _, store := range s.stores {
+		s.must(store.Start(s.t.Context()))
+	}
 	if len(others) > 0 {
 		s.settle() // with a gap
-		s.note("%d states of %s's journal are not in Loki, for the gap", len(s.account.outputs[lokiOutput].lacks(owed)), first.name)
+		for _, store := range s.stores {
+			s.note("%d states of %s's journal are not in %s, for the gap", len(store.output.lacks(owed)), first.name, store.Name())
+		}
 		others[0].kill()
 	}
 	s.start(first)
 	s.awaitLeading(first)
-	loki := newOutput("loki", stored{s.loki}.read)
 	deadline := time.Now().Add(patience)
-	for missing := slices.Clone(owed); len(missing) > 0; s.pause(glance) {
-		if missing = loki.look(s.t.Context(), missing); time.Now().After(deadline) {
-			lost := map[*output][]*state{s.account.outputs[lokiOutput]: missing}
-			s.t.Fatalf("what the journal of %s kept was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.account.describe(lost, s.history), s.logs(earliest(lost)))
+	for _, store := range s.stores {
+		found := newStored(store.Store).output
+		for missing := slices.Clone(owed); len(missing) > 0; s.pause(glance) {
+			if missing = found.look(s.t.Context(), missing); time.Now().After(deadline) {
+				lost := map[*output][]*state{store.output: missing}
+				s.t.Fatalf("what the journal of %s kept was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.account.describe(lost, s.history), s.logs(earliest(lost)))
+			}
 		}
 	}
 	for _, one := range others {
@@ -295,16 +309,25 @@ func (s *scene) awaitWrites(n int) {
 	s.until("the API server takes writes", func() bool { return len(s.ledger.all()) >= from+n })
 }
 
-func killLoki(s *scene, r *rand.Rand) {
-	s.loki.Kill()
+func killStore(s *scene, r *rand.Rand) {
+	store := s.anyStore(r)
+	store.Kill()
 	s.pause(between(r, 0, 5*time.Second))
-	s.must(s.loki.Start(s.t.Context()))
+	s.must(store.Start(s.t.Context()))
 }
 
-func hangLoki(s *scene, r *rand.Rand) {
-	s.must(s.loki.Pause())
+func hangStore(s *scene, r *rand.Rand) {
+	store := s.anyStore(r)
+	s.must(store.Pause())
 	s.pause(between(r, time.Second, 8*time.Second))
-	s.must(s.loki.Resume())
+	s.must(store.Resume())
+}
+
+func (s *scene) anyStore(r *rand.Rand) cluster.Store {
+	s.t.Helper()
+	store := s.stores[r.IntN(len(s.stores))]
+	s.note("%s is meant", store.Name())
+	return store
 }
 
 // reload changes the configuration of all replicas, as a ConfigMap does.

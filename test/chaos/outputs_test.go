@@ -189,12 +189,21 @@ func parseKey(uid, version string) (key, error) {
 	return key{uid, v}, nil
 }
 
-// stored is what is in a Loki.
-type stored struct{ loki *cluster.Loki }
+// stored is what is in a store.
+type stored struct {
+	cluster.Store
+	output *output
+}
+
+func newStored(store cluster.Store) stored {
+	s := stored{Store: store, output: newOutput(strings.ToLower(store.Name()), nil)}
+	s.output.read = s.read
+	return s
+}
 
 const (
-	lokiSelector = `{job="hindsight"}`
-	lokiStep     = 2 * time.Second // of what is asked for at once: some hundred entries
+	allStored  = `{job="hindsight"}`
+	storedStep = 2 * time.Second // of what is asked for at once: some hundred entries
 )
 
 // read asks for the seconds from which states are missing, and for gaps.
@@ -215,21 +224,21 @@ func (s stored) read(ctx context.Context, o *output, missing []*state) error {
 	for _, m := range missing {
 		wanted[m.key] = true
 	}
-	err := s.each(ctx, lokiSelector, from, to.Add(time.Second), func(k key, e cluster.LokiEntry) {
+	err := s.each(ctx, allStored, from, to.Add(time.Second), func(k key, e cluster.LokiEntry) {
 		if wanted[k] {
-			o.seen[k] = lokiDelivered(e)
+			o.seen[k] = storedDelivered(e)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	entries, err := s.loki.Answer(ctx, fmt.Sprintf(`{job="hindsight", reason=%q}`, gapReason), now.Add(-time.Hour), now.Add(time.Minute))
+	entries, err := s.Answer(ctx, fmt.Sprintf(`{job="hindsight", reason=%q}`, gapReason), now.Add(-time.Hour), now.Add(time.Minute))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if err := o.addLokiGap(e); err != nil {
+		if err := o.addStoredGap(e); err != nil {
 			return err
 		}
 	}
@@ -237,18 +246,19 @@ func (s stored) read(ctx context.Context, o *output, missing []*state) error {
 }
 
 // readAll reads everything anew, and notes what is visible twice.
-func (s stored) readAll(ctx context.Context, o *output, from, to time.Time) error {
+func (s stored) readAll(ctx context.Context, from, to time.Time) error {
+	o := s.output
 	o.seen, o.gaps = map[key]*delivered{}, map[key]gap{}
 	places := map[key]string{}
 	var failed error
-	err := s.each(ctx, lokiSelector, from, to, func(k key, e cluster.LokiEntry) {
-		d := lokiDelivered(e)
+	err := s.each(ctx, allStored, from, to, func(k key, e cluster.LokiEntry) {
+		d := storedDelivered(e)
 		if before, twice := places[k]; twice {
 			o.wrong = append(o.wrong, fmt.Sprintf("%s is visible twice, in %s and in %s: %v %s", k, before, d.place, e.Metadata, e.Line))
 		}
 		places[k] = d.place
 		if e.Labels["reason"] == gapReason {
-			failed = cmp.Or(failed, o.addLokiGap(e))
+			failed = cmp.Or(failed, o.addStoredGap(e))
 		} else {
 			o.seen[k] = d
 		}
@@ -258,19 +268,19 @@ func (s stored) readAll(ctx context.Context, o *output, from, to time.Time) erro
 
 // each asks for a range, part by part.
 func (s stored) each(ctx context.Context, selector string, from, to time.Time, do func(key, cluster.LokiEntry)) error {
-	for ; from.Before(to); from = from.Add(lokiStep) {
-		until := from.Add(lokiStep)
+	for ; from.Before(to); from = from.Add(storedStep) {
+		until := from.Add(storedStep)
 		if until.After(to) {
 			until = to
 		}
-		entries, err := s.loki.Answer(ctx, selector, from, until)
+		entries, err := s.Answer(ctx, selector, from, until)
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
 			k, err := parseKey(e.Metadata["event_uid"], e.Metadata["event_version"])
 			if err != nil {
-				return fmt.Errorf("an entry of Loki: %w: %s", err, e.Line)
+				return fmt.Errorf("an entry of %s: %w: %s", s.Name(), err, e.Line)
 			}
 			do(k, e)
 		}
@@ -278,7 +288,7 @@ func (s stored) each(ctx context.Context, selector string, from, to time.Time, d
 	return nil
 }
 
-func lokiDelivered(e cluster.LokiEntry) *delivered {
+func storedDelivered(e cluster.LokiEntry) *delivered {
 	return &delivered{
 		mark:  markPattern.FindString(e.Line),
 		place: fmt.Sprintf("{namespace=%q, reason=%q} at %s", e.Labels["namespace"], e.Labels["reason"], e.Time.Format("15:04:05.000000000")),
@@ -286,11 +296,11 @@ func lokiDelivered(e cluster.LokiEntry) *delivered {
 	}
 }
 
-// addLokiGap notes a gap, whose line is logfmt.
-func (o *output) addLokiGap(e cluster.LokiEntry) error {
+// addStoredGap notes a gap, whose line is logfmt.
+func (o *output) addStoredGap(e cluster.LokiEntry) error {
 	k, err := parseKey(e.Metadata["event_uid"], e.Metadata["event_version"])
 	if err != nil {
-		return fmt.Errorf("a gap in Loki: %w: %s", err, e.Line)
+		return fmt.Errorf("a gap: %w: %s", err, e.Line)
 	}
 	values := map[string]string{}
 	dec := logfmt.NewDecoder(strings.NewReader(e.Line))
@@ -300,7 +310,7 @@ func (o *output) addLokiGap(e cluster.LokiEntry) error {
 		}
 	}
 	if err := dec.Err(); err != nil {
-		return fmt.Errorf("a gap in Loki: %w: %s", err, e.Line)
+		return fmt.Errorf("a gap: %w: %s", err, e.Line)
 	}
-	return o.declared(k, values["from_version"], values["to_version"], values["msg"], lokiDelivered(e).place)
+	return o.declared(k, values["from_version"], values["to_version"], values["msg"], storedDelivered(e).place)
 }

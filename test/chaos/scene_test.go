@@ -38,10 +38,11 @@ type scene struct {
 	seed    uint64
 	dir     string
 	cluster *cluster.Cluster
-	loki    *cluster.Loki
+	stores  []stored
 	client  kubernetes.Interface
 	ledger  *ledger
 	account *account
+	stdout  *output
 
 	replicas    []*replica
 	elects      bool // one of several replicas is active
@@ -56,7 +57,7 @@ func newScene(t *testing.T, seed uint64, names ...string) *scene {
 	s := &scene{history: &history{t: t, began: time.Now()}, t: t, seed: seed, elects: len(names) > 1, ledger: newLedger()}
 	s.dir = workingDir(t)
 	s.cluster = cluster.ForTest(t, cluster.Options{Dir: filepath.Join(s.dir, "cluster")})
-	s.loki = cluster.LokiForTest(t, cluster.LokiOptions{Dir: filepath.Join(s.dir, "loki")})
+	s.stores = startStores(t, s.dir)
 	client, err := kubernetes.NewForConfig(s.cluster.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -67,12 +68,31 @@ func newScene(t *testing.T, seed uint64, names ...string) *scene {
 		s.replicas = append(s.replicas, newReplica(t, name, filepath.Join(s.dir, name), s.cluster.Kubeconfig(), s.cluster.URL(), s.note))
 	}
 	s.configure()
+	s.stdout = newOutput("stdout", newLines(filepath.Join(s.dir, "*", "stdout-*.jsonl")).read)
 	s.account = &account{ledger: s.ledger, outputs: []*output{
-		newOutput("loki", stored{s.loki}.read),
-		newOutput("stdout", newLines(filepath.Join(s.dir, "*", "stdout-*.jsonl")).read),
-		newOutput("file", newLines(filepath.Join(s.dir, "*", "out", "events.jsonl")).read),
+		s.stdout, newOutput("file", newLines(filepath.Join(s.dir, "*", "out", "events.jsonl")).read),
 	}}
+	for _, store := range s.stores {
+		s.account.outputs = append(s.account.outputs, store.output)
+	}
 	return s
+}
+
+// startStores starts VictoriaLogs and, if there is one, Loki. Each is a sink of
+// its own.
+func startStores(t *testing.T, dir string) (all []stored) {
+	t.Helper()
+	stores := []cluster.Store{cluster.StoppedVictoriaLogsForTest(t, filepath.Join(dir, "victorialogs"))}
+	if cluster.HaveLoki(t) {
+		stores = append(stores, cluster.StoppedLokiForTest(t, cluster.LokiOptions{Dir: filepath.Join(dir, "loki")}))
+	}
+	for _, store := range stores {
+		if err := store.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, newStored(store))
+	}
+	return all
 }
 
 // makeNamespaces makes those that the writers write to.
@@ -117,6 +137,10 @@ func workingDir(t *testing.T) string {
 func (s *scene) configure() {
 	s.t.Helper()
 	types := []string{"Warning", "Normal"}
+	var stores strings.Builder
+	for _, store := range s.stores {
+		fmt.Fprintf(&stores, "  - {name: %s, loki: {url: %q, batch_wait: 200ms, timeout: 3s}}\n", store.output.name, store.SinkURL())
+	}
 	for i, r := range s.replicas {
 		journal, election := "{}", ""
 		if i == 0 {
@@ -129,11 +153,10 @@ func (s *scene) configure() {
 journal: %s
 %sdrain_timeout: %ds
 sinks:
-  - {name: loki, loki: {url: %q, batch_wait: 200ms, timeout: 3s}}
-  - {name: stdout, stdout: {}}
+%s  - {name: stdout, stdout: {}}
   - {name: file, file: {path: %q}}
   - {name: more, match: '{type=%q}', when_full: drop_oldest, file: {path: %q, format: text}}
-`, journal, election, 20+s.variant%10, s.loki.URL(), r.filePath(), types[s.variant%2], r.morePath())
+`, journal, election, 20+s.variant%10, stores.String(), r.filePath(), types[s.variant%2], r.morePath())
 		if err := r.configure(config); err != nil {
 			s.t.Fatal(err)
 		}

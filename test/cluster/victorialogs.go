@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,9 @@ type VictoriaLogs struct {
 // and prepares one with its data and log in a directory. It is not started: its
 // address is known, and nothing answers there.
 func NewVictoriaLogs(ctx context.Context, dir string) (*VictoriaLogs, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
 	bin, err := Build(ctx, "victorialogs")
 	if err != nil {
 		return nil, err
