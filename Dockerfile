@@ -1,5 +1,5 @@
-# The program, certificate authorities, and nothing else: no shell, no packages, no
-# root. It is cross-compiled, so no platform is emulated.
+# The program, certificate authorities, licences, and nothing else: no shell, no packages,
+# no root. It is cross-compiled, so no platform is emulated.
 #
 #	docker build -t hindsight:0.1.0 --build-arg VERSION=0.1.0 .
 #
@@ -22,6 +22,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /hindsight /hindsight
+COPY LICENSE NOTICE /
 # By number: runAsNonRoot cannot tell what a name stands for.
 USER 65532:65532
 ENTRYPOINT ["/hindsight"]

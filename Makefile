@@ -7,7 +7,7 @@ GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build help test e2e lint fuzz bench microbench demo record
+.PHONY: build help test e2e lint fuzz bench microbench demo record notice
 
 build: ## the binary, bin/hindsight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
@@ -61,3 +61,6 @@ demo: ## an outage re-enacted, exported, forgotten by the cluster and queried; t
 
 record: ## examples/outage/events.json, from an outage that the real scheduler re-enacts
 	$(GO) run ./test/outage/record
+
+notice: ## NOTICE: the licences of the modules that the program links
+	$(GO) run ./test/licences

@@ -45,7 +45,8 @@ for arch in amd64 arm64; do
 	container=$(b from --pull-never "$image" 2>/dev/null)
 	root=$(b mount "$container")
 	files=$(cd "$root" && find . -type f -size +0 | sort | xargs)
-	[ "$files" = "./etc/ssl/certs/ca-certificates.crt ./hindsight" ] || fail "it holds $files"
+	[ "$files" = "./LICENSE ./NOTICE ./etc/ssl/certs/ca-certificates.crt ./hindsight" ] || fail "it holds $files"
+	cmp -s LICENSE "$root/LICENSE" && cmp -s NOTICE "$root/NOTICE" || fail "its LICENSE or NOTICE is not that of the repository"
 	size=$(du -sb "$root" | cut -f1)
 	[ "$size" -le $most ] || fail "it has $size bytes, more than $most"
 	settings=$(go version -m "$root/hindsight")
