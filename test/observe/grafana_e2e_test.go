@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,33 +15,21 @@ import (
 	"time"
 )
 
-// The dashboards are what their source makes of Grafana's Foundation SDK, whose
-// types are Grafana's schema.
-func TestDashboardsAreUpToDate(t *testing.T) {
-	if _, err := exec.LookPath("npm"); err != nil {
-		t.Skip("npm is not installed; it is only needed to change the dashboards")
-	}
-	source := filepath.Join(dashboardsDir, "generate")
-	dir := t.TempDir()
-	generate := filepath.Join(dir, "generate")
-	if err := copyDir(generate, source); err != nil {
-		t.Fatal(err)
-	}
-	npm := func(args ...string) ([]byte, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "npm", args...)
-		cmd.Dir = generate
-		return cmd.CombinedOutput()
-	}
-	if out, err := npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"); err != nil {
-		t.Skipf("the generator's packages cannot be had, so the dashboards are NOT checked: npm ci: %v\n%s", err, out)
-	}
-	if out, err := npm("run", "generate"); err != nil {
+// What is checked with Grafana's own npm packages.
+func TestWithGrafanaPackages(t *testing.T) {
+	dir := generator(t)
+	t.Run("dashboards are up to date", func(t *testing.T) { dashboardsAreUpToDate(t, dir) })
+	t.Run("LogQL parses", func(t *testing.T) { logQLParses(t, dir) })
+}
+
+// dashboardsAreUpToDate checks that the dashboards are what their source makes of Grafana's
+// Foundation SDK, whose types are Grafana's schema.
+func dashboardsAreUpToDate(t *testing.T, dir string) {
+	if out, err := npm(t, dir, nil, "run", "generate"); err != nil {
 		t.Fatalf("npm run generate: %v\n%s", err, out)
 	}
 	for _, name := range []string{"events.json", "hindsight.json"} {
-		want, err := os.ReadFile(filepath.Join(dir, name))
+		want, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,6 +41,39 @@ func TestDashboardsAreUpToDate(t *testing.T) {
 			t.Errorf("deploy/grafana/%s is not what its source makes; run\n\tnpm ci && npm run generate\nin deploy/grafana/generate", name)
 		}
 	}
+}
+
+// generator returns a copy of deploy/grafana/generate with its npm packages. Where they cannot be
+// had, the test is skipped.
+func generator(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("npm is not installed, so neither the dashboards nor LogQL are checked")
+	}
+	dir := filepath.Join(t.TempDir(), "generate")
+	if err := copyDir(dir, filepath.Join(dashboardsDir, "generate")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := npm(t, dir, nil, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"); err != nil {
+		t.Skipf("the packages of deploy/grafana/generate cannot be had, so neither the dashboards nor LogQL are checked: npm ci: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// npm runs npm in a folder and returns its standard output, or all of its output if it fails.
+func npm(t *testing.T, dir string, stdin io.Reader, args ...string) ([]byte, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "npm", args...)
+	cmd.Dir, cmd.Stdin = dir, stdin
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if err != nil {
+		return append(stderr.Bytes(), stdout.Bytes()...), err
+	}
+	return stdout.Bytes(), nil
 }
 
 // copyDir copies a module without what npm puts there.
