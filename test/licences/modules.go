@@ -88,7 +88,9 @@ func checkLockFile(path string) (n int, problems []error) {
 	if err != nil {
 		return 0, []error{err}
 	}
-	var lock struct{ Packages map[string]struct{ License any } }
+	var lock struct {
+		Packages map[string]struct{ License any }
+	}
 	if err := json.Unmarshal(b, &lock); err != nil {
 		return 0, []error{fmt.Errorf("%s: %w", path, err)}
 	}

@@ -166,9 +166,13 @@ func generatedLogQL(t *testing.T) (all []query) {
 		"logfmt": bare(event.Logfmt), "json": bare(event.JSON), "eventrouter": bare(event.EventRouter), "text": bare(event.Text),
 	}
 	filters := []eventquery.Filter{
-		{}, {Namespace: "prod", Types: []string{"warning"}},
-		{Namespace: "prod", For: "deploy/web"}, {For: "certificates.cert-manager.io/a"},
-		{Reasons: []string{"BackOff"}}, {Reasons: []string{"A", "B.c"}}, {Selector: `{reason!="Pulled"}`},
+		{},
+		{Namespace: "prod", Types: []string{"warning"}},
+		{Namespace: "prod", For: "deploy/web"},
+		{For: "certificates.cert-manager.io/a"},
+		{Reasons: []string{"BackOff"}},
+		{Reasons: []string{"A", "B.c"}},
+		{Selector: `{reason!="Pulled"}`},
 		{Selector: `{reason!~"Pulled|Created", kind!="Job", uid="1", event_uid="2", event_version="3", count=~"[0-9]{2,}"}`},
 		{Selector: `{job=~".+", team="b", component="kubelet"}`},
 		{Cluster: "eu", Node: "n-1"},
