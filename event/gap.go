@@ -22,6 +22,7 @@ const (
 	CauseTooOld       Cause = "too_old"       // the API server could not replay from there any more
 	CauseRestored     Cause = "restored"      // the cluster's state went back to an earlier one
 	CauseOtherCluster Cause = "other_cluster" // another cluster answers at the address
+	CauseStalled      Cause = "stalled"       // watches brought nothing while lists showed newer Events
 	CauseOverflow     Cause = "overflow"      // the journal was full and this sink let it drop records
 	CauseDamage       Cause = "damage"        // a part of the journal could not be read
 )
@@ -34,6 +35,8 @@ func (c Cause) explain() string {
 		return "the cluster's state was restored from a backup; everything it now holds was read again"
 	case CauseOtherCluster:
 		return "another cluster answers at this address; everything it holds was read"
+	case CauseStalled:
+		return "watches brought nothing while lists showed newer Events; of each Event only the latest state was read, again and again"
 	case CauseOverflow:
 		return "the destination was behind for so long that the journal was full"
 	case CauseDamage:
@@ -50,7 +53,8 @@ type Gap struct {
 	Sink      string // the only sink that missed something; empty: all
 
 	// From is the position up to which nothing was missed, To that from which
-	// on nothing is. Where a time is not known it is zero.
+	// on nothing is. Where a time is not known it is zero. While To.Version is zero, the
+	// end is not known; To.Time is then the time of the record.
 	From, To Position
 
 	Cause         Cause
@@ -78,6 +82,12 @@ var gapKeys = [...]struct{ name, annotation string }{
 	{gapToTime, gapPrefix + gapToTime},
 	{gapCause, gapPrefix + gapCause},
 	{gapMissedAtLeast, gapPrefix + gapMissedAtLeast},
+}
+
+// Covers reports whether o is the same gap declared before its end was known.
+func (g Gap) Covers(o Gap) bool {
+	return o.To.Version == 0 && o.Source == g.Source && o.Sink == g.Sink && o.Cause == g.Cause &&
+		o.From.String() == g.From.String()
 }
 
 // NewGap returns the record that tells readers of a gap: a Warning in our own
@@ -140,7 +150,9 @@ func gapAnnotations(g Gap) map[string]string {
 	set(gapFromVersion, versionString(g.From.Version))
 	set(gapToVersion, versionString(g.To.Version))
 	set(gapFromTime, timeString(g.From.Time))
-	set(gapToTime, timeString(g.To.Time))
+	if g.To.Version != 0 || g.Cause != CauseStalled {
+		set(gapToTime, timeString(g.To.Time))
+	}
 	set(gapCause, string(g.Cause))
 	set(gapMissedAtLeast, strconv.Itoa(g.MissedAtLeast))
 	return a
@@ -154,8 +166,12 @@ func gapMessage(g Gap) string {
 	if g.Source != "" {
 		of = "namespace " + g.Source
 	}
+	to, why := instant(g.To, "now"), g.Cause.explain()
+	if g.Cause == CauseStalled && g.To.Version == 0 {
+		to, why = "now", "watches bring nothing while lists show newer Events; until they work again, of each Event only the latest state is read"
+	}
 	s := "Events of " + of + " may have been missed between " +
-		instant(g.From, "the start") + " and " + instant(g.To, "now") + ": " + g.Cause.explain()
+		instant(g.From, "the start") + " and " + to + ": " + why
 	switch {
 	case g.MissedAtLeast == 1:
 		s += "; at least 1 is missing"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 const (
 	minWatch = 120 * time.Second
 	maxWatch = 240 * time.Second
-	overtime = 45 * time.Second // after which a watch that was not ended is dropped; later than a stall is noticed
+	overtime = 45 * time.Second // after which a watch that was not ended is dropped
 )
 
 // settled is how long a watch on which nothing comes must have been open before
@@ -39,17 +38,17 @@ const blockedFor = time.Minute
 var (
 	errClosedAtOnce = errors.New("watch closed at once, without an event")
 	errOverdue      = errors.New("watch not ended in time by the API server")
-	errStalled      = errors.New("watch stalled: a list shows events it does not deliver")
 )
 
 // watch opens one watch at the position and hands over what it brings until it
 // ends. It returns nil if the API server ended it in good order.
 func (w *Watcher) watch(ctx context.Context) error {
 	pos, _ := w.hand.at()
-	length := minWatch + rand.N(maxWatch-minWatch)
+	w.opened, w.brought = pos.Version, false
+	length, answer, over := w.watchTimes()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ctx, stop := context.WithTimeoutCause(ctx, length+overtime, errOverdue)
+	ctx, stop := context.WithTimeoutCause(ctx, length+over, errOverdue)
 	defer stop()
 
 	// Events have no bookmarks today, for the API server does not cache them; one
@@ -59,32 +58,41 @@ func (w *Watcher) watch(ctx context.Context) error {
 		Param("resourceVersion", strconv.FormatUint(pos.Version, 10)).
 		Param("timeoutSeconds", strconv.Itoa(int(length.Seconds()))).
 		Param("allowWatchBookmarks", "true")
-	in, err := open(ctx, req, otherAnswerWithin, 0)
+	asked := time.Now() // a proxy may hold back the headers as well
+	in, err := open(ctx, req, answer, 0)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	opened := time.Now()
 	w.health.answered()
 
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		w.supervise(ctx, cancel)
-	}()
-	defer func() {
-		cancel(nil)
-		<-watched
-	}()
+	if !w.short {
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			w.supervise(ctx, cancel)
+		}()
+		defer func() {
+			cancel(nil)
+			<-watched
+		}()
+	}
 
 	frames := newFrames(in)
 	seen, works := pos.Version, false
+	var came time.Time // the first version that is newer than the position
+	defer func() {
+		if !came.IsZero() && time.Since(came) >= settled {
+			w.short = false // nothing holds back what the watch brings
+		}
+	}()
 	for {
 		fr, err := frames.next()
 		if err == io.EOF {
-			if !works && time.Since(opened) < settled {
+			if !works && time.Since(asked) < settled {
 				return errClosedAtOnce
 			}
+			w.worked()
 			return nil
 		}
 		if err != nil {
@@ -93,6 +101,9 @@ func (w *Watcher) watch(ctx context.Context) error {
 		version, err := w.take(ctx, fr, seen)
 		if err != nil {
 			return err
+		}
+		if came.IsZero() && version > seen {
+			came, w.brought = time.Now(), true
 		}
 		seen = max(seen, version)
 		if works {
@@ -125,6 +136,10 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 		if err == nil {
 			rec := event.New(e)
 			if version := rec.Position.Version; version > seen {
+				if err := w.endStall(ctx, watchesWork); err != nil {
+					w.hand.free(room)
+					return 0, err
+				}
 				return version, w.hand.put(ctx, w.ours(rec), room, len(fr.object), blockedFor)
 			}
 		} else {
@@ -140,6 +155,9 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 	case err != nil:
 		return 0, fmt.Errorf("%w: %w", errGarbled, err)
 	case m.version > seen:
+		if err := w.endStall(ctx, watchesWork); err != nil {
+			return 0, err
+		}
 		rec := event.Record{Position: event.Position{Version: m.version}}
 		return m.version, w.hand.put(ctx, w.ours(rec), nil, 0, blockedFor)
 	case fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified:

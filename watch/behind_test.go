@@ -230,6 +230,7 @@ func TestAccountOfSinksBehind(t *testing.T) {
 			hindsight_watch_relists_total{reason="interrupted",source=""} 0
 			hindsight_watch_relists_total{reason="other_cluster",source=""} 0
 			hindsight_watch_relists_total{reason="restored",source=""} 0
+hindsight_watch_relists_total{reason="stalled",source=""} 0
 			hindsight_watch_relists_total{reason="too_old",source=""} 0
 			hindsight_watch_relists_total{reason="watch_failing",source=""} 0
 		`), "hindsight_watch_relists_total")

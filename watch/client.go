@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/connrotation"
 )
@@ -92,6 +93,24 @@ func (l leaving) RoundTrip(req *http.Request) (*http.Response, error) {
 		l.connections.CloseAll()
 	}
 	return resp, err
+}
+
+func (l leaving) WrappedRoundTripper() http.RoundTripper { return l.next }
+
+// closeConnections closes all connections of a client of NewClient.
+func closeConnections(client *rest.RESTClient) {
+	rt := client.Client.Transport
+	for rt != nil {
+		if l, ok := rt.(leaving); ok {
+			l.connections.CloseAll()
+			return
+		}
+		wrapper, ok := rt.(utilnet.RoundTripperWrapper)
+		if !ok {
+			return
+		}
+		rt = wrapper.WrappedRoundTripper()
+	}
 }
 
 // open sends a request and returns the body of its answer; an answer other

@@ -55,8 +55,7 @@ func (w *Watcher) checkEpoch(ctx context.Context) (*relist, error) {
 		return &relist{reason: otherCluster, epoch: event.Epoch{Cluster: cluster}}, nil
 	case pos.Epoch.Cluster == "" && cluster != "":
 		// It is the same epoch; only now do we know its name.
-		pos.Epoch.Cluster = cluster
-		w.hand.set(pos)
+		w.hand.revise(func(p *event.Position) { p.Epoch.Cluster = cluster })
 	}
 
 	newest, err := w.newest(ctx)
@@ -110,4 +109,10 @@ func (w *Watcher) clusterUID(ctx context.Context) (string, error) {
 func (w *Watcher) newest(ctx context.Context) (uint64, error) {
 	p, err := w.readPage(ctx, w.listPage("", 1), func([]byte) error { return nil })
 	return p.version, err
+}
+
+// epoch is that of the position.
+func (w *Watcher) epoch() event.Epoch {
+	pos, _ := w.hand.at()
+	return pos.Epoch
 }

@@ -39,6 +39,7 @@ type handover struct {
 
 	mu       sync.Mutex     // guards the following
 	position event.Position // of the last record put
+	proven   event.Position // the last one up to which a watch is known to have delivered everything
 	accepted event.Position // of the last record for all sinks that Out has accepted
 	moved    time.Time      // when something was last put
 	pending  group
@@ -62,6 +63,7 @@ func newHandover(start event.Position, out func(context.Context, []event.Record)
 		full:     make(chan struct{}, 1),
 		room:     make(chan struct{}, 1),
 		position: start,
+		proven:   start,
 		accepted: start,
 		moved:    time.Now(),
 	}
@@ -131,6 +133,7 @@ func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
 	}
 	rec.Position = to
 	h.push(rec, size)
+	h.proven = to
 	if in != nil {
 		h.pending.rooms = append(h.pending.rooms, in)
 	}
@@ -185,7 +188,28 @@ func (h *handover) at() (event.Position, time.Time) {
 func (h *handover) set(p event.Position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.position = p
+	h.position, h.proven = p, p
+}
+
+// revise changes what is known of the position without moving it.
+func (h *handover) revise(change func(*event.Position)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change(&h.position)
+	change(&h.proven)
+}
+
+// prove makes the position one that a watch has proven. advance alone does not.
+func (h *handover) prove() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proven = h.position
+}
+
+func (h *handover) lastProven() event.Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.proven
 }
 
 // wait waits for room, for at most patience.

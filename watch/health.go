@@ -23,6 +23,7 @@ type health struct {
 	failures int       // in a row
 	since    time.Time // of the first of them
 	err      error     // of the last of them
+	silent   time.Time // since when watches bring nothing; zero: they work
 }
 
 // turned says that the loop is alive.
@@ -65,6 +66,20 @@ func (h *health) recovered() (failures int, since time.Time) {
 	return failures, since
 }
 
+// failing reports whether the last attempt failed.
+func (h *health) failing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failures > 0
+}
+
+// stalled says since when watches bring nothing; zero: they work.
+func (h *health) stalled(since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.silent = since
+}
+
 // LastTurn is when the loop last turned. It turns at least every five minutes,
 // also while it waits: to retry, for room in the journal, or for something to
 // come on an open watch.
@@ -86,13 +101,16 @@ func (w *Watcher) LastContact() time.Time {
 	return w.health.contact
 }
 
-// Ready returns nil, or why Events are not being read: at once if permission is
-// missing, and if the API server cannot be used for any other reason, after
-// five minutes.
+// Ready returns nil, or why Events are not being read as they should: at once if
+// permission is missing or watches bring nothing, and if the API server cannot be
+// used for any other reason, after five minutes.
 func (w *Watcher) Ready() error {
 	h := &w.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !denied(h.err) && !h.silent.IsZero() {
+		return fmt.Errorf("watches bring nothing, lists do, since %s: only the latest state of each event is read", h.silent.UTC().Format(time.RFC3339))
+	}
 	if h.err == nil || (!denied(h.err) && time.Since(h.since) < unreachableFor) {
 		return nil
 	}

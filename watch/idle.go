@@ -15,15 +15,17 @@ const (
 	// become too old to be replayed, although nothing was missed.
 	idleAfter = 2 * time.Minute
 
-	// stalledAfter is how long a watch may take to deliver what a list shows.
-	stalledAfter = 30 * time.Second
+	// lateAfter is how long a watch may take to deliver what a list shows before it is
+	// suspected of bringing nothing (stall.go).
+	lateAfter = 30 * time.Second
 )
 
 // errNewer ends a list of which no more has to be known.
 var errNewer = errors.New("there is something newer")
 
-// supervise looks after an open watch until ctx ends, and drops it if it has
-// stalled: a connection can be alive, and answer pings, with nothing behind it.
+// supervise looks after an open watch until ctx ends, and drops it with errSilent if
+// a list shows what it does not deliver: a connection can be alive, and answer pings,
+// with nothing behind it.
 func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 	if !sleep(ctx, settled) {
 		return
@@ -38,7 +40,7 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 			continue
 		}
 
-		version, newer, err := w.glance(ctx, pos.Version)
+		version, shown, err := w.glance(ctx, pos.Version)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -51,14 +53,14 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 		}
 		// Either way the watch gets the same time to deliver what was written before
 		// the list.
-		if !sleep(ctx, stalledAfter) {
+		if !sleep(ctx, lateAfter) {
 			return
 		}
 		if now, _ := w.hand.at(); err != nil || now != pos {
 			continue
 		}
-		if newer {
-			drop(errStalled)
+		if shown != 0 {
+			drop(errSilent{shown})
 			return
 		}
 		to := pos
@@ -68,29 +70,30 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 }
 
 // glance lists without keeping anything. It returns the version of the list and
-// whether it shows a state newer than the given one.
-func (w *Watcher) glance(ctx context.Context, than uint64) (version uint64, newer bool, err error) {
+// that of a state in it that is newer than the given one; 0: there is none.
+func (w *Watcher) glance(ctx context.Context, than uint64) (version, shown uint64, err error) {
 	token, limit := "", firstPage
 	for {
 		p, err := w.readPage(ctx, w.listPage(token, limit), func(item []byte) error {
 			if m, err := peek(item); err == nil && m.version > than {
+				shown = m.version
 				return errNewer
 			}
 			return nil
 		})
 		if errors.Is(err, errNewer) {
 			w.health.answered()
-			return than, true, nil
+			return than, shown, nil
 		}
 		if err != nil {
-			return 0, false, err
+			return 0, 0, err
 		}
 		w.health.answered()
 		if version == 0 {
 			version = p.version
 		}
 		if token, limit = p.continueToken, nextPages; token == "" {
-			return version, false, nil
+			return version, 0, nil
 		}
 	}
 }

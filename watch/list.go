@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,6 +38,7 @@ const (
 	closedAtOnce reason = "closed_at_once" // every watch from the position ends at once
 	restored     reason = "restored"       // etcd went back to an earlier state
 	otherCluster reason = "other_cluster"  // another cluster answers
+	stalled      reason = "stalled"        // watches bring nothing
 	behind       reason = "behind"         // a sink stands where the watch cannot begin
 )
 
@@ -50,6 +52,7 @@ var reasons = map[reason]event.Cause{
 	closedAtOnce: event.CauseTooOld,
 	restored:     event.CauseRestored,
 	otherCluster: event.CauseOtherCluster,
+	stalled:      event.CauseStalled,
 	behind:       event.CauseTooOld,
 }
 
@@ -73,6 +76,8 @@ type listing struct {
 	begin event.Position // the same in the epoch of the list
 	to    event.Position // where it stands afterwards; if that is the version of the list, zero before the first page
 	exact uint64         // the version as of which it is read; zero: the newest
+
+	openGap *event.Gap // in which the list lies; nil: none that was declared before
 
 	spool   spool
 	trimmed []byte // the state that is on its way there
@@ -118,7 +123,15 @@ func (w *Watcher) list(ctx context.Context, due relist) error {
 		// As it was: so nothing is missed that was overwritten since.
 		l.exact = from.Listed
 	}
-	return l.run(ctx)
+	if due.reason == stalled {
+		l.from, l.openGap = w.hand.lastProven(), w.openGap
+	}
+	start := time.Now()
+	if err := l.run(ctx); err != nil {
+		return err
+	}
+	w.listed(l, time.Since(start))
+	return nil
 }
 
 func (w *Watcher) newListing(due relist, from event.Position) *listing {
@@ -149,7 +162,11 @@ func (l *listing) run(ctx context.Context) error {
 	w.metrics.relists[l.reason].Inc()
 	w.metrics.seen.Add(float64(l.seen))
 	w.skipped.Add(int64(l.seen))
-	l.log.Info("listed events", "why", l.reason, "from", l.from, "to", l.to,
+	level := slog.LevelInfo
+	if l.openGap != nil {
+		level = slog.LevelDebug // one of many
+	}
+	l.log.Log(ctx, level, "listed events", "why", l.reason, "from", l.from, "to", l.to,
 		"listed", l.items, "emitted", l.emitted, "skipped_as_seen", l.seen, "undecodable", l.undecodable,
 		"took", time.Since(start).Round(time.Millisecond))
 	return nil
@@ -310,7 +327,7 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 
 // declareGap hands over the record of the gap that the list leaves, if any.
 func (l *listing) declareGap(ctx context.Context) error {
-	if l.cause == "" {
+	if l.cause == "" || l.openGap != nil {
 		return nil
 	}
 	if l.reason == closedAtOnce && l.kept == 0 {
@@ -326,12 +343,15 @@ func (l *listing) declareGap(ctx context.Context) error {
 		Source: l.w.namespace, Namespace: l.w.ownNamespace, Sink: l.sink,
 		From: l.from, To: to, Cause: l.cause, MissedAtLeast: l.missed,
 	}
+	if l.reason == stalled {
+		// It has not ended. More is missed until it has.
+		gap.To = event.Position{Time: gap.To.Time}
+		l.w.openGap = &gap
+	}
 	l.w.asDeclared(&gap)
 	l.w.metrics.gaps[l.cause].Inc()
 	l.log.Warn("events may have been missed", "cause", gap.Cause, "from", gap.From, "to", gap.To, "missed_at_least", gap.MissedAtLeast)
-	if l.w.gap != nil {
-		l.w.gap(gap)
-	}
+	l.w.declared(gap)
 	rec := event.NewGap(gap)
 	rec.Position = event.Position{} // put says where: at the beginning of this list
 	return l.w.put(ctx, rec, nil, rec.Event.Size())
@@ -348,7 +368,16 @@ func (w *Watcher) asDeclared(g *event.Gap) {
 			return
 		}
 	}
-	w.gaps = append(w.gaps, *g)
+}
+
+// declared keeps a gap in mind, in place of the same one without an end.
+func (w *Watcher) declared(g event.Gap) {
+	if w.gaps = slices.DeleteFunc(w.gaps, g.Covers); !slices.Contains(w.gaps, g) {
+		w.gaps = append(w.gaps, g)
+	}
+	if w.gap != nil {
+		w.gap(g)
+	}
 }
 
 // end moves the position to where the list ends.
@@ -358,6 +387,7 @@ func (l *listing) end() {
 		l.to.Time = last.Time
 	}
 	l.w.hand.advance(last, l.w.ours(event.Record{Position: l.to, To: l.sink}))
+	l.w.hand.prove()
 }
 
 // put hands a record over, however long that takes. There must be no open

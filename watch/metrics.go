@@ -17,6 +17,7 @@ type Metrics struct {
 	relists   *prometheus.CounterVec
 	gaps      *prometheus.CounterVec
 	overflows *prometheus.CounterVec
+	stalls    *prometheus.CounterVec
 }
 
 // Values of the label "reason" of hindsight_watch_skipped_total.
@@ -52,9 +53,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "hindsight_watch_spool_overflows_total",
 			Help: "Times a part of a list was passed on before the rest was sorted, because the spool was full.",
 		}, []string{"source"}),
+		stalls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_watch_stalls_total",
+			Help: "Watches that ended without anything newer while lists show newer Events. It grows for as long as that goes on.",
+		}, []string{"source"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.contact, m.events, m.skipped, m.relists, m.gaps, m.overflows)
+		reg.MustRegister(m.contact, m.events, m.skipped, m.relists, m.gaps, m.overflows, m.stalls)
 	}
 	return m
 }
@@ -64,6 +69,7 @@ type sourceMetrics struct {
 	contact           prometheus.Gauge
 	events, overflows prometheus.Counter
 	seen, undecodable prometheus.Counter
+	stalls            prometheus.Counter
 	relists           map[reason]prometheus.Counter
 	gaps              map[event.Cause]prometheus.Counter
 }
@@ -78,6 +84,7 @@ func (m *Metrics) forSource(source string) sourceMetrics {
 		overflows:   m.overflows.WithLabelValues(source),
 		seen:        m.skipped.WithLabelValues(source, skippedSeen),
 		undecodable: m.skipped.WithLabelValues(source, skippedUndecodable),
+		stalls:      m.stalls.WithLabelValues(source),
 		relists:     make(map[reason]prometheus.Counter),
 		gaps:        make(map[event.Cause]prometheus.Counter),
 	}

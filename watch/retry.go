@@ -32,7 +32,8 @@ func (w *Watcher) retry(ctx context.Context, attempt string, err error) {
 	failures, last := w.health.failed(err)
 	pause := pauseAfter(err, failures)
 	level := slog.LevelDebug
-	if failures == 1 || denied(err) && !denied(last) {
+	// While watches bring nothing, which has been logged, attempts to open one may fail.
+	if failures == 1 && !w.stalled() || denied(err) && !denied(last) {
 		level = slog.LevelWarn
 	}
 	args := []any{"attempt", attempt, "failures", failures, "pause", pause.Round(time.Millisecond), "err", err}
@@ -48,7 +49,11 @@ func (w *Watcher) retry(ctx context.Context, attempt string, err error) {
 func (w *Watcher) worked() {
 	w.health.answered()
 	if failures, since := w.health.recovered(); failures > 0 {
-		w.log.Info("reading events works again", "after", time.Since(since).Round(time.Millisecond), "failed_attempts", failures)
+		level := slog.LevelInfo
+		if w.stalled() {
+			level = slog.LevelDebug
+		}
+		w.log.Log(context.Background(), level, "reading events works again", "after", time.Since(since).Round(time.Millisecond), "failed_attempts", failures)
 	}
 }
 

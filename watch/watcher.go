@@ -105,6 +105,7 @@ type Watcher struct {
 	strikes   int    // watches in a row that brought nothing
 	struckAt  uint64 // the version they were opened at
 	lineup
+	stallState
 }
 
 // New returns a Watcher that begins when Run is called.
@@ -132,6 +133,7 @@ func New(o Options) *Watcher {
 	}
 	w.health.gauge = w.metrics.contact
 	w.health.turned()
+	w.resumeStall()
 	return w
 }
 
@@ -186,6 +188,16 @@ func (w *Watcher) follow(ctx context.Context) {
 				w.retry(ctx, "check position", err)
 				continue
 			}
+			if due != nil && !sameEpoch(due.epoch, w.epoch()) {
+				// The stretch of a stall ends with the epoch. Whether watches bring
+				// something in the next one is to be seen.
+				if err := w.endStall(ctx, "no longer reading by lists: the history of the cluster has changed"); err != nil {
+					continue
+				}
+			}
+		}
+		if due == nil {
+			due = w.listDue()
 		}
 		if due != nil {
 			err := w.list(ctx, *due)
@@ -199,6 +211,7 @@ func (w *Watcher) follow(ctx context.Context) {
 			continue
 		}
 		checked = false
+		w.probe(ctx)
 		due = w.ended(ctx, w.watch(ctx))
 	}
 }
@@ -213,14 +226,17 @@ func (w *Watcher) ended(ctx context.Context, err error) *relist {
 	if ctx.Err() != nil {
 		return nil
 	}
+	var silent errSilent
 	switch {
 	case err == nil, errors.Is(err, errOverdue):
 		// The time that was asked for is over, or the API server is shutting down.
 		// Should it be gone, the check before the next watch finds out.
-		w.strikes = 0
-		return nil
+		return w.endedWell(err)
 
-	case expired(err):
+	case w.failedFor(err):
+		return w.stall()
+
+	case expired(err) && !w.stalled():
 		// Compacted. It comes as the answer 410, or, usually, after the answer 200 as
 		// an ERROR frame.
 		return w.relistFor(tooOld)
@@ -232,25 +248,31 @@ func (w *Watcher) ended(ctx context.Context, err error) *relist {
 		// https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/etcd3/event.go
 		// If it were etcd that failed, the check before the watch would have too.
 		if w.struck() {
-			return w.relistFor(watchFailing)
+			if due := w.keepsFailing(ctx, watchFailing); due != nil {
+				return due
+			}
 		}
 
 	case errors.Is(err, errGarbled):
 		// Read again, unless it was no accident.
 		if w.struck() {
-			return w.relistFor(watchFailing)
+			if due := w.keepsFailing(ctx, watchFailing); due != nil {
+				return due
+			}
 		}
 
 	case errors.Is(err, errClosedAtOnce):
 		// Something between us and the API server, or one behind a load balancer that
 		// knows nothing of the version.
 		if w.struck() {
-			return w.relistFor(closedAtOnce)
+			if due := w.keepsFailing(ctx, closedAtOnce); due != nil {
+				return due
+			}
 		}
 
-	case errors.Is(err, errStalled):
+	case errors.As(err, &silent):
 		// Nothing was missed: the next watch replays it.
-		w.log.Warn("watch stalled, opened anew")
+		w.suspect(silent.shown)
 		return nil
 
 	case errors.Is(err, errBlocked):

@@ -140,14 +140,14 @@ func (s *standing) gaps() []event.Gap {
 	return slices.Clone(s.held.Gaps)
 }
 
-// declare keeps a gap in mind, once.
+// declare keeps a gap in mind, once, in place of the same one without an end.
 func (s *standing) declare(g event.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Contains(s.held.Gaps, g) {
 		return
 	}
-	s.held.Gaps = append(s.held.Gaps, g)
+	s.held.Gaps = append(slices.DeleteFunc(s.held.Gaps, g.Covers), g)
 }
 
 // hold returns what the Lease is to say.
