@@ -98,6 +98,7 @@ func (l *loop) stream(name []byte) *stream {
 	s := l.streams[string(name)]
 	if s == nil {
 		s = &stream{name: string(name), index: -1}
+		s.parked = l.parking.streams[s.name]
 		l.streams[s.name] = s
 	}
 	return s
@@ -128,8 +129,23 @@ func (l *loop) put(s *stream, number uint64, now time.Duration) {
 // there is enough for a batch, or if it has been tried before.
 func (l *loop) enqueue(s *stream) {
 	due := s.opened
-	if s.batch == nil && s.bytes < l.BatchBytes {
+	switch {
+	case s.queue != nil:
+		due = 0
+	case s.failing != nil:
+		due = s.failing.at // behind those that wait since before
+	case s.batch == nil && s.bytes < l.BatchBytes:
 		due += l.BatchWait
 	}
-	l.queue.put(s, max(due, s.rested.Sub(l.began)))
+	q := &l.queue
+	switch {
+	case s.parked != nil:
+		if !l.parks(s) {
+			return
+		}
+		q = &l.parking.toPark
+	case s.queue != nil, s.failing != nil && s.failing.alone:
+		q = &l.aside
+	}
+	q.put(s, max(due, s.rested.Sub(l.began)))
 }

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -17,17 +18,30 @@ type room struct {
 }
 
 // send begins an attempt.
-func (l *loop) send(s *stream, now time.Time) {
+func (l *loop) send(s *stream, to *flight, now time.Time) {
 	b := s.batch
 	if b == nil {
 		b = &pending{stream: s, tried: now}
 		s.batch = b
-		l.tried = append(l.tried, b)
-	}
-	if b.tries == 0 || b.grows {
-		if b.data == nil {
-			b.room = l.room()
+		if s.queue == nil {
+			l.tried = append(l.tried, b)
 		}
+	}
+	if b.data == nil {
+		b.room = l.room()
+	}
+	if s.queue != nil {
+		l.fillParked(b)
+		if len(b.ends) == 0 { // all of it was given up
+			if err := s.queue.Drop(b.parked); err != nil {
+				l.Logger.Warn("parked records that were given up may come again after a restart", "stream", s.name, "err", err)
+			}
+			l.keepRoom(b.room)
+			s.batch = nil
+			l.endParking(s, now)
+			return
+		}
+	} else if len(b.ends) < b.count || b.tries == 0 || b.grows {
 		err := l.fill(s)
 		switch {
 		case s.len == 0: // all of it was lost
@@ -35,7 +49,7 @@ func (l *loop) send(s *stream, now time.Time) {
 			l.forget(s, now)
 			return
 		case err != nil:
-			l.failed(result{stream: s, began: now, err: err}, nil, now)
+			l.fail(result{stream: s, number: l.attempts + 1, began: now, err: err}, nil, now)
 			l.enqueue(s)
 			return
 		}
@@ -45,9 +59,7 @@ func (l *loop) send(s *stream, now time.Time) {
 	}
 	b.tries++
 	batch := b.batch()
-	s.inFlight = true
-	l.inFlight++
-	l.flying += len(b.data)
+	batch.Alone = s.failing != nil && l.lastAccepted > s.failing.last
 	if l.Rate > 0 {
 		// A second's worth may be made up for, not more.
 		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {
@@ -55,10 +67,19 @@ func (l *loop) send(s *stream, now time.Time) {
 		}
 		l.paced = l.paced.Add(takes(l.Size(&batch), l.Rate))
 	}
+	l.begin(b, to, now, func() error { return l.attempt(&batch) })
+}
+
+// begin makes an attempt, whose result comes to run.
+func (l *loop) begin(b *pending, to *flight, now time.Time, attempt func() error) {
+	l.attempts++
+	r := result{stream: b.stream, number: l.attempts, began: now, to: to, parked: b.parking}
+	b.stream.inFlight = true
+	to.begin(b)
 	l.started.Go(func() {
-		err := l.attempt(&batch)
+		r.err = attempt()
 		select {
-		case l.results <- result{s, now, err}:
+		case l.results <- r:
 		case <-l.ctx.Done():
 		}
 	})
@@ -84,31 +105,40 @@ func (l *loop) keepRoom(r room) {
 
 // attempt sends a batch, within what time it is given and permitted.
 func (l *loop) attempt(b *Batch) error {
-	var until time.Time
-	if l.Permit != nil {
-		var ok bool
-		if until, ok = l.Permit(); !ok {
-			<-l.ctx.Done()
-			return l.ctx.Err()
-		}
-	}
-	if l.Timeout == 0 {
-		return l.Sink.Send(l.ctx, b)
-	}
 	began := time.Now()
-	if end := began.Add(l.Timeout); until.IsZero() || end.Before(until) {
-		until = end
+	ctx, cancel := withPermit(l.ctx, l.Permit), func() {}
+	var err error
+	if !l.Requests {
+		ctx, cancel, err = Begin(ctx)
 	}
-	ctx, cancel := context.WithDeadline(l.ctx, until)
-	defer cancel()
-	err := l.Sink.Send(ctx, b)
-	if err != nil && ctx.Err() != nil && l.ctx.Err() == nil {
-		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", until.Sub(began).Round(time.Millisecond), err)}
+	if err == nil {
+		defer cancel()
+		if l.Timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, l.Timeout)
+			defer cancel()
+		}
+		err = l.Sink.Send(ctx, b)
 	}
-	return err
+	switch {
+	case errors.Is(err, errPermitRefused):
+		<-l.ctx.Done()
+		return l.ctx.Err()
+	case err != nil && ctx.Err() != nil && l.ctx.Err() == nil:
+		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", time.Since(began).Round(time.Millisecond), err)}
+	default:
+		return err
+	}
 }
 
 // takes is how long it takes to send bytes at a rate.
 func takes(bytes int, rate float64) time.Duration {
 	return time.Duration(float64(bytes) / rate * float64(time.Second))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/journal"
 )
 
@@ -24,9 +25,13 @@ type Options struct {
 
 	// Permit is asked before each attempt whether it may be made and, unless it
 	// may take forever, until when it must be over. Once it says no, nothing is
-	// sent any more, and Run waits for the end of its context. Nil: always. It is
-	// called by several goroutines.
-	Permit func() (until time.Time, ok bool)
+	// sent any more, and Run waits for the end of its context. Nil: always.
+	Permit Permit
+
+	// Parked is where records wait whose stream the destination refuses while it
+	// accepts others. It outlives the delivery, which ends although there are some.
+	// Nil: memory; Abandon says how many are left.
+	Parked *parked.Store
 
 	Limits
 
@@ -42,6 +47,11 @@ type Limits struct {
 
 	// Timeout bounds an attempt; 0: it may take forever.
 	Timeout time.Duration
+
+	// Requests means that a Send may make several requests and calls Begin before
+	// each. Of any other sink the whole Send is over when the permit that it began
+	// with ends.
+	Requests bool
 
 	// Rate bounds what is sent in all, in bytes a second as Size counts them;
 	// StreamRate what is sent of one stream, in bytes of Batch.Data; 0: no bound.
@@ -99,7 +109,8 @@ func (l *Limits) setDefaults() {
 // accepted.
 type Delivery struct {
 	Options
-	metrics sinkMetrics
+	ownParked bool // nobody else keeps what is parked
+	metrics   sinkMetrics
 
 	draining context.Context
 	drain    context.CancelFunc
@@ -117,6 +128,9 @@ type State struct {
 	Err error
 	// Accepted is whether the destination has accepted anything since Run began.
 	Accepted bool
+	// Mend is what somebody has to mend so that all records arrive, although others
+	// are accepted: why a stream is parked, or a gap record was refused. Nil: nothing.
+	Mend error
 }
 
 // stuckAfter is how long a batch may take before that is a reason to be called
@@ -130,7 +144,12 @@ func NewDelivery(o Options) *Delivery {
 		o.Match = func(*event.Record) bool { return true }
 	}
 	o.Logger = o.Logger.With("sink", o.Name)
-	d := &Delivery{Options: o, metrics: o.Metrics.forSink(o.Name)}
+	own := false
+	if o.Parked == nil {
+		o.Parked = parked.InMemory(0)
+		own = true
+	}
+	d := &Delivery{Options: o, ownParked: own, metrics: o.Metrics.forSink(o.Name)}
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d
 }
@@ -147,8 +166,8 @@ func (d *Delivery) State() State {
 }
 
 // Ready returns nil, or why records are not delivered: at once if somebody has to
-// mend something, or if nothing was ever accepted, and for any other reason after
-// five minutes.
+// mend something, also where that concerns a single stream, or if nothing was ever
+// accepted, and for any other reason after five minutes.
 func (d *Delivery) Ready() error {
 	s := d.State()
 	stuck := !s.Since.IsZero() && time.Since(s.Since) >= stuckAfter
@@ -157,7 +176,7 @@ func (d *Delivery) Ready() error {
 		s.Err = errors.New("the destination does not answer")
 	case stuck:
 	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsMending(s.Err):
-		return nil
+		return s.Mend
 	}
 	return fmt.Errorf("stuck since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
 }

@@ -22,14 +22,17 @@ func (l *loop) fill(s *stream) error {
 	full := func() bool {
 		// A sink can tell a bad record from a bad destination only by others of the
 		// same stream.
-		return len(b.ends) >= b.count && len(b.data) >= l.BatchBytes && (!b.grows || len(b.ends) > 1)
+		return len(b.ends) >= b.count && (b.tries > 0 && !b.grows || len(b.data) >= l.BatchBytes && (!b.grows || len(b.ends) > 1))
 	}
 	for len(b.ends) < s.len && !full() {
 		// What the journal says of the size of a record is near enough.
 		l.places = l.places[:0]
 		estimate := len(b.data)
 		number := l.number(s, len(b.ends))
-		for n := len(b.ends); n < s.len && (n < b.count || estimate < l.BatchBytes || b.grows && n <= 1); n++ {
+		more := func(n int) bool {
+			return n < b.count || (b.tries == 0 || b.grows) && (estimate < l.BatchBytes || b.grows && n <= 1)
+		}
+		for n := len(b.ends); n < s.len && more(n); n++ {
 			e := l.window.at(number)
 			if e.place.Bytes == 0 {
 				break
@@ -65,7 +68,14 @@ func (l *loop) fill(s *stream) error {
 }
 
 func (l *loop) add(b *pending, r *event.Record) {
-	b.data = l.Sink.AppendRecord(b.data, r)
+	if b.parking {
+		b.data, _ = r.AppendBinary(b.data) // it never fails
+	} else {
+		b.data = l.Sink.AppendRecord(b.data, r)
+	}
+	if r.Gap {
+		b.gaps = append(b.gaps, len(b.ends))
+	}
 	b.ends = append(b.ends, len(b.data))
 	b.count = max(b.count, len(b.ends))
 }

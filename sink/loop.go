@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,29 +40,56 @@ type loop struct {
 	kept     map[uint64]*event.Record // by number, what is not in the journal
 	streams  map[string]*stream
 	queue    dueQueue
+	aside    dueQueue   // of streams that are refused while others are accepted
 	tried    []*pending // since their first attempt, oldest first
 	resting  []*stream  // without entries, known only for their rest
 	places   []journal.Place
 	rooms    []room // for batches
 
-	asked    bool // for entries
-	drained  bool // there will be no more
-	inFlight int  // batches
-	flying   int  // their bytes
-	accepted bool // anything, ever
+	asked    bool   // for entries
+	drained  bool   // there will be no more
+	flight   flight // of the streams in queue
+	detour   flight // of those in aside
+	accepted bool   // anything, ever
+
+	// Attempts are numbered as they begin, so that it is known which of two things
+	// came first.
+	attempts     uint64 // begun so far
+	lastAccepted uint64 // the latest one of those that were accepted
+	failing      map[*stream]struct{}
 
 	// Of the destination as a whole:
-	limit  int       // batches in flight; halved on failure, regained on success
-	rested time.Time // until when it is left alone
-	paced  time.Time // until when what was sent takes at the rate allowed
-	retry  *backoff.Backoff
-	outage outage
+	limit    int       // batches in flight; halved on failure, regained on success
+	rested   time.Time // until when it is left alone
+	paced    time.Time // until when what was sent takes at the rate allowed
+	retry    *backoff.Backoff
+	failures int    // in a row
+	failed   uint64 // attempts begun when one last failed
+	outage   *outage
+	healing  []*outage // that may be over
+	gapErr   error     // why a gap record was refused
+
+	parking parking
+}
+
+// flight is batches that have been sent and not answered.
+type flight struct{ batches, bytes int }
+
+func (f *flight) begin(b *pending) { f.batches++; f.bytes += len(b.data) }
+func (f *flight) end(b *pending)   { f.batches--; f.bytes -= len(b.data) }
+
+// mayTake reports whether another batch may be sent.
+func (f *flight) mayTake(limit int) bool {
+	return f.batches == 0 || f.batches < limit && f.bytes < flightBytes
 }
 
 type result struct {
 	stream *stream
+	number uint64 // of the attempt
 	began  time.Time
 	err    error
+	to     *flight // which it belongs to
+	parked bool    // it was not sent, but parked
 }
 
 func newLoop(ctx context.Context, d *Delivery, started *sync.WaitGroup) *loop {
@@ -75,23 +103,26 @@ func newLoop(ctx context.Context, d *Delivery, started *sync.WaitGroup) *loop {
 		results:  make(chan result),
 		kept:     make(map[uint64]*event.Record),
 		streams:  make(map[string]*stream),
+		failing:  make(map[*stream]struct{}),
 		limit:    d.Concurrency,
-		retry:    d.newBackoff(ctx),
+		retry:    newBackoff(ctx, d.MinBackoff, d.MaxBackoff),
+		outage:   &outage{log: d.Logger, over: "sending works again"},
+		parking:  parking{streams: make(map[string]*stream)},
 	}
-}
-
-func (d *Delivery) newBackoff(ctx context.Context) *backoff.Backoff {
-	return backoff.New(ctx, backoff.BackoffConfig{MinBackoff: d.MinBackoff, MaxBackoff: d.MaxBackoff})
 }
 
 func (l *loop) run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer l.endOutages()
+	if err := l.resumeParked(); err != nil {
+		return err
+	}
 	for {
 		l.want()
 		timer.Reset(time.Until(l.dispatch()))
 		l.publish()
-		if l.drained && l.window.len() == 0 {
+		if l.drained && l.window.len() == 0 && l.mayLeaveParked() {
 			return nil
 		}
 		select {
@@ -128,26 +159,41 @@ func (l *loop) want() {
 func (l *loop) dispatch() (next time.Time) {
 	now := time.Now()
 	next = now.Add(time.Hour)
-	for l.mayFly() && l.queue.Len() > 0 { // else a result will come
+	look := func(at time.Time) {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	look(l.checkOutages(now))
+	look(l.parkOverdue(now))
+	look(l.dispatchParking(now))
+	aside := asideFlight
+	if l.failures > 1 {
+		aside = 1 // the destination itself may be down
+	}
+	look(l.dispatchTo(&l.aside, &l.detour, aside, now))
+	look(l.dispatchTo(&l.queue, &l.flight, l.limit, now))
+	return next
+}
+
+// dispatchTo sends what is due in one queue. Where as much is in flight as may be, a
+// result will come.
+func (l *loop) dispatchTo(q *dueQueue, f *flight, limit int, now time.Time) (next time.Time) {
+	for f.mayTake(limit) && q.Len() > 0 {
 		hold := l.rested
 		if l.paced.After(hold) {
 			hold = l.paced
 		}
-		s := l.queue[0]
+		s := (*q)[0]
 		if due := l.began.Add(s.due); !l.hurry(s, now) && due.After(hold) {
 			hold = due
 		}
 		if hold.After(now) {
 			return hold
 		}
-		l.send(l.queue.pop(), now)
+		l.send(q.pop(), f, now)
 	}
-	return next
-}
-
-// mayFly reports whether another batch may be sent.
-func (l *loop) mayFly() bool {
-	return l.inFlight == 0 || l.inFlight < l.limit && l.flying < flightBytes
+	return now.Add(time.Hour)
 }
 
 // hurry reports whether a stream's batch need not wait to be filled.
@@ -161,37 +207,80 @@ func (l *loop) settle(r result) error {
 	now := time.Now()
 	s, b := r.stream, r.stream.batch
 	s.inFlight = false
-	l.inFlight--
-	l.flying -= len(b.data)
+	r.to.end(b)
+	if r.parked {
+		return l.settleParking(r, now)
+	}
 
 	var why *Error
 	errors.As(r.err, &why)
+	refused := 0
 	switch {
 	case r.err == nil:
-		l.metrics.sent.Add(float64(b.len()))
 	case why != nil && len(why.Refused) > 0:
-		l.metrics.sent.Add(float64(b.len() - len(why.Refused)))
-		l.metrics.refused.Add(float64(len(why.Refused)))
-		l.Logger.Error("records were refused for good and are dropped", "stream", s.name, "records", len(why.Refused), "first", why.Refused[0].Reason)
+		refused = len(why.Refused)
+		l.refused(b, why)
 	case why != nil && why.Permanent:
 		return r.err
 	default:
-		l.failed(r, why, now)
+		l.fail(r, why, now)
 		l.enqueue(s)
+		if s.queue != nil {
+			l.parkMore(s)
+		}
 		return nil
 	}
-
-	l.accepted = true
-	l.limit = min(l.limit+1, l.Concurrency)
-	l.outage.over(l.Logger, "sending works again", now)
-	s.outage.over(l.Logger.With("stream", s.name), "the stream is accepted again", now)
-	l.retry.Reset()
-	l.rested = time.Time{}
-	s.retry = nil
+	l.metrics.sent.Add(float64(b.len() - refused))
+	if refused < b.len() {
+		l.wasAccepted(r, now)
+	}
+	recovered := s.failing != nil
+	s.failing = nil
+	delete(l.failing, s)
+	l.heal(s.outage, now)
+	s.rested = time.Time{}
 	if l.StreamRate > 0 {
 		s.rested = r.began.Add(takes(len(b.data), l.StreamRate))
 	}
-	for range b.len() {
+	n := b.len()
+	l.keepRoom(b.room)
+	b.room, b.settled = room{}, true
+	s.batch = nil
+	if s.queue != nil {
+		return l.acceptedParked(s, b, recovered, now)
+	}
+	return l.release(s, n, now)
+}
+
+// refused counts the records of a batch that the destination will never accept.
+func (l *loop) refused(b *pending, why *Error) {
+	l.metrics.refused.Add(float64(len(why.Refused)))
+	l.Logger.Error("records were refused for good and are dropped", "stream", b.stream.name, "records", len(why.Refused), "first", why.Refused[0].Reason)
+	for _, r := range why.Refused {
+		if slices.Contains(b.gaps, r.Index) {
+			l.gapRefused(b.stream.name, r.Reason)
+		}
+	}
+}
+
+// wasAccepted says that the destination works, unless something has failed since
+// the attempt began.
+func (l *loop) wasAccepted(r result, now time.Time) {
+	l.accepted = true
+	l.lastAccepted = max(l.lastAccepted, r.number)
+	if r.number <= l.failed {
+		return
+	}
+	l.limit = min(l.limit+1, l.Concurrency)
+	l.heal(l.outage, now)
+	l.failures = 0
+	l.retry.Reset()
+	l.rested = time.Time{}
+}
+
+// release settles the first n entries of a stream.
+func (l *loop) release(s *stream, n int, now time.Time) error {
+	for range n {
 		e := l.window.at(s.first)
 		if e.place.Bytes == 0 {
 			delete(l.kept, s.first)
@@ -202,9 +291,6 @@ func (l *loop) settle(r result) error {
 		s.first += uint64(e.next)
 		e.next = settled
 	}
-	l.keepRoom(b.room)
-	b.room, b.settled = room{}, true
-	s.batch = nil
 	if s.len > 0 {
 		l.enqueue(s)
 	} else {
@@ -215,6 +301,10 @@ func (l *loop) settle(r result) error {
 
 // forget lets go of a stream without batches once it has rested.
 func (l *loop) forget(s *stream, now time.Time) {
+	if s.outage != nil {
+		// So that the next failure is known to be of the same outage.
+		s.rested = later(s.rested, now.Add(quietAfter))
+	}
 	l.resting = append(l.resting, s)
 	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
 		if s := l.resting[0]; s.len == 0 && l.streams[s.name] == s { // it may rest twice
@@ -222,41 +312,6 @@ func (l *loop) forget(s *stream, now time.Time) {
 		}
 		l.resting = l.resting[1:]
 	}
-}
-
-// failed makes the stream, or the whole destination, wait before the next
-// attempt.
-func (l *loop) failed(r result, why *Error, now time.Time) {
-	l.metrics.retries(why).Inc()
-	s := r.stream
-	if why != nil && why.StreamOnly {
-		if s.retry == nil {
-			s.retry = l.newBackoff(l.ctx)
-		}
-		s.rested = now.Add(pause(s.retry, why))
-		// There may be many such streams: their batches are read again.
-		s.batch.grows = true
-		l.keepRoom(s.batch.room)
-		s.batch.room = room{}
-		s.outage.failed(l.Logger.With("stream", s.name), r, s.rested.Sub(now))
-		return
-	}
-	// Of several attempts that were under way together, the first to fail
-	// counts: their failures are one.
-	if r.began.After(l.outage.last) {
-		l.limit = max(1, l.limit/2)
-		l.rested = now.Add(pause(l.retry, why))
-		l.outage.last = now
-	}
-	l.outage.failed(l.Logger, r, l.rested.Sub(now))
-}
-
-func pause(retry *backoff.Backoff, why *Error) time.Duration {
-	d := retry.NextDelay()
-	if why != nil && why.RetryAfter > 0 {
-		d = why.RetryAfter
-	}
-	return d
 }
 
 // acknowledge moves the journal's cursor.
@@ -276,12 +331,15 @@ func (l *loop) publish() {
 	for len(l.tried) > 0 && l.tried[0].settled {
 		l.tried = l.tried[1:]
 	}
-	s := State{Err: l.outage.err, Accepted: l.accepted}
+	s := State{Err: l.outage.err, Accepted: l.accepted, Mend: l.parking.mend}
+	if s.Mend == nil {
+		s.Mend = l.gapErr
+	}
 	if len(l.tried) > 0 {
 		b := l.tried[0]
 		s.Since = b.tried
-		if err := b.stream.outage.err; err != nil {
-			s.Err = err
+		if o := b.stream.outage; o != nil && o.err != nil {
+			s.Err = o.err
 		}
 	}
 	l.setState(s)

@@ -8,7 +8,8 @@ import (
 
 // Metrics of all deliveries of a process.
 type Metrics struct {
-	sent, resent, retries, dropped *prometheus.CounterVec
+	sent, resent, retries, dropped, parked *prometheus.CounterVec
+	parkedRecords, parkedBytes             *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics; reg may be nil.
@@ -30,9 +31,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "hindsight_sink_dropped_total",
 			Help: "Records that will never reach the sink, by reason.",
 		}, []string{"sink", "reason"}),
+		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hindsight_sink_parked_total",
+			Help: "Records parked because the sink refused their stream while it accepted others.",
+		}, []string{"sink"}),
+		parkedRecords: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hindsight_sink_parked_records",
+			Help: "Records that are parked until the sink accepts their stream again.",
+		}, []string{"sink"}),
+		parkedBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hindsight_sink_parked_bytes",
+			Help: "Size of the records that are parked.",
+		}, []string{"sink"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.sent, m.resent, m.retries, m.dropped)
+		reg.MustRegister(m.sent, m.resent, m.retries, m.dropped, m.parked, m.parkedRecords, m.parkedBytes)
 	}
 	return m
 }
@@ -45,8 +58,11 @@ func (m *Metrics) Dropped(sink, reason string, records int) {
 
 // sinkMetrics are the metrics of one sink.
 type sinkMetrics struct {
-	sent, resent, refused prometheus.Counter
-	byReason              map[string]prometheus.Counter
+	sent, resent, parked       prometheus.Counter
+	refused, damaged           prometheus.Counter // dropped
+	overflown, expired, ended  prometheus.Counter // dropped while they were parked
+	parkedRecords, parkedBytes prometheus.Gauge
+	byReason                   map[string]prometheus.Counter
 }
 
 func (m *Metrics) forSink(name string) sinkMetrics {
@@ -54,9 +70,19 @@ func (m *Metrics) forSink(name string) sinkMetrics {
 		m = NewMetrics(nil)
 	}
 	s := sinkMetrics{
-		sent:     m.sent.WithLabelValues(name),
-		resent:   m.resent.WithLabelValues(name),
-		refused:  m.dropped.WithLabelValues(name, "refused"),
+		sent:    m.sent.WithLabelValues(name),
+		resent:  m.resent.WithLabelValues(name),
+		parked:  m.parked.WithLabelValues(name),
+		refused: m.dropped.WithLabelValues(name, "refused"),
+		damaged: m.dropped.WithLabelValues(name, string(event.CauseDamage)),
+
+		overflown: m.dropped.WithLabelValues(name, "parked_overflow"),
+		expired:   m.dropped.WithLabelValues(name, "parked_expired"),
+		ended:     m.dropped.WithLabelValues(name, "parked_lost"),
+
+		parkedRecords: m.parkedRecords.WithLabelValues(name),
+		parkedBytes:   m.parkedBytes.WithLabelValues(name),
+
 		byReason: make(map[string]prometheus.Counter, len(Reasons)),
 	}
 	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage} {

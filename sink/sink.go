@@ -7,7 +7,6 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -32,10 +31,11 @@ type Sink interface {
 	// accepted all of it, as durably as it accepts anything. Any other outcome
 	// is an error, best an *Error, which says what to do about it. After an
 	// error that may be retried, the next Send of that stream brings the same
-	// batch again; after one that is StreamOnly, perhaps with further records
-	// behind it.
+	// records again, perhaps with further ones behind them if the stream alone
+	// was refused.
 	//
-	// Send returns soon after ctx ends, and does not keep or change the batch.
+	// Send returns soon after ctx ends, and does not keep or change the batch. A
+	// Send that makes several requests calls Begin before each.
 	Send(ctx context.Context, b *Batch) error
 
 	// Close lets go of what the sink holds. Nothing is sent afterwards. It does
@@ -43,11 +43,24 @@ type Sink interface {
 	Close() error
 }
 
+// DeadLetterer is implemented by a Sink that keeps records that are given up.
+type DeadLetterer interface {
+	// DeadLetter keeps the records of a batch, and why they were given up. It may
+	// be called at the same time as Send.
+	DeadLetter(b *Batch, reason string)
+}
+
 // Batch is a number of records of one stream.
 type Batch struct {
 	Stream string
-	Data   []byte // the records as AppendRecord made them, one after the other
-	Ends   []int  // where each of them ends in Data
+
+	// Alone is set if the last attempt of the stream failed and the destination
+	// has accepted other streams since. Something about these records is to blame
+	// then, and a Sink may look for it.
+	Alone bool
+
+	Data []byte // the records as AppendRecord made them, one after the other
+	Ends []int  // where each of them ends in Data
 }
 
 // Len is the number of records.
@@ -72,11 +85,16 @@ type Error struct {
 	// destination itself is gone for good, and delivery to it ends.
 	Permanent bool
 
-	// StreamOnly means that other streams need not wait with this one.
+	// StreamOnly means that other streams need not wait with this one. Where a
+	// Sink cannot tell, the delivery finds out by trying other streams.
 	StreamOnly bool
 
+	// Progress means that a part of the batch, which the sink does not send
+	// again, was accepted by this attempt.
+	Progress bool
+
 	// RetryAfter is how long the destination asked to be left alone; zero if it
-	// did not say.
+	// did not say. Nothing of this stream is sent before.
 	RetryAfter time.Duration
 
 	// Refused are the records that the destination will never accept. All
@@ -121,18 +139,3 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
-
-// needsMending reports whether an attempt failed for something that does not
-// pass by itself.
-func needsMending(err error) bool {
-	var why *Error
-	if !errors.As(err, &why) {
-		return false
-	}
-	switch why.Reason {
-	case ReasonBlocked, ReasonNoSpace, ReasonNotFound, ReasonUnauthorized:
-		return true
-	default:
-		return false
-	}
-}

@@ -4,7 +4,7 @@ import (
 	"container/heap"
 	"time"
 
-	"github.com/grafana/loki-client-go/pkg/backoff"
+	"github.com/hindsight-events/hindsight/internal/parked"
 )
 
 // stream is the entries of one stream that have not been settled, as a list
@@ -19,8 +19,13 @@ type stream struct {
 	batch    *pending // of the oldest, once it has been tried
 	inFlight bool
 	rested   time.Time // until when the stream is left alone
-	retry    *backoff.Backoff
-	outage   outage
+	failing  *failing  // nil unless its last attempt failed
+	outage   *outage   // nil if it never was refused alone
+
+	// A stream that is parked has two halves: what comes from the journal goes into
+	// the queue of its other half, and from there to the sink.
+	parked *stream
+	queue  *parked.Queue // of the other half
 
 	due   time.Duration // when to send, since the loop began; while it is queued
 	index int           // in the queue; -1: not queued
@@ -36,7 +41,11 @@ type pending struct {
 	tried   time.Time // for the first time
 	unread  int       // failures in a row to read the next record
 	grows   bool      // further records may be added, at its end
+	gaps    []int     // which of them are gap records
 	settled bool
+
+	parking bool            // it goes into the queue
+	parked  []parked.Record // it comes from the queue
 }
 
 // len is that of no batch, too.
@@ -65,6 +74,13 @@ func (q *dueQueue) put(s *stream, due time.Duration) {
 }
 
 func (q *dueQueue) pop() *stream { return heap.Pop(q).(*stream) }
+
+// remove removes a stream if it is in this queue.
+func (q *dueQueue) remove(s *stream) {
+	if s.index >= 0 && s.index < len(*q) && (*q)[s.index] == s {
+		heap.Remove(q, s.index)
+	}
+}
 
 // The methods of heap.Interface.
 

@@ -14,6 +14,7 @@ import (
 type window struct {
 	entries queue.Queue[entry]
 	first   uint64 // number of the oldest
+	bytes   int    // of all entries, in the journal
 }
 
 // entry takes 24 bytes: there are some 100,000 of them while a destination is
@@ -30,6 +31,7 @@ const settled = math.MinInt32
 // add adds an entry that has not been settled and returns its number.
 func (w *window) add(e entry) uint64 {
 	w.entries.Push(e)
+	w.bytes += int(e.place.Bytes)
 	return w.first + uint64(w.entries.Len()) - 1
 }
 
@@ -42,6 +44,7 @@ func (w *window) advance() (offset uint64, moved bool) {
 	n := 0
 	for n < w.entries.Len() && w.entries.At(n).next == settled {
 		offset = w.entries.At(n).offset
+		w.bytes -= int(w.entries.At(n).place.Bytes)
 		n++
 	}
 	w.first += uint64(n)

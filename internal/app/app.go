@@ -103,7 +103,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	} else {
 		err = p.lead(ctx, lease.Held{})
 	}
-	if closeErr := p.store.journal.Close(); err == nil {
+	if closeErr := errors.Join(p.store.journal.Close(), p.store.closeParked()); err == nil {
 		err = closeErr
 	}
 	p.Log.Info("hindsight ends", "after", time.Since(started).Round(time.Second))
@@ -157,7 +157,7 @@ func (p *process) lead(ctx context.Context, held lease.Held) (err error) {
 		}
 		next, err := p.run(ctx, g)
 		if err != nil {
-			return err
+			return errors.Join(err, g.pipeline.abandonParked())
 		}
 		if next == nil {
 			return g.pipeline.left()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/lease"
@@ -30,6 +31,7 @@ type store struct {
 	intake  *router.Intake
 	journal *journal.Journal
 	metrics *sink.Metrics
+	parked  map[string]*parked.Store // by sink
 }
 
 // openStore opens the journal in its directory, or in memory where there is
@@ -93,6 +95,9 @@ type pipelineOptions struct {
 	permit func() (until time.Time, ok bool)
 	// kept is whether what is not delivered is not lost with the process.
 	kept bool
+	// last is whether no other pipeline follows on the store: parked records are
+	// tried some more times before run returns.
+	last bool
 }
 
 // made is the sinks of a configuration. Nothing is connected to.
@@ -131,6 +136,7 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 		return nil, errors.Join(err, p.close())
 	}
 	p.intake.SetRules(c.Drop, c.Redact, c.MaxStreams)
+	on.warnParked(c, o)
 	for i, s := range c.Sinks {
 		consumer, err := p.journal.Consumer(s.Name)
 		if err != nil {
@@ -142,10 +148,17 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 				match = func(r *event.Record) bool { return !seen(r) && s.Match.Match(r) }
 			}
 		}
+		var aside *parked.Store
+		if !l.last {
+			if aside, err = on.parkedOf(c, s, o); err != nil {
+				return nil, errors.Join(err, p.close())
+			}
+		}
 		p.deliveries = append(p.deliveries, sink.NewDelivery(sink.Options{
 			Name:     s.Name,
 			Consumer: consumer,
 			Sink:     p.sinks[i],
+			Parked:   aside,
 			Match:    match,
 			Permit:   l.permit,
 			Limits:   window(m.limits[i], s, c.Journal.MaxBytes),
@@ -251,6 +264,10 @@ func (p *pipeline) run(ctx context.Context, drain time.Duration, feed func(conte
 
 // left says what was not delivered and why; nil if that is nothing, or not lost.
 func (p *pipeline) left() error {
+	return errors.Join(p.leftInJournal(), p.abandonParked())
+}
+
+func (p *pipeline) leftInJournal() error {
 	var left []string
 	stats := p.journal.Stats()
 	for _, d := range p.deliveries {

@@ -41,7 +41,7 @@ func Replay(ctx context.Context, o Options, in Input) error {
 	if err != nil {
 		return err
 	}
-	p, err := newPipeline(o, s, m, pipelineOptions{})
+	p, err := newPipeline(o, s, m, pipelineOptions{last: true})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/router"
@@ -110,6 +111,10 @@ type Sink struct {
 	WhenFull journal.WhenFull `yaml:"when_full"`
 	Start    journal.Start    `yaml:"start"`
 
+	// MaxParkedBytes bounds the records that are parked because the sink refuses
+	// their stream while it accepts others.
+	MaxParkedBytes quantity.Size `yaml:"max_parked_bytes"`
+
 	Stdout *stdout.Config `yaml:"stdout,omitempty"`
 	File   *file.Config   `yaml:"file,omitempty"`
 	Loki   *loki.Config   `yaml:"loki,omitempty"`
@@ -154,6 +159,12 @@ func (c *Config) fill() {
 		s := &c.Sinks[i]
 		s.WhenFull = cmp.Or(s.WhenFull, journal.Block)
 		s.Start = cmp.Or(s.Start, journal.StartTail)
+		if s.MaxParkedBytes == 0 {
+			s.MaxParkedBytes = parked.DefaultMemoryBytes
+			if c.Journal.Dir != "" {
+				s.MaxParkedBytes = parked.DefaultDiskBytes
+			}
+		}
 	}
 }
 
@@ -294,6 +305,9 @@ func (c *Config) checkSinks() (problems []problem) {
 		}
 		if s.Start != journal.StartTail && s.Start != journal.StartOldest {
 			bad(key+".start", "%q is unknown; valid are %s and %s", s.Start, journal.StartTail, journal.StartOldest)
+		}
+		if s.MaxParkedBytes < 1<<20 {
+			bad(key+".max_parked_bytes", "%s is too small; it must be at least 1MiB", s.MaxParkedBytes)
 		}
 		kinds := 0
 		if s.Stdout != nil {

@@ -1,0 +1,445 @@
+package parked
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// A file is a header, then a frame for each record:
+//
+//	header: magic, head (uint64), CRC of head, length of name, name, CRC of all but head and its CRC
+//	frame:  length of record, CRC of what follows, Unix time of parking (uint32), record
+//
+// Numbers are little-endian and have 32 bits unless said otherwise. Head is where
+// the oldest record begins that has not been dropped; it is overwritten in place.
+const (
+	suffix    = ".parked"
+	tmpSuffix = ".tmp"
+
+	magic       = "HSPARK1\n"
+	headAt      = len(magic)
+	nameAt      = headAt + 8 + 4
+	frameHeader = 4 + 4 + 4
+
+	// maxRecord bounds a record, as the journal does.
+	maxRecord = 17 << 20
+
+	// compactFrom is how many bytes of dropped records a file must hold to be
+	// rewritten without them, if they are more than half of it.
+	compactFrom = 1 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Queue is the records of one stream. Its methods may be called from any
+// goroutine.
+type Queue struct {
+	store *Store
+	name  string
+	path  string // empty: in memory
+
+	mu      sync.Mutex // guards what follows
+	file    file       // nil until something is appended
+	begin   int64      // where the first frame is
+	head    int64      // where the oldest record is that was not dropped
+	tail    int64      // behind the newest
+	base    int64      // by how much offsets in the file are smaller than head and tail, after it was rewritten
+	records int
+}
+
+// Record is a parked record.
+type Record struct {
+	Data   []byte
+	Parked time.Time // when, to the second
+	end    int64     // where it ends
+}
+
+// Name is that of the stream.
+func (q *Queue) Name() string { return q.name }
+
+// Len is the number of records.
+func (q *Queue) Len() int {
+	n, _ := q.size()
+	return n
+}
+
+// Bytes is the size of the records with their framing.
+func (q *Queue) Bytes() int64 {
+	_, b := q.size()
+	return b
+}
+
+func (q *Queue) size() (records int, bytes int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.records, q.tail - q.head
+}
+
+// Append adds records: data, in which the i-th ends at ends[i]. It returns nil once
+// they are kept as well as the store keeps anything; after an error none is.
+func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.file == nil {
+		if err := q.create(); err != nil {
+			return fmt.Errorf("park records: %w", err)
+		}
+	}
+	frames := make([]byte, 0, len(data)+frameHeader*len(ends))
+	from := 0
+	for _, end := range ends {
+		frames = appendFrame(frames, data[from:end], now)
+		from = end
+	}
+	_, err := q.file.WriteAt(frames, q.tail-q.base)
+	if err == nil {
+		err = q.file.Sync()
+	}
+	if err != nil {
+		// What was written of it is overwritten by the next Append, or is
+		// unfinished, or was acknowledged by nobody.
+		return fmt.Errorf("park records: %w", errors.Join(err, q.file.Truncate(q.tail-q.base)))
+	}
+	q.tail += int64(len(frames))
+	q.records += len(ends)
+	return nil
+}
+
+func appendFrame(dst, record []byte, now time.Time) []byte {
+	start := len(dst)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(record)))
+	dst = binary.LittleEndian.AppendUint32(dst, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(now.Unix()))
+	dst = append(dst, record...)
+	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(dst[start+8:], castagnoli))
+	return dst
+}
+
+// create makes the file. q.mu is held.
+func (q *Queue) create() error {
+	header := appendHeader(nil, q.name)
+	if q.path == "" {
+		q.file = &memory{b: header}
+	} else {
+		f, err := writeFile(q.path, header)
+		if err != nil {
+			return err
+		}
+		q.file = f
+	}
+	q.begin = int64(len(header))
+	q.base = 0
+	q.head, q.tail, q.records = q.begin, q.begin, 0
+	return nil
+}
+
+// writeFile puts a file in the place of one that may be there, at once.
+func writeFile(path string, content ...[]byte) (f *os.File, err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err = os.OpenFile(path+tmpSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	for _, b := range content {
+		if _, err := f.Write(b); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(path+tmpSuffix, path); err != nil {
+		return nil, err
+	}
+	return f, syncDir(dir)
+}
+
+// syncDir makes the names in a directory last, and its own.
+func syncDir(dir string) error {
+	for _, d := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
+		f, err := os.Open(d)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func appendHeader(dst []byte, name string) []byte {
+	dst = append(dst, magic...)
+	dst = append(dst, make([]byte, 8+4)...)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(name)))
+	dst = append(dst, name...)
+	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum([]byte(name), castagnoli))
+	putHead(dst[headAt:], int64(len(dst)))
+	return dst
+}
+
+func putHead(dst []byte, head int64) {
+	binary.LittleEndian.PutUint64(dst, uint64(head))
+	binary.LittleEndian.PutUint32(dst[8:], crc32.Checksum(dst[:8], castagnoli))
+}
+
+// Front returns the oldest records: at least as many as atLeast, if there are, and
+// more while they have fewer than bytes together. Of damage it returns an error;
+// the records before it are returned first, without one.
+func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at, sum := q.head, 0
+	for at < q.tail && (len(records) < atLeast || sum < bytes) {
+		data, parked, err := readFrame(q.file, at-q.base, q.tail-q.base)
+		if err != nil {
+			if len(records) > 0 {
+				break
+			}
+			return nil, fmt.Errorf("read parked records: %w", err)
+		}
+		at += int64(frameHeader + len(data))
+		sum += len(data)
+		records = append(records, Record{Data: data, Parked: parked, end: at})
+	}
+	return records, nil
+}
+
+// errDamaged is what a frame is that does not hold what was written.
+var errDamaged = errors.New("damaged")
+
+func readFrame(f file, at, tail int64) (record []byte, parked time.Time, err error) {
+	var header [frameHeader]byte
+	if tail-at < frameHeader {
+		return nil, time.Time{}, errDamaged
+	}
+	if _, err := f.ReadAt(header[:], at); err != nil {
+		return nil, time.Time{}, err
+	}
+	n := int64(binary.LittleEndian.Uint32(header[:]))
+	if n > maxRecord || n > tail-at-frameHeader {
+		return nil, time.Time{}, errDamaged
+	}
+	body := make([]byte, 4+n)
+	if _, err := f.ReadAt(body, at+8); err != nil {
+		return nil, time.Time{}, err
+	}
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(header[4:]) {
+		return nil, time.Time{}, errDamaged
+	}
+	return body[4:], time.Unix(int64(binary.LittleEndian.Uint32(body)), 0), nil
+}
+
+// Drop removes records that Front has returned, all that are still there.
+func (q *Queue) Drop(records []Record) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range records {
+		if r.end > q.head {
+			q.head = r.end
+			q.records--
+		}
+	}
+	if q.head == q.tail {
+		q.records = 0
+	}
+	return q.dropped()
+}
+
+// DropAll removes everything, also what cannot be read, and returns how many
+// records that were.
+func (q *Queue) DropAll() (records int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	records, q.records = q.records, 0
+	q.head = q.tail
+	return records, q.dropped()
+}
+
+// dropped brings the file up to date. q.mu is held.
+func (q *Queue) dropped() error {
+	if q.file == nil {
+		return nil
+	}
+	if gone := q.head - q.base - q.begin; q.head < q.tail && gone > compactFrom && gone > q.tail-q.head {
+		return q.compact()
+	}
+	var b [8 + 4]byte
+	putHead(b[:], q.head-q.base)
+	if _, err := q.file.WriteAt(b[:], int64(headAt)); err != nil {
+		return fmt.Errorf("drop parked records: %w", err)
+	}
+	return nil
+}
+
+// compact rewrites the file without the records that were dropped. q.mu is held.
+func (q *Queue) compact() error {
+	rest := make([]byte, q.tail-q.head)
+	if _, err := q.file.ReadAt(rest, q.head-q.base); err != nil {
+		return fmt.Errorf("drop parked records: %w", err)
+	}
+	header := appendHeader(nil, q.name)
+	if q.path == "" {
+		q.file = &memory{b: append(header, rest...)}
+	} else {
+		f, err := writeFile(q.path, header, rest)
+		if err != nil {
+			return fmt.Errorf("drop parked records: %w", err)
+		}
+		q.file.Close() // nothing depends on it
+		q.file = f
+	}
+	q.base = q.head - q.begin
+	return nil
+}
+
+// Remove removes the queue if it is empty, and its file, and reports whether it
+// was.
+func (q *Queue) Remove() (bool, error) {
+	q.mu.Lock()
+	if q.records > 0 {
+		q.mu.Unlock()
+		return false, nil
+	}
+	var err error
+	if q.file != nil {
+		err = q.file.Close()
+		q.file = nil
+		q.head, q.tail, q.base = 0, 0, 0
+		if q.path != "" {
+			err = errors.Join(err, os.Remove(q.path))
+		}
+	}
+	q.mu.Unlock()
+	q.store.forget(q)
+	if err != nil {
+		return true, fmt.Errorf("remove parked records: %w", err)
+	}
+	return true, nil
+}
+
+func (q *Queue) close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.file == nil || q.path == "" {
+		return nil
+	}
+	return q.file.Close()
+}
+
+// openQueue opens a file and returns how many bytes at its end were damaged or
+// unfinished. Those are cut off.
+func openQueue(path string) (q *Queue, cut int64, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	q, err = readHeader(f, info.Size())
+	if err != nil {
+		return nil, 0, err
+	}
+	q.path = path
+	at := q.head
+	for at < info.Size() {
+		data, _, err := readFrame(f, at, info.Size())
+		if errors.Is(err, errDamaged) {
+			break
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		at += int64(frameHeader + len(data))
+		q.records++
+	}
+	q.tail = at
+	if cut = info.Size() - at; cut > 0 {
+		if err := f.Truncate(at); err != nil {
+			return nil, 0, err
+		}
+	}
+	return q, cut, nil
+}
+
+func readHeader(f file, size int64) (*Queue, error) {
+	const most = 1 << 20 // of a name
+	fixed := make([]byte, nameAt+4)
+	if size < int64(len(fixed)) {
+		return nil, errDamaged
+	}
+	if _, err := f.ReadAt(fixed, 0); err != nil {
+		return nil, err
+	}
+	n := int64(binary.LittleEndian.Uint32(fixed[nameAt:]))
+	if string(fixed[:headAt]) != magic || n > most || size < int64(len(fixed))+n+4 {
+		return nil, errDamaged
+	}
+	rest := make([]byte, n+4)
+	if _, err := f.ReadAt(rest, int64(len(fixed))); err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(rest[:n], castagnoli) != binary.LittleEndian.Uint32(rest[n:]) {
+		return nil, errDamaged
+	}
+	q := &Queue{name: string(rest[:n]), file: f, begin: int64(len(fixed)) + n + 4}
+	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
+	if crc32.Checksum(fixed[headAt:headAt+8], castagnoli) != binary.LittleEndian.Uint32(fixed[headAt+8:]) || q.head < q.begin || q.head > size {
+		q.head = q.begin // torn by a crash: what was dropped comes back
+	}
+	return q, nil
+}
+
+// fileName is short whatever the stream is called.
+func fileName(stream string) string {
+	sum := sha256.Sum256([]byte(stream))
+	return hex.EncodeToString(sum[:16]) + suffix
+}
+
+// file is what a queue is kept in.
+type file interface {
+	ReadAt(b []byte, at int64) (int, error)
+	WriteAt(b []byte, at int64) (int, error)
+	Truncate(size int64) error
+	Sync() error
+	Close() error
+}
+
+// memory is a file in memory.
+type memory struct{ b []byte }
+
+func (m *memory) ReadAt(b []byte, at int64) (int, error) { return copy(b, m.b[at:]), nil }
+
+func (m *memory) WriteAt(b []byte, at int64) (int, error) {
+	if need := int(at) + len(b); need > len(m.b) {
+		m.b = append(m.b, make([]byte, need-len(m.b))...)
+	}
+	return copy(m.b[at:], b), nil
+}
+
+func (m *memory) Truncate(size int64) error { m.b = m.b[:size]; return nil }
+func (m *memory) Sync() error               { return nil }
+func (m *memory) Close() error              { return nil }

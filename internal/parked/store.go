@@ -1,0 +1,202 @@
+// Package parked keeps records whose stream a sink refuses while it accepts
+// others, until the stream is accepted again: a queue for each stream, bounded
+// together, in a directory or in memory.
+//
+// In a directory each queue is a file that is only appended to, with a CRC over
+// each record. A record that Append has returned for survives a crash. One that was
+// dropped just before a crash may come back, once.
+package parked
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hindsight-events/hindsight/internal/quantity"
+)
+
+// Defaults of Options.MaxBytes.
+const (
+	DefaultDiskBytes   quantity.Size = 64 << 20
+	DefaultMemoryBytes quantity.Size = 4 << 20
+)
+
+// Options of a Store.
+type Options struct {
+	// Dir is where the files are kept. It is made when it is needed. Empty: in
+	// memory, and gone with the process.
+	Dir string
+
+	// MaxBytes bounds the records of all queues together; 0: the default.
+	MaxBytes int64
+
+	Logger *slog.Logger // nil: silent
+}
+
+// Store is the queues of one sink. It is safe for concurrent use.
+type Store struct {
+	dir string
+	log *slog.Logger
+
+	mu       sync.Mutex // guards what follows; taken before that of a Queue
+	maxBytes int64
+	queues   map[string]*Queue
+}
+
+// Open returns a store with the queues that its directory holds. A file that
+// cannot be read is left where it is, with a warning.
+func Open(o Options) (*Store, error) {
+	s := &Store{dir: o.Dir, maxBytes: o.MaxBytes, log: o.Logger, queues: make(map[string]*Queue)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.maxBytes == 0 {
+		s.maxBytes = defaultBytes(s.dir)
+	}
+	if s.dir == "" {
+		return s, nil
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open parked records: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(s.dir, e.Name())
+		switch {
+		case strings.HasSuffix(e.Name(), suffix+tmpSuffix):
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("open parked records: %w", err)
+			}
+		case strings.HasSuffix(e.Name(), suffix):
+			if err := s.load(path); err != nil {
+				s.log.Error("parked records cannot be read, their file is left where it is", "file", path, "err", err)
+			}
+		}
+	}
+	return s, nil
+}
+
+// InMemory returns a store in memory; maxBytes as in Options.
+func InMemory(maxBytes int64) *Store {
+	s, _ := Open(Options{MaxBytes: maxBytes}) // only a directory can fail
+	return s
+}
+
+func (s *Store) load(path string) error {
+	q, cut, err := openQueue(path)
+	if err != nil {
+		return err
+	}
+	if cut > 0 {
+		s.log.Warn("the end of a file of parked records is damaged or unfinished and was cut off", "file", path, "bytes", cut)
+	}
+	q.store = s
+	s.queues[q.name] = q
+	return nil
+}
+
+// Queues returns the queues that hold records, ordered by name.
+func (s *Store) Queues() []*Queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*Queue
+	for _, q := range s.queues {
+		if q.Len() > 0 {
+			all = append(all, q)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Queue) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
+// Queue returns the queue of a stream, an empty one if there is none.
+func (s *Store) Queue(name string) *Queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[name]
+	if q == nil {
+		q = &Queue{store: s, name: name}
+		if s.dir != "" {
+			q.path = filepath.Join(s.dir, fileName(name))
+		}
+		s.queues[name] = q
+	}
+	return q
+}
+
+// Size returns how many records are parked, and their bytes.
+func (s *Store) Size() (records int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		n, b := q.size()
+		records += n
+		bytes += b
+	}
+	return records, bytes
+}
+
+// Excess returns the queue with most bytes if all together exceed the bound, and by
+// how many bytes; nil if they do not.
+func (s *Store) Excess() (largest *Queue, over int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := int64(-1)
+	for _, q := range s.queues {
+		_, b := q.size()
+		over += b
+		if b > most {
+			largest, most = q, b
+		}
+	}
+	if over -= s.maxBytes; over <= 0 {
+		return nil, 0
+	}
+	return largest, over
+}
+
+// SetMaxBytes changes the bound; see Options.
+func (s *Store) SetMaxBytes(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxBytes = n
+	if n == 0 {
+		s.maxBytes = defaultBytes(s.dir)
+	}
+}
+
+func defaultBytes(dir string) int64 {
+	if dir == "" {
+		return int64(DefaultMemoryBytes)
+	}
+	return int64(DefaultDiskBytes)
+}
+
+// Durable reports whether the store survives the process.
+func (s *Store) Durable() bool { return s.dir != "" }
+
+// Close closes the files. In memory it does nothing, and the records stay.
+func (s *Store) Close() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		err = errors.Join(err, q.close())
+	}
+	return err
+}
+
+// forget removes an empty queue, unless it has been replaced.
+func (s *Store) forget(q *Queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queues[q.name] == q {
+		delete(s.queues, q.name)
+	}
+}

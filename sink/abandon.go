@@ -1,0 +1,73 @@
+package sink
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/parked"
+)
+
+// keepBound gives up the oldest parked records while all together exceed the bound,
+// those of the stream that has most.
+func (l *loop) keepBound() error {
+	l.parking.giveUp.Lock()
+	defer l.parking.giveUp.Unlock()
+	for {
+		q, over := l.Parked.Excess()
+		if q == nil {
+			return nil
+		}
+		records, err := q.Front(1, int(min(over, int64(l.BatchBytes))))
+		if err != nil || len(records) == 0 {
+			return err
+		}
+		if !l.parking.exceeded {
+			l.parking.exceeded = true
+			l.Logger.Error("parked records exceed their bound; the oldest are given up", "stream", q.Name())
+		}
+		l.abandon(q, records, l.metrics.overflown, "the stream is refused, and too much of it is parked")
+	}
+}
+
+// Abandon gives up all parked records where they would be lost with the process, and
+// returns how many that were. It is called after Run.
+func (d *Delivery) Abandon() (records int) {
+	if d.Parked.Durable() {
+		return 0
+	}
+	for _, q := range d.Parked.Queues() {
+		for q.Len() > 0 {
+			front, err := q.Front(1, d.BatchBytes)
+			if err != nil || len(front) == 0 {
+				break
+			}
+			d.abandon(q, front, d.metrics.ended, "the stream was refused until the end of the process")
+			records += len(front)
+		}
+	}
+	return records
+}
+
+// abandon gives up records and removes them from their queue. A sink that keeps dead
+// letters is given them.
+func (d *Delivery) abandon(q *parked.Queue, records []parked.Record, count prometheus.Counter, reason string) {
+	count.Add(float64(len(records)))
+	if to, ok := d.Sink.(DeadLetterer); ok {
+		var reader event.Reader
+		b := Batch{Stream: q.Name()}
+		for _, p := range records {
+			if r, err := reader.Read(p.Data); err == nil {
+				b.Data = d.Sink.AppendRecord(b.Data, r)
+				b.Ends = append(b.Ends, len(b.Data))
+			}
+		}
+		to.DeadLetter(&b, reason)
+	} else {
+		d.Logger.Error("parked records are given up", "stream", q.Name(), "records", len(records), "reason", reason)
+	}
+	if err := q.Drop(records); err != nil {
+		d.Logger.Warn("parked records were given up and may come again after a restart", "err", fmt.Errorf("stream %s: %w", q.Name(), err))
+	}
+}

@@ -1,0 +1,180 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/grafana/loki-client-go/pkg/backoff"
+)
+
+const (
+	// asideFlight is how many batches are in flight of streams that are refused
+	// while others are accepted. They take no place of the others: each may hang.
+	asideFlight = 4
+
+	// maxRest bounds for how long all streams wait for what was said to one: it may
+	// be about that one alone.
+	maxRest = 45 * time.Second
+)
+
+// failing is a stream whose last attempt failed. Whether that is the fault of the
+// destination or of the stream is not read from the answer: it is that of the
+// stream if another one is accepted by an attempt that began after the failure, and
+// this one fails again.
+type failing struct {
+	at       time.Duration // when it failed last, since the loop began
+	first    uint64        // number of the attempt that failed first
+	last     uint64        // attempts begun when it failed last
+	failures int
+	retry    *backoff.Backoff
+
+	alone    bool      // it is the fault of the stream
+	since    time.Time // since when others are known to be accepted while it is not
+	lately   bool      // whether any was between its last two failures
+	streamed bool      // the sink said that it concerns this stream only
+	asked    time.Time // until when the destination asked to be left alone with it
+}
+
+func newBackoff(ctx context.Context, from, to time.Duration) *backoff.Backoff {
+	return backoff.New(ctx, backoff.BackoffConfig{MinBackoff: from, MaxBackoff: to})
+}
+
+// fail makes the stream, or the whole destination, wait before the next attempt.
+func (l *loop) fail(r result, why *Error, now time.Time) {
+	l.metrics.retries(why).Inc()
+	s := r.stream
+	f := l.noteFailure(s, r.number, why, now)
+	l.letGo(s)
+	if f.alone || f.streamed {
+		if !f.streamed && s.queue == nil {
+			l.limit = max(1, l.limit/2)
+		}
+		// Further records may show whether it is the stream or one of these.
+		s.batch.grows = true
+		s.rested = now.Add(pause(f.retry, why))
+		if s.outage == nil {
+			s.outage = &outage{log: l.Logger.With("stream", s.name), over: "the stream is accepted again"}
+		}
+		s.outage.failed(r, s.rested.Sub(now))
+		return
+	}
+	// Of several attempts that were under way together, the first to fail
+	// counts: their failures are one.
+	if r.number > l.failed {
+		l.failed = l.attempts
+		l.failures++
+		l.limit = max(1, l.limit/2)
+		rest := pause(l.retry, why)
+		s.rested = now.Add(rest)
+		if l.failures > 1 || retryAfter(why) > 0 {
+			l.rested = now.Add(min(rest, maxRest))
+		}
+		// Else another stream is tried at once, to see whether it fails as well.
+	} else if d := retryAfter(why); d > 0 {
+		s.rested = now.Add(jittered(d))
+	}
+	l.outage.failed(r, max(s.rested.Sub(now), l.rested.Sub(now)))
+}
+
+// noteFailure finds out whose fault a failure is.
+func (l *loop) noteFailure(s *stream, number uint64, why *Error, now time.Time) *failing {
+	f := s.failing
+	if f == nil {
+		f = &failing{first: number}
+		s.failing = f
+		if s.queue == nil {
+			l.failing[s] = struct{}{}
+		}
+	}
+	f.lately = f.failures > 0 && l.lastAccepted > f.last
+	progress := why != nil && why.Progress
+	if progress {
+		f.failures, f.alone, f.since, f.retry = 0, false, time.Time{}, nil
+	}
+	if f.lately {
+		f.alone = true
+		f.noteOthers(now)
+	}
+	if s.queue != nil {
+		f.alone = true
+	}
+	switch {
+	case f.retry != nil:
+	case s.queue != nil && !progress:
+		f.retry = newBackoff(l.ctx, l.MaxBackoff, max(l.MaxBackoff, maxParkedBackoff))
+	default:
+		f.retry = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)
+	}
+	f.at = now.Sub(l.began)
+	f.last = l.attempts
+	f.failures++
+	f.asked = now.Add(retryAfter(why))
+	f.streamed = why != nil && why.StreamOnly
+	return f
+}
+
+// noteOthers says that others are accepted while this stream is not.
+func (f *failing) noteOthers(now time.Time) {
+	if f.since.IsZero() {
+		f.since = now
+	}
+}
+
+// letGo lets go of the memory of a batch that was refused, where there may be many
+// of them: it is read again.
+func (l *loop) letGo(s *stream) {
+	if len(l.streams) > 1 || s.failing.alone || s.failing.streamed {
+		l.keepRoom(s.batch.room)
+		s.batch.room = room{}
+		s.batch.gaps = nil
+	}
+}
+
+// pause is how long to wait after a failure: for as long as the destination asked,
+// and no less than the backoff, which grows. Both are jittered, so that those who
+// were refused together do not come back together.
+func pause(retry *backoff.Backoff, why *Error) time.Duration {
+	return max(retry.NextDelay(), jittered(retryAfter(why)))
+}
+
+func retryAfter(why *Error) time.Duration {
+	if why == nil {
+		return 0
+	}
+	return why.RetryAfter
+}
+
+// jittered adds up to a quarter, and no less than half a second where that is more.
+func jittered(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return d + rand.N(max(d/4, time.Second/2))
+}
+
+// needsMending reports whether an attempt failed for something that does not
+// pass by itself.
+func needsMending(err error) bool {
+	var why *Error
+	if !errors.As(err, &why) {
+		return false
+	}
+	switch why.Reason {
+	case ReasonBlocked, ReasonNoSpace, ReasonNotFound, ReasonUnauthorized:
+		return true
+	default:
+		return false
+	}
+}
+
+// streamNeedsMending reports the same of a stream that is refused while others are
+// accepted.
+func streamNeedsMending(err error) bool {
+	var why *Error
+	if !errors.As(err, &why) {
+		return false
+	}
+	return needsMending(err) || why.Reason == ReasonRejected || why.Reason == ReasonStreamLimit
+}

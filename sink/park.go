@@ -1,0 +1,398 @@
+package sink
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/grafana/loki-client-go/pkg/backoff"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/parked"
+)
+
+const (
+	// parkAfter is for how long a stream may be refused while others are accepted.
+	// Then its records are parked, so that the journal is acknowledged without them.
+	parkAfter = time.Minute
+
+	// parkAfterFull is the same where the others have to wait for it.
+	parkAfterFull = 5 * time.Second
+
+	// parkFlight is how many batches are being parked at once: each waits for the
+	// disk.
+	parkFlight = 4
+
+	// maxParkedBackoff bounds the pause between attempts of a parked stream. All are
+	// tried at once when one of them is accepted again.
+	maxParkedBackoff = time.Minute
+
+	// leaveAfter is how often parked records are tried at the end of a delivery that
+	// keeps them to itself.
+	leaveAfter = 3
+
+	// maxParkedAge is for how long a record is parked. Loki by default refuses those
+	// that are older.
+	maxParkedAge = 7 * 24 * time.Hour
+)
+
+// parking is the part of a loop that is about parked streams.
+type parking struct {
+	streams map[string]*stream // the halves that have a queue, by name
+	toPark  dueQueue           // the other halves, that have records to park
+	writing flight
+	checked time.Time // when it was last looked for streams to park
+	mend    error     // see State
+	retry   *backoff.Backoff
+
+	giveUp   sync.Mutex // held while records are given up; guards exceeded
+	exceeded bool       // that was logged
+}
+
+// resumeParked takes up the streams that were parked before.
+func (l *loop) resumeParked() error {
+	for _, q := range l.Parked.Queues() {
+		if err := l.sortParked(q); err != nil {
+			return err
+		}
+	}
+	for _, q := range l.Parked.Queues() {
+		s := &stream{name: q.Name(), index: -1, queue: q}
+		l.parking.streams[s.name] = s
+		l.enqueue(s)
+	}
+	if n, _ := l.Parked.Size(); n > 0 {
+		l.Logger.Info("parked records are taken up", "records", n, "streams", len(l.parking.streams))
+	}
+	l.countParked()
+	return nil
+}
+
+// sortParked moves the records of a queue to the queues of the streams that they
+// belong to now, if the configuration has changed that.
+func (l *loop) sortParked(q *parked.Queue) error {
+	var reader event.Reader
+	records, err := q.Front(1, 0)
+	if err != nil || len(records) == 0 {
+		return nil // it is damaged, which is found out when it is sent
+	}
+	if r, err := reader.Read(records[0].Data); err != nil || string(l.Sink.AppendStream(nil, r)) == q.Name() {
+		return nil
+	}
+	for q.Len() > 0 {
+		records, err := q.Front(1, l.BatchBytes)
+		if err != nil {
+			return nil
+		}
+		for _, p := range records {
+			name := q.Name()
+			if r, err := reader.Read(p.Data); err == nil {
+				name = string(l.Sink.AppendStream(nil, r))
+			}
+			if err := l.Parked.Queue(name).Append(p.Data, []int{len(p.Data)}, p.Parked); err != nil {
+				return err
+			}
+		}
+		if err := q.Drop(records); err != nil {
+			return err
+		}
+	}
+	_, err = q.Remove()
+	return err
+}
+
+// pressed reports whether the journal or the window is about to be full of what
+// waits for the oldest record.
+func (l *loop) pressed() bool { return l.full() || l.window.bytes >= 2*l.WindowBytes }
+
+// parkOverdue parks the streams that have been refused for too long, and returns
+// when to look again.
+func (l *loop) parkOverdue(now time.Time) (next time.Time) {
+	const every = time.Second
+	if len(l.failing) == 0 {
+		return now.Add(time.Hour)
+	}
+	if next := l.parking.checked.Add(every); next.After(now) {
+		return next
+	}
+	l.parking.checked = now
+	after, pressed := parkAfter, l.pressed()
+	if pressed {
+		after = parkAfterFull
+	}
+	nothingElse := pressed && l.nothingElse()
+	for s := range l.failing {
+		f := s.failing
+		// Where there is nothing else to try, what began after the attempt that failed
+		// has to do.
+		others := l.lastAccepted > f.last || nothingElse && l.lastAccepted > f.first
+		if others {
+			f.noteOthers(now)
+		}
+		// It was refused after others had been accepted, or asked for a pause that
+		// long.
+		alone := f.alone || s.rested.After(now) || nothingElse
+		if !s.inFlight && alone && !f.since.IsZero() && now.Sub(f.since) >= after && (others || f.lately || pressed) {
+			l.park(s)
+		}
+	}
+	return now.Add(every)
+}
+
+// nothingElse reports whether all that waits to be sent has been refused, and most of
+// what came with it is accepted, as is not so where the destination is down.
+func (l *loop) nothingElse() bool {
+	return l.flight.batches == 0 && l.buffered < l.window.bytes/2 && !slices.ContainsFunc(l.queue, func(s *stream) bool { return s.failing == nil })
+}
+
+// park makes the records of a stream go to a queue of their own, from which they are
+// sent.
+func (l *loop) park(s *stream) {
+	l.queue.remove(s)
+	l.aside.remove(s)
+	if len(l.parking.streams) == 0 {
+		l.Logger.Warn("a stream is refused while others are accepted; its records are parked and sent once it is accepted again",
+			"stream", s.name, "records", s.len, "failed_attempts", s.failing.failures, "err", s.lastErr(l))
+	}
+	q := &stream{name: s.name, index: -1, queue: l.Parked.Queue(s.name), failing: s.failing, outage: s.outage, rested: s.rested}
+	q.failing.alone, q.failing.retry, q.failing.failures = true, nil, 0 // with a longer backoff
+	if s.batch != nil {
+		// The sink may have accepted a part of it: it is offered first, as it was.
+		q.batch = &pending{stream: q, count: s.batch.count, tries: s.batch.tries, grows: true}
+		s.batch.settled = true
+		l.keepRoom(s.batch.room)
+	}
+	delete(l.failing, s)
+	s.batch, s.failing, s.outage, s.rested = nil, nil, nil, time.Time{}
+	s.parked = q
+	l.parking.streams[s.name] = q
+	l.parking.mend = l.toMend()
+	l.enqueue(s)
+}
+
+// lastErr is why the stream was refused last.
+func (s *stream) lastErr(l *loop) error {
+	if s.outage != nil && s.outage.err != nil {
+		return s.outage.err
+	}
+	return l.outage.err
+}
+
+// parks reports whether further records of a parked stream go to its queue. They
+// wait in the journal while the queue is about to be empty, so that it ends.
+func (l *loop) parks(s *stream) bool {
+	q := s.parked
+	return q.failing != nil || q.queue.Bytes() > int64(l.BatchBytes) || q.queue.Len() == 0 && !q.inFlight
+}
+
+// dispatchParking parks what is due, and returns when to look again.
+func (l *loop) dispatchParking(now time.Time) (next time.Time) {
+	for l.parking.writing.mayTake(parkFlight) && l.parking.toPark.Len() > 0 {
+		s := l.parking.toPark[0]
+		if due := l.began.Add(s.due); !l.hurry(s, now) && due.After(now) {
+			return due
+		}
+		l.parking.toPark.pop()
+		l.sendToQueue(s, now)
+	}
+	return now.Add(time.Hour)
+}
+
+// sendToQueue begins to park a batch.
+func (l *loop) sendToQueue(s *stream, now time.Time) {
+	b := &pending{stream: s, room: l.room(), parking: true}
+	s.batch = b
+	if err := l.fill(s); s.len == 0 || err != nil {
+		l.keepRoom(b.room)
+		s.batch = nil
+		if s.len == 0 { // all of it was lost
+			l.forget(s, now)
+			return
+		}
+		l.cannotPark(s, err, now)
+		return
+	}
+	queue := s.parked.queue
+	l.begin(b, &l.parking.writing, now, func() error {
+		if err := queue.Append(b.data, b.ends, now); err != nil {
+			return err
+		}
+		return l.keepBound()
+	})
+}
+
+// cannotPark lets a stream rest whose records could not be parked.
+func (l *loop) cannotPark(s *stream, err error, now time.Time) {
+	if l.parking.retry == nil {
+		l.parking.retry = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)
+		l.Logger.Error("records of a stream that is refused cannot be parked and hold up the journal", "stream", s.name, "err", err)
+	}
+	s.rested = now.Add(l.parking.retry.NextDelay())
+	l.parking.mend = fmt.Errorf("records of stream %s cannot be parked: %w", s.name, err)
+	l.enqueue(s)
+}
+
+// settleParking acknowledges what has been parked.
+func (l *loop) settleParking(r result, now time.Time) error {
+	s, b := r.stream, r.stream.batch
+	n := b.len()
+	l.keepRoom(b.room)
+	s.batch = nil
+	if r.err != nil {
+		l.cannotPark(s, r.err, now)
+		return nil
+	}
+	if l.parking.retry != nil {
+		l.parking.retry = nil
+		l.parking.mend = l.toMend()
+	}
+	l.metrics.parked.Add(float64(n))
+	l.countParked()
+	if q := s.parked; !q.inFlight && q.index < 0 {
+		l.enqueue(q)
+	}
+	return l.release(s, n, now)
+}
+
+// fillParked reads the oldest records of a queue into a batch: those that it had when
+// it was tried before, and as many as a batch may have behind them. Records that
+// cannot be read or are too old are given up.
+func (l *loop) fillParked(b *pending) {
+	q := b.stream.queue
+	b.data, b.ends, b.gaps, b.parked = b.data[:0], b.ends[:0], nil, nil
+	for {
+		records, err := q.Front(max(b.count, 1), l.BatchBytes)
+		if err != nil {
+			n, dropErr := q.DropAll()
+			l.Logger.Error("parked records are damaged and are lost", "stream", q.Name(), "records", n, "err", err, "drop_err", dropErr)
+			l.metrics.damaged.Add(float64(n))
+			return
+		}
+		old := 0
+		for old < len(records) && time.Since(records[old].Parked) > maxParkedAge {
+			old++
+		}
+		if old == 0 {
+			l.encodeParked(b, records)
+			return
+		}
+		l.abandon(q, records[:old], l.metrics.expired, fmt.Sprintf("the stream was refused for %d days", int(maxParkedAge.Hours()/24)))
+	}
+}
+
+func (l *loop) encodeParked(b *pending, records []parked.Record) {
+	var reader event.Reader
+	want := max(b.count, 1)
+	for _, p := range records {
+		if len(b.ends) >= want && len(b.data) >= l.BatchBytes {
+			break
+		}
+		b.parked = append(b.parked, p)
+		r, err := reader.Read(p.Data)
+		if err != nil {
+			l.Logger.Error("a parked record cannot be decoded and is lost", "stream", b.stream.name, "err", err)
+			l.metrics.damaged.Inc()
+			continue
+		}
+		l.add(b, r)
+	}
+}
+
+// acceptedParked removes the records of a batch from the queue that they came from.
+func (l *loop) acceptedParked(s *stream, b *pending, recovered bool, now time.Time) error {
+	if err := s.queue.Drop(b.parked); err != nil {
+		l.Logger.Warn("parked records were accepted and may be sent again after a restart", "stream", s.name, "err", err)
+	}
+	for _, other := range l.parking.streams {
+		// What was mended for one stream may have been for all.
+		if f := other.failing; recovered && f != nil && other.index >= 0 && !f.asked.After(now) {
+			other.rested = time.Time{}
+			l.enqueue(other)
+		}
+	}
+	l.endParking(s, now)
+	return nil
+}
+
+// parkMore parks what has waited in the journal for a queue to become empty, now
+// that its stream is refused again.
+func (l *loop) parkMore(s *stream) {
+	l.parking.mend = l.toMend()
+	if half := l.streams[s.name]; half != nil && half.len > 0 && !half.inFlight && half.index < 0 {
+		l.enqueue(half)
+	}
+}
+
+// endParking makes a stream an ordinary one again if its queue is empty.
+func (l *loop) endParking(s *stream, now time.Time) {
+	defer l.countParked()
+	l.parking.mend = l.toMend()
+	half := l.streams[s.name] // that from the journal
+	if s.queue.Len() > 0 {
+		l.enqueue(s)
+		return
+	}
+	if half != nil && half.inFlight {
+		return // more is being parked
+	}
+	if _, err := s.queue.Remove(); err != nil {
+		l.Logger.Warn("an empty file of parked records cannot be removed", "stream", s.name, "err", err)
+	}
+	delete(l.parking.streams, s.name)
+	if len(l.parking.streams) == 0 {
+		l.parking.giveUp.Lock()
+		l.parking.exceeded = false
+		l.parking.giveUp.Unlock()
+		l.Logger.Info("no stream is parked any more")
+	}
+	if half == nil {
+		half = l.stream([]byte(s.name)) // for its rest
+	}
+	l.parking.toPark.remove(half)
+	half.parked, half.rested = nil, s.rested
+	if half.len > 0 {
+		l.enqueue(half)
+	} else {
+		l.forget(half, now)
+	}
+}
+
+// mayLeaveParked reports whether Run may end although records are parked. Those that
+// nobody else keeps are tried some more times.
+func (l *loop) mayLeaveParked() bool {
+	if !l.ownParked {
+		return true
+	}
+	for _, s := range l.parking.streams {
+		if s.failing == nil || s.failing.failures < leaveAfter {
+			return false
+		}
+	}
+	return true
+}
+
+// toMend returns what somebody has to mend about parked streams.
+func (l *loop) toMend() error {
+	for _, s := range l.parking.streams {
+		err := s.lastErr(l)
+		if s.failing == nil || err == nil {
+			continue
+		}
+		if gap := s.batch != nil && len(s.batch.gaps) > 0; gap || streamNeedsMending(err) {
+			return fmt.Errorf("%d streams are refused, their records are parked; one of them is %s: %w", len(l.parking.streams), s.name, err)
+		}
+	}
+	return nil
+}
+
+// gapRefused says that the destination does not have a gap record.
+func (l *loop) gapRefused(stream, reason string) {
+	l.gapErr = fmt.Errorf("a gap record was refused for good and is missing from stream %s: %s", stream, reason)
+}
+
+func (l *loop) countParked() {
+	n, bytes := l.Parked.Size()
+	l.metrics.parkedRecords.Set(float64(n))
+	l.metrics.parkedBytes.Set(float64(bytes))
+}
