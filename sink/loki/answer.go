@@ -34,7 +34,8 @@ const (
 // verdict is an answer, understood.
 type verdict struct {
 	outcome outcome
-	status  int
+	slow    bool        // it took its time, and a smaller push may not
+	status  int         // 0: there was no answer
 	err     *sink.Error // unless stored
 	refusal refusal     // if partly
 }
@@ -44,7 +45,9 @@ type verdict struct {
 //
 // Loki's own answers are made in pkg/distributor/http.go, pkg/distributor/
 // distributor.go (PushWithResolver) and pkg/ingester/stream.go (Push) of
-// https://github.com/grafana/loki/tree/v3.7.8; gateways add their own.
+// https://github.com/grafana/loki/tree/v3.7.8; gateways add their own. Wordings are
+// those of Loki 2.9 to 3.7. Only what names single entries, and hints, depend on
+// them: whether a failure is the stream's or the destination's does not.
 func (c *client) understand(a answer) verdict {
 	said := fmt.Sprintf("push to %s: %d", c.shown, a.status)
 	if text := http.StatusText(a.status); text != "" {
@@ -62,10 +65,11 @@ func (c *client) understand(a answer) verdict {
 		return verdict{outcome: o, status: a.status, err: e}
 	}
 	body := withoutQuoted(a.body)
+	lower := strings.ToLower(body) // the same words begin with a capital in older versions
 
 	switch {
 	// Any status can be configured for this, 260 among them, which is a 2xx.
-	case a.status == 260, strings.HasPrefix(body, "ingestion blocked for user"):
+	case a.status == 260, strings.HasPrefix(lower, "ingestion blocked for user"):
 		return is(later, sink.ReasonBlocked, "Loki takes nothing from this tenant for now: see block_ingestion_until in its limits")
 
 	case a.status == http.StatusOK && a.html:
@@ -75,17 +79,17 @@ func (c *client) understand(a answer) verdict {
 	case a.location != "":
 		return is(later, sink.ReasonNotFound, "it redirects to "+a.location+"; if Loki is there, set the url to it")
 
-	case a.status == http.StatusUnauthorized && strings.Contains(body, "no org id"):
+	case a.status == http.StatusUnauthorized && strings.Contains(lower, "no org id"):
 		return is(later, sink.ReasonUnauthorized, "Loki wants a tenant: set tenant_id")
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusProxyAuthRequired:
 		return is(later, sink.ReasonUnauthorized, "check the credentials and tenant_id")
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusGone, a.status/100 == 3:
 		return is(later, sink.ReasonNotFound, "check the path of the url: Loki takes pushes at "+pushPath)
-	case a.status == http.StatusBadRequest && strings.Contains(body, "HTTP request") && strings.Contains(body, "HTTPS"):
+	case a.status == http.StatusBadRequest && strings.Contains(lower, "http request") && strings.Contains(lower, "https"):
 		return is(later, sink.ReasonNotFound, "begin the url with https://")
 
 	case a.status == http.StatusRequestEntityTooLarge,
-		a.status == http.StatusInternalServerError && strings.Contains(body, "ResourceExhausted"):
+		a.status == http.StatusInternalServerError && strings.Contains(lower, "resourceexhausted"):
 		return is(tooLarge, sink.ReasonRejected, "")
 
 	case a.status == http.StatusTooManyRequests:
@@ -108,12 +112,13 @@ func (c *client) understandBusy(a answer, body string, is func(outcome, string, 
 		v.refusal = r
 		return v
 	}
+	lower := strings.ToLower(body)
 	switch {
-	case strings.Contains(body, "maximum active stream limit exceeded"):
+	case strings.Contains(lower, "maximum active stream limit exceeded"):
 		v := is(later, sink.ReasonStreamLimit, "")
 		v.err.StreamOnly = true
 		return v
-	case strings.Contains(strings.ToLower(body), "per stream rate limit exceeded"):
+	case strings.Contains(lower, "per stream rate limit exceeded"):
 		v := is(busy, sink.ReasonRateLimited, "")
 		v.err.StreamOnly = true
 		return v

@@ -183,19 +183,21 @@ func (c *client) push(ctx context.Context, body []byte) (answer, error) {
 	return a, c.failed(err)
 }
 
-// try makes one attempt and says what came of it. Its error means that nothing
-// is known of the push, and it has to be repeated.
+// try makes one attempt and says what came of it. Without an answer nothing is known
+// of the push, and it has to be repeated. An error means that ctx has ended.
 func (c *client) try(ctx context.Context, body []byte) (verdict, error) {
 	a, err := c.push(ctx, body)
 	switch {
 	case err == nil:
-		return c.understand(a), nil
+		v := c.understand(a)
+		v.slow = a.status == http.StatusGatewayTimeout || a.status == http.StatusRequestTimeout
+		return v, nil
+	case errors.Is(err, errTimeout), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return verdict{outcome: later, slow: true, err: &sink.Error{Reason: sink.ReasonTimeout, Err: err}}, nil
 	case ctx.Err() != nil:
 		return verdict{}, err
-	case errors.Is(err, errTimeout):
-		return verdict{}, &sink.Error{Reason: sink.ReasonTimeout, Err: err}
 	default:
-		return verdict{}, &sink.Error{Reason: sink.ReasonUnavailable, Err: err}
+		return verdict{outcome: later, err: &sink.Error{Reason: sink.ReasonUnavailable, Err: err}}, nil
 	}
 }
 

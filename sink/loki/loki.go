@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -119,6 +120,7 @@ func New(c Config, o Options) (*Sink, error) {
 			Concurrency: concurrency,
 			Rate:        float64(c.MaxRate),
 			StreamRate:  streamRate,
+			Requests:    true,
 		},
 		progress: make(map[string]*progress),
 	}
@@ -148,13 +150,17 @@ func (s *Sink) Size(b *sink.Batch) (bytes int) {
 // Send pushes a batch, in one push if nothing is wrong with it. What was stored
 // by the time it fails is not sent again with the batch.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
-	p := s.takeProgress(b.Stream)
-	if p == nil {
-		p = newProgress()
-	}
+	p := s.takeProgress(b)
 	p.grow(b.Len())
+	open := len(p.open)
 	if err := s.settle(ctx, b, p); err != nil {
-		s.keepProgress(b.Stream, p)
+		s.keepProgress(b, p)
+		var why *sink.Error
+		if errors.As(err, &why) && len(p.open) < open {
+			progressed := *why
+			progressed.Progress = true
+			return &progressed
+		}
 		return err
 	}
 	if len(p.refused) > 0 {
@@ -171,18 +177,49 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	return nil
 }
 
-func (s *Sink) takeProgress(stream string) *progress {
+// takeProgress returns how far a batch has got, if it begins as the last one of its
+// stream that was not settled.
+func (s *Sink) takeProgress(b *sink.Batch) *progress {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.progress[stream]
-	delete(s.progress, stream)
+	p := s.progress[b.Stream]
+	delete(s.progress, b.Stream)
+	s.mu.Unlock()
+	if p == nil || p.known > b.Len() || p.sum != sumOf(b, p.known) {
+		return newProgress()
+	}
 	return p
 }
 
-func (s *Sink) keepProgress(stream string, p *progress) {
+func (s *Sink) keepProgress(b *sink.Batch, p *progress) {
+	p.sum = sumOf(b, p.known)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.progress[stream] = p
+	s.progress[b.Stream] = p
+}
+
+var seed = maphash.MakeSeed()
+
+// sumOf is a checksum of the first n records of a batch.
+func sumOf(b *sink.Batch, n int) uint64 {
+	if n == 0 {
+		return 0
+	}
+	return maphash.Bytes(seed, b.Data[:b.Ends[n-1]])
+}
+
+// DeadLetter implements sink.DeadLetterer.
+func (s *Sink) DeadLetter(b *sink.Batch, reason string) {
+	for i := range b.Len() {
+		e, err := decode(b.Record(i))
+		if err != nil {
+			s.log.Error("a record that is given up cannot be decoded", "stream", b.Stream, "err", err)
+			continue
+		}
+		s.dead.write(letter{Error: reason, Labels: b.Stream, entry: e})
+	}
+	if err := s.dead.sync(); err != nil {
+		s.log.Error("dead letters may be lost if this machine is", "err", err)
+	}
 }
 
 // rooms are buffers for pushes that are being encoded.

@@ -10,16 +10,17 @@ import (
 
 // progress is how far a batch has got that was not accepted as a whole.
 //
-// A push that is refused without a word about single entries is tried again as
-// it is; then in smaller and smaller parts, until the entry that is to blame is
-// alone. That entry is given up only if another one of its stream is accepted
-// each time after it was refused: otherwise this is an outage or the wrong
+// A push that fails without a word about single entries, whatever the answer is, is
+// tried again as it is; then in smaller and smaller parts, until the entry that is to
+// blame is alone. That entry is given up only if another one of its stream is
+// accepted each time after it was refused: otherwise this is an outage or the wrong
 // address, and nothing is given up at all.
 type progress struct {
-	known   int   // entries of the batch; it may come back longer
-	open    []int // entries that are neither stored nor refused, in order
-	most    int   // entries in the next push
-	ceiling int   // entries in any push, for all that is known
+	known   int    // entries of the batch; it may come back longer
+	sum     uint64 // of those, so that it is noticed if others come
+	open    []int  // entries that are neither stored nor refused, in order
+	most    int    // entries in the next push
+	ceiling int    // entries in any push, for all that is known
 	refused []sink.Refusal
 
 	whole  int // Sends that ended with a refusal of a push as a whole
@@ -30,11 +31,14 @@ type progress struct {
 
 const (
 	// wholeTries is how often a push is refused as a whole before it is taken
-	// apart: most refusals of that kind are outages.
+	// apart: most refusals of that kind are outages. Once is enough where others are
+	// accepted, or it is not answered in time.
 	wholeTries = 3
 	// loneTries is how often a single entry is refused, in as many Sends, before
-	// it is given up.
-	loneTries = 5
+	// it is given up; laterTries is the same where the answer is one of those that
+	// an outage has.
+	loneTries  = 5
+	laterTries = 10
 )
 
 func newProgress() *progress { return &progress{stored: -1} }
@@ -79,8 +83,6 @@ func (s *Sink) settle(ctx context.Context, b *sink.Batch, p *progress) error {
 		case stored:
 			p.settle(part[len(part)-1], len(part))
 			continue
-		case later:
-			return v.err
 		case partly:
 			understood, err := s.takeApart(b, p, part, v)
 			if err != nil {
@@ -90,8 +92,10 @@ func (s *Sink) settle(ctx context.Context, b *sink.Batch, p *progress) error {
 				continue
 			}
 		case busy:
-			p.most = max(1, len(part)/2)
-			return v.err
+			if len(part) > 1 {
+				p.most = len(part) / 2
+				return v.err
+			}
 		case tooLarge:
 			if len(part) > 1 {
 				p.ceiling = len(part) / 2
@@ -100,20 +104,34 @@ func (s *Sink) settle(ctx context.Context, b *sink.Batch, p *progress) error {
 			}
 		}
 
-		// The push was refused as a whole.
+		// The push failed as a whole.
 		if len(part) > 1 {
-			if p.whole < wholeTries {
-				p.whole++
-				return v.err
+			if p.halve(v, b.Alone, len(part)) {
+				continue
 			}
-			p.most = len(part) / 2
-			continue
+			return v.err
 		}
 		if err := s.lone(ctx, b, p, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// halve makes the next push smaller than one of n entries that has failed as a whole,
+// if that may help. It reports whether the next one may be made at once.
+func (p *progress) halve(v verdict, alone bool, n int) bool {
+	p.whole++
+	tries := wholeTries
+	if alone || v.slow {
+		tries = 1
+	}
+	if p.whole <= tries {
+		return false
+	}
+	p.most = n / 2
+	// What takes its time, or may be an outage, is not asked again and again.
+	return !v.slow && (alone || v.outcome == refused)
 }
 
 // settle takes the first n open entries, up to last, for stored.
@@ -127,7 +145,11 @@ func (p *progress) settle(last, n int) {
 // lone decides about the first open entry, which was refused alone. It returns
 // nil if the entry is settled.
 func (s *Sink) lone(ctx context.Context, b *sink.Batch, p *progress, v verdict) error {
-	if p.proven >= loneTries-1 {
+	tries := loneTries
+	if v.outcome == later || v.outcome == busy {
+		tries = laterTries
+	}
+	if p.proven >= tries-1 {
 		e, err := decode(b.Record(p.open[0]))
 		if err != nil {
 			return err
@@ -147,8 +169,7 @@ func (s *Sink) lone(ctx context.Context, b *sink.Batch, p *progress, v verdict) 
 	p.most = 1
 	p.whole++
 	e := *v.err
-	// A single stream must not hold up the others, whoever is to blame.
-	e.StreamOnly = accepted || p.whole > wholeTries
+	e.StreamOnly = e.StreamOnly || accepted
 	return &e
 }
 
@@ -230,9 +251,11 @@ func (s *Sink) giveUp(p *progress, i int, stream string, e entry, v verdict, rea
 
 // push sends some entries of a batch in one push.
 func (s *Sink) push(ctx context.Context, b *sink.Batch, part []int) (verdict, error) {
-	if err := ctx.Err(); err != nil {
+	ctx, cancel, err := sink.Begin(ctx)
+	if err != nil {
 		return verdict{}, fmt.Errorf("push to %s: %w", s.client.shown, err)
 	}
+	defer cancel()
 	entries := [][]byte{b.Data}
 	if len(part) < b.Len() {
 		entries = make([][]byte, len(part))

@@ -47,18 +47,18 @@ type named struct {
 var (
 	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
-	like           = regexp.MustCompile(`^(\d{1,9}) errors like: `)
-	tooOld         = regexp.MustCompile(`^entry for stream '\{.*\}' has timestamp too old: (\S+), oldest acceptable timestamp is: \S+$`)
-	tooNew         = regexp.MustCompile(`^entry for stream '\{.*\}' has timestamp too new: (\S+)$`)
-	lineTooLong    = regexp.MustCompile(`^max entry size '\d+' bytes exceeded for stream '\{.*\}' while adding an entry with length '(\d{1,9})' bytes$`)
-	metadataLarge  = regexp.MustCompile(`^stream '\{.*\}' has structured metadata too large: '(\d{1,9})' bytes, limit: '\d+' bytes`)
-	metadataMany   = regexp.MustCompile(`^stream '\{.*\}' has too many structured metadata labels: '(\d{1,9})', limit: '\d+'`)
-	metadataNever  = regexp.MustCompile(`^stream '\{.*\}' includes structured metadata, but this feature is disallowed`)
-	ignored        = regexp.MustCompile(`^entry with timestamp (.+) ignored, reason: '(.+?)'(?: for stream: \{.*\})?,$`)
-	ignoredTotal   = regexp.MustCompile(`^(?:user '.*', )?total ignored: (\d{1,9}) out of (\d{1,9})(?: for stream: \{.*\})?$`)
-	oldestAccepted = regexp.MustCompile(`oldest acceptable timestamp is: (\S+)$`)
+	like           = regexp.MustCompile(`(?i)^(\d{1,9}) errors like: `)
+	tooOld         = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too old: (\S+), oldest acceptable timestamp is: \S+$`)
+	tooNew         = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too new: (\S+)$`)
+	lineTooLong    = regexp.MustCompile(`(?i)^max entry size '\d+' bytes exceeded for stream '\{.*\}' while adding an entry with length '(\d{1,9})' bytes$`)
+	metadataLarge  = regexp.MustCompile(`(?i)^stream '\{.*\}' has structured metadata too large: '(\d{1,9})' bytes, limit: '\d+' bytes`)
+	metadataMany   = regexp.MustCompile(`(?i)^stream '\{.*\}' has too many structured metadata labels: '(\d{1,9})', limit: '\d+'`)
+	metadataNever  = regexp.MustCompile(`(?i)^stream '\{.*\}' includes structured metadata, but this feature is disallowed`)
+	ignored        = regexp.MustCompile(`(?i)^entry with timestamp (.+) ignored, reason: '(.+?)'(?: for stream: \{.*\})?,$`)
+	ignoredTotal   = regexp.MustCompile(`(?i)^(?:user '.*', )?total ignored: (\d{1,9}) out of (\d{1,9})(?: for stream: \{.*\})?$`)
+	oldestAccepted = regexp.MustCompile(`(?i)oldest acceptable timestamp is: (\S+)$`)
 
-	labelsRefused = regexp.MustCompile(`^(?:\d+ errors like: )?(?:` +
+	labelsRefused = regexp.MustCompile(`(?i)^(?:\d+ errors like: )?(?:` +
 		`entry for stream '.*' has \d+ label names; limit` +
 		`|stream '.*' has (?:label name too long|label value too long|duplicate label name)` +
 		`|missing required labels ` +
@@ -80,7 +80,7 @@ func aboutLabels(body string) bool { return labelsRefused.MatchString(body) }
 // parseRefusal reads a body that has gone through withoutQuoted. It returns
 // false if there is anything in it that it does not understand.
 func parseRefusal(body string) (refusal, bool) {
-	if strings.HasPrefix(body, "entry with timestamp ") {
+	if strings.HasPrefix(strings.ToLower(body), "entry with timestamp ") {
 		return parseIngester(body)
 	}
 	return parseDistributor(body)

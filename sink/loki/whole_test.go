@@ -83,8 +83,8 @@ func TestNothingIsGivenUpWhileNothingOfTheStreamIsAccepted(t *testing.T) {
 					t.Fatalf("given up: %v", last)
 				}
 			}
-			if !last.StreamOnly {
-				t.Error("one stream holds up all others")
+			if last.StreamOnly {
+				t.Error("it is called the fault of one stream, which only other streams can show")
 			}
 			if len(d.requests) > 150 {
 				t.Errorf("%d pushes in 50 attempts", len(d.requests))
