@@ -189,8 +189,9 @@ func (c *Config) checkListen() error {
 
 // A problem is something wrong at a key, such as sinks[0].name.
 type problem struct {
-	key string
-	err error
+	key  string
+	line int // 0: that of the key
+	err  error
 }
 
 var (
@@ -202,7 +203,7 @@ var (
 // check looks at what single values cannot show by themselves.
 func (c *Config) check() (problems []problem) {
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, problem{key, fmt.Errorf(format, args...)})
+		problems = append(problems, problem{key: key, err: fmt.Errorf(format, args...)})
 	}
 	if err := c.checkListen(); err != nil {
 		bad("listen", "%w", err)
@@ -237,7 +238,7 @@ func (c *Config) check() (problems []problem) {
 func (c *Config) checkLeaderElection() (problems []problem) {
 	e := c.LeaderElection
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, problem{"leader_election." + key, fmt.Errorf(format, args...)})
+		problems = append(problems, problem{key: "leader_election." + key, err: fmt.Errorf(format, args...)})
 	}
 	if e.Namespace != "" && !namespaceName.MatchString(e.Namespace) {
 		bad("namespace", "%q is not the name of a namespace", e.Namespace)
@@ -266,7 +267,7 @@ func (c *Config) checkCanary() (problems []problem) {
 		return nil
 	}
 	bad := func(format string, args ...any) {
-		problems = append(problems, problem{"canary.query_url", fmt.Errorf(format, args...)})
+		problems = append(problems, problem{key: "canary.query_url", err: fmt.Errorf(format, args...)})
 	}
 	if _, err := c.Canary.QueryURL.Parse(); err != nil {
 		bad("%w", err)
@@ -282,7 +283,7 @@ func (c *Config) checkCanary() (problems []problem) {
 
 func (c *Config) checkSinks() (problems []problem) {
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, problem{key, fmt.Errorf(format, args...)})
+		problems = append(problems, problem{key: key, err: fmt.Errorf(format, args...)})
 	}
 	if len(c.Sinks) == 0 {
 		bad("sinks", "at least one sink is needed")

@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 	for name, text := range map[string]string{
 		"a bare destination":       "sinks:\n  - name: stdout\n    stdout:\n",
 		"an empty destination":     "sinks:\n  - name: stdout\n    stdout: {}\n",
-		"empty sections elsewhere": "source:\njournal:\nlog:\nsinks: [{name: stdout, stdout: {}}]\n",
+		"empty sections elsewhere": "source:\njournal: ~\nleader_election:\ncanary: null\nlog:\nsinks: [{name: stdout, stdout: {}}]\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Parse("c.yaml", []byte(text))
@@ -162,6 +162,53 @@ func TestExamplesInDocs(t *testing.T) {
 	if blocks < 2 {
 		t.Errorf("%d blocks of YAML were found, want those of README and docs", blocks)
 	}
+}
+
+// A null in place of any value is an error at that key, however it is spelled,
+// and so is one in any list.
+func TestNulls(t *testing.T) {
+	all := keys(reflect.TypeFor[config.Config](), "")
+	for _, inner := range []string{
+		"source.namespaces.-", "drop.-", "redact.-", "redact.-.match", "redact.-.with",
+		"sinks", "sinks.-", "sinks.match.-", "sinks.loki.labels.x", "sinks.loki.external_labels.x",
+		"sinks.loki.basic_auth", "sinks.loki.basic_auth.password", "sinks.loki.authorization.credentials",
+		"sinks.loki.tls_config", "sinks.loki.tls_config.ca_file", "sinks.loki.oauth2.scopes.-",
+		"sinks.loki.http_headers.X-A.values.-", "sinks.loki.proxy_url",
+	} {
+		all = append(all, inner)
+	}
+	for _, key := range all {
+		for _, null := range []string{"", "~", "null", "!!null ''"} {
+			text, path, line := nullAt(key, null)
+			_, err := config.Parse("c.yaml", []byte(text))
+			if want := fmt.Sprintf("c.yaml:%d: %s: ", line, path); err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "without a value (null)") {
+				t.Errorf("error %v, want one that begins with %q, for\n%s", err, want, text)
+			}
+		}
+	}
+}
+
+// nullAt returns a configuration that has a null at a key ("-" stands for an
+// element of a list), and the path and the line of the null.
+func nullAt(key, null string) (text, path string, line int) {
+	if rest, ok := strings.CutPrefix(key, "sinks."); ok && !strings.HasPrefix(rest, "-") {
+		key = "sinks.-." + rest
+	}
+	element := ""
+	for depth, part := range strings.Split(key, ".") {
+		if part == "-" {
+			text += "\n" + strings.Repeat("  ", depth) + "- "
+			element, path = "- ", path+"[0]"
+			continue
+		}
+		if element == "" {
+			text += "\n" + strings.Repeat("  ", depth)
+		}
+		text += part + ": "
+		element, path = "", strings.TrimPrefix(path+"."+part, ".")
+	}
+	text = strings.TrimPrefix(text, "\n") + null + "\n"
+	return text, path, strings.Count(text, "\n")
 }
 
 // docs/configuration.md names every key with its default.

@@ -34,6 +34,10 @@ func Parse(name string, data []byte) (*Config, error) {
 	if err := yaml.Unmarshal(data, &root); err != nil {
 		return nil, locate(name, &root, err)
 	}
+	// First of all: the decoder has errors of its own for some nulls, and skips others.
+	if err := located(name, &root, nulls(&root)); err != nil {
+		return nil, err
+	}
 	c := Default()
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
@@ -47,14 +51,24 @@ func Parse(name string, data []byte) (*Config, error) {
 	c.fillEmpty(&root)
 	c.fill()
 
-	var errs []error
-	for _, p := range c.check() {
-		errs = append(errs, fmt.Errorf("%s:%d: %s: %w", name, lineOf(&root, p.key), p.key, p.err))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := located(name, &root, c.check()); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// located returns problems as errors of the form "file:line: key: what"; nil if
+// there are none.
+func located(name string, root *yaml.Node, problems []problem) error {
+	var errs []error
+	for _, p := range problems {
+		line := p.line
+		if line == 0 {
+			line = lineOf(root, p.key)
+		}
+		errs = append(errs, fmt.Errorf("%s:%d: %s: %w", name, line, p.key, p.err))
+	}
+	return errors.Join(errs...)
 }
 
 // fillEmpty gives its defaults to a destination that is named without a value,
@@ -148,6 +162,7 @@ func wanted(goType string) string {
 type place struct {
 	path  string // such as sinks[0].match
 	line  int
+	key   *yaml.Node // nil for an element
 	value *yaml.Node
 }
 
@@ -205,13 +220,13 @@ func walk(n *yaml.Node, path string, visit func(place)) {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
-			p := place{strings.TrimPrefix(path+"."+key.Value, "."), key.Line, value}
+			p := place{strings.TrimPrefix(path+"."+key.Value, "."), key.Line, key, value}
 			visit(p)
 			walk(value, p.path, visit)
 		}
 	case yaml.SequenceNode:
 		for i, c := range n.Content {
-			p := place{fmt.Sprintf("%s[%d]", path, i), c.Line, c}
+			p := place{fmt.Sprintf("%s[%d]", path, i), c.Line, nil, c}
 			visit(p)
 			walk(c, p.path, visit)
 		}
