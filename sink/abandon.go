@@ -54,6 +54,9 @@ func (d *Delivery) Abandon() (records int) {
 // letters is given them.
 func (d *Delivery) abandon(q *parked.Queue, records []parked.Record, count prometheus.Counter, reason string) {
 	count.Add(float64(len(records)))
+	if d.OnRefused != nil {
+		d.OnRefused(reason)
+	}
 	if to, ok := d.Sink.(DeadLetterer); ok {
 		var reader event.Reader
 		b := Batch{Stream: q.Name()}

@@ -33,6 +33,10 @@ type Options struct {
 	// Nil: memory; Abandon says how many are left.
 	Parked *parked.Store
 
+	// OnRefused is called with the first reason of each batch of which the
+	// destination refused records for good. Nil: it is only counted and logged.
+	OnRefused func(reason string)
+
 	Limits
 
 	Logger  *slog.Logger

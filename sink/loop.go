@@ -256,6 +256,9 @@ func (l *loop) settle(r result) error {
 func (l *loop) refused(b *pending, why *Error) {
 	l.metrics.refused.Add(float64(len(why.Refused)))
 	l.Logger.Error("records were refused for good and are dropped", "stream", b.stream.name, "records", len(why.Refused), "first", why.Refused[0].Reason)
+	if l.OnRefused != nil {
+		l.OnRefused(why.Refused[0].Reason)
+	}
 	for _, r := range why.Refused {
 		if slices.Contains(b.gaps, r.Index) {
 			l.gapRefused(b.stream.name, r.Reason)

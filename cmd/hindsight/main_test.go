@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/golang/snappy"
 )
 
 // buffer is a bytes.Buffer for several goroutines.
@@ -151,6 +154,49 @@ sinks:
 				}
 			}
 		})
+	}
+}
+
+// What a sink refuses for good is no success: the last line says how much it is,
+// and why.
+func TestReplayOfWhatIsRefused(t *testing.T) {
+	const tooOld = "entry for stream '{}' has timestamp too old: 2019-07-19T11:00:00Z, oldest acceptable timestamp is: 2026-01-01T00:00:00Z"
+	loki := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		push, err := io.ReadAll(r.Body)
+		if err == nil {
+			push, err = snappy.Decode(nil, push)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if n := bytes.Count(push, []byte("name=old-")); n > 0 {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprintf(w, "%d errors like: %s\n", n, tooOld)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer loki.Close()
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(config, []byte("sinks:\n- {name: loki, loki: {url: "+loki.URL+", batch_wait: 0s}}\n- {name: out, stdout: {}}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var in strings.Builder
+	for i := range 60 {
+		name, reason, at := fmt.Sprintf("new-%d", i), "Scheduled", time.Now()
+		if i < 40 {
+			name, reason, at = fmt.Sprintf("old-%d", i), "Pulled", time.Date(2019, 7, 19, 11, 0, 0, 0, time.UTC)
+		}
+		fmt.Fprintf(&in, `{"kind":"Event","metadata":{"name":"e-%d","namespace":"team-a","uid":"u-%d","resourceVersion":"%d"},"involvedObject":{"kind":"Pod","name":"%s"},"reason":"%s","lastTimestamp":"%s"}`+"\n",
+			i, i, i+1, name, reason, at.UTC().Format(time.RFC3339))
+	}
+	code, stdout, stderr := call(t, in.String(), "replay", "-", "--config", config)
+	if n := strings.Count(stdout, "\n"); n != 60 {
+		t.Errorf("%d lines, want 60", n)
+	}
+	last := stderr[strings.LastIndexByte(strings.TrimSuffix(stderr, "\n"), '\n')+1:]
+	if want := "hindsight: 40 of 60 records were refused by sink loki: " + tooOld + "\n"; code != exitFailure || last != want {
+		t.Errorf("exit code %d, last line %q; want 1 and %q", code, last, want)
 	}
 }
 

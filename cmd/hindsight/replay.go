@@ -18,10 +18,12 @@ func replayCommand() *cobra.Command {
 		Long: `Ship Events that were saved to a file, or come from the standard input (-), as
 if a cluster had just reported them: an EventList (kubectl get events -o json or
 yaml), what kubectl get events -w -o json prints, or eventrouter lines. Lists are
-sorted by time. Of the configuration, source, journal and listen do not apply.
+sorted by time. Of the configuration, source, journal, listen and when_full do not
+apply: the input waits while a sink is behind.
 
 What is no Event is reported on the standard error with its line; the rest is
-shipped all the same, and the exit code is 1.`,
+shipped all the same, and the exit code is 1. It is 1 as well if a sink refused
+records for good; the last lines say how many, of how many, and why.`,
 		Example: `  hindsight replay examples/outage/events.json
   kubectl get events -A -o json | hindsight replay -`,
 		Args: func(_ *cobra.Command, args []string) error {

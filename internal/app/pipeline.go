@@ -93,6 +93,9 @@ type pipelineOptions struct {
 	taken func(*event.Record)
 	// permit is asked before anything is sent; see sink.Options.
 	permit func() (until time.Time, ok bool)
+	// refused is called with a reason when a sink refuses records for good; nil:
+	// it is counted and logged all the same.
+	refused func(sink, reason string)
 	// kept is whether what is not delivered is not lost with the process.
 	kept bool
 	// last is whether no other pipeline follows on the store: parked records are
@@ -154,16 +157,21 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 				return nil, errors.Join(err, p.close())
 			}
 		}
+		var onRefused func(string)
+		if l.refused != nil {
+			onRefused = func(reason string) { l.refused(s.Name, reason) }
+		}
 		p.deliveries = append(p.deliveries, sink.NewDelivery(sink.Options{
-			Name:     s.Name,
-			Consumer: consumer,
-			Sink:     p.sinks[i],
-			Parked:   aside,
-			Match:    match,
-			Permit:   l.permit,
-			Limits:   window(m.limits[i], s, c.Journal.MaxBytes),
-			Logger:   o.Log.With("component", "sink"),
-			Metrics:  p.metrics,
+			Name:      s.Name,
+			Consumer:  consumer,
+			Sink:      p.sinks[i],
+			Parked:    aside,
+			Match:     match,
+			Permit:    l.permit,
+			OnRefused: onRefused,
+			Limits:    window(m.limits[i], s, c.Journal.MaxBytes),
+			Logger:    o.Log.With("component", "sink"),
+			Metrics:   p.metrics,
 		}))
 	}
 	return p, nil

@@ -9,11 +9,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/internal/replay"
+	"github.com/hindsight-events/hindsight/journal"
 )
 
 // Input is what Replay reads.
@@ -28,12 +31,23 @@ type Input struct {
 
 // Replay takes in the Events of an input as if a cluster had just reported them,
 // delivers them, and returns. Lists are sorted by time; streams are delivered as
-// they come. An error says how many pieces of the input were no Events.
+// they come. The input waits while a sink is behind, whatever its when_full. An
+// error says how many records each sink lost, and how many pieces of the input
+// were no Events.
 func Replay(ctx context.Context, o Options, in Input) error {
+	return replayInput(ctx, o, in, journal.DefaultMemoryBytes)
+}
+
+func replayInput(ctx context.Context, o Options, in Input, journalBytes quantity.Size) error {
 	c := *o.Config
-	c.Journal = config.Default().Journal // it does not outlive the replay
+	c.Journal = config.Journal{MaxBytes: journalBytes} // it does not outlive the replay
+	c.Sinks = slices.Clone(c.Sinks)
+	for i := range c.Sinks {
+		c.Sinks[i].WhenFull = journal.Block // a cluster does not wait, a file does
+	}
 	o.Config = &c
-	s, err := openStore(o, nil)
+	reg := prometheus.NewRegistry()
+	s, err := openStore(o, reg)
 	if err != nil {
 		return err
 	}
@@ -41,7 +55,8 @@ func Replay(ctx context.Context, o Options, in Input) error {
 	if err != nil {
 		return err
 	}
-	p, err := newPipeline(o, s, m, pipelineOptions{last: true})
+	var why refusals
+	p, err := newPipeline(o, s, m, pipelineOptions{last: true, refused: why.add})
 	if err != nil {
 		return err
 	}
@@ -55,7 +70,7 @@ func Replay(ctx context.Context, o Options, in Input) error {
 	if bad > 0 {
 		err = errors.Join(err, fmt.Errorf("replay: not everything in the input was an Event: %d errors", bad))
 	}
-	return err
+	return errors.Join(err, lostRecords(reg, &c, &why))
 }
 
 // feedFrom takes in what an input holds and returns how many pieces of it were
