@@ -30,17 +30,19 @@ type crashingDisk struct {
 	left  atomic.Int64 // operations before the crash; below 0 after it
 	stash string       // a directory for what was removed
 
-	model  sync.Mutex       // held by operations on what follows
-	synced map[string]int64 // bytes by path
-	undo   []func()         // of the names, since they were synced
+	model       sync.Mutex        // held by operations on what follows
+	synced      map[string]int64  // bytes by path
+	undo        []func()          // of the names, since they were synced
+	overwritten map[string][]byte // content of files that were written in place and not synced since
 }
 
 var errCrash = errors.New("crash")
 
-func newCrashingDisk(left int, stash string) *crashingDisk {
-	d := &crashingDisk{stash: stash, synced: map[string]int64{}}
+func newCrashingDisk(left, partly int, stash string) *crashingDisk {
+	d := &crashingDisk{stash: stash, synced: map[string]int64{}, overwritten: map[string][]byte{}}
+	d.partly, d.boot = partly, "first"
 	d.left.Store(int64(left))
-	d.before = func(string, string) error {
+	d.faultyDisk.before = func(string, string) error {
 		if d.left.Add(-1) < 0 {
 			return errCrash
 		}
@@ -51,11 +53,17 @@ func newCrashingDisk(left int, stash string) *crashingDisk {
 
 func (d *crashingDisk) crashed() bool { return d.left.Load() < 0 }
 
-// lose takes back what was not synced: of data all but some bytes, of names all.
-func (d *crashingDisk) lose(data, names bool) {
+// lose takes back what was not synced: of data all but some bytes, of names all,
+// and all that was written in place.
+func (d *crashingDisk) lose(data, names, inPlace bool) {
+	for path, content := range d.overwritten {
+		if inPlace {
+			_ = os.WriteFile(path, content, 0o600)
+		}
+	}
 	for path, synced := range d.synced {
 		info, err := os.Stat(path)
-		if data && err == nil && info.Size() > synced {
+		if data && !strings.HasSuffix(path, ".lock") && err == nil && info.Size() > synced {
 			_ = os.Truncate(path, synced+(info.Size()-synced)/3)
 		}
 	}
@@ -126,10 +134,22 @@ type crashingFile struct {
 	path string
 }
 
+func (f *crashingFile) WriteAt(b []byte, at int64) (int, error) {
+	f.disk.model.Lock()
+	defer f.disk.model.Unlock()
+	if _, known := f.disk.overwritten[f.path]; !known {
+		f.disk.overwritten[f.path], _ = os.ReadFile(f.path)
+	}
+	return f.file.WriteAt(b, at)
+}
+
 func (f *crashingFile) Sync() error {
 	f.disk.model.Lock()
 	defer f.disk.model.Unlock()
 	err := f.file.Sync()
+	if err == nil {
+		delete(f.disk.overwritten, f.path)
+	}
 	if info, statErr := f.file.Stat(); err == nil && statErr == nil {
 		f.disk.synced[f.path] = info.Size()
 	}
@@ -138,32 +158,38 @@ func (f *crashingFile) Sync() error {
 
 func TestCrashAtEveryStep(t *testing.T) {
 	const batches, size = 4, 4
+	torn := len(line(0)) + len(line(0))/2
 	for _, loss := range []struct {
-		name        string
-		data, names bool
+		name                 string
+		partly               int // bytes that the last write had written
+		boot                 string
+		data, names, inPlace bool
 	}{
-		{"the process is killed", false, false},
-		{"the machine loses names", false, true},
-		{"the machine loses data", true, false},
-		{"the machine loses both", true, true},
+		{name: "the process is killed", boot: "first"},
+		{name: "the process is killed while it writes", boot: "first", partly: torn},
+		{name: "the machine loses names", boot: "second", names: true},
+		{name: "the machine loses data", boot: "second", data: true},
+		{name: "the machine loses data and the state", boot: "second", data: true, inPlace: true},
+		{name: "the machine loses the state", boot: "second", partly: torn, inPlace: true},
+		{name: "the machine loses all", boot: "second", partly: torn, data: true, names: true, inPlace: true},
 	} {
 		t.Run(loss.name, func(t *testing.T) {
 			steps := 0
 			for crashed := true; crashed; steps++ {
 				synctest.Test(t, func(t *testing.T) {
 					dir := t.TempDir()
-					d := newCrashingDisk(steps, t.TempDir())
+					d := newCrashingDisk(steps, loss.partly, t.TempDir())
 					// Some rotations fall between batches, some into one.
 					c := in(dir)
 					c.MaxSize, c.Keep, c.Gzip = quantity.Size(len(lines(0, 5))), 0, true
 					sent := sendBatches(t, start(t, c, d, io.Discard), 0, batches, size)
 					crashed = d.crashed()
-					d.lose(loss.data, loss.names)
+					d.lose(loss.data, loss.names, loss.inPlace)
 					if !crashed && sent != batches {
 						t.Fatalf("%d batches sent without a crash, want %d", sent, batches)
 					}
 
-					if sent := sendBatches(t, start(t, c, &faultyDisk{}, io.Discard), sent, batches, size); sent != batches {
+					if sent := sendBatches(t, start(t, c, &faultyDisk{boot: loss.boot}, io.Discard), sent, batches, size); sent != batches {
 						t.Fatalf("step %d: after the crash only %d batches were sent, want %d", steps, sent, batches)
 					}
 					if again := wantAll(t, readAll(t, dir), batches*size); again > size {

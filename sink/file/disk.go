@@ -15,11 +15,15 @@ type disk interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	SyncDir(path string) error
+	// BootID is the same for as long as the machine runs, and another after a
+	// restart of it; empty: not known.
+	BootID() string
 }
 
 type file interface {
 	io.ReadWriteCloser
 	io.ReaderAt
+	io.WriterAt
 	Stat() (fs.FileInfo, error)
 	Sync() error
 	Truncate(size int64) error
@@ -62,3 +66,4 @@ func (osDisk) SyncDir(path string) error {
 func (osDisk) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
 func (osDisk) Rename(from, to string) error           { return os.Rename(from, to) }
 func (osDisk) Remove(path string) error               { return os.Remove(path) }
+func (osDisk) BootID() string                         { return bootID() }

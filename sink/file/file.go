@@ -3,8 +3,10 @@
 //
 // Send returns nil once the lines, and the name of the file they are in, have
 // been synced. What a crash leaves behind is put right at the next start: a last
-// line without an end was never acknowledged; it is cut off, and its record
-// comes again, as may at most the batch that it is of.
+// line without an end that this sink left was never acknowledged; it is cut off,
+// and its record comes again, as may at most the batch that it is of. A last line
+// without an end that somebody else wrote is kept: it is ended, and lines follow
+// behind it. The state in the lock file tells the two apart.
 //
 // In the directory of events.jsonl there are
 //
@@ -12,20 +14,22 @@
 //	events-20190719T110000.000Z.jsonl        moved away at that time
 //	events-20190719T110000.000Z.jsonl.gz     the same, compressed
 //	events-20190719T110000.000Z.jsonl.gz.tmp being compressed, or left by a crash
-//	events.jsonl.lock                        held with flock by who writes; its
-//	                                         modification time is that of the
-//	                                         first line of events.jsonl
+//	events.jsonl.lock                        held with flock by the process that
+//	                                         writes; its content is the state
 //
 // The times are UTC. In the order of their names, the files hold the records as
 // they came, even if the clock was set back meanwhile.
 //
 // Others may move, remove or truncate the file at any time; a new one is begun.
+// While the file cannot be moved away, it grows on, and a warning is logged.
 // The directory is not made: where a volume is missing, nothing should be
 // written into the place where it belongs.
 package file
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -134,6 +138,8 @@ func newSink(c Config, d disk, log *slog.Logger) (*Sink, error) {
 		disk:    d,
 		archive: a,
 		log:     log,
+		boot:    cmp.Or(d.BootID(), rand.Text()), // unknown: each sink may be the first of a boot
+		moving:  trouble{log: log, failed: "the file cannot be moved away and grows on for now", over: "the file can be moved away again"},
 	}
 	s := &Sink{
 		path:    path,

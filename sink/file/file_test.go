@@ -107,50 +107,6 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// A crash can leave any part of the last line.
-func TestTornLastLine(t *testing.T) {
-	whole := lines(0, 2)
-	long := strings.Repeat("x", 200_000) // longer than what is looked at at once
-	check := func(name, before, torn string) {
-		t.Helper()
-		c := in(t.TempDir())
-		if err := os.WriteFile(c.Path, []byte(before+torn), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var log logs
-		s := start(t, c, osDisk{}, &log)
-		first := strings.Count(before, "\n")
-		send(t, s, first, 1)
-		if got, want := read(t, c.Path), before+line(first); got != want {
-			t.Fatalf("%s: got %q, want %q", name, got, want)
-		}
-		said := log.count("a torn last line was cut off")
-		if torn != "" && said != 1 || torn == "" && said != 0 {
-			t.Fatalf("%s: the log says so %d times", name, said)
-		}
-	}
-	for n := range len(line(2)) {
-		check(fmt.Sprintf("after %d bytes", n), whole, line(2)[:n])
-	}
-	check("a whole line", lines(0, 3), "")
-	check("nothing else", "", line(2)[:50])
-	check("nothing else, long", "", long)
-	check("long", whole, long)
-	check("zeros", whole, strings.Repeat("\x00", 4096))
-}
-
-func TestTornLastLineIsMendedBeforeAnythingIsSent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := in(t.TempDir())
-		if err := os.WriteFile(c.Path, []byte(line(0)+`{"verb":`), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		start(t, c, osDisk{}, io.Discard)
-		synctest.Wait()
-		wantOnce(t, read(t, c.Path), 1)
-	})
-}
-
 // Whatever fails, a batch is written in whole lines, once, when it is sent again.
 func TestFailures(t *testing.T) {
 	for _, test := range []struct {
@@ -169,8 +125,7 @@ func TestFailures(t *testing.T) {
 		{"quota exceeded", "write", 10, syscall.EDQUOT, sink.ReasonNoSpace},
 		{"failing disk", "sync", 0, syscall.EIO, sink.ReasonOther},
 		{"unreadable directory", "lstat", 0, syscall.EACCES, sink.ReasonOther},
-		{"rotation: directory not writable", "rename", 0, syscall.EACCES, sink.ReasonOther},
-		{"rotation: directory cannot be listed", "readdir", 0, syscall.EIO, sink.ReasonOther},
+		{"state cannot be written", "write state", 0, syscall.EIO, sink.ReasonOther},
 		{"rotation: no room for another file", "open", 0, syscall.ENOSPC, sink.ReasonNoSpace},
 		{"rotation: names cannot be synced", "syncdir", 0, syscall.EIO, sink.ReasonOther},
 	} {

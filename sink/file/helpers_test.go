@@ -188,6 +188,7 @@ type faultyDisk struct {
 	mu     sync.Mutex // guards before and partly
 	before func(op, path string) error
 	partly int // bytes that a failing write lets through
+	boot   string
 }
 
 func (d *faultyDisk) set(before func(op, path string) error) {
@@ -256,6 +257,9 @@ func (d *faultyDisk) Remove(path string) error {
 	return d.osDisk.Remove(path)
 }
 
+// BootID implements disk: a machine that has crashed since is another.
+func (d *faultyDisk) BootID() string { return d.boot }
+
 func (d *faultyDisk) SyncDir(path string) error {
 	return d.ask("syncdir", path) // no test outlives the machine
 }
@@ -272,6 +276,13 @@ func (f *faultyFile) Write(b []byte) (int, error) {
 		return n, err
 	}
 	return f.file.Write(b)
+}
+
+func (f *faultyFile) WriteAt(b []byte, at int64) (int, error) {
+	if err := f.disk.ask("write state", f.path); err != nil {
+		return 0, err
+	}
+	return f.file.WriteAt(b, at)
 }
 
 func (f *faultyFile) Sync() error {

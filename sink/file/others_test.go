@@ -18,23 +18,25 @@ import (
 func TestFileChangedByOthers(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(path string) error
-		kept   bool
+		kept   bool   // the file that was there
+		new    string // how the new one begins
 	}{
-		"moved": {func(path string) error { return os.Rename(path, path+".1") }, true},
+		"moved": {func(path string) error { return os.Rename(path, path+".1") }, true, ""},
 		"moved, and a new one made": {func(path string) error {
 			return firstError(os.Rename(path, path+".1"), os.WriteFile(path, nil, 0o600))
-		}, true},
-		"moved, and replaced by one that is torn": {func(path string) error {
+		}, true, ""},
+		"moved, and replaced by one whose last line has no end": {func(path string) error {
 			return firstError(os.Rename(path, path+".1"), os.WriteFile(path, []byte("half a li"), 0o600))
-		}, true},
-		"removed":   {os.Remove, false},
-		"truncated": {func(path string) error { return os.Truncate(path, 0) }, false},
+		}, true, "half a li\n"},
+		"removed":             {os.Remove, false, ""},
+		"truncated":           {func(path string) error { return os.Truncate(path, 0) }, false, ""},
+		"truncated in a line": {func(path string) error { return os.Truncate(path, 9) }, false, line(0)[:9] + "\n"},
 		"removed with its directory": {func(path string) error {
 			return firstError(os.RemoveAll(filepath.Dir(path)), os.Mkdir(filepath.Dir(path), 0o700))
-		}, false},
+		}, false, ""},
 		"removed with its lock": {func(path string) error {
 			return firstError(os.Remove(path), os.Remove(path+".lock"))
-		}, false},
+		}, false, ""},
 	} {
 		for _, written := range []int{0, 3} {
 			t.Run(fmt.Sprintf("%s, after %d lines", name, written), func(t *testing.T) {
@@ -49,7 +51,7 @@ func TestFileChangedByOthers(t *testing.T) {
 					t.Fatal(err)
 				}
 				send(t, s, written+1, 3)
-				if got := read(t, c.Path); got != lines(written+1, 3) {
+				if got := read(t, c.Path); got != test.new+lines(written+1, 3) {
 					t.Errorf("the new file holds %q", got)
 				}
 				if !test.kept {
@@ -138,6 +140,9 @@ func TestFileMovedAgainAndAgain(t *testing.T) {
 	}
 	var all strings.Builder
 	for _, name := range names(t, dir) {
+		if strings.HasSuffix(name, ".lock") {
+			continue
+		}
 		all.WriteString(read(t, filepath.Join(dir, name)))
 	}
 	got := numbers(t, all.String())

@@ -124,7 +124,7 @@ func TestRotationByAgeIsRepeated(t *testing.T) {
 		if got := names(t, dir); len(got) != 2 {
 			t.Errorf("got %v, want the file to be rotated", got)
 		}
-		if failed, over := log.count("cannot be written to for now"), log.count("can be written to again"); failed != 1 || over != 1 {
+		if failed, over := log.count("cannot be moved away"), log.count("can be moved away again"); failed != 1 || over != 1 {
 			t.Errorf("the log says %d times that it failed and %d times that it works again, want once each", failed, over)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -25,13 +26,19 @@ type writer struct {
 	archive *archive
 	log     *slog.Logger
 
-	lock  *os.File    // nil until it is held
+	lock      *os.File // nil until it is held
+	stateFile file     // the lock's file, to read and write its content
+	boot      string
+
 	file  file        // nil while it is not open
 	info  fs.FileInfo // of file, to tell it from others of its name
-	size  int64       // of the lines that were synced
-	torn  bool        // more may have been written
-	began time.Time   // when the first line was written
+	state             // of file; Synced is the size of the lines that were synced
+	last  []byte      // the last fingerprint bytes of those
+	torn  bool        // some of Appending may have been written behind them
 	done  int         // records of the batch being sent that were synced
+
+	moving    trouble   // the file cannot be moved away
+	moveAgain time.Time // when that is tried next; zero: it works
 }
 
 // write writes what is left of a batch, in as many files as it takes.
@@ -40,7 +47,7 @@ func (w *writer) write(b *sink.Batch) error {
 		if err := w.ready(); err != nil {
 			return err
 		}
-		if w.size > 0 && w.full(len(b.Record(w.done))) || w.untilOld() <= 0 {
+		if w.Synced > 0 && w.full(len(b.Record(w.done))) || w.untilOld() <= 0 {
 			if err := w.rotate(); err != nil {
 				return err
 			}
@@ -73,27 +80,34 @@ func (w *writer) tend() error {
 	return w.rotate()
 }
 
-// full reports whether so many more bytes are too many for the file.
+// full reports whether so many more bytes are too many for the file. While it
+// cannot be moved away, nothing is.
 func (w *writer) full(more int) bool {
-	return w.maxSize > 0 && w.size+int64(more) > w.maxSize
+	return w.maxSize > 0 && w.Synced+int64(more) > w.maxSize && !time.Now().Before(w.moveAgain)
 }
 
 // untilOld is how long the file may stay.
 func (w *writer) untilOld() time.Duration {
-	if w.file == nil || w.size == 0 || w.maxAge == 0 {
+	if w.file == nil || w.Synced == 0 || w.maxAge == 0 {
 		return time.Hour // until somebody looks again
 	}
-	return time.Until(w.began.Add(w.maxAge))
+	old := w.Began.Add(w.maxAge)
+	if old.Before(w.moveAgain) {
+		old = w.moveAgain
+	}
+	return time.Until(old)
 }
 
 // append writes lines and syncs them. If that fails, they are cut off again.
 func (w *writer) append(lines []byte) error {
-	if w.size == 0 {
-		w.began = time.Now()
-		// Where it cannot be kept, a file that is there after a restart is
-		// taken for older than it is.
-		_ = os.Chtimes(w.lock.Name(), time.Time{}, w.began)
+	if w.Synced == 0 {
+		w.Began = time.Now()
 	}
+	w.Appending = len(lines)
+	if err := w.save(w.stateFile); err != nil {
+		return err
+	}
+	w.torn = true
 	_, err := w.file.Write(lines)
 	if err == nil {
 		// After a sync that failed nothing is known of what was written, and
@@ -104,23 +118,41 @@ func (w *writer) append(lines []byte) error {
 		err = w.inPlace()
 	}
 	if err != nil {
-		w.torn = true
 		_ = w.cutBack() // else it is done, or fails, before the next write
 		return err
 	}
-	w.size += int64(len(lines))
+	w.torn = false
+	w.Synced += int64(len(lines))
+	w.last = append(w.last, lines[max(0, len(lines)-fingerprint):]...)
+	w.last = w.last[max(0, len(w.last)-fingerprint):]
+	_ = w.idle() // the lines are synced; and the next append saves it again
 	return nil
 }
 
-// cutBack removes what was written after the last sync.
+// idle notes that nothing is being appended.
+func (w *writer) idle() error {
+	w.Appending, w.Before = 0, crc32.ChecksumIEEE(w.last)
+	return w.save(w.stateFile)
+}
+
+// cutBack removes what was written after the last sync. What somebody else has
+// written behind that is not ours to remove: then it all stays, and the file is
+// opened anew.
 func (w *writer) cutBack() error {
 	if !w.torn {
 		return nil
 	}
-	if err := w.file.Truncate(w.size); err != nil {
-		return fmt.Errorf("cut off what was written in part: %w", err)
+	info, err := w.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > w.Synced && info.Size() <= w.Synced+int64(w.Appending) {
+		if err := w.file.Truncate(w.Synced); err != nil {
+			return fmt.Errorf("cut off what was written in part: %w", err)
+		}
 	}
 	w.torn = false
+	_ = w.idle()
 	return nil
 }
 
@@ -158,8 +190,8 @@ func (w *writer) ready() error {
 	if err != nil {
 		return err
 	}
-	if info.Size() != w.size {
-		w.log.Info("the file was truncated or written to by someone else", "bytes", info.Size(), "expected", w.size)
+	if info.Size() != w.Synced {
+		w.log.Info("the file was truncated or written to by someone else", "bytes", info.Size(), "expected", w.Synced)
 		w.closeFile()
 		return w.open()
 	}
@@ -177,6 +209,18 @@ func (w *writer) open() (err error) {
 		if w.lock, err = openLocked(w.path + ".lock"); err != nil {
 			return err
 		}
+	}
+	if w.stateFile == nil {
+		if w.stateFile, err = w.disk.OpenFile(w.lock.Name(), os.O_RDWR, 0); err != nil {
+			return err
+		}
+	}
+	known, found, err := loadState(w.stateFile)
+	if err != nil {
+		return err
+	}
+	if lock, err := w.lock.Stat(); err == nil && !found {
+		known.Began = lock.ModTime() // as it was kept by a version without a state
 	}
 	info, err := w.disk.Lstat(w.path)
 	switch {
@@ -199,7 +243,7 @@ func (w *writer) open() (err error) {
 			f.Close()
 		}
 	}()
-	size, err := w.mendEnd(f)
+	size, err := w.mendEnd(f, known)
 	if err != nil {
 		return err
 	}
@@ -213,31 +257,54 @@ func (w *writer) open() (err error) {
 	if w.info, err = f.Stat(); err != nil {
 		return err
 	}
-	w.file, w.size, w.torn = f, size, false
-	w.began = time.Now()
-	if lock, err := w.lock.Stat(); err == nil && lock.ModTime().Before(w.began) {
-		w.began = lock.ModTime()
+	w.last = make([]byte, min(size, fingerprint), 2*fingerprint)
+	if _, err := f.ReadAt(w.last, size-int64(len(w.last))); err != nil {
+		return err
 	}
+	w.state = state{Began: time.Now(), Synced: size, Boot: w.boot}
+	if !known.Began.IsZero() && known.Began.Before(w.Began) {
+		w.Began = known.Began
+	}
+	if err := w.idle(); err != nil {
+		return err
+	}
+	if err := w.stateFile.Sync(); err != nil {
+		return err
+	}
+	w.file, w.torn = f, false
 	w.archive.wake()
 	return nil
 }
 
-// mendEnd cuts off a last line that has no end, and returns the size of the
-// others.
-func (w *writer) mendEnd(f file) (size int64, err error) {
+// mendEnd sees to it that the file ends with a whole line, and returns its size.
+// An unfinished last line that this sink left is cut off; one that it did not
+// write is ended.
+func (w *writer) mendEnd(f file, known state) (size int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
-	size, err = endOfLines(f, info.Size())
-	if err != nil || size == info.Size() {
+	size = info.Size()
+	start, err := endOfLines(f, size)
+	if err != nil || start == size {
 		return size, err
 	}
-	if err := f.Truncate(size); err != nil {
-		return 0, fmt.Errorf("cut off a torn last line: %w", err)
+	mine, err := known.mine(f, start, size, w.boot)
+	if err != nil {
+		return 0, err
 	}
-	w.log.Warn("a torn last line was cut off; its record was not acknowledged and comes again", "bytes", info.Size()-size)
-	return size, nil
+	if mine {
+		if err := f.Truncate(start); err != nil {
+			return 0, fmt.Errorf("cut off a torn last line: %w", err)
+		}
+		w.log.Warn("a torn last line was cut off; its record was not acknowledged and comes again", "bytes", size-start)
+		return start, nil
+	}
+	if _, err := f.Write([]byte{'\n'}); err != nil {
+		return 0, fmt.Errorf("end the last line: %w", err)
+	}
+	w.log.Warn("the last line of the file had no end and was not written by this sink; a newline was added, and lines follow behind it", "bytes", size-start)
+	return size + 1, nil
 }
 
 // endOfLines returns where the last complete line of so many bytes ends.
@@ -257,18 +324,24 @@ func endOfLines(f file, size int64) (int64, error) {
 	return 0, nil
 }
 
+// moveRetry is between attempts to move the file away that cannot be.
+const moveRetry = time.Minute
+
 // rotate moves the file away and begins a new one. Nothing is written to the new
-// one before the names of both are synced.
+// one before the names of both are synced. If the file cannot be moved away, it
+// stays, and grows on.
 func (w *writer) rotate() error {
 	name, err := w.archive.name(time.Now())
+	if err == nil {
+		w.closeFile()
+		err = w.disk.Rename(w.path, name)
+	}
+	w.moving.report(err)
+	w.moveAgain = time.Time{}
 	if err != nil {
-		return fmt.Errorf("rotate %s: %w", w.path, err)
+		w.moveAgain = time.Now().Add(moveRetry)
 	}
-	w.closeFile()
-	if err := w.disk.Rename(w.path, name); err != nil {
-		return fmt.Errorf("rotate %s: %w", w.path, err)
-	}
-	return w.open()
+	return w.ready()
 }
 
 // closeFile closes the file. What counts in it has been synced.
@@ -276,17 +349,28 @@ func (w *writer) closeFile() {
 	if w.file != nil {
 		w.file.Close()
 	}
-	w.file, w.info, w.size, w.torn = nil, nil, 0, false
+	w.file, w.info, w.state, w.last, w.torn = nil, nil, state{}, nil, false
 }
 
 func (w *writer) unlock() {
+	if w.stateFile != nil {
+		w.stateFile.Close()
+	}
 	if w.lock != nil {
 		w.lock.Close()
 	}
-	w.lock = nil
+	w.lock, w.stateFile = nil, nil
 }
 
+// close lets go of the file and its lock.
 func (w *writer) close() {
+	if w.file != nil && w.cutBack() == nil {
+		// Nothing that comes to be behind these lines is ours.
+		w.Closed = true
+		if w.save(w.stateFile) == nil {
+			_ = w.stateFile.Sync()
+		}
+	}
 	w.closeFile()
 	w.unlock()
 }

@@ -1,0 +1,255 @@
+package file
+
+import (
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// crashed makes the file and the state that a crash leaves in the midst of an
+// append of so many bytes: lines that were synced, and some more bytes.
+func crashed(t *testing.T, c Config, synced, more string, appending int, boot string) {
+	t.Helper()
+	if err := os.WriteFile(c.Path, []byte(synced+more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := osDisk{}.OpenFile(c.Path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	before := crc32.ChecksumIEEE([]byte(synced[max(0, len(synced)-fingerprint):]))
+	if err := (state{Began: time.Now(), Synced: int64(len(synced)), Appending: appending, Before: before, Boot: boot}).save(lock); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A crash can leave any part of the last line.
+func TestTornLastLine(t *testing.T) {
+	whole := lines(0, 2)
+	long := strings.Repeat("x", 200_000) // longer than what is looked at at once
+	check := func(name, synced, more, boot, cut string) {
+		t.Helper()
+		c := in(t.TempDir())
+		crashed(t, c, synced, more, 300_000, boot)
+		var log logs
+		s := start(t, c, &faultyDisk{boot: "this"}, &log)
+		kept := strings.TrimSuffix(synced+more, cut)
+		first := strings.Count(kept, "\n")
+		send(t, s, first, 1)
+		if got, want := read(t, c.Path), kept+line(first); got != want {
+			t.Fatalf("%s: got %q, want %q", name, got, want)
+		}
+		said := log.count("a torn last line was cut off")
+		if cut != "" && said != 1 || cut == "" && said != 0 {
+			t.Fatalf("%s: the log says so %d times", name, said)
+		}
+	}
+	for n := range len(line(2)) {
+		check(fmt.Sprintf("after %d bytes", n), whole, line(2)[:n], "this", line(2)[:n])
+	}
+	for _, boot := range []string{"this", "another"} { // the process was killed, the machine has crashed
+		check("a whole line", whole, line(2), boot, "")
+		check("a whole line and a part", whole, line(2)+line(3)[:50], boot, line(3)[:50])
+		check("nothing else", "", line(2)[:50], boot, line(2)[:50])
+		check("nothing else, long", "", long, boot, long)
+		check("long", whole, long, boot, long)
+		check("zeros", whole, strings.Repeat("\x00", 4096), boot, strings.Repeat("\x00", 4096))
+	}
+	// What was synced since the state was is not known to it.
+	check("an older state", lines(0, 1), line(1)+line(2)+line(3)[:50], "another", line(3)[:50])
+}
+
+// The sink cuts off nothing that it did not write: the line is ended, and the
+// sink goes on behind it.
+func TestLastLineOfOthersIsKept(t *testing.T) {
+	const theirs = `{"items":[1,2,3]}`
+	killed := func(t *testing.T, c Config, then func()) {
+		t.Helper()
+		s := start(t, c, osDisk{}, io.Discard)
+		send(t, s, 0, 2)
+		// Of a process that was killed its lock is gone; its state is as it was.
+		s.stop()
+		<-s.ended
+		lock, err := osDisk{}.OpenFile(c.Path+".lock", os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		left, ok, err := loadState(lock)
+		if left.Closed = false; !ok || err != nil || left.save(lock) != nil {
+			t.Fatalf("the state cannot be changed: %v, %v", ok, err)
+		}
+		then()
+	}
+	write := func(t *testing.T, path, content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		prepare func(t *testing.T, c Config)
+		want    string
+	}{
+		"a file that it never wrote": {func(t *testing.T, c Config) { write(t, c.Path, theirs) }, theirs + "\n"},
+		"one of several lines":       {func(t *testing.T, c Config) { write(t, c.Path, "{\n"+theirs) }, "{\n" + theirs + "\n"},
+		"one with the lock of a version without a state": {func(t *testing.T, c Config) {
+			write(t, c.Path, theirs)
+			write(t, c.Path+".lock", "")
+		}, theirs + "\n"},
+		"a lock file with something else": {func(t *testing.T, c Config) {
+			write(t, c.Path, theirs)
+			write(t, c.Path+".lock", `{"synced":-1}`)
+		}, theirs + "\n"},
+		"added after it was closed": {func(t *testing.T, c Config) {
+			s := start(t, c, osDisk{}, io.Discard)
+			send(t, s, 0, 2)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			write(t, c.Path, lines(0, 2)+theirs)
+		}, lines(0, 2) + theirs + "\n"},
+		"added after it was closed, and the machine was started again": {func(t *testing.T, c Config) {
+			s := start(t, c, &faultyDisk{boot: "former"}, io.Discard)
+			send(t, s, 0, 2)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			write(t, c.Path, lines(0, 2)+theirs)
+		}, lines(0, 2) + theirs + "\n"},
+		"added after it was killed": {func(t *testing.T, c Config) {
+			killed(t, c, func() { write(t, c.Path, lines(0, 2)+theirs) })
+		}, lines(0, 2) + theirs + "\n"},
+		"another file after it was killed": {func(t *testing.T, c Config) {
+			killed(t, c, func() { write(t, c.Path, theirs) })
+		}, theirs + "\n"},
+		"another, longer file after it was killed in an append": {func(t *testing.T, c Config) {
+			crashed(t, c, lines(0, 1), "", 100_000, bootID())
+			write(t, c.Path, strings.Repeat("x", 5000)+"\n"+theirs)
+		}, strings.Repeat("x", 5000) + "\n" + theirs + "\n"},
+		"another, longer file after the machine crashed": {func(t *testing.T, c Config) {
+			crashed(t, c, lines(0, 1), "", 100_000, "former")
+			write(t, c.Path, strings.Repeat("x", 5000)+"\n"+theirs)
+		}, strings.Repeat("x", 5000) + "\n" + theirs + "\n"},
+		"more than was being appended": {func(t *testing.T, c Config) {
+			crashed(t, c, lines(0, 1), line(1)[:50]+strings.Repeat("y", 100), 100, bootID())
+		}, lines(0, 1) + line(1)[:50] + strings.Repeat("y", 100) + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := in(t.TempDir())
+			test.prepare(t, c)
+			var log logs
+			s := start(t, c, osDisk{}, &log)
+			send(t, s, 5, 2)
+			if got, want := read(t, c.Path), test.want+lines(5, 2); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			if n := log.count("a newline was added"); n != 1 {
+				t.Errorf("the log says %d times that a newline was added, want once", n)
+			}
+		})
+	}
+}
+
+// What somebody else has written behind a line that was written in part stays.
+func TestWhatOthersWroteBehindATornLineIsKept(t *testing.T) {
+	c := in(t.TempDir())
+	d := &faultyDisk{partly: 10}
+	s := start(t, c, d, io.Discard)
+	send(t, s, 0, 1)
+	d.set(func(op, _ string) error {
+		if op == "write" || op == "truncate" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if try(t, s, 1, 1) == nil {
+		t.Fatal("a batch was accepted that could not be written")
+	}
+	d.set(nil)
+	f, err := os.OpenFile(c.Path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := strings.Repeat("z", 1000)
+	if _, err := f.WriteString(theirs); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	send(t, s, 1, 1)
+	if got, want := read(t, c.Path), line(0)+line(1)[:10]+theirs+"\n"+line(1); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTornLastLineIsMendedBeforeAnythingIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := in(t.TempDir())
+		crashed(t, c, line(0), line(1)[:9], len(line(1)), bootID())
+		start(t, c, osDisk{}, io.Discard)
+		synctest.Wait()
+		wantOnce(t, read(t, c.Path), 1)
+	})
+}
+
+// A file that cannot be moved away grows on, whole batches at a time, and is moved
+// away once that works.
+func TestFileThatCannotBeMovedAwayGrowsOn(t *testing.T) {
+	for _, test := range []struct {
+		op  string
+		err error
+	}{{"rename", syscall.EACCES}, {"rename", syscall.EXDEV}, {"readdir", syscall.EIO}} {
+		t.Run(test.op+", "+test.err.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				c := in(dir)
+				c.MaxSize, c.Keep = 1<<10, 0
+				c.MaxAge = 0
+				d := &faultyDisk{}
+				var log logs
+				s := start(t, c, d, &log)
+				send(t, s, 0, 2)
+				syncs := 0
+				d.set(func(op, path string) error {
+					if op == "sync" && path == c.Path {
+						syncs++
+					}
+					if op == test.op {
+						return test.err
+					}
+					return nil
+				})
+				for i := 2; i < 202; i += 20 {
+					send(t, s, i, 20)
+				}
+				if syncs > 30 {
+					t.Errorf("%d syncs of the file for 10 batches", syncs)
+				}
+				time.Sleep(90 * time.Second)
+				send(t, s, 202, 20)
+				if n := log.count("cannot be moved away"); n != 1 {
+					t.Errorf("the log says %d times that the file cannot be moved away, want once", n)
+				}
+				wantOnce(t, read(t, c.Path), 222)
+
+				d.set(nil)
+				time.Sleep(90 * time.Second)
+				send(t, s, 222, 2)
+				if n := log.count("can be moved away again"); n != 1 {
+					t.Errorf("the log says %d times that the file can be moved away again, want once", n)
+				}
+				if n := len(names(t, dir)); n < 2 {
+					t.Errorf("there are %d files, want the file to be moved away", n)
+				}
+				wantOnce(t, readAll(t, dir), 224)
+			})
+		})
+	}
+}
