@@ -24,6 +24,8 @@ type candidacy struct {
 	seen    *coordinationv1.Lease
 	renewal time.Time
 
+	positions string // the annotation as last read; empty: there was none
+
 	acquire metav1.MicroTime // of our last attempt to take it over
 }
 
@@ -59,14 +61,17 @@ func (c *candidacy) pause() time.Duration {
 	return pause
 }
 
-// left is how long the Lease still belongs to its holder, as far as is known.
+// left is how long the Lease may still belong to a holder, as far as is known.
+// One without a holder that was not released was emptied, or deleted and made
+// again, by somebody else: its last holder may act for as long as if it had
+// renewed it then. If it is alive, it takes the Lease back meanwhile.
 func (c *candidacy) left() time.Duration {
-	if c.seen == nil || holder(c.seen) == "" {
+	if c.seen == nil || released(c.seen) {
 		return 0
 	}
 	lasts := c.Duration
-	if s := c.seen.Spec.LeaseDurationSeconds; s != nil && *s > 0 {
-		lasts = time.Duration(*s) * time.Second
+	if s := c.seen.Spec.LeaseDurationSeconds; s != nil {
+		lasts = max(lasts, time.Duration(*s)*time.Second)
 	}
 	return lasts - time.Since(c.renewal)
 }
@@ -80,6 +85,9 @@ func (c *candidacy) attempt(ctx context.Context) (begun instant, mine *coordinat
 	ctx = context.WithoutCancel(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
+		if c.seen != nil {
+			return begun, nil, c.replace(ctx)
+		}
 		begun = c.valid.now()
 		mine, err = c.api.create(ctx, c.taken(c.missing()))
 	case err != nil:
@@ -107,6 +115,9 @@ func (c *candidacy) observe(l *coordinationv1.Lease) {
 		c.log.Info("another replica leads", "lease", c.describe(), "holder", by)
 	}
 	c.seen = l
+	if said := l.Annotations[annotation]; said != "" {
+		c.positions = said
+	}
 }
 
 // ours reports whether we took the Lease over and did not get the answer.
@@ -114,23 +125,44 @@ func (c *candidacy) ours(l *coordinationv1.Lease) bool {
 	return holds(l, c.Identity, &c.acquire)
 }
 
-// missing is the Lease where there is none: without positions, or, if it was
-// deleted before our eyes, with those that it said last. They are not ahead of
-// the last holder's, so nothing is lost by them.
+// missing is the Lease where there is none, without a holder.
 func (c *candidacy) missing() *coordinationv1.Lease {
 	l := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name}}
-	if c.seen != nil {
-		if said, ok := c.seen.Annotations[annotation]; ok {
-			l.Annotations = map[string]string{annotation: said}
-		}
-	}
+	c.remind(l)
 	return l
+}
+
+// remind gives a Lease that has no positions those that it had last before our
+// eyes: somebody else has made it again. They are not ahead of the last holder's,
+// so nothing is lost by them.
+func (c *candidacy) remind(l *coordinationv1.Lease) {
+	if _, ok := l.Annotations[annotation]; !ok && c.positions != "" {
+		metav1.SetMetaDataAnnotation(&l.ObjectMeta, annotation, c.positions)
+	}
+}
+
+// replace makes a Lease again that was deleted before our eyes, without a holder.
+// Whether the last holder is alive shows in whether it takes this one. To wait for
+// its time alone would not do: the Lease may have been renewed, or made again and
+// deleted, since we looked at it last.
+func (c *candidacy) replace(ctx context.Context) error {
+	made, err := c.api.create(ctx, c.missing())
+	switch {
+	case conflict(err):
+		return nil // its holder was faster
+	case err != nil:
+		return err
+	}
+	c.log.Warn("the lease was deleted; it was made again for its holder, and is taken over if that does not renew it", "lease", c.describe(), "holder", holder(c.seen))
+	c.observe(made)
+	return nil
 }
 
 // taken returns the Lease as it is to be with us as its holder. Its annotations
 // stay.
 func (c *candidacy) taken(l *coordinationv1.Lease) *coordinationv1.Lease {
 	l = l.DeepCopy()
+	c.remind(l)
 	// In microseconds, as it is kept: it is compared with what comes back.
 	now := metav1.NewMicroTime(time.Now().Truncate(time.Microsecond))
 	c.acquire = now
@@ -151,8 +183,10 @@ func (c *candidacy) succeed(mine *coordinationv1.Lease) Held {
 	switch {
 	case c.seen == nil:
 		args = append(args, "from", "nobody: there was no lease")
-	case holder(c.seen) == "":
+	case released(c.seen):
 		args = append(args, "from", "nobody: it was released")
+	case holder(c.seen) == "":
+		args = append(args, "from", "nobody: it had no holder", "for", time.Since(c.renewal).Round(time.Millisecond))
 	default:
 		args = append(args, "from", holder(c.seen), "not_renewed_for", time.Since(c.renewal).Round(time.Millisecond))
 	}

@@ -2,7 +2,9 @@ package lease
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // A leader that cannot renew stops by itself before another begins, which it
@@ -152,6 +155,8 @@ func TestACandidateRemembersThePositionsOfADeletedLease(t *testing.T) {
 		first.wire.breakWith(hang)
 		a.remove()
 		time.Sleep(5 * time.Second)
+		wantLed(t, second, false) // the first may not know yet
+		time.Sleep(15 * time.Second)
 		wantLed(t, second, true)
 		wantHeld(t, second.given(), at(100))
 
@@ -161,6 +166,90 @@ func TestACandidateRemembersThePositionsOfADeletedLease(t *testing.T) {
 		if !errors.Is(first.error, ErrLost) {
 			t.Errorf("Run returned %v, want ErrLost", first.error)
 		}
+	})
+}
+
+// Whatever somebody does to the Lease, no other replica leads while its holder may
+// act; and one does once it may not.
+func TestALeaseThatOthersTakeAwayMakesNoTwoLeaders(t *testing.T) {
+	emptied := func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = nil }
+	for name, change := range map[string]func(*api){
+		"it is deleted": (*api).remove,
+		"it is deleted again and again": func(a *api) {
+			go func() {
+				for range 20 {
+					a.remove()
+					time.Sleep(700 * time.Millisecond)
+				}
+			}()
+		},
+		"it is deleted and made again without a holder": func(a *api) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.uids++
+			a.store(0, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "monitoring", Name: "hindsight", UID: types.UID("uid-" + strconv.Itoa(a.uids)),
+			}})
+		},
+		"its holder is removed": func(a *api) { a.change(emptied) },
+		"its holder and times are removed": func(a *api) {
+			a.change(func(l *coordinationv1.Lease) { l.Spec = coordinationv1.LeaseSpec{} })
+		},
+		"its holder is removed and its duration shortened": func(a *api) {
+			a.change(func(l *coordinationv1.Lease) {
+				emptied(l)
+				second := int32(1)
+				l.Spec.LeaseDurationSeconds = &second
+			})
+		},
+	} {
+		for _, hangs := range []time.Duration{0, 12 * time.Second, time.Hour} { // the holder, after the change
+			t.Run(fmt.Sprintf("%s, holder hangs after %v", name, hangs), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a := &api{}
+					first, second := a.replica(t, "first"), a.replica(t, "second")
+					first.keeps = always(at(100))
+					first.start(t)
+					synctest.Wait()
+					second.start(t)
+					time.Sleep(time.Minute + 1500*time.Millisecond)
+					change(a)
+					for passed := time.Duration(0); passed < 45*time.Second; passed += 50 * time.Millisecond {
+						if passed == hangs {
+							first.wire.breakWith(hang)
+						}
+						time.Sleep(50 * time.Millisecond)
+						synctest.Wait()
+						if first.Leading() && second.Leading() {
+							t.Fatalf("two lead; the log of the second:\n%s", second.log)
+						}
+					}
+					if alive := hangs > time.Minute; first.Leading() != alive || second.Leading() == alive {
+						t.Errorf("leading: first %v, second %v", first.Leading(), second.Leading())
+					}
+					if second.leads() {
+						wantHeld(t, second.given(), at(100))
+					}
+					first.wire.breakWith(nil)
+				})
+			})
+		}
+	}
+}
+
+// A Lease that its holder released is taken over at once.
+func TestAReleasedLeaseIsTakenOverAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		first, second := a.replica(t, "first").start(t), a.replica(t, "second")
+		synctest.Wait()
+		second.start(t)
+		time.Sleep(time.Minute)
+		first.stop()
+		<-first.done
+		time.Sleep(second.RetryPeriod * 12 / 10)
+		synctest.Wait()
+		wantLed(t, second, true)
 	})
 }
 

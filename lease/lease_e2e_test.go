@@ -51,6 +51,7 @@ func TestAgainstAnAPIServer(t *testing.T) {
 			"a leader stands still":                 s.stopped,
 			"others write the lease, and delete it": s.otherWriters,
 			"candidates at the same instant":        s.race,
+			"the lease is deleted, others wait":     s.deleted,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -261,6 +262,61 @@ func (s *server) otherWriters(t *testing.T) {
 	s.says(t, name, 100)
 	if !c.Leading() {
 		t.Error("does not lead any more")
+	}
+}
+
+// kubectl delete lease while one replica leads and another waits: never do both
+// lead, and the leader goes on. After one that died with its Lease, the other leads
+// with the positions that it had seen.
+func (s *server) deleted(t *testing.T) {
+	const name = "deleted"
+	first := s.start(t, name, "first", taken(100))
+	receive(t, "the first leads", first.leading)
+	s.says(t, name, 100)
+	second := s.start(t, name, "second", nil)
+
+	watching, stop := context.WithCancel(t.Context())
+	var both atomic.Bool
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for watching.Err() == nil {
+			if first.Leading() && second.Leading() {
+				both.Store(true)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	defer func() { stop(); <-over }()
+
+	leases := s.admin.CoordinationV1().Leases(namespace)
+	for range 10 {
+		before, err := leases.Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Kubectl(t.Context(), "delete", "lease", name, "--namespace", namespace); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the lease is made again", func() bool {
+			l, err := leases.Get(t.Context(), name, metav1.GetOptions{})
+			return err == nil && l.UID != before.UID
+		})
+	}
+	if !first.Leading() {
+		t.Error("the first does not lead any more")
+	}
+
+	first.cut.Store(true)
+	if _, err := s.Kubectl(t.Context(), "delete", "lease", name, "--namespace", namespace); err != nil {
+		t.Fatal(err)
+	}
+	want(t, receive(t, "the second leads", second.leading), taken(100))
+	if err := receive(t, "the first has ended", first.done); !errors.Is(err, lease.ErrLost) {
+		t.Errorf("Run returned %v", err)
+	}
+	if both.Load() {
+		t.Error("two led at a time")
 	}
 }
 

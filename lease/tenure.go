@@ -155,8 +155,15 @@ func (t *tenure) writeAnew(ctx context.Context, to string) (*coordinationv1.Leas
 		return t.api.create(ctx, t.next(anew, to))
 	case err != nil:
 		return nil, err
-	case to == "" && holds(found, "", t.mine.Spec.AcquireTime):
-		return found, nil // released by a request whose answer did not arrive
+	case to == "" && released(found):
+		return found, nil // by a request whose answer did not arrive
+	case holder(found) == "" && !released(found):
+		t.log.Warn("the lease was left without a holder while it was ours; it is taken back", "lease", t.describe())
+		found.Spec.AcquireTime = t.mine.Spec.AcquireTime
+		if said, ok := t.mine.Annotations[annotation]; ok {
+			metav1.SetMetaDataAnnotation(&found.ObjectMeta, annotation, said)
+		}
+		return t.api.update(ctx, t.next(found, to))
 	case !holds(found, t.Identity, t.mine.Spec.AcquireTime):
 		return nil, fmt.Errorf("%w: its holder is now %q", errTaken, holder(found))
 	default:
@@ -169,6 +176,9 @@ func (t *tenure) writeAnew(ctx context.Context, to string) (*coordinationv1.Leas
 func (t *tenure) next(l *coordinationv1.Lease, to string) *coordinationv1.Lease {
 	l = l.DeepCopy()
 	renew(l, to, t.Duration)
+	if to == "" {
+		l.Spec.AcquireTime = nil // see released
+	}
 	held := t.keep.Load()
 	if held == nil {
 		return l
@@ -206,6 +216,13 @@ func holder(l *coordinationv1.Lease) string {
 		return ""
 	}
 	return *l.Spec.HolderIdentity
+}
+
+// released reports whether the holder of a Lease has released it. It leaves no
+// time of acquisition then. That somebody else has removed the holder says nothing
+// about whether it has stopped.
+func released(l *coordinationv1.Lease) bool {
+	return holder(l) == "" && l.Spec.AcquireTime == nil && l.Spec.RenewTime != nil
 }
 
 // holds reports whether a Lease is held by a candidate since an instant. The
