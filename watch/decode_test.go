@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/extsort"
 )
 
 // exampleList has everything an Event can have, and next to nothing.
@@ -327,17 +328,17 @@ func BenchmarkReadList(b *testing.B) {
 	b.Run("spooled", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			s := spool{dir: b.TempDir()}
+			s := extsort.Sorter{Dir: b.TempDir()}
 			version, trimmed := uint64(0), []byte(nil)
 			_, err := readList(bytes.NewReader(body), func(item []byte) error {
 				version++
 				_, err := peek(item)
 				trimmed = trim(trimmed[:0], item)
-				s.add(version*7919%10_007, trimmed)
+				s.Add(version*7919%10_007, trimmed)
 				return err
 			})
 			if err == nil {
-				err = s.drain(func(_ uint64, state []byte) error { return new(corev1.Event).Unmarshal(state) })
+				err = s.Drain(func(_ uint64, state []byte) error { return new(corev1.Event).Unmarshal(state) })
 			}
 			if err != nil {
 				b.Fatal(err)

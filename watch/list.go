@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/extsort"
 )
 
 // Lengths of the pages of a list. Most lists fit into the first. Of a long one,
@@ -79,7 +80,7 @@ type listing struct {
 
 	openGap *event.Gap // in which the list lies; nil: none that was declared before
 
-	spool   spool
+	spool   extsort.Sorter
 	trimmed []byte // the state that is on its way there
 	counts
 	parts   int // handed over so far
@@ -137,7 +138,7 @@ func (w *Watcher) list(ctx context.Context, due relist) error {
 func (w *Watcher) newListing(due relist, from event.Position) *listing {
 	l := &listing{
 		w: w, log: w.log, relist: due, cause: reasons[due.reason],
-		from: from, begin: from, spool: spool{dir: w.spoolDir},
+		from: from, begin: from, spool: extsort.Sorter{Dir: w.spoolDir},
 	}
 	if due.reason == first || !sameEpoch(from.Epoch, due.epoch) {
 		// Versions of another epoch say nothing about those of this one.
@@ -150,7 +151,7 @@ func (w *Watcher) newListing(due relist, from event.Position) *listing {
 // run takes the list in.
 func (l *listing) run(ctx context.Context) error {
 	w := l.w
-	defer l.spool.reset()
+	defer l.spool.Reset()
 	start := time.Now()
 	if err := l.fetch(ctx); err != nil {
 		return err
@@ -270,20 +271,21 @@ func (l *listing) visit(item []byte, c *counts) {
 			c.missed++
 		}
 		l.trimmed = trim(l.trimmed[:0], item)
-		l.spool.add(m.version, l.trimmed)
+		l.spool.Add(m.version, l.trimmed)
 	}
 }
 
 // relieve hands over what the spool holds if that is as much as it may, although
 // states of lower versions may follow.
 func (l *listing) relieve(ctx context.Context) error {
-	s := &l.spool
-	if s.inFile+s.inMemory <= l.w.spoolMax && (s.fileErr == nil || s.inMemory <= memorySpool) {
+	size, inMemory := l.spool.Size()
+	fileErr := l.spool.FileErr()
+	if size <= l.w.spoolMax && (fileErr == nil || inMemory <= memorySpool) {
 		return nil
 	}
-	args := []any{"bytes", s.inFile + s.inMemory, "max_bytes", l.w.spoolMax}
-	if s.fileErr != nil {
-		args = append(args, "err", s.fileErr)
+	args := []any{"bytes", size, "max_bytes", l.w.spoolMax}
+	if fileErr != nil {
+		args = append(args, "err", fileErr)
 	}
 	level := slog.LevelWarn
 	if l.parts > 0 {
@@ -305,7 +307,7 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 		}
 	}
 	l.parts++
-	return l.spool.drain(func(_ uint64, state []byte) error {
+	return l.spool.Drain(func(_ uint64, state []byte) error {
 		room := l.w.hand.newRoom()
 		e, err := room.Decode(state)
 		if err != nil {

@@ -1,4 +1,6 @@
-package watch
+// Package extsort sorts more states of Events than fit into memory: an external
+// merge sort, in a few MB however much there is.
+package extsort
 
 import (
 	"bytes"
@@ -13,7 +15,7 @@ import (
 	"github.com/golang/snappy"
 )
 
-// Sizes of a spool. A run is what is sorted in memory at once. When runs are
+// Sizes of a sorter. A run is what is sorted in memory at once. When runs are
 // merged one block of each is in memory, so blocks are small: a list of a
 // million Events makes some 250 runs.
 const (
@@ -21,15 +23,15 @@ const (
 	blockBytes = 8 << 10
 )
 
-// spool puts the states of a list, which come in the order of their keys, into
-// the order of their versions, in a few MB of memory however long the list is:
-// it keeps sorted and compressed runs and merges them. A state added more than
-// once comes out once.
+// Sorter puts states, which come in any order, into the order of their versions,
+// in a few MB of memory however many there are: it keeps sorted and compressed
+// runs and merges them. A state added more than once comes out once. It is for
+// one goroutine.
 //
-// Runs are kept in an unlinked file in dir, or in memory if dir is empty; and in
+// Runs are kept in an unlinked file in Dir, or in memory if Dir is empty; and in
 // memory from the moment on at which the file failed.
-type spool struct {
-	dir  string
+type Sorter struct {
+	Dir  string
 	file *os.File // nil before the first run
 
 	run     []spooled
@@ -48,8 +50,8 @@ type spooled struct {
 	start, end int // in runData
 }
 
-// add takes a copy of a state.
-func (s *spool) add(version uint64, state []byte) {
+// Add takes a copy of a state.
+func (s *Sorter) Add(version uint64, state []byte) {
 	start := len(s.runData)
 	s.runData = append(s.runData, state...)
 	s.run = append(s.run, spooled{version: version, start: start, end: len(s.runData)})
@@ -59,13 +61,13 @@ func (s *spool) add(version uint64, state []byte) {
 }
 
 // store sorts the run that was gathered and puts it away.
-func (s *spool) store() {
+func (s *Sorter) store() {
 	s.scratch = s.sortedRun(s.scratch[:0])
 	size := int64(len(s.scratch))
-	if s.dir != "" && s.fileErr == nil {
+	if s.Dir != "" && s.fileErr == nil {
 		s.fileErr = s.write(s.scratch)
 	}
-	if s.dir != "" && s.fileErr == nil {
+	if s.Dir != "" && s.fileErr == nil {
 		s.runs = append(s.runs, io.NewSectionReader(s.file, s.inFile, size))
 		s.inFile += size
 	} else {
@@ -76,9 +78,9 @@ func (s *spool) store() {
 }
 
 // write appends a run to the file.
-func (s *spool) write(run []byte) error {
+func (s *Sorter) write(run []byte) error {
 	if s.file == nil {
-		file, err := createUnlinked(s.dir)
+		file, err := createUnlinked(s.Dir)
 		if err != nil {
 			return err
 		}
@@ -106,7 +108,7 @@ func createUnlinked(dir string) (*os.File, error) {
 // sortedRun appends to data the run that was gathered, in the form in which runs are
 // kept: snappy blocks of states, each of these version, length and bytes. Before
 // each block stands its length, and a length of 0 behind the last.
-func (s *spool) sortedRun(data []byte) []byte {
+func (s *Sorter) sortedRun(data []byte) []byte {
 	slices.SortFunc(s.run, func(a, b spooled) int { return cmp.Compare(a.version, b.version) })
 	s.block = s.block[:0]
 	for _, e := range s.run {
@@ -137,11 +139,11 @@ func appendBlock(data, block []byte) []byte {
 	return data[:start+len(packed)]
 }
 
-// drain hands over every state once, the lowest version first, and leaves the
-// spool empty. A state is valid until visit returns. An error of visit is
+// Drain hands over every state once, the lowest version first, and leaves the
+// sorter empty. A state is valid until visit returns. An error of visit is
 // returned as it is.
-func (s *spool) drain(visit func(version uint64, state []byte) error) error {
-	defer s.reset()
+func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
+	defer s.Reset()
 	runs := s.runs
 	switch {
 	case len(s.run) == 0:
@@ -207,12 +209,18 @@ func siftDown(heap []*runReader) {
 	}
 }
 
-// reset empties the spool.
-func (s *spool) reset() {
+// Size returns how many bytes the runs have, and how many of these are in memory.
+func (s *Sorter) Size() (total, inMemory int64) { return s.inFile + s.inMemory, s.inMemory }
+
+// FileErr returns why runs are in memory although there is a Dir, else nil.
+func (s *Sorter) FileErr() error { return s.fileErr }
+
+// Reset empties the sorter.
+func (s *Sorter) Reset() {
 	if s.file != nil {
 		_ = s.file.Close() // unlinked: nothing of it is wanted any more
 	}
-	*s = spool{dir: s.dir, fileErr: s.fileErr}
+	*s = Sorter{Dir: s.Dir, fileErr: s.fileErr}
 }
 
 // runReader reads a run. version and state are those of the state next found.
@@ -227,7 +235,7 @@ type runReader struct {
 	state   []byte
 }
 
-var errDamagedSpool = errors.New("read spool: it is not what was written")
+var errDamaged = errors.New("read spool: it is not what was written")
 
 // next moves on to the next state, or returns io.EOF.
 func (r *runReader) next() error {
@@ -238,11 +246,11 @@ func (r *runReader) next() error {
 	}
 	version, n := binary.Uvarint(r.rest)
 	if n <= 0 {
-		return errDamagedSpool
+		return errDamaged
 	}
 	size, m := binary.Uvarint(r.rest[n:])
 	if m <= 0 || size > uint64(len(r.rest)-n-m) {
-		return errDamagedSpool
+		return errDamaged
 	}
 	start := n + m
 	r.version, r.state, r.rest = version, r.rest[start:start+int(size)], r.rest[start+int(size):]
@@ -259,7 +267,7 @@ func (r *runReader) nextBlock() (err error) {
 	}
 	if r.length == 0 {
 		if r.at != r.in.Size() {
-			return errDamagedSpool
+			return errDamaged
 		}
 		return io.EOF
 	}
@@ -281,12 +289,15 @@ func (r *runReader) nextBlock() (err error) {
 // another run is read.
 func (r *runReader) read(size int) ([]byte, error) {
 	if int64(size+lengthBytes) > r.in.Size()-r.at {
-		return nil, errDamagedSpool
+		return nil, errDamaged
 	}
 	*r.packed = slices.Grow((*r.packed)[:0], size+lengthBytes)[:size+lengthBytes]
 	b := *r.packed
 	if _, err := r.in.ReadAt(b, r.at); err != nil {
-		return nil, fmt.Errorf("read spool: %w", unexpected(err))
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("read spool: %w", err)
 	}
 	r.at += int64(len(b))
 	r.length = int(binary.BigEndian.Uint32(b[size:]))
