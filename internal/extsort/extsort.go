@@ -25,13 +25,17 @@ const (
 
 // Sorter puts states, which come in any order, into the order of their versions,
 // in a few MB of memory however many there are: it keeps sorted and compressed
-// runs and merges them. A state added more than once comes out once. It is for
-// one goroutine.
+// runs and merges them. A state added more than once comes out once, unless
+// KeepEqual is set. It is for one goroutine.
 //
 // Runs are kept in an unlinked file in Dir, or in memory if Dir is empty; and in
 // memory from the moment on at which the file failed.
 type Sorter struct {
-	Dir  string
+	Dir string
+	// KeepEqual keeps all states of equal versions, in the order in which they
+	// were added.
+	KeepEqual bool
+
 	file *os.File // nil before the first run
 
 	run     []spooled
@@ -109,7 +113,7 @@ func createUnlinked(dir string) (*os.File, error) {
 // kept: snappy blocks of states, each of these version, length and bytes. Before
 // each block stands its length, and a length of 0 behind the last.
 func (s *Sorter) sortedRun(data []byte) []byte {
-	slices.SortFunc(s.run, func(a, b spooled) int { return cmp.Compare(a.version, b.version) })
+	slices.SortStableFunc(s.run, func(a, b spooled) int { return cmp.Compare(a.version, b.version) })
 	s.block = s.block[:0]
 	for _, e := range s.run {
 		state := s.runData[e.start:e.end]
@@ -159,8 +163,8 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 
 	var packed []byte // shared: a block is unpacked as soon as it was read
 	heap := make([]*runReader, 0, len(runs))
-	for _, run := range runs {
-		r := &runReader{in: run, packed: &packed}
+	for i, run := range runs {
+		r := &runReader{in: run, run: i, packed: &packed}
 		switch err := r.next(); {
 		case err == io.EOF:
 		case err != nil:
@@ -169,13 +173,13 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 			heap = append(heap, r)
 		}
 	}
-	slices.SortFunc(heap, func(a, b *runReader) int { return cmp.Compare(a.version, b.version) })
+	slices.SortFunc(heap, compare)
 
-	last := uint64(0)
+	first, last := true, uint64(0)
 	for len(heap) > 0 {
 		r := heap[0]
-		if r.version != last {
-			last = r.version
+		if first || r.version != last || s.KeepEqual {
+			first, last = false, r.version
 			if err := visit(r.version, r.state); err != nil {
 				return err
 			}
@@ -192,12 +196,17 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	return nil
 }
 
+// compare orders by version, then by the order in which states were added.
+func compare(a, b *runReader) int {
+	return cmp.Or(cmp.Compare(a.version, b.version), cmp.Compare(a.run, b.run))
+}
+
 // siftDown restores the heap after its first element changed.
 func siftDown(heap []*runReader) {
 	for i := 0; ; {
 		least := i
 		for child := 2*i + 1; child <= 2*i+2 && child < len(heap); child++ {
-			if heap[child].version < heap[least].version {
+			if compare(heap[child], heap[least]) < 0 {
 				least = child
 			}
 		}
@@ -220,12 +229,13 @@ func (s *Sorter) Reset() {
 	if s.file != nil {
 		_ = s.file.Close() // unlinked: nothing of it is wanted any more
 	}
-	*s = Sorter{Dir: s.Dir, fileErr: s.fileErr}
+	*s = Sorter{Dir: s.Dir, KeepEqual: s.KeepEqual, fileErr: s.fileErr}
 }
 
 // runReader reads a run. version and state are those of the state next found.
 type runReader struct {
 	in      *io.SectionReader
+	run     int     // its place among the runs
 	at      int64   // where in the run the next block begins
 	length  int     // of that block, as it is kept
 	packed  *[]byte // scratch

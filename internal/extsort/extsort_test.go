@@ -108,3 +108,28 @@ func TestSorterFileIsDamaged(t *testing.T) {
 		})
 	}
 }
+
+// States of equal versions come out as they were added, in one run and across
+// runs, version 0 included.
+func TestKeepEqual(t *testing.T) {
+	s := Sorter{KeepEqual: true}
+	for i := range 300 {
+		s.Add(uint64(i%3), fmt.Appendf(nil, "%03d", i))
+		if i%70 == 69 {
+			s.store()
+		}
+	}
+	var want []string
+	for version := range 3 {
+		for i := version; i < 300; i += 3 {
+			want = append(want, fmt.Sprintf("%03d", i))
+		}
+	}
+	var got []string
+	if err := s.Drain(func(_ uint64, b []byte) error { got = append(got, string(b)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
