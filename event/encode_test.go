@@ -160,7 +160,7 @@ func checkEncodings(t *testing.T, r *Record) {
 
 // checkable reports whether a value stands in a text line as it is.
 func checkable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f })
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
 }
 
 func fieldNamed(t *testing.T, name string) Field {
@@ -257,7 +257,7 @@ func TestTextSaysTheReasonOnce(t *testing.T) {
 func TestEmptyEventsHaveALine(t *testing.T) {
 	r := New(&corev1.Event{})
 	want := map[Format]string{
-		Logfmt: "", JSON: "{}", Text: "Event",
+		Logfmt: "", JSON: "{}", Text: `Event/""`,
 		EventRouter: `{"verb":"ADDED","event":{"metadata":{},"involvedObject":{},"source":{},"firstTimestamp":null,"lastTimestamp":null,"eventTime":null,"reportingComponent":"","reportingInstance":""}}`,
 	}
 	for f, line := range want {

@@ -39,6 +39,29 @@ func NewReplayed(e *corev1.Event) Record {
 	return newRecord(e, false)
 }
 
+// NewStored is NewReplayed for an Event that was read from a line of Hindsight
+// which gives the record's time beside it, zero if it does not. What New made of
+// the Event comes back: Time, ObservedTime and Gap.
+func NewStored(e *corev1.Event, filed time.Time) Record {
+	r := NewReplayed(e)
+	if e.Reason == GapReason && e.Annotations[gapPrefix+gapCause] != "" {
+		r.Gap = true
+		r.Time, _ = observedTime(e) // NewGap adds nothing to it
+	}
+	if !filed.IsZero() {
+		r.Time, r.ObservedTime = filed.UTC(), reportedTime(e)
+	}
+	return r
+}
+
+// reportedTime is observedTime without the times that the API server gave.
+func reportedTime(e *corev1.Event) time.Time {
+	at, _ := observedTime(&corev1.Event{
+		Series: e.Series, LastTimestamp: e.LastTimestamp, EventTime: e.EventTime, FirstTimestamp: e.FirstTimestamp,
+	})
+	return at
+}
+
 func newRecord(e *corev1.Event, bounded bool) Record {
 	written := writeTime(e)
 	at, resolution := observedTime(e)

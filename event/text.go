@@ -7,53 +7,133 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// eventKind is the kind written for the Event itself, where it names no object.
+// An object that really is of this kind has it in quotes.
+const eventKind = "Event"
+
 // appendText writes what a person would say: "Preempted Pod/ingester-x: by
-// team-a/querier-y on node n".
+// team-a/querier-y on node n". ParseText reads it back; between them they keep to
+//
+//	[time namespace [type]] [reason] kind/name[: message] [(related)] [(xCount)] [(observed at …)]
+//
+// where the type Normal is left out. Words with characters other than those usual
+// in them, words that could be taken for another, and messages that ParseText
+// would not read back as they are, are written as JSON strings.
 func appendText(dst []byte, r *Record, standalone bool) []byte {
 	e := r.Event
 	start := len(dst)
-	word := func(s string) {
-		if s == "" {
-			return
-		}
+	space := func() {
 		if len(dst) > start {
 			dst = append(dst, ' ')
 		}
-		dst = appendEscaped(dst, s)
 	}
+	word := func(s string, bare bool) {
+		space()
+		dst = appendWord(dst, s, bare)
+	}
+	normal := e.Type == corev1.EventTypeNormal
 	if standalone {
 		if !r.Time.IsZero() {
 			dst = appendTime(dst, r.Time)
 		}
-		word(e.Namespace)
-		if e.Type != corev1.EventTypeNormal {
-			word(e.Type)
+		word(e.Namespace, bareNamespace(e.Namespace))
+		if !normal {
+			word(e.Type, bareWord(e.Type))
 		}
 	}
-	word(e.Reason)
-	object := objectName(&corev1.ObjectReference{Kind: e.InvolvedObject.Kind, Name: e.InvolvedObject.Name})
-	if object == "" {
-		object = objectName(&corev1.ObjectReference{Kind: "Event", Name: e.Name})
+	usual := !standalone || normal || e.Type == corev1.EventTypeWarning
+	if e.Reason != "" || !usual {
+		word(e.Reason, bareWord(e.Reason) && !(standalone && normal && e.Reason == corev1.EventTypeWarning))
 	}
-	word(object)
+	space()
+	dst = appendTextObject(dst, e)
 	if m := withoutReason(e.Message, e.Reason); m != "" {
-		if len(dst) > start {
-			dst = append(dst, ':')
+		dst = append(dst, ':', ' ')
+		if bareMessage(m) {
+			dst = appendEscaped(dst, m)
+		} else {
+			dst = appendQuoted(dst, m)
 		}
-		word(m)
 	}
 	if e.Related != nil {
-		word("(" + objectName(e.Related) + ")")
+		if related := objectName(e.Related); related != "" {
+			space()
+			dst = append(dst, '(')
+			dst = appendWord(dst, related, bareRelated(related))
+			dst = append(dst, ')')
+		}
 	}
 	if standalone {
 		if n := count(e); n > 1 {
-			word("(x" + strconv.Itoa(int(n)) + ")")
+			dst = append(dst, " (x"...)
+			dst = strconv.AppendInt(dst, int64(n), 10)
+			dst = append(dst, ')')
 		}
 		if !r.ObservedTime.IsZero() {
-			word("(observed at " + r.Value(FieldObservedTime) + ", " + tooFar + ")")
+			dst = append(dst, " (observed at "+r.Value(FieldObservedTime)+", "+tooFar+")"...)
 		}
 	}
 	return dst
+}
+
+// appendTextObject appends kind/name of the object, or Event/ and the Event's own
+// name where it names no object.
+func appendTextObject(dst []byte, e *corev1.Event) []byte {
+	kind, name := e.InvolvedObject.Kind, e.InvolvedObject.Name
+	if kind == "" && name == "" {
+		dst = append(dst, eventKind...)
+		name = e.Name
+	} else {
+		dst = appendWord(dst, kind, bareKind(kind) && kind != eventKind)
+	}
+	dst = append(dst, '/')
+	return appendWord(dst, name, bareName(name))
+}
+
+func appendWord(dst []byte, s string, bare bool) []byte {
+	if bare {
+		return append(dst, s...)
+	}
+	return appendQuoted(dst, s)
+}
+
+// bareWord reports whether a type or a reason needs no quotes.
+func bareWord(s string) bool { return s != "" && strings.Trim(s, wordCharacters) == "" }
+
+const (
+	lowerCharacters = "abcdefghijklmnopqrstuvwxyz0123456789.-"
+	wordCharacters  = lowerCharacters + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+)
+
+func bareNamespace(s string) bool { return s != "" && strings.Trim(s, lowerCharacters) == "" }
+
+func bareKind(s string) bool { return bareWord(s) && s[0] >= 'A' && s[0] <= 'Z' }
+
+// bareName allows what names of RBAC objects and nodes have, such as system:node.
+func bareName(s string) bool { return printableASCII(s) && s[len(s)-1] != ':' }
+
+func bareRelated(s string) bool {
+	return printableASCII(s) && strings.Contains(s, "/") && !strings.ContainsAny(s, "()")
+}
+
+// printableASCII excludes spaces, quotes and backslashes.
+func printableASCII(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// bareMessage reports whether ParseText reads the message as it is: it does not
+// look like a JSON string, nor end like one that something follows.
+func bareMessage(m string) bool {
+	if m[0] == '"' || m[0] == ' ' || m[len(m)-1] == ' ' || strings.Contains(m, `\`) {
+		return false
+	}
+	return m[len(m)-1] != ')' ||
+		!textCount.MatchString(m) && !textObserved.MatchString(m) && !textRelated.MatchString(m)
 }
 
 // withoutReason returns the message without the reason it may begin with.
@@ -65,6 +145,9 @@ func withoutReason(message, reason string) string {
 	trimmed := strings.TrimLeft(rest, ": ")
 	if rest != "" && trimmed == rest {
 		return message // the reason is only the beginning of a longer word
+	}
+	if withoutReason(trimmed, reason) != trimmed {
+		return message // it would be shortened once more when it is read and written again
 	}
 	return trimmed
 }

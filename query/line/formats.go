@@ -2,8 +2,6 @@ package line
 
 import (
 	"encoding/json"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,11 +22,7 @@ func (d *draft) json(text string) bool {
 		if err := json.Unmarshal([]byte(text), &router); err != nil || router.Event == nil {
 			return false
 		}
-		whole := event.NewReplayed(router.Event)
-		d.record.Record, d.record.Whole = whole, true
-		if !router.Time.IsZero() {
-			d.record.Time = router.Time.UTC()
-		}
+		d.record.Record, d.record.Whole = event.NewStored(router.Event, router.Time), true
 		return true
 	}
 	var flat map[string]any
@@ -73,56 +67,31 @@ func (d *draft) logfmt(text string) bool {
 	return decoder.Err() == nil
 }
 
-var (
-	// time, namespace, and a type where it is not Normal
-	standalone = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\S+) (?:(\S+) )?(?:(Warning) )?(.*)$`)
-	// reason, object, message
-	sentence = regexp.MustCompile(`^(?:(\S+) )?([A-Za-z][A-Za-z0-9.-]*)/([^\s:]+(?::[^\s:]+)*)(?:: (.*))?$`)
-	// how often
-	times = regexp.MustCompile(`^(.*) \(x(\d+)\)$`)
-	// when, according to the reporter
-	observed = regexp.MustCompile(`^(.*) \(observed at (\S+), [^()]*\)$`)
-)
-
-// text reads a sentence. What reason and object are is known if they are beside
-// the line; else the first words are taken for them.
+// text reads a sentence. Where reason and object are beside the line, they are
+// looked for in it, since lines of earlier versions are not always clear.
 func (d *draft) text(s string) bool {
 	e := d.record.Event
-	alone := false
-	if m := standalone.FindStringSubmatch(s); m != nil {
-		if at := parseTime(m[1]); !at.IsZero() {
-			alone = true
-			d.record.Time, e.Namespace, e.Type, s = at, m[2], m[3], m[4]
-			if e.Type == "" {
-				e.Type = corev1.EventTypeNormal
-			}
-		}
-	}
-	if alone {
-		if m := observed.FindStringSubmatch(s); m != nil {
-			d.record.ObservedTime = parseTime(m[2])
-			s = m[1]
-		}
-		if m := times.FindStringSubmatch(s); m != nil {
-			n, _ := strconv.ParseInt(m[2], 10, 32)
-			d.counted = int32(n)
-			s = m[1]
-		}
-	}
-	if known := strings.TrimSpace(d.reason + " " + d.kind + "/" + d.name); d.kind != "" && d.name != "" {
-		if rest, ok := strings.CutPrefix(s, known); ok && (rest == "" || rest[0] == ':' || rest[0] == ' ') {
+	known := d.kind != "" && d.name != ""
+	said, ok := event.ParseText(s)
+	if known && (!ok || said.Kind != d.kind || said.Name != d.name || said.Reason != d.reason) {
+		begin := strings.TrimSpace(d.reason + " " + d.kind + "/" + d.name)
+		if rest, ok := strings.CutPrefix(s, begin); ok && (rest == "" || rest[0] == ':' || rest[0] == ' ') {
 			e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name = d.reason, d.kind, d.name
 			e.Message = strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " ")
 			return true
 		}
 	}
-	m := sentence.FindStringSubmatch(s)
-	if m == nil {
+	if !ok || !said.Standalone && d.reason == "" {
 		return false
 	}
-	e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message = m[1], m[2], m[3], m[4]
-	if e.InvolvedObject.Kind == "Event" && alone {
-		e.Name = e.InvolvedObject.Name
+	if said.Standalone {
+		d.record.Time, d.record.ObservedTime = said.Time, said.ObservedTime
+		e.Namespace, e.Type, d.counted = said.Namespace, said.Type, said.Count
 	}
-	return alone || d.reason != ""
+	e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message = said.Reason, said.Kind, said.Name, said.Message
+	e.Name = said.EventName
+	if said.Related != "" {
+		d.related(said.Related)
+	}
+	return true
 }

@@ -29,8 +29,7 @@ type Entry struct {
 // Record is what an entry says.
 type Record struct {
 	// Record has what the line and what is beside it say of the Event. Encoding
-	// it again in the line's format gives the same line, but for a line of the
-	// format text, which cannot be taken apart with certainty.
+	// it again in the line's format gives the same line.
 	event.Record
 
 	// Whole is set if the line held the whole Event.

@@ -92,15 +92,13 @@ func TestLinesComeBack(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range formats {
 			want := string(event.Encoder{Format: f, Standalone: true}.Append(nil, &r))
+			if r.Time.IsZero() && f == event.Text {
+				continue // only its time tells a line that stands alone from another
+			}
 			got, err := line.Parser{}.Parse(line.Entry{Line: want})
 			if err != nil {
-				if f != event.Text {
-					t.Errorf("%s in %s: %v", name, f, err)
-				}
+				t.Errorf("%s in %s: %v", name, f, err)
 				continue
-			}
-			if f == event.Text {
-				continue // cannot be taken apart with certainty
 			}
 			if again := string(event.Encoder{Format: f, Standalone: true}.Append(nil, &got.Record)); again != want {
 				t.Errorf("%s in %s:\n%s\nbecomes\n%s", name, f, want, again)

@@ -1,0 +1,199 @@
+package event
+
+import (
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Sentence is what a line of the format text says.
+type Sentence struct {
+	// Standalone is set if the line begins with a time. Only such a line has
+	// Time, Namespace, Type, Count and ObservedTime.
+	Standalone      bool
+	Time            time.Time
+	Namespace, Type string
+	Count           int32 // 0: not more than one
+	ObservedTime    time.Time
+
+	Reason     string
+	Kind, Name string // of the object
+	EventName  string // of the Event itself, where it names no object
+	Message    string // without the reason, if it began with that
+	Related    string // kind/namespace/name, of what there is
+}
+
+// What may end a line. The quotes are those of a name that is not bare.
+var (
+	textRelated  = regexp.MustCompile(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
+	textCount    = regexp.MustCompile(`(?:^| )\(x(\d+)\)$`)
+	textObserved = regexp.MustCompile(`(?:^| )\(observed at (\S+), [^()]*\)$`)
+)
+
+// ParseText reads a line of the format text, beside metadata or standalone. It
+// returns false for any other line.
+func ParseText(line string) (Sentence, bool) {
+	var s Sentence
+	rest := line
+	if stamp, after, found := strings.Cut(rest, " "); found {
+		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
+			s.Standalone, s.Time, rest = true, at.UTC(), after
+		}
+	}
+	words, rest, ok := s.words(rest)
+	if !ok || !s.assign(words) {
+		return Sentence{}, false
+	}
+	if !s.ending(rest) {
+		return Sentence{}, false
+	}
+	return s, true
+}
+
+// textWord is a word that may have been quoted.
+type textWord struct {
+	text   string
+	quoted bool
+}
+
+// words reads the words before the object, and the object.
+func (s *Sentence) words(rest string) (words []textWord, after string, ok bool) {
+	for len(words) <= 3 {
+		w, after, ok := nextWord(rest, " /")
+		switch {
+		case ok && strings.HasPrefix(after, " "):
+			words, rest = append(words, w), after[1:]
+			continue
+		case !ok || !strings.HasPrefix(after, "/") || !w.quoted && !bareKind(w.text):
+			return nil, "", false
+		}
+		name, after, ok := nextWord(after[1:], " ")
+		if !ok {
+			return nil, "", false
+		}
+		if !name.quoted {
+			bare := strings.TrimSuffix(name.text, ":")
+			if !bareName(bare) {
+				return nil, "", false
+			}
+			after = name.text[len(bare):] + after
+			name.text = bare
+		}
+		if w.text == eventKind && !w.quoted {
+			s.EventName = name.text
+		} else {
+			s.Kind, s.Name = w.text, name.text
+		}
+		return words, after, true
+	}
+	return nil, "", false
+}
+
+// nextWord reads a word up to one of the characters in end, or a JSON string.
+func nextWord(s, end string) (w textWord, after string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		i := strings.IndexAny(s, end)
+		if i < 0 {
+			i = len(s)
+		}
+		return textWord{text: s[:i]}, s[i:], i > 0
+	}
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			err := json.Unmarshal([]byte(s[:i+1]), &w.text)
+			w.quoted = true
+			return w, s[i+1:], err == nil
+		}
+	}
+	return w, "", false
+}
+
+// assign says which word is which.
+func (s *Sentence) assign(words []textWord) bool {
+	if s.Standalone {
+		if len(words) == 0 || !words[0].quoted && !bareNamespace(words[0].text) {
+			return false
+		}
+		s.Namespace, s.Type = words[0].text, corev1.EventTypeNormal
+		words = words[1:]
+		// A Warning without a reason is not a reason.
+		if len(words) == 2 || len(words) == 1 && words[0] == (textWord{text: corev1.EventTypeWarning}) {
+			s.Type = words[0].text
+			words = words[1:]
+		}
+	}
+	switch len(words) {
+	case 0:
+		return true
+	case 1:
+		s.Reason = words[0].text
+		return true
+	default:
+		return false
+	}
+}
+
+// ending reads what follows the object, from its end.
+func (s *Sentence) ending(rest string) bool {
+	last := func(pattern *regexp.Regexp) (string, bool) {
+		m := pattern.FindStringSubmatchIndex(rest)
+		if m == nil {
+			return "", false
+		}
+		found := rest[m[2]:m[3]]
+		rest = rest[:m[0]]
+		return found, true
+	}
+	if s.Standalone {
+		if at, ok := last(textObserved); ok {
+			s.ObservedTime, _ = time.Parse(time.RFC3339Nano, at)
+			s.ObservedTime = s.ObservedTime.UTC()
+		}
+		if n, ok := last(textCount); ok {
+			count, _ := strconv.ParseInt(n, 10, 32)
+			s.Count = int32(count)
+		}
+	}
+	if related, ok := last(textRelated); ok {
+		if w, _, ok := nextWord(related, " "); ok {
+			s.Related = w.text
+		}
+	}
+	switch {
+	case rest == "":
+		return true
+	case strings.HasPrefix(rest, `: "`):
+		w, after, ok := nextWord(rest[2:], " ")
+		if ok && after == "" {
+			s.Message = w.text
+			return true
+		}
+	case !strings.HasPrefix(rest, ": "):
+		return false
+	}
+	s.Message = unescapeText(rest[2:])
+	return true
+}
+
+var textEscape = regexp.MustCompile(`\\(?:[nrt]|u[0-9a-f]{4})`)
+
+// unescapeText undoes appendEscaped. What that cannot have written stays.
+func unescapeText(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return textEscape.ReplaceAllStringFunc(s, func(escape string) string {
+		var c string
+		if err := json.Unmarshal([]byte(`"`+escape+`"`), &c); err != nil || string(appendEscaped(nil, c)) != escape {
+			return escape
+		}
+		return c
+	})
+}

@@ -1,0 +1,123 @@
+package event
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func textRecord(namespace, eventType, reason, kind, name, message string, count int32, related *corev1.ObjectReference, observed time.Time) Record {
+	r := NewReplayed(&corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: "own", ResourceVersion: "7"},
+		InvolvedObject: corev1.ObjectReference{Kind: kind, Name: name},
+		Type:           eventType, Reason: reason, Message: message, Count: count, Related: related,
+		LastTimestamp: metav1.Time{Time: time.Date(2026, 3, 6, 14, 0, 0, 0, time.UTC)},
+	})
+	r.ObservedTime = observed
+	return r
+}
+
+func checkTextRoundTrip(t *testing.T, r *Record, standalone bool) {
+	t.Helper()
+	text := string(Encoder{Format: Text, Standalone: standalone}.Append(nil, r))
+	got, ok := ParseText(text)
+	if !ok {
+		t.Fatalf("not read back:\n%s", text)
+	}
+	e := r.Event
+	want := Sentence{
+		Standalone: standalone, Reason: validUTF8(e.Reason),
+		Kind: validUTF8(e.InvolvedObject.Kind), Name: validUTF8(e.InvolvedObject.Name),
+		Message: validUTF8(withoutReason(e.Message, e.Reason)),
+	}
+	if want.Kind == "" && want.Name == "" {
+		want.EventName = e.Name
+	}
+	if e.Related != nil {
+		want.Related = validUTF8(objectName(e.Related))
+	}
+	if standalone {
+		want.Time, want.ObservedTime = r.Time, r.ObservedTime
+		want.Namespace, want.Type = validUTF8(e.Namespace), validUTF8(e.Type)
+		if e.Count > 1 {
+			want.Count = e.Count
+		}
+	}
+	if got != want {
+		t.Errorf("%s\nis read as\n%+v, want\n%+v", text, got, want)
+	}
+}
+
+// Whatever is in an Event, its line says which of it is which.
+func TestTextIsReadBack(t *testing.T) {
+	odd := []string{
+		"", " ", "Warning", "Normal", "a b", "a: b", "a:", ":", "a/b", "/", `"`, `"a"`, `\`, "a\nb", "Event", "(x2)", "x (x2)",
+		"-", "é", "2026-03-06T14:00:00Z", `{"verb":`, "time=1", "a (b/c)", "(observed at 2026-03-06T14:00:00Z, x)", `C:\new`, "\u202e", "\xff",
+	}
+	for _, a := range odd {
+		for _, b := range odd {
+			for _, standalone := range []bool{true, false} {
+				for _, r := range []Record{
+					textRecord("shop", "Normal", a, "Pod", b, "it is so", 1, nil, time.Time{}),
+					textRecord("shop", a, b, "Pod", "web-0", "it is so", 2, nil, time.Time{}),
+					textRecord(a, "Warning", "BackOff", "Pod", "web-0", b, 0, nil, time.Time{}),
+					textRecord("shop", "Warning", "BackOff", a, b, "", 3, &corev1.ObjectReference{Kind: "Node", Name: "n1"}, time.Time{}),
+					textRecord("shop", "Warning", "", "Pod", a, b, 3, &corev1.ObjectReference{Kind: "Node", Name: b}, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)),
+				} {
+					checkTextRoundTrip(t, &r, standalone)
+				}
+			}
+		}
+	}
+}
+
+// What is usual needs no quotes, and lines of earlier versions, which had none,
+// say what they did.
+func TestTextOfEarlierVersions(t *testing.T) {
+	at := time.Date(2026, 3, 6, 14, 0, 0, 0, time.UTC)
+	for text, want := range map[string]Sentence{
+		"2026-03-06T14:00:00Z shop Warning Pod/web-0: nobody knows why (x7)": {
+			Standalone: true, Time: at, Namespace: "shop", Type: "Warning", Kind: "Pod", Name: "web-0", Message: "nobody knows why", Count: 7,
+		},
+		"2026-03-06T14:00:00Z shop Killing Pod/web-0: token=x\\nand \\u001b[2J and C:\\users": {
+			Standalone: true, Time: at, Namespace: "shop", Type: "Normal", Reason: "Killing", Kind: "Pod", Name: "web-0", Message: "token=x\nand \x1b[2J and C:\\users",
+		},
+		"Created ClusterRole/system:node": {Reason: "Created", Kind: "ClusterRole", Name: "system:node"},
+		"Started Pod/web-0: (x2)":         {Reason: "Started", Kind: "Pod", Name: "web-0", Message: "(x2)"},
+	} {
+		got, ok := ParseText(text)
+		if !ok || got != want {
+			t.Errorf("%s\nis read as\n%+v, want\n%+v", text, got, want)
+		}
+	}
+}
+
+func TestTextOfOthers(t *testing.T) {
+	for _, text := range []string{
+		"", "hello", "2026-03-06T14:00:00Z", "2026-03-06T14:00:00Z INFO setup/main.go:12 starting", "GET /a/b HTTP/1.1",
+		"2026-03-06T14:00:00Z error app/server.go:33: failed", "2026-03-06T14:00:00Z\tINFO\tcontroller/controller.go:220\tStarting",
+		`"a" "b" "c" "d" Pod/x`, `"a`, `Pod/`, `"a"Pod/x`, "Killing Pod/x and more",
+	} {
+		if s, ok := ParseText(text); ok {
+			t.Errorf("%q is read as %+v", text, s)
+		}
+	}
+}
+
+// FuzzText writes whatever an Event can say as text and reads it back.
+func FuzzText(f *testing.F) {
+	f.Add("shop", "Warning", "BackOff", "Pod", "web-0", "Back-off restarting", "n1", int32(3), true)
+	f.Add("", "", "", "", "", `"`, " ", int32(0), true)
+	f.Add("a b", "Warning", "Warning", "Event", "a:", "x (x2)", "(a/b)", int32(2), false)
+	f.Fuzz(func(t *testing.T, namespace, eventType, reason, kind, name, message, related string, count int32, standalone bool) {
+		for _, s := range []*string{&namespace, &eventType, &reason, &kind, &name, &message, &related} {
+			*s = strings.ToValidUTF8(*s, "\uFFFD") // as every line is
+		}
+		r := textRecord(namespace, eventType, reason, kind, name, message, count, &corev1.ObjectReference{Kind: "Node", Name: related}, time.Time{})
+		checkTextRoundTrip(t, &r, standalone)
+		_, _ = ParseText(message) // any line at all
+	})
+}
