@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,9 +118,9 @@ sinks:
 			input:  `{"kind":"List","items":[` + newer + "," + older + "]}",
 			stdout: []string{`"message":"older"`, `"message":"token=abc by x"`},
 		},
-		"a stream keeps its order": {
+		"a stream is sorted by time": {
 			input:  newer + "\n" + older + "\n",
-			stdout: []string{`"message":"token=abc by x"`, `"message":"older"`},
+			stdout: []string{`"message":"older"`, `"message":"token=abc by x"`},
 		},
 		"our own lines give the same lines": {
 			input:  `{"verb":"ADDED","event":` + older + "}\n",
@@ -134,8 +135,23 @@ sinks:
 			input:  older + "\nhello\n" + newer + "\n",
 			code:   exitFailure,
 			stdout: []string{`"older"`, `"newer"`},
-			stderr: "hindsight: standard input: line 2: neither JSON nor the beginning of YAML: \"hello\"\n" +
-				"hindsight: replay: not everything in the input was an Event: 1 errors\n",
+			stderr: "hindsight: standard input: line 2: looks like text: \"hello\"\n",
+		},
+		"what is not for us is named once": {
+			input:  strings.Repeat("apiVersion: apps/v1\nkind: Deployment\n---\n", 50),
+			code:   exitFailure,
+			stderr: "hindsight: standard input: line 1: not Events, but Deployment (50)\n",
+		},
+		"nor is anything read from an archive": {
+			input:  "PK\x03\x04" + strings.Repeat("\n\x01\xff", 100),
+			code:   exitFailure,
+			stderr: "hindsight: standard input looks like a zip archive; Events are not read from that\n",
+		},
+		"a watch that ended in an error": {
+			input:  `{"type":"ADDED","object":` + older + `}` + "\n" + `{"type":"DELETED","object":` + newer + `}` + "\n" + `{"type":"ERROR","object":{"kind":"Status","message":"too old resource version","reason":"Expired","code":410}}`,
+			code:   exitFailure,
+			stdout: []string{`"older"`},
+			stderr: "hindsight: standard input: line 3: the API server answered with an error: too old resource version (410 Expired)\n",
 		},
 		"nothing": {},
 	} {
@@ -215,11 +231,48 @@ func TestReplayShiftedToNow(t *testing.T) {
 	if len(times) != 2 {
 		t.Fatalf("%d lines, want 2; stderr: %s", len(times), stderr)
 	}
-	if age := time.Since(times[0]); age < 0 || age > time.Minute {
-		t.Errorf("the newest is of %v, want now", times[0])
+	if age := time.Since(times[1]); age < 0 || age > time.Minute {
+		t.Errorf("the newest is of %v, want now", times[1])
 	}
-	if apart := times[0].Sub(times[1]); apart != 5*time.Minute {
+	if apart := times[1].Sub(times[0]); apart != 5*time.Minute {
 		t.Errorf("they are %v apart, want 5m as before", apart)
+	}
+}
+
+// What a watch prints is delivered while it goes on, and sorted as far as it came
+// without a pause.
+func TestReplayOfAWatch(t *testing.T) {
+	in, out := io.Pipe()
+	var stdout, stderr buffer
+	ended := make(chan int)
+	go func() { ended <- execute(t.Context(), []string{"replay", "-"}, in, &stdout, &stderr) }()
+	wait := func(lines int) {
+		t.Helper()
+		for strings.Count(stdout.String(), "\n") < lines {
+			select {
+			case code := <-ended:
+				t.Fatalf("ended with exit code %d:\n%s", code, stderr.String())
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	_, _ = io.WriteString(out, newer+"\n"+older+"\n"+`{"kind":"List","items":[`+"\n"+newer)
+	_, _ = io.WriteString(out, "]}\n")
+	wait(3)
+	_, _ = io.WriteString(out, older+"\n")
+	wait(4)
+	_ = out.Close()
+	if code := <-ended; code != 0 || stderr.String() != "" {
+		t.Errorf("exit code %d:\n%s", code, stderr.String())
+	}
+	var got []string
+	for line := range strings.Lines(stdout.String()) {
+		_, name, _ := strings.Cut(line, `"name":"`)
+		name, _, _ = strings.Cut(name, `"`)
+		got = append(got, name)
+	}
+	if want := []string{"older", "newer", "newer", "older"}; !slices.Equal(got, want) {
+		t.Errorf("delivered %q, want %q", got, want)
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -16,16 +15,22 @@ func replayCommand() *cobra.Command {
 		Use:   "replay FILE|- [--config FILE]",
 		Short: "Ship the Events of a file",
 		Long: `Ship Events that were saved to a file, or come from the standard input (-), as
-if a cluster had just reported them: an EventList (kubectl get events -o json or
-yaml), what kubectl get events -w -o json prints, or eventrouter lines. Lists are
-sorted by time. Of the configuration, source, journal, listen and when_full do not
-apply: the input waits while a sink is behind.
+if a cluster had just reported them. Of the configuration, source, journal, listen
+and when_full do not apply: the input waits while a sink is behind.
 
-What is no Event is reported on the standard error with its line; the rest is
-shipped all the same, and the exit code is 1. It is 1 as well if a sink refused
-records for good; the last lines say how many, of how many, and why.`,
+The input may be what kubectl prints (get events -o json or yaml, with or without
+-w and --output-watch-events; get --raw; cluster-info dump), an array of Events,
+lines of Hindsight or of eventrouter, and any of these in the log of a container,
+packed with gzip or in UTF-16. docs/query.md lists all forms.
+
+Events are sorted by time, as far as they come without a pause of a second and fit
+into 1 GiB, packed, in the directory for temporary files. What is no Event is
+named on the standard error with its line; the rest is shipped all the same, and
+the exit code is 1. It is 1 as well if a sink refused records for good; the last
+lines give their number and the reason.`,
 		Example: `  hindsight replay examples/outage/events.json
-  kubectl get events -A -o json | hindsight replay -`,
+  kubectl get events -A -o json | hindsight replay -
+  kubectl logs -n kube-system deploy/eventrouter | hindsight replay -`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("replay needs one file, or - for the standard input")
@@ -54,14 +59,10 @@ records for good; the last lines say how many, of how many, and why.`,
 			Stdout: cmd.OutOrStdout(),
 			Log:    newLogger(cmd, c),
 		}, app.Input{
+			Name:       name,
 			Reader:     in,
 			ShiftToNow: *shift,
-			Bad:        func(err error) { report(cmd.ErrOrStderr(), name, err) },
 		}))
 	}
 	return cmd
-}
-
-func report(w io.Writer, name string, err error) {
-	fmt.Fprintf(w, "hindsight: %s: %v\n", name, err)
 }

@@ -24,6 +24,9 @@ type Entry struct {
 	Line     string            // without the line break
 	Labels   map[string]string // of the stream; shared by its entries, not to be changed
 	Metadata map[string]string // structured
+
+	// Record is set if the entry was read already; Parse returns it.
+	Record *Record
 }
 
 // Record is what an entry says.
@@ -54,6 +57,9 @@ type Parser struct {
 // it cannot be read at all is the message of what metadata says. The error is
 // ErrForeign.
 func (p Parser) Parse(e Entry) (Record, error) {
+	if e.Record != nil {
+		return *e.Record, nil
+	}
 	r := Record{Labels: e.Labels}
 	r.Event = &corev1.Event{}
 	b := p.beside(e)

@@ -1,0 +1,282 @@
+// Package input reads Events from files and streams in the forms in which people
+// have them:
+//
+//   - lists of Events, as JSON or YAML, with or without the kinds of their items;
+//     arrays and sequences of them; several documents in a row;
+//   - what a watch brings, Events or frames around them;
+//   - lines of Hindsight in each of its formats, and those of eventrouter;
+//   - any of these in the log of a container, as container runtimes keep it and as
+//     kubectl logs prints it;
+//   - any of these packed with gzip, in UTF-16, or with a byte order mark.
+//
+// Forms may be mixed. It holds no more than one Event at a time, however long the
+// input is.
+package input
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// maxLine is how long a line may be that is looked at as a whole. Longer ones are
+// read if they are JSON.
+const maxLine = 1 << 20
+
+// maxWraps is how many times a line may be wrapped into another.
+const maxWraps = 5
+
+// Decoder finds the Events in text that is written to it in pieces. Problems in it
+// do not end the reading; they are gathered. It is for one goroutine.
+type Decoder struct {
+	visit    func(line.Entry) error
+	err      error // of visit
+	problems problems
+
+	line    int    // number of the line that is being read
+	buffer  []byte // its beginning
+	rest    bool   // its beginning is with scan, or was left out
+	scan    scanner
+	scanned wraps // of the document that scan reads
+	torn    bool  // what follows, up to the next document, belongs to one that broke off
+	yaml    yamlDocument
+	parts   map[string][]byte // of lines that a container runtime has split, by stream
+	marker  bool              // a line with --- came before
+	growing bool              // the last line was one of ours
+}
+
+// NewDecoder returns a Decoder that calls visit for each state of an Event in the
+// order of the input. Entry.Record is set; Entry.Line is as well if the Event was
+// a line of Hindsight. An error of visit ends the reading.
+func NewDecoder(visit func(line.Entry) error) *Decoder {
+	d := &Decoder{visit: visit, parts: map[string][]byte{}}
+	d.scan.object = func(raw []byte, of *list, line int) { d.object(raw, of, place{line: line}) }
+	d.scan.listEnd = func(raw []byte, l *list, line int) { d.listEnd(raw, l, place{line: line}) }
+	return d
+}
+
+// Write reads a piece of the text. Its error is that of visit.
+func (d *Decoder) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 && d.err == nil {
+		end := bytes.IndexByte(p, '\n')
+		if end < 0 {
+			d.buffer = append(d.buffer, p...)
+			if len(d.buffer) > maxLine || d.rest && d.scan.active() {
+				d.line++
+				d.long(d.buffer, false)
+				d.line--
+				d.buffer = d.buffer[:0]
+			}
+			break
+		}
+		text := p[:end]
+		if len(d.buffer) > 0 {
+			d.buffer = append(d.buffer, text...)
+			text = d.buffer
+		}
+		d.line++
+		if d.rest || len(text) > maxLine {
+			d.long(text, true)
+		} else {
+			d.whole(text)
+		}
+		d.rest = false
+		d.buffer = d.buffer[:0]
+		p = p[end+1:]
+	}
+	return n, d.err
+}
+
+// Close reads what was not complete as if it were, and reports what breaks off.
+// The Decoder can be used for another input then, which counts as a part of this.
+func (d *Decoder) Close() error {
+	if len(d.buffer) > 0 || d.rest {
+		_, _ = d.Write([]byte("\n"))
+	}
+	for _, key := range slices.Sorted(maps.Keys(d.parts)) {
+		text := d.parts[key]
+		delete(d.parts, key)
+		d.content(text, place{line: d.line, wraps: strings.Split(key, "\x00")})
+	}
+	d.endYAML()
+	if d.scan.active() {
+		d.breakOff("it breaks off at the end of the input")
+	}
+	d.torn = false
+	return d.err
+}
+
+// Between reports whether everything that was written is read: no document has
+// begun that is not complete.
+func (d *Decoder) Between() bool {
+	return len(d.buffer) == 0 && !d.rest && !d.scan.active() && !d.yaml.active() && len(d.parts) == 0
+}
+
+// Growing reports whether the input ends in the middle of a line and is the file
+// of a file sink, by the lines before: the rest of the line is being written.
+func (d *Decoder) Growing() bool {
+	return d.growing && !d.rest && !d.scan.active() && !d.yaml.active()
+}
+
+// Problems returns what could not be read so far, one for each sort.
+func (d *Decoder) Problems() []Problem { return d.problems.list() }
+
+// place is where something was found.
+type place struct {
+	line  int
+	wraps wraps
+}
+
+// hand hands a record over. text is the line that it was, nil if it was none.
+func (d *Decoder) hand(r *line.Record, text []byte) {
+	d.growing = text != nil
+	if d.err == nil {
+		d.err = d.visit(line.Entry{Line: string(text), Record: r})
+	}
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// whole reads a line.
+func (d *Decoder) whole(text []byte) {
+	text = bytes.TrimPrefix(bytes.TrimRight(text, "\r"), byteOrderMark) // also where files were joined
+	d.growing = false
+	if d.scan.active() {
+		if inner, part, ok := d.scanned.strip(text); ok {
+			if !begins(inner, d.scan.inArray()) {
+				d.scanOn(inner, !part)
+				return
+			}
+			d.breakOff("it breaks off where another begins")
+		}
+	}
+	if d.yaml.active() {
+		if d.yaml.continues(text) {
+			d.addYAML(text)
+			return
+		}
+		d.endYAML()
+	}
+	d.content(text, place{line: d.line})
+}
+
+// begins reports whether a line begins at its first column with what cannot go on
+// with a JSON document. An array may have elements that begin there.
+func begins(text []byte, inArray bool) bool {
+	if len(text) == 0 {
+		return false
+	}
+	if text[0] == '{' || text[0] == '[' {
+		return !inArray
+	}
+	return strings.IndexByte(" \t\"}],:", text[0]) < 0
+}
+
+// long reads a part of a line that is too long to be looked at as a whole.
+func (d *Decoder) long(text []byte, end bool) {
+	if !d.rest {
+		d.rest = true
+		text = bytes.TrimPrefix(text, byteOrderMark)
+		if !d.scan.active() {
+			d.endYAML()
+			if text = bytes.TrimLeft(text, " \t"); !bytes.HasPrefix(text, []byte("{")) && !bytes.HasPrefix(text, []byte("[")) {
+				d.problems.addLine(d.line, text)
+				return
+			}
+			d.scanned = nil
+		}
+	} else if !d.scan.active() {
+		return // of a line that was left out, or behind a document
+	}
+	d.scanOn(text, end)
+}
+
+// scanOn goes on with a document of JSON, or begins one.
+func (d *Decoder) scanOn(text []byte, end bool) {
+	for {
+		rest, err := d.scan.feed(text, d.line)
+		if err == nil && d.scan.active() && end {
+			rest, err = d.scan.feed([]byte("\n"), d.line)
+		}
+		if err != nil {
+			d.breakOff(err.Error())
+			return
+		}
+		if d.scan.active() {
+			return
+		}
+		if d.scan.scalars {
+			d.problems.addObject(d.scan.begin, "values in an array")
+		}
+		d.scan.reset()
+		text = bytes.TrimLeft(rest, " \t\r")
+		if len(text) == 0 {
+			return
+		}
+		if text[0] != '{' && text[0] != '[' {
+			d.problems.addLine(d.line, text)
+			return
+		}
+	}
+}
+
+func (d *Decoder) breakOff(why string) {
+	d.problems.addDamaged(d.scan.begin, "not an Event in JSON: %s", why)
+	d.scan.reset()
+	d.torn = true
+}
+
+// content reads a line, or what was wrapped into one, that begins a document.
+func (d *Decoder) content(text []byte, at place) {
+	if d.torn && len(at.wraps) == 0 {
+		if !begins(text, false) {
+			return
+		}
+		d.torn = false
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return
+	}
+	switch text[0] {
+	case '{':
+		if last := bytes.TrimRight(text, " \t"); last[len(last)-1] == '}' && json.Valid(text) {
+			d.document(text, at)
+			return
+		}
+		d.beginScan(text, at)
+		return
+	}
+	inner, how, part := unwrap(text)
+	switch {
+	case inner != nil && len(at.wraps) < maxWraps:
+		d.unwrapped(inner, how, part, at)
+		return
+	case text[0] == '[':
+		d.beginScan(text, at)
+		return
+	case len(at.wraps) == 0 && d.beginYAML(text):
+		return
+	case isOurs(text) && d.ours(text, at):
+		return
+	}
+	if raw := embedded(text); raw != nil {
+		d.document(raw, at)
+		return
+	}
+	d.problems.addLine(at.line, text)
+}
+
+// beginScan begins a document that takes several lines, or is broken.
+func (d *Decoder) beginScan(text []byte, at place) {
+	if d.scan.active() { // of another container's output
+		d.problems.addDamaged(at.line, "not an Event in JSON: %s", excerpt(text))
+		return
+	}
+	d.scanned = at.wraps
+	d.scanOn(text, true)
+}

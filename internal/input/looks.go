@@ -1,0 +1,50 @@
+package input
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+)
+
+var (
+	klogHeader = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s:]+:\d+\] `)
+	logLine    = regexp.MustCompile(`(?i)^\S*(\d{4}[-/]\d\d[-/]\d\d|\d\d:\d\d:\d\d)|^(level|ts|time|msg)=|\b(INFO|WARN|WARNING|ERROR|DEBUG|FATAL|TRACE)\b|^\w{3} +\d+ \d\d:\d\d:\d\d `)
+	csv        = regexp.MustCompile(`^[^,\s{]+(,[^,{]*){3,}$`)
+	eventTable = regexp.MustCompile(`^(NAMESPACE +)?LAST SEEN +(FIRST SEEN +)?(COUNT +)?`)
+	described  = regexp.MustCompile(`^(Name|Namespace|Events):( |$)`)
+)
+
+// looksLike says what a line that we do not read looks like, and so what follows it.
+func looksLike(line []byte) string {
+	lower := bytes.ToLower(bytes.TrimSpace(line))
+	switch {
+	case bytes.HasPrefix(lower, []byte("<!doctype html")), bytes.HasPrefix(lower, []byte("<html")):
+		return "an HTML page, such as one for signing in or of an error"
+	case bytes.HasPrefix(lower, []byte("<?xml")), bytes.HasPrefix(lower, []byte("<")):
+		return "XML or HTML"
+	case eventTable.Match(line):
+		return "the table that kubectl prints; save Events with -o json or -o yaml"
+	case described.Match(line):
+		return "what kubectl describe prints; save Events with kubectl get events -o json"
+	case bytes.HasPrefix(line, []byte("# HELP ")), bytes.HasPrefix(line, []byte("# TYPE ")):
+		return "metrics"
+	case bytes.HasPrefix(lower, []byte("error from server")), bytes.HasPrefix(lower, []byte("unable to connect to the server")):
+		return "an error of kubectl"
+	case klogHeader.Match(line), logLine.Match(line):
+		return "logs of another program"
+	case csv.Match(line):
+		return "a table of values (CSV)"
+	default:
+		return "text"
+	}
+}
+
+// excerpt returns the beginning of a line in quotes.
+func excerpt(b []byte) string {
+	const most = 60
+	b = bytes.TrimSpace(b)
+	if len(b) > most {
+		return fmt.Sprintf("%q…", b[:most])
+	}
+	return fmt.Sprintf("%q", b)
+}

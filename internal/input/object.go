@@ -1,0 +1,342 @@
+package input
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// envelope has the fields by which the forms of JSON objects are told apart.
+type envelope struct {
+	Kind       text `json:"kind"`
+	APIVersion text `json:"apiVersion"`
+
+	Items json.RawMessage `json:"items"` // of a list, null included
+
+	Verb  text            `json:"verb"` // of an eventrouter line
+	Event json.RawMessage `json:"event"`
+
+	Type   text            `json:"type"` // of a watch event
+	Object json.RawMessage `json:"object"`
+
+	Log    *text `json:"log"` // of Docker's json-file driver, or of a log collector
+	Stream *text `json:"stream"`
+
+	InvolvedObject json.RawMessage `json:"involvedObject"` // of an Event without a kind
+	Regarding      json.RawMessage `json:"regarding"`
+
+	Time          text            `json:"time"` // of a line of ours
+	DetectedLevel text            `json:"detected_level"`
+	Message       json.RawMessage `json:"message"`
+	Line          json.RawMessage `json:"line"`
+}
+
+// text is a string, and empty for any other value: objects that are not for us
+// may have what they like under the names above.
+type text string
+
+func (t *text) UnmarshalJSON(b []byte) error {
+	var s string
+	if json.Unmarshal(b, &s) == nil {
+		*t = text(s)
+	}
+	return nil
+}
+
+// document reads a JSON object that is not an item of a list.
+func (d *Decoder) document(raw []byte, at place) {
+	d.object(raw, nil, at)
+}
+
+// object reads a JSON object. of is the list it is an item of, nil if it is of
+// none.
+func (d *Decoder) object(raw []byte, of *list, at place) {
+	if of != nil && of.foreign() {
+		return // said at the end of the list
+	}
+	var e envelope
+	if err := json.Unmarshal(raw, &e); err != nil {
+		d.problems.addDamaged(at.line, "not an Event in JSON: %v", err)
+		return
+	}
+	if of != nil {
+		of.inherit(&e)
+	}
+	switch {
+	case e.Log != nil && e.Stream != nil:
+		d.dockerLine(string(*e.Log), string(*e.Stream), at)
+	case e.Verb != "" && isObject(e.Event):
+		d.eventrouter(&e, raw, at)
+	case isObject(e.Object) && d.frame(&e, at):
+	case e.Items != nil:
+		d.items(raw, &e, at)
+	case e.Kind == "Status":
+		d.problems.addWatchError(at.line, statusText(raw))
+	case e.Kind == "Event", e.Kind == "" && (isObject(e.InvolvedObject) || isObject(e.Regarding)):
+		d.event(raw, &e, at)
+	case e.DetectedLevel != "" && e.Time != "" && d.ours(raw, at):
+	case d.wrapped(&e, raw, at):
+	case e.Kind != "":
+		d.problems.addObject(at.line, kindName(&e))
+	case of != nil && of.kind == "":
+		of.unknown++
+		if of.unknown == 1 {
+			of.unknownLine = at.line
+		}
+	default:
+		d.problems.addLine(at.line, raw)
+	}
+}
+
+func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
+
+func kindName(e *envelope) string {
+	if e.Kind == "Event" || e.Kind == "EventList" {
+		return fmt.Sprintf("%s of %s", e.Kind, e.APIVersion)
+	}
+	return string(e.Kind)
+}
+
+// foreign reports whether a list says that its items are no Events.
+func (l *list) foreign() bool {
+	return strings.HasSuffix(l.kind, "List") && l.kind != "List" && (l.kind != "EventList" || !ofEvents(l.apiVersion))
+}
+
+// inherit gives an item the kind and the version of its list, which an API server
+// leaves out of the items.
+func (l *list) inherit(e *envelope) {
+	if l.kind != "EventList" {
+		return
+	}
+	if e.Kind == "" {
+		e.Kind = "Event"
+	}
+	if e.APIVersion == "" {
+		e.APIVersion = text(l.apiVersion)
+	}
+}
+
+// ofEvents reports whether Kubernetes' own Events have that version. None at all
+// is that of an Event written by hand.
+func ofEvents(apiVersion string) bool {
+	return apiVersion == "" || apiVersion == "v1" || strings.HasPrefix(apiVersion, eventsv1.GroupName+"/")
+}
+
+// items reads a list that was decoded at once.
+func (d *Decoder) items(raw []byte, e *envelope, at place) {
+	l := &list{kind: string(e.Kind), apiVersion: string(e.APIVersion)}
+	var items []json.RawMessage
+	if err := json.Unmarshal(e.Items, &items); err != nil {
+		if e.Kind == "" {
+			d.problems.addLine(at.line, raw)
+		} else {
+			d.problems.addObject(at.line, kindName(e))
+		}
+		return
+	}
+	for _, item := range items {
+		if isObject(item) {
+			d.object(item, l, at)
+		}
+	}
+	d.listEnd(raw, l, at)
+}
+
+// listEnd looks at what a list says of itself, once its items were read.
+func (d *Decoder) listEnd(raw []byte, l *list, at place) {
+	var t metav1.TypeMeta
+	if err := json.Unmarshal(raw, &t); err != nil {
+		d.problems.addDamaged(at.line, "not a list in JSON: %v", err)
+		return
+	}
+	l.kind, l.apiVersion = t.Kind, t.APIVersion
+	switch {
+	case l.foreign():
+		d.problems.addObject(at.line, kindName(&envelope{Kind: text(t.Kind), APIVersion: text(t.APIVersion)}))
+	case l.unknown > 0:
+		for range l.unknown {
+			d.problems.addDamaged(l.unknownLine, "not an Event: it has no kind")
+		}
+	}
+}
+
+// frame reads an event of a watch. It returns false if it is none.
+func (d *Decoder) frame(e *envelope, at place) bool {
+	switch e.Type {
+	case "ADDED", "MODIFIED":
+		d.object(e.Object, nil, at)
+	case "DELETED", "BOOKMARK": // nothing happened
+	case "ERROR":
+		d.problems.addWatchError(at.line, statusText(e.Object))
+	default:
+		return false
+	}
+	return true
+}
+
+func statusText(raw []byte) string {
+	var s metav1.Status
+	if err := json.Unmarshal(raw, &s); err != nil || s.Message == "" {
+		return excerpt(raw)
+	}
+	if s.Reason != "" {
+		return fmt.Sprintf("%s (%d %s)", s.Message, s.Code, s.Reason)
+	}
+	return s.Message
+}
+
+// anyEvent is an Event of either API, and what a line of ours has beside it.
+type anyEvent struct {
+	corev1.Event
+
+	Regarding                *corev1.ObjectReference `json:"regarding"`
+	Note                     string                  `json:"note"`
+	DeprecatedSource         corev1.EventSource      `json:"deprecatedSource"`
+	DeprecatedFirstTimestamp metav1.Time             `json:"deprecatedFirstTimestamp"`
+	DeprecatedLastTimestamp  metav1.Time             `json:"deprecatedLastTimestamp"`
+	DeprecatedCount          int32                   `json:"deprecatedCount"`
+	NewReportingController   string                  `json:"reportingController"`
+
+	Time text `json:"time"`
+}
+
+var errNoName = errors.New("not an Event: neither it nor the object it is about has a name")
+
+// readEvent reads an Event of core/v1 or, in the shape that has there, of
+// events.k8s.io in any version: they are two faces of one object.
+func readEvent(raw []byte, newer bool) (*corev1.Event, string, error) {
+	var a anyEvent
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return nil, "", fmt.Errorf("not an Event in JSON: %w", err)
+	}
+	e := &a.Event
+	if newer {
+		if a.Regarding != nil {
+			e.InvolvedObject = *a.Regarding
+		}
+		e.Message, e.Source, e.Count = a.Note, a.DeprecatedSource, a.DeprecatedCount
+		e.FirstTimestamp, e.LastTimestamp = a.DeprecatedFirstTimestamp, a.DeprecatedLastTimestamp
+		e.ReportingController = a.NewReportingController
+	}
+	if e.Name == "" && e.InvolvedObject.Name == "" {
+		return nil, "", errNoName
+	}
+	e.TypeMeta = metav1.TypeMeta{} // as the watch delivers it
+	return e, string(a.Time), nil
+}
+
+// event reads an object that is an Event.
+func (d *Decoder) event(raw []byte, e *envelope, at place) {
+	if !ofEvents(string(e.APIVersion)) {
+		d.problems.addObject(at.line, kindName(e))
+		return
+	}
+	newer := strings.HasPrefix(string(e.APIVersion), eventsv1.GroupName+"/") || e.APIVersion == "" && isObject(e.Regarding)
+	d.emitEvent(raw, newer, "", nil, at)
+}
+
+// eventrouter reads {"verb":…,"event":{…}}. The Event does not say that it is one,
+// since the encoder of Go types leaves its kind out.
+func (d *Decoder) eventrouter(e *envelope, raw []byte, at place) {
+	var inner envelope
+	if err := json.Unmarshal(e.Event, &inner); err != nil {
+		d.problems.addDamaged(at.line, "not an Event in JSON: %v", err)
+		return
+	}
+	if inner.Kind != "" && (inner.Kind != "Event" || !ofEvents(string(inner.APIVersion))) {
+		d.problems.addObject(at.line, kindName(&inner))
+		return
+	}
+	if e.Verb == "DELETED" {
+		return
+	}
+	newer := strings.HasPrefix(string(inner.APIVersion), eventsv1.GroupName+"/")
+	d.emitEvent(e.Event, newer, string(e.Time), raw, at)
+}
+
+// emitEvent hands over an Event. filed is the time beside it, and text the line
+// that it was in, if that is one of ours.
+func (d *Decoder) emitEvent(raw []byte, newer bool, filed string, text []byte, at place) {
+	e, inside, err := readEvent(raw, newer)
+	if err != nil {
+		d.problems.addDamaged(at.line, "%v", err)
+		return
+	}
+	if filed == "" {
+		filed = inside
+	}
+	r := line.Record{Record: event.NewStored(e, filedAt(filed, e)), Whole: true}
+	d.hand(&r, text)
+}
+
+// filedAt reads the time that Hindsight writes beside an Event where the Event does
+// not give it. It ends in nanoseconds made from the version, by which it is told
+// from one that a log collector has added.
+func filedAt(s string, e *corev1.Event) time.Time {
+	if s == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || at.Nanosecond() != event.NewReplayed(&corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{ResourceVersion: e.ResourceVersion},
+		FirstTimestamp: metav1.Unix(1, 0),
+	}).Time.Nanosecond() {
+		return time.Time{}
+	}
+	return at
+}
+
+// ours reads a line of the formats logfmt, json or text that stands alone.
+func (d *Decoder) ours(text []byte, at place) bool {
+	r, err := line.Parser{}.Parse(line.Entry{Line: string(text)})
+	if err != nil || r.Time.IsZero() {
+		return false
+	}
+	d.hand(&r, text)
+	return true
+}
+
+// wrapped reads an object of a log collector that holds a line: as a string, or,
+// as eventrouter can be told to write it, as the only member of an object.
+func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
+	if len(at.wraps) >= maxWraps {
+		return false
+	}
+	at.wraps = append(slices.Clip(at.wraps), "collector")
+	for _, member := range []json.RawMessage{e.Message, e.Line} {
+		var inner string
+		if json.Unmarshal(member, &inner) == nil && strings.HasPrefix(inner, "{") {
+			d.content([]byte(strings.TrimRight(inner, "\r\n")), at)
+			return true
+		}
+	}
+	if e.Log != nil && strings.HasPrefix(string(*e.Log), "{") {
+		d.content([]byte(strings.TrimRight(string(*e.Log), "\r\n")), at)
+		return true
+	}
+	if !bytes.Contains(raw, []byte(`"involvedObject"`)) {
+		return false
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil || len(members) != 1 {
+		return false
+	}
+	for _, member := range members {
+		if isObject(member) {
+			d.object(member, nil, at)
+			return true
+		}
+	}
+	return false
+}

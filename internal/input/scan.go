@@ -1,0 +1,198 @@
+package input
+
+import (
+	"bytes"
+	"encoding/json"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// maxValue bounds one object of JSON or YAML. etcd refuses objects of more than
+// 1.5 MiB by default.
+const maxValue = 16 << 20
+
+// scanner finds the objects in JSON that comes in pieces: the elements of arrays
+// and the items of lists one by one, however long these are, and any other object
+// whole. It looks at nothing but brackets and strings.
+type scanner struct {
+	// object is called with each object and the list it is an item of, nil if it
+	// is of none. listEnd is called with a list whose items were found, without
+	// them. raw is valid until they return; line is the one it begins on.
+	object  func(raw []byte, of *list, line int)
+	listEnd func(raw []byte, l *list, line int)
+
+	stack    []byte  // open brackets
+	frames   []frame // open objects, but for those inside an object that is no list
+	arrays   []int   // lengths of stack inside the open arrays whose elements are looked at
+	inString bool
+	escaped  bool
+	scalars  bool // an array had elements that are no objects
+	begin    int  // the line that the value begins on
+}
+
+// frame is an open object.
+type frame struct {
+	depth int    // length of stack directly inside
+	raw   []byte // so far, without items
+	line  int
+	list  *list // nil until items were found in it
+	text  int   // where in raw the last string directly inside begins
+	key   string
+}
+
+// list is a list whose items are read one by one.
+type list struct {
+	kind, apiVersion string // as far as they came before the items
+	unknown          int    // items of which nothing tells the kind
+	unknownLine      int    // of the first
+}
+
+// maxDepth is as deep as encoding/json goes.
+const maxDepth = 10_000
+
+// broken is why a value cannot be read to its end.
+type broken string
+
+func (e broken) Error() string { return string(e) }
+
+func (s *scanner) active() bool { return len(s.stack) > 0 }
+
+func (s *scanner) reset() {
+	s.stack, s.frames, s.arrays = s.stack[:0], nil, s.arrays[:0]
+	s.inString, s.escaped, s.scalars = false, false, false
+}
+
+// feed takes a piece of a value, and returns what follows once the value is
+// complete. line is that of the piece. An error is broken.
+func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
+	if !s.active() {
+		s.begin = line
+	}
+	start := 0 // of what the innermost object was not given yet
+	keep := func(to int) {
+		if f := s.frame(); f != nil && !s.inArray() {
+			f.raw = append(f.raw, b[start:to]...)
+		}
+		start = to
+	}
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		if s.inString {
+			switch {
+			case s.escaped:
+				s.escaped = false
+			case c == '\\':
+				s.escaped = true
+			case c == '"':
+				s.inString = false
+			case c == '\n':
+				return nil, broken("it breaks off in a string")
+			}
+			continue
+		}
+		f := s.frame()
+		inside := f != nil && f.depth == len(s.stack) // directly
+		switch c {
+		case '"':
+			s.inString = true
+			if inside {
+				f.text = len(f.raw) + i - start
+			}
+			s.scalars = s.scalars || s.inArray()
+		case ':':
+			if inside {
+				keep(i)
+				f.key = string(bytes.TrimSpace(f.raw[f.text:]))
+			}
+		case ',':
+			if inside {
+				f.key = ""
+			}
+		case '{', '[':
+			if len(s.stack) >= maxDepth {
+				return nil, broken("it is nested too deeply")
+			}
+			element := len(s.stack) == 0 || s.inArray()
+			items := c == '[' && inside && f.key == `"items"`
+			if element {
+				keep(i)
+			}
+			s.stack = append(s.stack, c)
+			switch {
+			case items:
+				f.list = readHeader(f.raw[:f.text])
+				keep(i + 1)
+				s.arrays = append(s.arrays, len(s.stack))
+			case element && c == '[':
+				s.arrays = append(s.arrays, len(s.stack))
+			case element:
+				s.frames = append(s.frames, frame{depth: len(s.stack), line: line})
+			}
+		case '}', ']':
+			if len(s.stack) == 0 || c-2 != s.stack[len(s.stack)-1] {
+				return nil, broken("its brackets do not match")
+			}
+			if s.inArray() {
+				s.arrays = s.arrays[:len(s.arrays)-1]
+				start = i // what is between elements belongs to nothing
+			}
+			if c == '}' && inside {
+				keep(i + 1)
+				s.stack = s.stack[:len(s.stack)-1]
+				s.pop()
+			} else {
+				s.stack = s.stack[:len(s.stack)-1]
+			}
+			if len(s.stack) == 0 {
+				return b[i+1:], nil
+			}
+		default:
+			s.scalars = s.scalars || c > ' ' && s.inArray()
+		}
+		if s.inArray() {
+			start = i + 1
+		}
+	}
+	keep(len(b))
+	if f := s.frame(); f != nil && len(f.raw) > maxValue {
+		return nil, broken("an object in it is larger than 16 MiB")
+	}
+	return nil, nil
+}
+
+// pop hands over the object that is complete.
+func (s *scanner) pop() {
+	last := len(s.frames) - 1
+	f := s.frames[last]
+	s.frames[last] = frame{}
+	s.frames = s.frames[:last]
+	if f.list != nil {
+		s.listEnd(f.raw, f.list, f.line)
+		return
+	}
+	var of *list
+	if last > 0 {
+		of = s.frames[last-1].list
+	}
+	s.object(f.raw, of, f.line)
+}
+
+func (s *scanner) frame() *frame {
+	if len(s.frames) == 0 {
+		return nil
+	}
+	return &s.frames[len(s.frames)-1]
+}
+
+// inArray reports whether what comes next is an element that is looked at.
+func (s *scanner) inArray() bool {
+	return len(s.arrays) > 0 && s.arrays[len(s.arrays)-1] == len(s.stack)
+}
+
+// readHeader reads what a list says of itself before its items.
+func readHeader(raw []byte) *list {
+	var t metav1.TypeMeta
+	raw = append(bytes.TrimRight(bytes.Clone(raw), ", \t\r\n"), '}')
+	_ = json.Unmarshal(raw, &t) // what is wrong is found at the end of the list
+	return &list{kind: t.Kind, apiVersion: t.APIVersion}
+}

@@ -1,0 +1,107 @@
+package input
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+)
+
+// Foreign is an input that is not text, or not for us: nothing in it can be read.
+type Foreign struct{ What string }
+
+func (e *Foreign) Error() string { return "looks like " + e.What + "; Events are not read from that" }
+
+// headBytes is enough to tell what an input is: a tar archive says so at 257.
+const headBytes = 512
+
+// Text returns the text of an input in UTF-8: it unpacks gzip, which it knows by
+// its first bytes, and converts UTF-16, with or without a byte order mark. Its
+// error is *Foreign, or that of reading. If the text is the input as it is, what
+// is appended to the input after its end can be read from it too.
+func Text(r io.Reader) (io.Reader, error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	// No more is waited for than it takes: what comes may be a watch.
+	head, err := in.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if err == nil {
+		head, _ = in.Peek(min(headBytes, in.Buffered()))
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, fmt.Errorf("unpack gzip: %w", err)
+		}
+		return Text(z)
+	case bytes.HasPrefix(head, []byte("\xff\xfe")), len(head) > 1 && head[0] != 0 && head[1] == 0:
+		return utf16(in, unicode.LittleEndian), nil
+	case bytes.HasPrefix(head, []byte("\xfe\xff")), len(head) > 1 && head[0] == 0 && head[1] != 0:
+		return utf16(in, unicode.BigEndian), nil
+	}
+	if what := binary(head); what != "" {
+		return nil, &Foreign{what}
+	}
+	return in, nil
+}
+
+func utf16(in io.Reader, order unicode.Endianness) io.Reader {
+	return transform.NewReader(in, unicode.UTF16(order, unicode.UseBOM).NewDecoder())
+}
+
+// magics are the first bytes of what people keep files in.
+var magics = []struct{ magic, what string }{
+	{"PK\x03\x04", "a zip archive"},
+	{"\xfd7zXZ\x00", "data packed with xz"},
+	{"\x28\xb5\x2f\xfd", "data packed with zstd"},
+	{"BZh", "data packed with bzip2"},
+	{"\x04\x22\x4d\x18", "data packed with lz4"},
+	{"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"},
+	{"k8s\x00", "an object of Kubernetes in protobuf (ask for JSON instead)"},
+	{"Salted__", "a file encrypted by openssl"},
+	{"age-encryption.org/", "a file encrypted by age"},
+	{"-----BEGIN AGE ENCRYPTED FILE", "a file encrypted by age"},
+	{"-----BEGIN PGP MESSAGE", "a file encrypted by PGP"},
+	{"$ANSIBLE_VAULT;", "a file encrypted by Ansible Vault"},
+	{"-----BEGIN ", "a key or a certificate"},
+	{"SQLite format 3\x00", "a SQLite database"},
+	{"\x7fELF", "a program"},
+	{"%PDF-", "a PDF document"},
+	{"PAR1", "a Parquet file"},
+}
+
+// binary returns what a beginning looks like that is no text, or no text of ours;
+// empty if it may be.
+func binary(head []byte) string {
+	for _, m := range magics {
+		if bytes.HasPrefix(head, []byte(m.magic)) {
+			return m.what
+		}
+	}
+	if len(head) > 262 && string(head[257:262]) == "ustar" {
+		return "a tar archive (unpack it first)"
+	}
+	if bytes.IndexByte(head, 0) >= 0 {
+		return "binary data"
+	}
+	// An OpenPGP packet and the like: next to nothing of it is valid UTF-8.
+	invalid := 0
+	for b := head; len(b) > 0; {
+		r, size := utf8.DecodeRune(b)
+		if r == utf8.RuneError && size == 1 {
+			invalid++
+		}
+		b = b[size:]
+	}
+	if invalid > len(head)/10 {
+		return "binary data, perhaps encrypted"
+	}
+	return ""
+}

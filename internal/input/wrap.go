@@ -1,0 +1,168 @@
+package input
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// wraps are the ways in which a line was wrapped into others, outermost first.
+// They tell apart what containers and streams have written.
+type wraps []string
+
+// Ways of wrapping. The first three are followed by what tells streams apart.
+const (
+	wrapCRI       = "cri:"    // TIME stdout F LINE, as container runtimes keep it
+	wrapDocker    = "docker:" // {"log":"LINE\n","stream":"stdout","time":…}, as Docker keeps it
+	wrapPrefix    = "prefix:" // [pod/NAME/CONTAINER] LINE, as kubectl logs --prefix prints it
+	wrapTimestamp = "time"    // TIME LINE, as kubectl logs --timestamps prints it
+	wrapKlog      = "klog"    // I1129 02:00:01.123456       1 file.go:42] LINE
+)
+
+var podPrefix = regexp.MustCompile(`^\[[a-z]+/[^\s\]/]+/[^\s\]/]+\] `)
+
+// unwrap takes one wrapping off a line and says which. It returns nil for a line
+// without any. part is set for a line of which the rest follows in another.
+func unwrap(text []byte) (inner []byte, how string, part bool) {
+	switch c := text[0]; {
+	case c == '[':
+		if m := podPrefix.Find(text); m != nil {
+			return text[len(m):], wrapPrefix + string(m), false
+		}
+	case c >= '0' && c <= '9':
+		_, rest, ok := cutTime(text)
+		if !ok {
+			return nil, "", false
+		}
+		if inner, stream, part, ok := cutCRI(rest); ok {
+			return inner, wrapCRI + stream, part
+		}
+		// A line of ours in the format text begins with a time too.
+		_, _, twice := cutTime(rest)
+		if twice || len(rest) > 0 && rest[0] == '{' || podPrefix.Match(rest) || klogHeader.Match(rest) || bytes.HasPrefix(rest, logfmtStart) {
+			return rest, wrapTimestamp, false
+		}
+	case c == 'I' || c == 'W' || c == 'E' || c == 'F':
+		// Without an object behind it, the header is that of a program's own logs.
+		if m := klogHeader.Find(text); m != nil && bytes.HasPrefix(text[len(m):], []byte("{")) {
+			return text[len(m):], wrapKlog, false
+		}
+	}
+	return nil, "", false
+}
+
+// cutTime cuts a time and the space behind it off.
+func cutTime(text []byte) (stamp, rest []byte, ok bool) {
+	stamp, rest, ok = bytes.Cut(text, []byte(" "))
+	if !ok || len(stamp) < len("2006-01-02T15:04:05Z") || len(stamp) > len("2006-01-02T15:04:05.000000000+00:00") {
+		return nil, nil, false
+	}
+	_, err := time.Parse(time.RFC3339Nano, string(stamp))
+	return stamp, rest, err == nil
+}
+
+// cutCRI reads what a container runtime writes behind the time:
+// https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md
+func cutCRI(text []byte) (inner []byte, stream string, part, ok bool) {
+	for _, stream := range []string{"stdout", "stderr"} {
+		rest, found := bytes.CutPrefix(text, []byte(stream+" "))
+		if !found {
+			continue
+		}
+		tags, inner, _ := bytes.Cut(rest, []byte(" "))
+		tag, _, _ := bytes.Cut(tags, []byte(":"))
+		switch string(tag) {
+		case "F":
+			return inner, stream, false, true
+		case "P":
+			return inner, stream, true, true
+		}
+	}
+	return nil, "", false, false
+}
+
+// strip takes these wrappings off a line. It returns false for a line that is
+// wrapped in another way.
+func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
+	for _, how := range w {
+		if len(text) == 0 {
+			return nil, false, false
+		}
+		switch {
+		case how == wrapTimestamp:
+			if _, text, ok = cutTime(text); !ok {
+				return nil, false, false
+			}
+		case strings.HasPrefix(how, wrapDocker):
+			var e envelope
+			if json.Unmarshal(text, &e) != nil || e.Log == nil || e.Stream == nil || how != wrapDocker+string(*e.Stream) {
+				return nil, false, false
+			}
+			log, whole := strings.CutSuffix(string(*e.Log), "\n")
+			text, part = []byte(log), !whole
+		default:
+			inner, was, p := unwrap(text)
+			if was != how {
+				return nil, false, false
+			}
+			text, part = inner, part || p
+		}
+	}
+	return text, part, true
+}
+
+// unwrapped goes on with a line that was taken out of another, once it is whole.
+func (d *Decoder) unwrapped(inner []byte, how string, part bool, at place) {
+	at.wraps = append(slices.Clip(at.wraps), how)
+	key := strings.Join(at.wraps, "\x00")
+	if before, ok := d.parts[key]; part || ok {
+		inner = append(before, inner...)
+		if len(inner) > maxValue {
+			d.problems.addDamaged(at.line, "a line that was split is longer than 16 MiB")
+			inner = nil
+		}
+		if part {
+			d.parts[key] = inner
+			return
+		}
+		delete(d.parts, key)
+	}
+	d.content(inner, at)
+}
+
+// dockerLine reads an entry of Docker's json-file driver.
+func (d *Decoder) dockerLine(log, stream string, at place) {
+	inner, whole := strings.CutSuffix(log, "\n")
+	d.unwrapped([]byte(inner), wrapDocker+stream, !whole, at)
+}
+
+// embedded returns the Event in a line that begins with something else, such as
+// the name of a container or a header of syslog.
+func embedded(text []byte) []byte {
+	if !bytes.Contains(text, []byte(`"involvedObject"`)) && !bytes.Contains(text, []byte(`"regarding"`)) {
+		return nil
+	}
+	text = bytes.TrimRight(text, " \t")
+	for range 3 {
+		i := bytes.Index(text, []byte(`{"`))
+		if i < 0 {
+			return nil
+		}
+		if text = text[i:]; json.Valid(text) {
+			return text
+		}
+		text = text[1:]
+	}
+	return nil
+}
+
+var logfmtStart = []byte("time=")
+
+// isOurs reports whether a line may be one of ours in the format logfmt or text.
+func isOurs(text []byte) bool {
+	return text[0] >= '0' && text[0] <= '9' ||
+		bytes.HasPrefix(text, logfmtStart) && bytes.Contains(text, []byte(" detected_level="))
+}
