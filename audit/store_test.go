@@ -60,7 +60,11 @@ func (l *lokiServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		Values []any             `json:"values"`
 	}
 	result := []stream{}
-	for _, e := range l.entries {
+	found := slices.Clone(l.entries)
+	if q.Get("direction") == "backward" {
+		slices.Reverse(found)
+	}
+	for _, e := range found {
 		if e.Time.Before(nanos("start")) || !e.Time.Before(nanos("end")) || len(result) == limit {
 			continue
 		}

@@ -2,11 +2,11 @@ package query
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
 
-	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
@@ -36,24 +36,39 @@ func stateKey(r *line.Record) key {
 	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
 }
 
-// maxRepeated bounds what is held for folding to some 40 MiB.
-const maxRepeated = 1 << 20
+// maxFolded bounds the memory of a fold to about 80 MiB.
+const maxFolded = 1 << 21
 
-// fold knows the latest state of each Event that has several. A nil fold hides
-// nothing.
+// fold knows the highest version of each Event, by 64 bits of a hash of its uid:
+// of a million Events, two share them with a probability of 1 in 37 million. A nil
+// fold hides nothing.
 type fold struct {
-	latest map[key]uint64 // versions
+	latest map[uint64]uint64 // ranks, by foldKey
 	most   int
-	full   bool // there were more
+	full   bool // there were more Events
 }
 
-func newFold() *fold { return &fold{latest: map[key]uint64{}, most: maxRepeated} }
+func newFold() *fold { return &fold{latest: map[uint64]uint64{}, most: maxFolded} }
 
-// note takes a state into account. The first state of an Event need not be
-// noted: a later one hides it.
-func (f *fold) note(r *line.Record) {
+// foldKey is false for a record that does not say which Event it is of.
+func foldKey(r *line.Record) (uint64, bool) {
 	k, ok := eventKey(r)
-	if n, _ := strconv.Atoi(r.Value(event.FieldCount)); !ok || n <= 1 {
+	return binary.LittleEndian.Uint64(k[:]), ok
+}
+
+// rank orders the states of one Event: by version, or by time where the version
+// is missing. It is even, so that there is room above it for shown.
+func rank(r *line.Record) uint64 {
+	if v := r.Position.Version; v != 0 {
+		return v << 1
+	}
+	return uint64(max(r.Time.UnixNano(), 0)) &^ 1
+}
+
+// note takes a state into account.
+func (f *fold) note(r *line.Record) {
+	k, ok := foldKey(r)
+	if !ok {
 		return
 	}
 	known, ok := f.latest[k]
@@ -61,16 +76,27 @@ func (f *fold) note(r *line.Record) {
 		f.full = true
 		return
 	}
-	f.latest[k] = max(known, r.Position.Version)
+	f.latest[k] = max(known, rank(r))
 }
 
-// hides reports whether there is a later state.
+// hides reports whether the Event has a state of a higher version, or the same
+// state was shown.
 func (f *fold) hides(r *line.Record) bool {
 	if f == nil {
 		return false
 	}
-	k, ok := eventKey(r)
-	return ok && r.Position.Version < f.latest[k]
+	k, ok := foldKey(r)
+	return ok && rank(r) < f.latest[k]
+}
+
+// shown makes the fold hide the state from now on.
+func (f *fold) shown(r *line.Record) {
+	if f == nil {
+		return
+	}
+	if k, ok := foldKey(r); ok && f.latest[k] == rank(r) {
+		f.latest[k]++
+	}
 }
 
 // recentStates is how many states Run remembers to have printed, at the least:

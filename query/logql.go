@@ -73,6 +73,41 @@ func (s *Selection) LogQL(l Layout) string {
 	return q.String()
 }
 
+// statesLogQL returns the query that finds the same as LogQL, or of it only the
+// Events with these uids. Where all that Match needs is kept beside the line, the
+// answer has nothing else, and a short line with uid and version.
+func (s *Selection) statesLogQL(l Layout, uids []string) string {
+	one := *s
+	if m := oneOf(event.FieldEventUID, uids); m != nil {
+		one.matchers = append(slices.Clip(s.matchers), m)
+	}
+	query := one.LogQL(l)
+	if !l.Metadata || s.grep != nil {
+		return query
+	}
+	keep := map[string]bool{"job": true} // keep wants at least one name
+	for _, m := range s.matchers {
+		f, ok := field(m.Name)
+		label := ""
+		if ok {
+			label = builder{layout: l}.label(f)
+		}
+		switch {
+		case !ok: // a label
+			keep[m.Name] = true
+		case f == event.FieldReason && label != "":
+			keep[label], keep[event.FieldFullReason.String()] = true, true
+		case label != "":
+			keep[label] = true
+		case metadata[f]:
+			keep[f.String()] = true
+		default: // in the line
+			return query
+		}
+	}
+	return query + ` | line_format "eventRV={{.event_version}} event_uid={{.event_uid}}" | keep ` + strings.Join(sortedKeys(keep), ", ")
+}
+
 // Streams returns a selector of all streams of the sink, whatever is selected in
 // them.
 func (s *Selection) Streams(l Layout) string {
@@ -150,7 +185,7 @@ func (q *builder) add(f event.Field, m *labels.Matcher) {
 	}
 }
 
-func (q *builder) label(f event.Field) string {
+func (q builder) label(f event.Field) string {
 	for _, label := range sortedKeys(q.layout.Labels) {
 		if q.layout.Labels[label] == f.String() {
 			return label
@@ -253,4 +288,4 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -14,8 +14,10 @@ type Source interface {
 	// may add others. What f returns ends it and is returned.
 	Range(ctx context.Context, from, to time.Time, f func(line.Entry) error) error
 
-	// Repeated is Range, but may leave out the first state of an Event.
-	Repeated(ctx context.Context, from, to time.Time, f func(line.Entry) error) error
+	// States is Range in any order, of entries that may be cut down to what
+	// identifies a state (uid and version), its time and what is asked for. With
+	// uids, entries of other Events may be left out.
+	States(ctx context.Context, uids []string, from, to time.Time, f func(line.Entry) error) error
 
 	// Follow calls f for entries as they are stored, beginning with those from
 	// from on, until ctx ends or f returns an error. An entry may come again.
@@ -24,6 +26,7 @@ type Source interface {
 
 // newestFirst is a Source that can be read from its end.
 type newestFirst interface {
+	// Newest is Range, newest first.
 	Newest(ctx context.Context, from, to time.Time, f func(line.Entry) error) error
 }
 
@@ -61,10 +64,11 @@ type Result struct {
 // ahead is how far in the future what is followed may be, by another clock.
 const ahead = time.Hour
 
-// Run prints what is asked for, oldest first. It reads the range once for each
-// state, or with folding a second time for the states that are repetitions, and
-// holds of them no more than 40 bytes for each Event that was repeated, at most
-// maxRepeated; with a Limit, so many records.
+// Run prints what is asked for, oldest first: each Event once, in its state of the
+// highest version among those asked for, or with States each state. It reads the
+// range once for States, else a second time in short form, to know the highest
+// versions; of them it holds up to 40 bytes for each of at most maxFolded Events.
+// With a Limit it holds so many records.
 //
 // An error of the context is returned as it is.
 func Run(ctx context.Context, q Request) (Result, error) {
@@ -111,7 +115,7 @@ func (q *run) list(ctx context.Context) error {
 	source, backwards := q.Source.(newestFirst)
 	switch {
 	case q.Limit > 0 && backwards:
-		return q.newest(ctx, source)
+		return q.printNewest(ctx, source)
 	case q.Limit > 0:
 		last := newTail(q.Limit)
 		if err := q.forward(ctx, func(r *line.Record) error { last.add(*r); return nil }); err != nil {
@@ -128,59 +132,35 @@ func (q *run) forward(ctx context.Context, row func(*line.Record) error) error {
 	var fold *fold
 	if !q.States {
 		fold = newFold()
-		err := q.Source.Repeated(ctx, q.From, q.To, func(e line.Entry) error {
-			return q.inRange(e, func(r *line.Record) error { fold.note(r); return nil })
-		})
-		if err != nil {
+		if err := q.note(ctx, fold, nil, q.From, q.To); err != nil {
 			return err
 		}
-		if fold.full {
-			q.Warn("more Events were repeated than can be folded; some have a row for each of their states: narrow the range, or ask for --states")
-		}
+		q.warnIfFull(fold)
 	}
-	q.result = Result{}
 	return q.Source.Range(ctx, q.From, q.To, func(e line.Entry) error {
 		return q.inRange(e, func(r *line.Record) error {
-			if hidden := fold.hides(r); q.shown.add(stateKey(r)) || hidden {
+			if q.shown.add(stateKey(r)) || fold.hides(r) {
 				return nil
 			}
+			fold.shown(r)
 			return row(r)
 		})
 	})
 }
 
-// newest visits the newest rows of a source that can be read from its end.
-func (q *run) newest(ctx context.Context, source newestFirst) error {
-	var rows []line.Record
-	events := map[key]bool{} // of the rows
-	err := source.Newest(ctx, q.From, q.To, func(e line.Entry) error {
-		return q.inRange(e, func(r *line.Record) error {
-			if k, ok := eventKey(r); ok && !q.States {
-				if events[k] {
-					q.shown.add(stateKey(r)) // not to be shown by Follow either
-					return nil
-				}
-				events[k] = true
-			}
-			if q.shown.add(stateKey(r)) {
-				return nil
-			}
-			rows = append(rows, *r)
-			if len(rows) == q.Limit {
-				return errEnough
-			}
-			return nil
-		})
+// note reads the versions of a part of the range into a fold.
+func (q *run) note(ctx context.Context, fold *fold, uids []string, from, to time.Time) error {
+	before := q.result
+	defer func() { q.result = before }() // they are read again
+	return q.Source.States(ctx, uids, from, to, func(e line.Entry) error {
+		return q.inRange(e, func(r *line.Record) error { fold.note(r); return nil })
 	})
-	if err != nil && err != errEnough {
-		return err
+}
+
+func (q *run) warnIfFull(fold *fold) {
+	if fold.full {
+		q.Warn("there are more Events than can be folded; some have a row for each of their states: narrow the range, or ask for --states")
 	}
-	for i := len(rows) - 1; i >= 0; i-- {
-		if err := q.print(&rows[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (q *run) print(r *line.Record) error {

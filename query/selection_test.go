@@ -142,23 +142,26 @@ func TestFold(t *testing.T) {
 	}
 	f := newFold()
 	f.most = 2
-	for _, r := range []*line.Record{state("a", "10", "1"), state("a", "30", "3"), state("a", "20", "2"), state("b", "12", "2")} {
+	for _, r := range []*line.Record{state("a", "10", "7"), state("a", "30", "1"), state("a", "20", "9"), state("b", "12", "0")} {
 		f.note(r)
 	}
 	for _, c := range []struct {
 		r    *line.Record
 		want bool
 	}{
-		{state("a", "10", "1"), true},
-		{state("a", "20", "2"), true},
-		{state("a", "30", "3"), false},
-		{state("a", "40", "4"), false},
-		{state("b", "12", "2"), false},
+		{state("a", "10", "7"), true},
+		{state("a", "20", "9"), true},
+		{state("a", "30", "1"), false},
+		{state("a", "40", "1"), false},
+		{state("b", "12", "0"), false},
 		{state("c", "1", "1"), false},
 	} {
 		if got := f.hides(c.r); got != c.want {
 			t.Errorf("%s of %s is hidden: %v, want %v", c.r.Event.ResourceVersion, c.r.Event.UID, got, c.want)
 		}
+	}
+	if f.shown(state("a", "30", "1")); !f.hides(state("a", "30", "1")) || f.hides(state("a", "31", "1")) {
+		t.Error("a state that was shown is not hidden, or a later one is")
 	}
 	if f.full {
 		t.Error("it is full with as many as may be held")

@@ -16,8 +16,8 @@ func (s Files) Range(ctx context.Context, from, _ time.Time, f func(line.Entry) 
 	return s.Files.Range(ctx, from, f)
 }
 
-// Repeated implements Source.
-func (s Files) Repeated(ctx context.Context, from, _ time.Time, f func(line.Entry) error) error {
+// States implements Source.
+func (s Files) States(ctx context.Context, _ []string, from, _ time.Time, f func(line.Entry) error) error {
 	return s.Files.Range(ctx, from, f)
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
@@ -27,16 +26,12 @@ func (s *Loki) Range(ctx context.Context, from, to time.Time, f func(line.Entry)
 	return s.Client.Range(ctx, s.Selection.LogQL(s.Layout), from, to, loki.Forward, f)
 }
 
-// Repeated implements Source.
-func (s *Loki) Repeated(ctx context.Context, from, to time.Time, f func(line.Entry) error) error {
-	query := s.Selection.LogQL(s.Layout)
-	if s.Layout.Metadata {
-		query += " | " + event.FieldCount.String() + " > 1"
-	}
-	return s.Client.Range(ctx, query, from, to, loki.Forward, f)
+// States implements Source.
+func (s *Loki) States(ctx context.Context, uids []string, from, to time.Time, f func(line.Entry) error) error {
+	return s.Client.Range(ctx, s.Selection.statesLogQL(s.Layout, uids), from, to, loki.Backward, f)
 }
 
-// Newest is Range from the end.
+// Newest implements newestFirst.
 func (s *Loki) Newest(ctx context.Context, from, to time.Time, f func(line.Entry) error) error {
 	return s.Client.Range(ctx, s.Selection.LogQL(s.Layout), from, to, loki.Backward, f)
 }

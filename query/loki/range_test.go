@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +26,9 @@ type scripted struct {
 	times    []int64 // of its entries, in order; an entry's line is its number
 	most     int     // entries a query may ask for
 	longest  time.Duration
-	chunk    int // entries in the first chunk; its end counts in milliseconds
-	heaviest int // entries that an answer may hold: more close the connection
+	chunk    int    // entries in the first chunk; its end counts in milliseconds
+	heaviest int    // entries that an answer may hold: more close the connection
+	pad      string // of each line, behind its number
 
 	mu      sync.Mutex // guards queries: the transport may repeat a request
 	queries []url.Values
@@ -58,13 +60,16 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var found []int
-	for i, at := range s.times {
+	first, _ := slices.BinarySearch(s.times, start)
+	for i, at := range s.times[first:] {
+		i += first
+		if at >= end {
+			break
+		}
 		if i < s.chunk && start/1e6 >= s.times[s.chunk-1]/1e6 {
 			continue // the chunk is left out
 		}
-		if at >= start && at < end {
-			found = append(found, i)
-		}
+		found = append(found, i)
 	}
 	if q.Get("direction") == "backward" {
 		slices.Reverse(found)
@@ -82,7 +87,7 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		streams[i].Stream = map[string]string{"s": fmt.Sprint(i)}
 	}
 	for _, i := range found {
-		v := []any{strconv.FormatInt(s.times[i], 10), fmt.Sprint(i), map[string]any{"structuredMetadata": map[string]string{"i": fmt.Sprint(i)}}}
+		v := []any{strconv.FormatInt(s.times[i], 10), fmt.Sprint(i) + s.pad, map[string]any{"structuredMetadata": map[string]string{"i": fmt.Sprint(i)}}}
 		streams[i%2].Values = append(streams[i%2].Values, v)
 	}
 	json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": streams}})
@@ -262,29 +267,72 @@ func TestErrorsAreClear(t *testing.T) {
 
 // Pages get smaller where lines are long, so that no answer is near 4 MiB.
 func TestPagesFitTheirLines(t *testing.T) {
-	s := &scripted{most: mostPage}
-	s.before = func(w http.ResponseWriter) bool {
-		asked := s.asked()
-		q := asked[len(asked)-1]
-		start, _ := strconv.ParseInt(q.Get("start"), 10, 64)
-		limit, _ := strconv.Atoi(q.Get("limit"))
-		values := [][]any{}
-		for i := range min(limit, 2000-int((start+1)/1e6)) { // one each millisecond
-			values = append(values, []any{strconv.FormatInt(start+1+int64(i)*1e6, 10), strings.Repeat("x", 10<<10), map[string]any{}})
-		}
-		json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": []any{
-			map[string]any{"stream": map[string]string{}, "values": values},
-		}}})
-		return true
+	const size = 10 << 10
+	s := &scripted{most: mostPage, pad: strings.Repeat(" ", size)}
+	for i := range 2000 {
+		s.times = append(s.times, 2e6+int64(i)*1e6)
 	}
+	s.heaviest = firstPage // this many answer, so that the size is learned
 	n := 0
-	err := client(t, s).Range(t.Context(), "{}", time.Unix(0, 1e6), time.Unix(100, 0), Forward, func(line.Entry) error { n++; return nil })
-	if err != nil || n != 1999 {
+	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { n++; return nil })
+	if err != nil || n != len(s.times) {
 		t.Errorf("%d entries, %v", n, err)
 	}
 	for _, q := range s.asked()[1:] {
-		if limit, _ := strconv.Atoi(q.Get("limit")); limit*(10<<10) > 2*pageBytes {
+		if limit, _ := strconv.Atoi(q.Get("limit")); limit*size > pageBytes {
 			t.Errorf("a page of %d lines of 10 KiB is asked for", limit)
 		}
+	}
+}
+
+// Thousands of entries of one millisecond, as of a burst of one second, are read
+// in about as many queries as there are pages, and no more than three at a time.
+func TestBurstsNeedFewQueries(t *testing.T) {
+	const seconds, each = 8, 3600
+	s := &scripted{most: mostPage}
+	for i := range seconds * each {
+		s.times = append(s.times, int64(i/each+100)*1e9+int64(i%each))
+	}
+	var running, most atomic.Int32
+	s.before = func(http.ResponseWriter) bool {
+		for n := running.Add(1); ; {
+			m := most.Load()
+			if n <= m || most.CompareAndSwap(m, n) {
+				return false
+			}
+		}
+	}
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		s.ServeHTTP(answer, r)
+		running.Add(-1) // before the client can know
+		w.Write(answer.Body.Bytes())
+	})
+	for _, d := range []Direction{Forward, Backward} {
+		s.queries = nil
+		n := 0
+		if err := client(t, h).Range(t.Context(), "{}", everything.from, everything.to, d, func(line.Entry) error { n++; return nil }); err != nil || n != len(s.times) {
+			t.Fatalf("%s: %d entries, %v", d, n, err)
+		}
+		if asked, bound := len(s.asked()), 3*len(s.times)/mostPage+15; asked > bound {
+			t.Errorf("%s: %d queries for %d entries, want at most %d", d, asked, n, bound)
+		}
+	}
+	if most.Load() > inFlight+1 {
+		t.Errorf("%d queries at a time", most.Load())
+	}
+}
+
+// A server that ignores the range is an error, not an endless search.
+func TestAnswersOutsideOfTheRange(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		values := [][]any{{strconv.FormatInt(everything.to.UnixNano(), 10), "a", map[string]any{}}}
+		json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": []any{
+			map[string]any{"stream": map[string]string{}, "values": values},
+		}}})
+	})
+	err := client(t, h).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "which is not before the end of the query") {
+		t.Error(err)
 	}
 }

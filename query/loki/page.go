@@ -1,0 +1,185 @@
+package loki
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+// Pages begin with a thousand entries, and then hold about pageBytes: Loki never
+// answers with more than 4 MiB by default, since its parts send each other
+// messages of that size (grpc_server_max_send_msg_size), and closes the
+// connection after a minute instead. max_entries_limit_per_query is 5000:
+// https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
+const (
+	firstPage = 1000
+	leastPage = 8
+	mostPage  = 5000
+	pageBytes = 2 << 20
+)
+
+// fetcher reads pages of a log query. It is safe for concurrent use.
+type fetcher struct {
+	client *Client
+	query  string
+
+	mu    sync.Mutex // guards limit and most
+	limit int        // entries of the next page
+	most  int        // entries of any page, as far as is known
+}
+
+// pageLimit is how many entries the next page may have.
+func (f *fetcher) pageLimit() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.limit
+}
+
+// larger is the limit of a page that n entries were not enough for; n if there is
+// none.
+func (f *fetcher) larger(n int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(min(2*n, f.most), n)
+}
+
+// answered adapts the size of pages to that of their entries: as many as fit, but
+// not many more than are known to.
+func (f *fetcher) answered(entries, bytes int) {
+	if entries == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fit := pageBytes / (bytes/entries + 1)
+	f.limit = max(min(fit, max(2*entries, f.limit), f.most), leastPage)
+}
+
+// failed makes pages smaller than one that Loki did not answer, and reports
+// whether it could.
+func (f *fetcher) failed(limit int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if limit <= leastPage {
+		return false
+	}
+	f.most = min(f.most, max(limit/2, leastPage))
+	f.limit = min(f.limit, f.most)
+	return true
+}
+
+// busy is how often an answer is asked for again that Loki was too busy for.
+const busy = 5
+
+// page reads the newest entries from from to before to, newest first. It is full
+// if there may be more.
+func (f *fetcher) page(ctx context.Context, limit int, from, to time.Time) (page []line.Entry, full bool, err error) {
+	wait := time.Second
+	for attempt := 1; ; {
+		page, bytes, err := f.client.page(ctx, f.query, before(from), to, limit)
+		if err == nil {
+			f.answered(len(page), bytes)
+			full = len(page) >= limit
+			n := len(page)
+			if n > 0 && !page[0].Time.Before(to) {
+				return nil, false, fmt.Errorf("query loki at %s: it answers with an entry of %s, which is not before the end of the query, %s",
+					f.client.URL(), page[0].Time.Format(time.RFC3339Nano), to.UTC().Format(time.RFC3339Nano))
+			}
+			for n > 0 && page[n-1].Time.Before(from) {
+				n--
+			}
+			return page[:n], full && n == len(page), nil
+		}
+		var refused *Error
+		switch {
+		case ctx.Err() != nil:
+			return nil, false, ctx.Err()
+		case errors.As(err, &refused) && refused.Status == http.StatusTooManyRequests && attempt < busy:
+			attempt++
+			if err := sleep(ctx, jitter(max(wait, min(refused.RetryAfter, time.Minute)))); err != nil {
+				return nil, false, err
+			}
+			wait *= 2
+		case tooMuch(err) && f.failed(limit):
+			limit = min(max(limit/2, leastPage), f.pageLimit())
+		default:
+			return nil, false, err
+		}
+	}
+}
+
+// jitter is d and up to a quarter more, so that clients that were refused at the
+// same time do not return at the same time.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
+
+// tooMuch reports whether Loki may answer a smaller page where it did not answer
+// this one: it failed, or closed the connection, or took too long.
+func tooMuch(err error) bool {
+	var refused *Error
+	if errors.As(err, &refused) {
+		return refused.Status >= 500 || refused.Status == http.StatusBadRequest && strings.Contains(refused.Message, "max entries limit")
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// page asks once, newest first. Bytes is about the size of the entries between the parts of
+// Loki.
+func (c *Client) page(ctx context.Context, query string, from, to time.Time, limit int) (page []line.Entry, bytes int, err error) {
+	q := span(from, to)
+	q.Set("query", query)
+	q.Set("limit", strconv.Itoa(limit))
+	q.Set("direction", "backward")
+	var data struct {
+		ResultType string
+		Result     []stream
+	}
+	if err := c.get(ctx, "query_range", q, &data); err != nil {
+		return nil, 0, err
+	}
+	if data.ResultType != "streams" {
+		return nil, 0, fmt.Errorf("query loki: %s finds no entries, but a %s", query, data.ResultType)
+	}
+	for _, s := range data.Result {
+		page = slices.Grow(page, len(s.Values))
+		for _, v := range s.Values {
+			e := s.entry(v)
+			bytes += size(e)
+			page = append(page, e)
+		}
+	}
+	slices.SortStableFunc(page, func(a, b line.Entry) int { return b.Time.Compare(a.Time) })
+	return page, bytes, nil
+}
+
+// size is about that of an entry in a message between the parts of Loki, with the
+// parsed labels that a query of one stream may repeat for each entry.
+func size(e line.Entry) int {
+	n := 48 + len(e.Line)
+	for name, value := range e.Metadata {
+		n += 2 * (len(name) + len(value) + 8)
+	}
+	return n
+}

@@ -1,0 +1,129 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hindsight-events/hindsight/query/line"
+)
+
+const (
+	// lookback is how much earlier than a state one of a higher version may be.
+	// A state is filed at most 30 minutes before it was written and at most 2
+	// minutes after (event.New), so it is 32 minutes, and API servers' clocks.
+	lookback = time.Hour
+
+	// batchSize is for how many rows the highest versions are looked up at a
+	// time, and singleEvents how many Events are asked for by their uids: a URL
+	// has room for some 4 KiB everywhere.
+	batchSize    = 2000
+	singleEvents = 50
+)
+
+// printNewest prints the newest rows of a source that can be read from its end.
+// It reads no further than needed: a state is a row if no higher version of its
+// Event is newer, which has been read by then, or up to lookback older, which is
+// looked up.
+func (q *run) printNewest(ctx context.Context, source newestFirst) error {
+	n := &newest{run: q, fold: newFold(), noted: q.To}
+	err := source.Newest(ctx, q.From, q.To, func(e line.Entry) error {
+		return q.inRange(e, func(r *line.Record) error { return n.add(ctx, r) })
+	})
+	if err == nil {
+		err = n.flush(ctx)
+	}
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	q.warnIfFull(n.fold)
+	for _, r := range slices.Backward(n.rows) {
+		if err := q.print(&r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newest collects rows, newest first.
+type newest struct {
+	*run
+	fold  *fold
+	noted time.Time     // fold has all versions from here on
+	batch []line.Record // may be rows
+	rows  []line.Record
+}
+
+// add is called for records in order of time, newest first. It returns errEnough
+// once there are as many rows as asked for.
+func (n *newest) add(ctx context.Context, r *line.Record) error {
+	if n.shown.add(stateKey(r)) {
+		return nil
+	}
+	if !n.States {
+		n.fold.note(r)
+		if n.fold.hides(r) {
+			return nil
+		}
+	}
+	n.batch = append(n.batch, *r)
+	if len(n.batch) < min(n.Limit-len(n.rows), batchSize) {
+		return nil
+	}
+	return n.flush(ctx)
+}
+
+// flush turns a batch into rows.
+func (n *newest) flush(ctx context.Context) error {
+	if err := n.lookUp(ctx); err != nil {
+		return err
+	}
+	for i := range n.batch {
+		r := &n.batch[i]
+		if n.fold.hides(r) {
+			continue
+		}
+		n.fold.shown(r)
+		n.rows = append(n.rows, *r)
+		if len(n.rows) == n.Limit {
+			return errEnough
+		}
+	}
+	n.batch = n.batch[:0]
+	return nil
+}
+
+// lookUp reads the versions of the batch's Events that are older than the batch;
+// those that are newer have been read.
+func (n *newest) lookUp(ctx context.Context) error {
+	if n.States || len(n.batch) == 0 {
+		return nil
+	}
+	oldest := n.batch[len(n.batch)-1].Time
+	from, to := oldest.Add(-lookback), oldest.Add(1)
+	if from.Before(n.From) {
+		from = n.From
+	}
+	if to.After(n.noted) {
+		to = n.noted
+	}
+	if !from.Before(to) {
+		return nil
+	}
+	var uids []string
+	for i := range n.batch {
+		if r := &n.batch[i]; !n.fold.hides(r) && r.Event.UID != "" {
+			uids = append(uids, string(r.Event.UID))
+		}
+	}
+	switch {
+	case len(uids) == 0:
+		return nil
+	case len(uids) <= singleEvents:
+		return n.note(ctx, n.fold, uids, from, to)
+	}
+	err := n.note(ctx, n.fold, nil, from, to)
+	n.noted = from
+	return err
+}
