@@ -23,8 +23,9 @@ type Style struct {
 	Color         bool // of what deserves attention
 	NoHeaders     bool
 	AllNamespaces bool           // a column for the namespace
-	Times         *time.Location // times in this zone instead of ages; nil: ages
-	Now           time.Time      // what ages are counted to; zero: the time of writing
+	Times         bool           // instead of ages, which are written while no row is older than a day
+	Zone          *time.Location // of times; nil: UTC
+	Now           time.Time      // that ages are counted to; zero: the time of writing
 }
 
 // NewPrinter returns the printer of that name.

@@ -14,13 +14,14 @@ import (
 )
 
 // table writes records as kubectl events does. Columns are as wide as the first
-// rows need, so that any number of rows can be written as they come.
+// rows need, so that any number of rows can be written as they come. From the
+// first row on that is older than a day, it writes times instead of ages.
 type table struct {
 	w      io.Writer
 	style  Style
 	wide   bool
-	held   []row // until the columns are known
-	widths []int // of the columns but the last; nil: not known yet
+	held   []line.Record // until the columns are known
+	widths []int         // of the columns but the last; nil: not known yet
 }
 
 type row struct {
@@ -29,21 +30,31 @@ type row struct {
 	heading bool
 }
 
-// sampled is how many rows decide the widths of the columns.
-const sampled = 200
+const (
+	// sampled is how many rows decide the widths of the columns.
+	sampled = 1000
 
-func newTable(w io.Writer, s Style, wide bool) *table { return &table{w: w, style: s, wide: wide} }
+	// longestAge is how old rows may be that have ages: kubectl shows an Event of
+	// the last hour, and "3d" would be no answer to when something happened.
+	longestAge = 24 * time.Hour
+)
+
+func newTable(w io.Writer, s Style, wide bool) *table {
+	if s.Zone == nil {
+		s.Zone = time.UTC
+	}
+	return &table{w: w, style: s, wide: wide}
+}
 
 // Print implements Printer.
 func (t *table) Print(r *line.Record) error {
-	if t.widths == nil && len(t.held) == 0 && !t.style.NoHeaders {
-		t.held = append(t.held, row{cells: t.headings(), heading: true})
+	if t.old(r) {
+		t.style.Times = true
 	}
-	next := row{cells: t.cells(r), warning: r.Event.Type == corev1.EventTypeWarning}
 	if t.widths != nil {
-		return t.write(next)
+		return t.write(t.row(r))
 	}
-	t.held = append(t.held, next)
+	t.held = append(t.held, *r)
 	if len(t.held) < sampled {
 		return nil
 	}
@@ -53,18 +64,34 @@ func (t *table) Print(r *line.Record) error {
 // Flush implements Printer.
 func (t *table) Flush() error {
 	if len(t.held) > 0 {
-		t.widths = t.measure(t.held)
-	}
-	for _, r := range t.held {
-		if err := t.write(r); err != nil {
-			return err
+		var rows []row
+		if !t.style.NoHeaders {
+			rows = append(rows, row{cells: t.headings(), heading: true})
+		}
+		for i := range t.held {
+			rows = append(rows, t.row(&t.held[i]))
+		}
+		t.held = nil
+		t.widths = t.measure(rows)
+		for _, r := range rows {
+			if err := t.write(r); err != nil {
+				return err
+			}
 		}
 	}
-	t.held = nil
 	if f, ok := t.w.(interface{ Flush() error }); ok {
 		return f.Flush()
 	}
 	return nil
+}
+
+// old reports whether the row has a time that is too long ago for an age.
+func (t *table) old(r *line.Record) bool {
+	oldest := r.Time
+	if first := firstSeen(r); t.wide && r.ObservedTime.IsZero() && !first.IsZero() && first.Before(oldest) {
+		oldest = first
+	}
+	return !oldest.IsZero() && t.now().Sub(oldest) > longestAge
 }
 
 func (t *table) headings() []string {
@@ -79,7 +106,7 @@ func (t *table) headings() []string {
 	return append(h, "MESSAGE")
 }
 
-func (t *table) cells(r *line.Record) []string {
+func (t *table) row(r *line.Record) row {
 	e := r.Event
 	var c []string
 	if t.style.AllNamespaces {
@@ -97,26 +124,35 @@ func (t *table) cells(r *line.Record) []string {
 	for i := range c {
 		c[i] = printable(c[i])
 	}
-	return c
+	return row{cells: c, warning: e.Type == corev1.EventTypeWarning}
 }
 
-// lastSeen is an age or a time, and where the Event was repeated how often, as
-// in "5m (x7 over 20m)".
+// lastSeen is an age or a time; in brackets, how often the Event has occurred and
+// since when, and the time that the reporter gave, where the row has another: "5m
+// (x7 over 20m)", "5m (observed 1970-01-01T00:00:07Z)".
 func (t *table) lastSeen(r *line.Record) string {
-	s := t.when(r.Time)
-	n, _ := strconv.Atoi(r.Value(event.FieldCount))
-	if n <= 1 {
-		return s
-	}
-	s += " (x" + strconv.Itoa(n)
-	if first := firstSeen(r); !first.IsZero() {
-		if t.style.Times != nil {
-			s += " over " + duration.HumanDuration(r.Time.Sub(first))
-		} else {
-			s += " over " + t.age(first)
+	var notes []string
+	if n, _ := strconv.Atoi(r.Value(event.FieldCount)); n > 1 {
+		note := "x" + strconv.Itoa(n)
+		switch first := firstSeen(r); {
+		case first.IsZero():
+		case !r.ObservedTime.IsZero(): // of the same clock
+			note += " over " + duration.HumanDuration(r.ObservedTime.Sub(first))
+		case t.style.Times:
+			note += " over " + duration.HumanDuration(r.Time.Sub(first))
+		default:
+			note += " over " + t.age(first)
 		}
+		notes = append(notes, note)
 	}
-	return s + ")"
+	if !r.ObservedTime.IsZero() {
+		notes = append(notes, "observed "+t.time(r.ObservedTime))
+	}
+	s := t.when(r.Time)
+	if len(notes) > 0 {
+		s += " (" + strings.Join(notes, ", ") + ")"
+	}
+	return s
 }
 
 func firstSeen(r *line.Record) time.Time {
@@ -135,16 +171,23 @@ func (t *table) when(at time.Time) string {
 	switch {
 	case at.IsZero():
 		return "<unknown>"
-	case t.style.Times != nil:
-		return at.In(t.style.Times).Format("2006-01-02 15:04:05")
+	case t.style.Times:
+		return t.time(at)
 	}
 	return t.age(at)
 }
 
+// time is RFC 3339, which has the offset of the zone and can be given to --from.
+func (t *table) time(at time.Time) string { return at.In(t.style.Zone).Format(time.RFC3339) }
+
+// age is zero for what is ahead of our clock.
 func (t *table) age(at time.Time) string {
-	now := t.style.Now
-	if now.IsZero() {
-		now = time.Now()
+	return duration.HumanDuration(max(t.now().Sub(at), 0))
+}
+
+func (t *table) now() time.Time {
+	if t.style.Now.IsZero() {
+		return time.Now()
 	}
-	return duration.HumanDuration(now.Sub(at))
+	return t.style.Now
 }

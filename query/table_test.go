@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,10 +70,10 @@ LAST SEEN          TYPE      REASON    OBJECT      SOURCE    NODE   COUNT   FIRS
 5m (x7 over 20m)   Warning   BackOff   Pod/web-0   kubelet   n-1    7       20m          Back-off restarting
 30s                Normal    Pulled    Pod/web-0   kubelet   n-1    1       30s          image is there
 `},
-		"times": {"", Style{Times: time.FixedZone("", 3600)}, `
-LAST SEEN                           TYPE      REASON    OBJECT      MESSAGE
-2026-03-06 12:55:00 (x7 over 15m)   Warning   BackOff   Pod/web-0   Back-off restarting
-2026-03-06 12:59:30                 Normal    Pulled    Pod/web-0   image is there
+		"times": {"", Style{Times: true, Zone: time.FixedZone("", 3600)}, `
+LAST SEEN                                 TYPE      REASON    OBJECT      MESSAGE
+2026-03-06T12:55:00+01:00 (x7 over 15m)   Warning   BackOff   Pod/web-0   Back-off restarting
+2026-03-06T12:59:30+01:00                 Normal    Pulled    Pod/web-0   image is there
 `},
 		"a narrow terminal": {"", Style{Width: 40}, `
 LAST SEEN       TYPE      REASON
@@ -98,6 +99,59 @@ LAST SEEN       TYPE      REASON
 			}
 		})
 	}
+}
+
+// Ages are for what is at most a day old; a single older row makes times of all,
+// also of those that follow later.
+func TestTimesOnceARowIsOlderThanADay(t *testing.T) {
+	at := func(ago time.Duration, more string) string {
+		return "time=" + noon.Add(-ago).Format(time.RFC3339) + " namespace=a name=x kind=Pod reason=R type=Normal msg=m " + more
+	}
+	first := func(ago time.Duration) string { return "count=3 firstseen=" + noon.Add(-ago).Format(time.RFC3339) }
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		output string
+		lines  []string
+		want   []string // LAST SEEN
+	}{
+		"a day":              {"", []string{at(day, ""), at(time.Minute, "")}, []string{"24h", "60s"}},
+		"a second more":      {"", []string{at(day+time.Second, ""), at(time.Minute, "")}, []string{"2026-03-05T11:59:59Z", "2026-03-06T11:59:00Z"}},
+		"the last of them":   {"", []string{at(time.Minute, ""), at(2*day, "")}, []string{"2026-03-06T11:59:00Z", "2026-03-04T12:00:00Z"}},
+		"began long ago":     {"", []string{at(time.Minute, first(3*day))}, []string{"60s (x3 over 3d)"}},
+		"and that is shown":  {"wide", []string{at(time.Minute, first(3*day))}, []string{"2026-03-06T11:59:00Z (x3 over 2d23h)"}},
+		"ahead of our clock": {"", []string{at(-time.Minute, "")}, []string{"0s"}},
+		"a clock of 1970":    {"wide", []string{at(time.Minute, "count=3 firstseen=1970-01-01T00:00:07Z observed_time=1970-01-01T00:01:07Z")}, []string{"60s (x3 over 60s, observed 1970-01-01T00:01:07Z)"}},
+		"once, of 1970":      {"", []string{at(time.Minute, "count=1 observed_time=1970-01-01T00:01:07Z")}, []string{"60s (observed 1970-01-01T00:01:07Z)"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for l := range strings.Lines(printed(t, c.output, Style{NoHeaders: true}, c.lines...)) {
+				seen, _, _ := strings.Cut(l, "   ")
+				got = append(got, seen)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+	t.Run("followed", func(t *testing.T) {
+		var b bytes.Buffer
+		p, err := NewPrinter("", &b, Style{NoHeaders: true, Now: noon})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range []string{at(2*day, ""), at(time.Minute, "")} {
+			if err := p.Print(record(t, l)); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Contains(b.String(), "60s") {
+			t.Errorf("ages and times:\n%s", b.String())
+		}
+	})
 }
 
 // Whatever an Event says, each line of the table fits into the terminal, does

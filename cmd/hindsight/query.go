@@ -88,7 +88,7 @@ Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "frida
 	f.BoolVarP(&q.watch, "watch", "w", false, "go on with each state that comes")
 	f.StringVarP(&q.output, "output", "o", "", "`FORMAT`: "+strings.Join(query.Outputs, ", "))
 	f.BoolVar(&q.noHeaders, "no-headers", false, "no headings")
-	f.BoolVar(&q.times, "times", false, "times instead of ages; always so with --from or --to")
+	f.BoolVar(&q.times, "times", false, "times instead of ages; always so with --from, --to or a row older than a day")
 	f.BoolVar(&q.utc, "utc", false, "times are in UTC, those read and those written")
 	f.BoolVar(&q.logql, "logql", false, "print the query, such as for Grafana, and do not run it")
 	q.from.flags(cmd, "configuration `FILE` of Hindsight, whose sink is read")
@@ -185,9 +185,11 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		l.Warn = warn
 	}
 	out := bufio.NewWriterSize(stdout, 64<<10)
-	style := query.Style{NoHeaders: q.noHeaders, AllNamespaces: q.filter.Namespace == ""}
-	if q.times || q.span.From != "" || q.span.To != "" {
-		style.Times = q.span.Zone
+	style := query.Style{
+		NoHeaders:     q.noHeaders,
+		AllNamespaces: q.filter.Namespace == "",
+		Times:         q.times || q.span.From != "" || q.span.To != "",
+		Zone:          q.span.Zone,
 	}
 	if width, ok := terminal(stdout); ok {
 		style.Width = width
