@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/query/line"
@@ -20,9 +22,9 @@ import (
 // Filter is what is asked for, as a person says it. What is empty does not
 // matter.
 type Filter struct {
-	Namespace string   // the Event's own
+	Namespace string   // the Event's own; of an object without a namespace, any
 	For       string   // an object, as in pod/web-0
-	Types     []string // any of them, such as Warning
+	Types     []string // any of them, such as Warning, in any case
 	Reasons   []string // any of them
 	Node      string   // the object, or from where it was reported
 	Cluster   string   // a label
@@ -32,8 +34,15 @@ type Filter struct {
 
 // Selection is a Filter made ready.
 type Selection struct {
+	// Notes are for the person who asks: what the Filter was taken for.
+	Notes []string
+
 	matchers []*labels.Matcher
 	grep     *regexp.Regexp
+
+	// Of an object whose kind is none of Kubernetes' own:
+	group     string // its API group; empty: any
+	namespace string // its own, if it has one; empty: any
 }
 
 // NewSelection says what is wrong with a filter in the words of its flags.
@@ -45,25 +54,13 @@ func NewSelection(f Filter) (*Selection, error) {
 		}
 	}
 	equal("cluster", f.Cluster)
-	equal(event.FieldNamespace.String(), f.Namespace)
-	if f.For != "" {
-		kind, name, err := object(f.For)
-		if err != nil {
-			return nil, fmt.Errorf("--for: %w", err)
-		}
-		s.matchers = append(s.matchers, kind)
-		equal(event.FieldName.String(), name)
+	if f.For == "" {
+		equal(event.FieldNamespace.String(), f.Namespace)
+	} else if err := s.about(f.For, f.Namespace); err != nil {
+		return nil, fmt.Errorf("--for: %w", err)
 	}
-	for i, t := range f.Types {
-		switch strings.ToLower(t) {
-		case "normal", "warning":
-			f.Types[i] = strings.ToUpper(t[:1]) + strings.ToLower(t[1:])
-		default:
-			return nil, fmt.Errorf("--types: %q is no type of Event; they are Normal and Warning", t)
-		}
-	}
-	if m := oneOf(event.FieldType, f.Types); m != nil {
-		s.matchers = append(s.matchers, m)
+	if err := s.anyType(f.Types); err != nil {
+		return nil, fmt.Errorf("--types: %w", err)
 	}
 	if m := oneOf(event.FieldReason, f.Reasons); m != nil {
 		s.matchers = append(s.matchers, m)
@@ -83,6 +80,80 @@ func NewSelection(f Filter) (*Selection, error) {
 		}
 	}
 	return s, nil
+}
+
+// about selects the Events about an object in a namespace, and if its kind has no
+// namespaces, in any. If its kind is not known, they may be in "default" as well,
+// where client-go puts Events about objects without a namespace:
+// https://github.com/kubernetes/client-go/blob/master/tools/record/event.go
+func (s *Selection) about(of, namespace string) error {
+	o, err := parseObject(of)
+	if err != nil {
+		return err
+	}
+	var in []string
+	switch {
+	case namespace == "" || o.cluster:
+	case o.known || namespace == metav1.NamespaceDefault:
+		in = []string{namespace}
+	default:
+		in = []string{namespace, metav1.NamespaceDefault}
+		s.namespace = namespace
+	}
+	if m := oneOf(event.FieldNamespace, in); m != nil {
+		s.matchers = append(s.matchers, m)
+	}
+	if !o.known {
+		s.group = o.group
+	}
+	s.matchers = append(s.matchers, o.kind, labels.MustNewMatcher(labels.MatchEqual, event.FieldName.String(), o.name))
+	return nil
+}
+
+// SeveralNamespaces reports whether Events are selected from a namespace and from
+// "default", because the scope of an object's kind is not known.
+func (s *Selection) SeveralNamespaces() bool { return s.namespace != "" }
+
+// matchObject tells apart what the fields of a record do not, as far as the record
+// has it: the API group and the namespace of the object.
+func (s *Selection) matchObject(r *line.Record) bool {
+	o := &r.Event.InvolvedObject
+	if s.group != "" && o.APIVersion != "" {
+		if group, _, _ := strings.Cut(o.APIVersion, "/"); group != s.group {
+			return false
+		}
+	}
+	return s.namespace == "" || !r.Whole || o.Namespace == "" || o.Namespace == s.namespace
+}
+
+// anyType selects Events of any of the types: Kubernetes' own are written Normal
+// and Warning, and others in any case.
+func (s *Selection) anyType(types []string) error {
+	var own, others []string
+	for _, t := range types {
+		switch strings.TrimSuffix(strings.ToLower(t), "s") {
+		case "":
+			return errors.New("a type is empty; write it as in Warning")
+		case "normal":
+			own = append(own, corev1.EventTypeNormal)
+		case "warning":
+			own = append(own, corev1.EventTypeWarning)
+		default:
+			others = append(others, regexp.QuoteMeta(t))
+			s.Notes = append(s.Notes, fmt.Sprintf("--types: %q is neither Normal nor Warning; searching for Events of a type of that name", t))
+		}
+	}
+	m := oneOf(event.FieldType, own)
+	if len(others) > 0 {
+		var err error
+		if m, err = labels.NewMatcher(labels.MatchRegexp, event.FieldType.String(), "(?i:"+strings.Join(append(own, others...), "|")+")"); err != nil {
+			return fmt.Errorf("%q cannot be a type", others)
+		}
+	}
+	if m != nil {
+		s.matchers = append(s.matchers, m)
+	}
+	return nil
 }
 
 func oneOf(f event.Field, values []string) *labels.Matcher {
@@ -145,61 +216,7 @@ func (s *Selection) Match(r *line.Record) bool {
 			return false
 		}
 	}
-	return s.grep == nil || s.grep.MatchString(r.Event.Message)
-}
-
-// kinds are those of Kubernetes itself, by the names that kubectl knows them by.
-var kinds = map[string]string{
-	"po": "Pod", "pod": "Pod", "no": "Node", "node": "Node", "ns": "Namespace", "namespace": "Namespace",
-	"svc": "Service", "service": "Service", "ep": "Endpoints", "endpoints": "Endpoints", "endpointslice": "EndpointSlice",
-	"deploy": "Deployment", "deployment": "Deployment", "rs": "ReplicaSet", "replicaset": "ReplicaSet",
-	"sts": "StatefulSet", "statefulset": "StatefulSet", "ds": "DaemonSet", "daemonset": "DaemonSet",
-	"rc": "ReplicationController", "replicationcontroller": "ReplicationController",
-	"job": "Job", "cj": "CronJob", "cronjob": "CronJob", "hpa": "HorizontalPodAutoscaler", "horizontalpodautoscaler": "HorizontalPodAutoscaler",
-	"pdb": "PodDisruptionBudget", "poddisruptionbudget": "PodDisruptionBudget",
-	"pvc": "PersistentVolumeClaim", "persistentvolumeclaim": "PersistentVolumeClaim",
-	"pv": "PersistentVolume", "persistentvolume": "PersistentVolume", "sc": "StorageClass", "storageclass": "StorageClass",
-	"ing": "Ingress", "ingress": "Ingress", "ingresses": "Ingress", "netpol": "NetworkPolicy", "networkpolicy": "NetworkPolicy", "networkpolicies": "NetworkPolicy",
-	"cm": "ConfigMap", "configmap": "ConfigMap", "secret": "Secret", "sa": "ServiceAccount", "serviceaccount": "ServiceAccount",
-	"quota": "ResourceQuota", "resourcequota": "ResourceQuota", "lease": "Lease", "ev": "Event", "event": "Event",
-}
-
-// clusterScoped are those of them whose objects are in no namespace. Events about
-// them are in "default".
-var clusterScoped = []string{"Node", "Namespace", "PersistentVolume", "StorageClass"}
-
-// object reads kind/name. A kind that is not known matches whatever is written
-// like it, in the singular or the plural.
-func object(s string) (kind *labels.Matcher, name string, err error) {
-	of, name, ok := strings.Cut(s, "/")
-	if !ok || of == "" || name == "" || strings.Contains(name, "/") {
-		return nil, "", fmt.Errorf("%q is no object; write it as in pod/web-0", s)
-	}
-	of, _, _ = strings.Cut(strings.ToLower(of), ".") // certificates.cert-manager.io
-	if k, ok := knownKind(of); ok {
-		return labels.MustNewMatcher(labels.MatchEqual, event.FieldKind.String(), k), name, nil
-	}
-	m, err := labels.NewMatcher(labels.MatchRegexp, event.FieldKind.String(), "(?i:"+regexp.QuoteMeta(strings.TrimSuffix(of, "s"))+"(s|es)?)")
-	if err != nil {
-		return nil, "", errors.New("it cannot be the name of a kind")
-	}
-	return m, name, nil
-}
-
-func knownKind(s string) (string, bool) {
-	if k, ok := kinds[s]; ok {
-		return k, true
-	}
-	k, ok := kinds[strings.TrimSuffix(s, "s")]
-	return k, ok
-}
-
-// HomeOf returns the namespace of Events about an object that is in none, and
-// false for one that is in some.
-func HomeOf(object string) (namespace string, ok bool) {
-	of, _, _ := strings.Cut(object, "/")
-	k, _ := knownKind(strings.ToLower(of))
-	return "default", slices.Contains(clusterScoped, k)
+	return s.matchObject(r) && (s.grep == nil || s.grep.MatchString(r.Event.Message))
 }
 
 // CheckFiles returns an error if labels are asked for, which files do not have.

@@ -33,8 +33,19 @@ func TestLogQL(t *testing.T) {
 		"about an object of a kind that is not known": {
 			Filter{For: "certificates.cert-manager.io/a"},
 			DefaultLayout(),
-			`{job="hindsight"} | kind=~"(?i:certificate(s|es)?)" | name="a"`,
+			`{job="hindsight"} | kind=~"(?i:certificates|certificate|certificat)" | name="a"`,
 		},
+		"which may have a namespace": {
+			Filter{For: "clusterissuer/a", Namespace: "prod"},
+			DefaultLayout(),
+			`{job="hindsight", namespace=~"prod|default"} | kind=~"(?i:clusterissuer)" | name="a"`,
+		},
+		"about an object without a namespace": {
+			Filter{For: "node/a", Namespace: "prod"},
+			DefaultLayout(),
+			`{job="hindsight"} | kind="Node" | name="a"`,
+		},
+		"of types": {Filter{Types: []string{"warnings", "Error"}}, DefaultLayout(), `{job="hindsight"} | type=~"(?i:Warning|Error)"`},
 		// The label is "other" where a reason is not fit to be one.
 		"of a reason": {
 			Filter{Reasons: []string{"BackOff"}},
@@ -96,6 +107,8 @@ func TestMatch(t *testing.T) {
 		"plural":              {Filter{For: "pods/web-0"}, true},
 		"unknown kind":        {Filter{For: "podlings/web-0"}, false},
 		"type":                {Filter{Types: []string{"WARNING"}}, true},
+		"types in the plural": {Filter{Types: []string{"warnings"}}, true},
+		"a type of one's own": {Filter{Types: []string{"Error"}}, false},
 		"other type":          {Filter{Types: []string{"Normal"}}, false},
 		"one of the reasons":  {Filter{Reasons: []string{"Pulled", "BackOff"}}, true},
 		"node":                {Filter{Node: "n-1"}, true},
@@ -116,10 +129,73 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// Kinds are found by all names that kubectl knows them by, and kinds that are not
+// Kubernetes' own by theirs, in any case.
+func TestForNamesTheKind(t *testing.T) {
+	for name, kind := range map[string]string{
+		"po": "Pod", "pods": "Pod", "Pod": "Pod", "no": "Node", "deploy": "Deployment", "deployments.apps": "Deployment",
+		"deployment.v1.apps": "Deployment", "deployments.extensions": "Deployment", "sts": "StatefulSet", "rs": "ReplicaSet",
+		"ds": "DaemonSet", "cj": "CronJob", "hpa": "HorizontalPodAutoscaler", "pvc": "PersistentVolumeClaim", "pv": "PersistentVolume",
+		"ing": "Ingress", "ingresses": "Ingress", "ingress": "Ingress", "ingresses.networking.k8s.io": "Ingress",
+		"netpol": "NetworkPolicy", "networkpolicies": "NetworkPolicy", "networkpolicies.networking.k8s.io": "NetworkPolicy",
+		"ns": "Namespace", "svc": "Service", "cm": "ConfigMap", "sa": "ServiceAccount", "crd": "CustomResourceDefinition", "crds": "CustomResourceDefinition",
+		"ep": "Endpoints", "endpoints": "Endpoints", "endpointslices": "EndpointSlice", "sc": "StorageClass", "storageclasses": "StorageClass",
+		"priorityclasses": "PriorityClass", "ipaddresses": "IPAddress", "leases": "Lease", "quota": "ResourceQuota", "pdb": "PodDisruptionBudget",
+		"csr": "CertificateSigningRequest", "clusterroles": "ClusterRole", "events.events.k8s.io": "Event", "csistoragecapacities": "CSIStorageCapacity",
+		// not Kubernetes' own
+		"certificate": "Certificate", "certificates.cert-manager.io": "Certificate", "certificates.v1.cert-manager.io": "Certificate",
+		"kafkatopics": "KafkaTopic", "gateways": "Gateway", "gatewayclasses": "GatewayClass", "clusterpolicies": "ClusterPolicy", "proxies": "Proxy",
+		"redis": "Redis", "prometheuses": "Prometheus", "meshes": "Mesh", "services.serving.knative.dev": "Service",
+	} {
+		s, err := NewSelection(Filter{For: name + "/x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := record(t, "name=x reason=A type=Normal kind="+kind); !s.Match(r) {
+			t.Errorf("%s is not found as %s", kind, name)
+		}
+		if r := record(t, "name=x reason=A type=Normal kind="+kind+"X"); s.Match(r) {
+			t.Errorf("%sX is found as %s", kind, name)
+		}
+	}
+}
+
+// What an object is of is told apart as far as a record has it.
+func TestForTellsObjectsApart(t *testing.T) {
+	whole := func(namespace, about, version string) *line.Record {
+		return record(t, `{"verb":"ADDED","event":{"metadata":{"namespace":"`+namespace+`","uid":"1"},"involvedObject":{"kind":"Service","name":"x","namespace":"`+about+`","apiVersion":"`+version+`"},"reason":"A"}}`)
+	}
+	for name, c := range map[string]struct {
+		object string
+		r      *line.Record
+		want   bool
+	}{
+		"the group":                      {"services.serving.knative.dev/x", whole("prod", "prod", "serving.knative.dev/v1"), true},
+		"another group":                  {"services.serving.knative.dev/x", whole("prod", "prod", "v1"), false},
+		"a group that is not known":      {"services.serving.knative.dev/x", whole("prod", "prod", ""), true},
+		"no namespace":                   {"services.serving.knative.dev/x", whole("default", "", ""), true},
+		"the namespace default":          {"services.serving.knative.dev/x", whole("default", "default", ""), false},
+		"that of a line of logfmt":       {"clusterissuer/x", record(t, "namespace=default name=x kind=ClusterIssuer reason=A"), true},
+		"another namespace":              {"clusterissuer/x", record(t, "namespace=dev name=x kind=ClusterIssuer reason=A"), false},
+		"a node's, from anywhere":        {"node/x", record(t, "namespace=kube-system name=x kind=Node reason=A"), true},
+		"default, of a kind of its own":  {"pod/x", record(t, "namespace=default name=x kind=Pod reason=A"), false},
+		"a volume's":                     {"persistentvolumes/x", record(t, "namespace=default name=x kind=PersistentVolume reason=A"), true},
+		"a role that is not a namespace": {"clusterroles.rbac.authorization.k8s.io/x", record(t, "namespace=default name=x kind=ClusterRole reason=A"), true},
+	} {
+		s, err := NewSelection(Filter{For: c.object, Namespace: "prod"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Match(c.r); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestWhatCannotBeAsked(t *testing.T) {
 	for want, f := range map[string]Filter{
 		`--for: "web-0" is no object; write it as in pod/web-0`:                     {For: "web-0"},
-		`--types: "Error" is no type of Event; they are Normal and Warning`:         {Types: []string{"Error"}},
+		`--types: a type is empty; write it as in Warning`:                          {Types: []string{"Warning", ""}},
 		"--grep: error parsing regexp: missing closing ): `(`":                      {Grep: "("},
 		"-l `Preempted`: write it in braces, as in {reason=~\"Preempted|Evicted\"}": {Selector: "Preempted"},
 	} {

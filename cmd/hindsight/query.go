@@ -61,8 +61,7 @@ LOKI_BEARER_TOKEN, LOKI_BEARER_TOKEN_FILE, LOKI_CA_CERT_PATH), or by --config:
 the configuration that Hindsight runs with, with its tenant and credentials.
 
 Without -n or -A, the namespace is that of the kubeconfig's current context, else
-"default". Events about Nodes and other objects without a namespace are in
-"default"; --for looks for them there.
+"default". An object without a namespace, as in --for node/a, is found from any.
 
 Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday
 15:04", 3h (ago), or RFC 3339. Without a zone they are local time, or UTC with
@@ -73,8 +72,8 @@ Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "frida
 	f := cmd.Flags()
 	f.StringVarP(&q.filter.Namespace, "namespace", "n", "", "`NAMESPACE` of the Events")
 	f.BoolVarP(&q.allNamespaces, "all-namespaces", "A", false, "Events of all namespaces")
-	f.StringVar(&q.filter.For, "for", "", "the `OBJECT` they are about, as in pod/web-0")
-	f.StringSliceVar(&q.filter.Types, "types", nil, "Normal, Warning or both")
+	f.StringVar(&q.filter.For, "for", "", "the `OBJECT` they are about, as in pod/web-0, deployments.apps/web or no/a")
+	f.StringSliceVar(&q.filter.Types, "types", nil, "`TYPE`, or several: Normal, Warning or one that a controller has made up")
 	f.StringSliceVar(&q.filter.Reasons, "reason", nil, "`REASON`, or several")
 	f.StringVar(&q.filter.Node, "node", "", "the `NODE` they are about, or were reported from")
 	f.StringVar(&q.filter.Cluster, "cluster", "", "the label cluster (default: that of --config; else any)")
@@ -181,13 +180,16 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	}
 
 	warn := func(message string) { fmt.Fprintf(stderr, "hindsight: %s\n", message) }
+	for _, note := range selection.Notes {
+		warn(note)
+	}
 	if l, ok := source.(*query.Loki); ok {
 		l.Warn = warn
 	}
 	out := bufio.NewWriterSize(stdout, 64<<10)
 	style := query.Style{
 		NoHeaders:     q.noHeaders,
-		AllNamespaces: q.filter.Namespace == "",
+		AllNamespaces: q.allNamespaces || selection.SeveralNamespaces(),
 		Times:         q.times || q.span.From != "" || q.span.To != "",
 		Zone:          q.span.Zone,
 	}
@@ -258,8 +260,7 @@ func (q *queryFlags) chooseNamespace() error {
 	if q.allNamespaces || q.filter.Namespace != "" {
 		return nil
 	}
-	if home, ok := query.HomeOf(q.filter.For); ok {
-		q.filter.Namespace = home
+	if query.ClusterScoped(q.filter.For) {
 		return nil
 	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
