@@ -37,6 +37,12 @@ func main() {
 
 // execute runs a command line and returns the exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return executeAs(ctx, os.Args[0], args, stdin, stdout, stderr)
+}
+
+// executeAs is execute by another name of the program, such as that of kubectl's
+// plugin.
+func executeAs(ctx context.Context, program string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:   "hindsight",
 		Short: "Ship every Kubernetes Event to where it can be queried later",
@@ -46,12 +52,11 @@ after the cluster has forgotten it.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(), replayCommand(), checkCommand(), versionCommand(), queryCommand(), auditCommand())
-	asPlugin(root, os.Args[0])
+	root.SetArgs(asPlugin(root, program, args))
 
 	err := root.ExecuteContext(ctx)
 	if err == nil {

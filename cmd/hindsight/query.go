@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -128,20 +127,6 @@ const queryExamples = `  # what went wrong in the namespace that kubectl uses
 
   # without a server, from files
   hindsight query -A --file /var/log/hindsight/events.jsonl --since 30d`
-
-// asPlugin makes of the root what kubectl finds as kubectl-hindsight: it asks,
-// and has the other commands below it.
-func asPlugin(root *cobra.Command, program string) {
-	if name := filepath.Base(program); !strings.HasPrefix(name, "kubectl-hindsight") && !strings.HasPrefix(name, "kubectl_hindsight") {
-		return
-	}
-	ask := queryCommand()
-	root.Use = "kubectl-hindsight"
-	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl hindsight"}
-	root.Short, root.Long, root.RunE, root.Args = ask.Short, ask.Long, ask.RunE, ask.Args
-	root.Example = strings.ReplaceAll(ask.Example, "hindsight query", "kubectl hindsight")
-	root.Flags().AddFlagSet(ask.Flags())
-}
 
 func (q *queryFlags) run(cmd *cobra.Command) error {
 	now := time.Now()
@@ -310,30 +295,4 @@ func (q *queryFlags) open() (*query.Selection, query.Source, line.Parser, error)
 		}
 	}
 	return selection, source, line.Parser{Labels: where.layout.Labels}, nil
-}
-
-// completions offers what Loki knows for the flags with few values.
-func completions(cmd *cobra.Command, q *queryFlags) {
-	fixed := func(flag string, values ...string) {
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-	}
-	fixed("types", "Normal", "Warning")
-	fixed("output", query.Outputs...)
-	for _, label := range []string{"namespace", "reason", "cluster"} {
-		_ = cmd.RegisterFlagCompletionFunc(label, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			where, err := q.from.resolve()
-			if err != nil || where.loki.URL == nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			where.loki.Timeout = 3 * time.Second // somebody has pressed a key
-			client, err := loki.New(where.loki)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			now := time.Now()
-			selector := (&query.Selection{}).Streams(where.layout)
-			values, _ := client.LabelValues(cmd.Context(), label, selector, now.Add(-7*24*time.Hour), now)
-			return values, cobra.ShellCompDirectiveNoFileComp
-		})
-	}
 }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
 // eventsFile writes a file of Events of the last day and returns its path.
@@ -177,21 +175,6 @@ func words(t *testing.T, s string) (all []string) {
 		s = strings.TrimLeft(s, " ")
 	}
 	return all
-}
-
-func TestPluginHasTheFlagsOfQuery(t *testing.T) {
-	root := &cobra.Command{Use: "hindsight"}
-	asPlugin(root, "/usr/bin/hindsight")
-	if root.RunE != nil || root.Flags().Lookup("for") != nil {
-		t.Error("hindsight by its own name asks by itself")
-	}
-	for _, name := range []string{"kubectl-hindsight", "/home/a/bin/kubectl-hindsight", "kubectl-hindsight.exe"} {
-		root := &cobra.Command{Use: "hindsight"}
-		asPlugin(root, name)
-		if root.RunE == nil || root.Flags().Lookup("for") == nil || root.Flags().ShorthandLookup("A") == nil {
-			t.Errorf("%s does not ask", name)
-		}
-	}
 }
 
 // What a configuration says of its Loki is how that is read.
