@@ -146,23 +146,39 @@ func (c *Client) endpoint(path string, query url.Values) *url.URL {
 	return u
 }
 
-// get decodes the data of an answer.
-func (c *Client) get(ctx context.Context, path string, query url.Values, data any) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+// ask returns an answer that is a success. The caller closes its body and calls
+// cancel.
+func (c *Client) ask(ctx context.Context, path string, query url.Values) (_ *http.Response, cancel func(), err error) {
+	ctx, end := context.WithTimeout(ctx, c.timeout)
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint(path, query).String(), nil)
 	if err != nil {
-		return fmt.Errorf("query loki: %w", err)
+		return nil, nil, fmt.Errorf("query loki: %w", err)
 	}
 	req.Header = c.header()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.unreachable(err)
+		return nil, nil, c.unreachable(err)
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return c.refused(resp)
+		defer resp.Body.Close()
+		return nil, nil, c.refused(resp)
 	}
+	return resp, end, nil
+}
+
+// get decodes the data of an answer.
+func (c *Client) get(ctx context.Context, path string, query url.Values, data any) error {
+	resp, cancel, err := c.ask(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	defer resp.Body.Close()
 	answer := struct {
 		Status string
 		Data   any

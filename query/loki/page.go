@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	jsoniter "github.com/json-iterator/go"
+
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
@@ -152,26 +154,48 @@ func (c *Client) page(ctx context.Context, query string, from, to time.Time, lim
 	q.Set("query", query)
 	q.Set("limit", strconv.Itoa(limit))
 	q.Set("direction", "backward")
-	var data struct {
-		ResultType string
-		Result     []stream
-	}
-	if err := c.get(ctx, "query_range", q, &data); err != nil {
+	resp, cancel, err := c.ask(ctx, "query_range", q)
+	if err != nil {
 		return nil, 0, err
 	}
-	if data.ResultType != "streams" {
-		return nil, 0, fmt.Errorf("query loki: %s finds no entries, but a %s", query, data.ResultType)
-	}
-	for _, s := range data.Result {
+	defer cancel()
+	defer resp.Body.Close()
+	body := &faultyReader{Reader: resp.Body}
+	d := decoder{Iterator: jsoniter.Parse(jsoniter.ConfigDefault, body, 64<<10)}
+	status, resultType := d.answer(func(s stream) {
 		page = slices.Grow(page, len(s.Values))
 		for _, v := range s.Values {
 			e := s.entry(v)
 			bytes += size(e)
 			page = append(page, e)
 		}
+	})
+	switch {
+	case body.err != nil:
+		return nil, 0, fmt.Errorf("read the answer of loki at %s: %w", c.base.String(), body.err)
+	case d.Error != nil && d.Error != io.EOF:
+		return nil, 0, fmt.Errorf("%s does not answer as Loki does: %w", c.base.String(), d.Error)
+	case status != "success":
+		return nil, 0, fmt.Errorf("%s does not answer as Loki does: its status is %q", c.base.String(), status)
+	case resultType != "streams":
+		return nil, 0, fmt.Errorf("query loki: %s finds no entries, but a %s", query, resultType)
 	}
 	slices.SortStableFunc(page, func(a, b line.Entry) int { return b.Time.Compare(a.Time) })
 	return page, bytes, nil
+}
+
+// faultyReader keeps the error that ended it too early.
+type faultyReader struct {
+	io.Reader
+	err error
+}
+
+func (r *faultyReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
 }
 
 // size is about that of an entry in a message between the parts of Loki, with the

@@ -3,8 +3,11 @@ package loki
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
+
+	jsoniter "github.com/json-iterator/go"
 
 	"github.com/hindsight-events/hindsight/query/line"
 )
@@ -27,19 +30,137 @@ type value struct {
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (v *value) UnmarshalJSON(b []byte) error {
-	var (
-		at    string
-		apart struct{ StructuredMetadata map[string]string }
-		parts = []any{&at, &v.Line, &apart}
-	)
-	if err := json.Unmarshal(b, &parts); err != nil {
-		return fmt.Errorf("decode an entry: %w", err)
-	}
-	n, err := strconv.ParseInt(at, 10, 64)
-	if err != nil {
-		return fmt.Errorf("decode an entry: its time: %w", err)
-	}
-	v.Time, v.Metadata = time.Unix(0, n).UTC(), apart.StructuredMetadata
-	return nil
+func (s *stream) UnmarshalJSON(b []byte) error {
+	d := decoder{Iterator: jsoniter.ParseBytes(jsoniter.ConfigDefault, b)}
+	*s = d.stream()
+	return d.err()
 }
+
+// decoder reads what Loki answers, in one pass: reflection would take most of the
+// time of a long search.
+type decoder struct {
+	*jsoniter.Iterator
+	names map[string]string // one copy of each name and of what is often the same
+}
+
+// err is nil at the end of the text.
+func (d *decoder) err() error {
+	if d.Error == nil || d.Error == io.EOF {
+		return nil
+	}
+	return fmt.Errorf("decode an entry: %w", d.Error)
+}
+
+// answer reads the answer to a log query, and returns its status and the type of
+// its result.
+func (d *decoder) answer(visit func(stream)) (status, resultType string) {
+	d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
+		switch key {
+		case "status":
+			status = d.ReadString()
+		case "data":
+			d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
+				switch {
+				case key == "resultType":
+					resultType = d.ReadString()
+				case key == "result" && (resultType == "" || resultType == "streams"):
+					d.ReadArrayCB(func(*jsoniter.Iterator) bool {
+						visit(d.stream())
+						return d.Error == nil
+					})
+				default:
+					d.Skip()
+				}
+				return d.Error == nil
+			})
+		default:
+			d.Skip()
+		}
+		return d.Error == nil
+	})
+	return status, resultType
+}
+
+func (d *decoder) stream() (s stream) {
+	d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
+		switch key {
+		case "stream":
+			s.Stream = d.pairs()
+		case "values":
+			d.ReadArrayCB(func(*jsoniter.Iterator) bool {
+				s.Values = append(s.Values, d.value())
+				return d.Error == nil
+			})
+		default:
+			d.Skip()
+		}
+		return d.Error == nil
+	})
+	return s
+}
+
+func (d *decoder) value() (v value) {
+	part := 0
+	d.ReadArrayCB(func(*jsoniter.Iterator) bool {
+		switch part {
+		case 0:
+			n, err := strconv.ParseInt(d.ReadString(), 10, 64)
+			if err != nil && d.Error == nil {
+				d.ReportError("read a time", err.Error())
+			}
+			v.Time = time.Unix(0, n).UTC()
+		case 1:
+			v.Line = d.ReadString()
+		case 2:
+			d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
+				if key == "structuredMetadata" {
+					v.Metadata = d.pairs()
+				} else {
+					d.Skip()
+				}
+				return d.Error == nil
+			})
+		default:
+			d.Skip()
+		}
+		part++
+		return d.Error == nil
+	})
+	if part < 2 && d.Error == nil {
+		d.ReportError("read an entry", "it has less than a time and a line")
+	}
+	return v
+}
+
+// shared bounds how long a value is that may be often the same.
+const shared = 32
+
+func (d *decoder) pairs() map[string]string {
+	pairs := make(map[string]string, 12)
+	d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
+		value := d.ReadString()
+		if len(value) <= shared {
+			value = d.once(value)
+		}
+		pairs[d.once(key)] = value
+		return d.Error == nil
+	})
+	return pairs
+}
+
+// once returns the first copy of a string.
+func (d *decoder) once(s string) string {
+	const most = 1 << 12
+	if first, ok := d.names[s]; ok {
+		return first
+	}
+	if d.names == nil {
+		d.names = map[string]string{}
+	}
+	if len(d.names) < most {
+		d.names[s] = s
+	}
+	return s
+}
+
+var _ json.Unmarshaler = (*stream)(nil)
