@@ -47,7 +47,7 @@ func TestReadGap(t *testing.T) {
 					Labels: map[string]string{"namespace": "monitoring", "reason": "HindsightGap"},
 				}
 				entry.Metadata = map[string]string{}
-				for _, p := range record.AppendMetadata(nil) {
+				for _, p := range record.AppendMetadata(nil, event.DefaultLabels) {
 					entry.Metadata[p.Name] = p.Value
 				}
 				r, err := line.Parser{}.Parse(entry)

@@ -28,7 +28,7 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func(){
-		"metadata": func() { pairs = r.AppendMetadata(pairs[:0]) },
+		"metadata": func() { pairs = r.AppendMetadata(pairs[:0], DefaultLabels) },
 		"binary":   func() { buf, _ = r.AppendBinary(buf[:0]) },
 		"values": func() {
 			for _, f := range Fields {
@@ -111,7 +111,7 @@ func BenchmarkMetadata(b *testing.B) {
 	b.ReportAllocs()
 	var pairs []Pair
 	for b.Loop() {
-		pairs = r.AppendMetadata(pairs[:0])
+		pairs = r.AppendMetadata(pairs[:0], DefaultLabels)
 	}
 }
 

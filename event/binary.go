@@ -2,7 +2,6 @@ package event
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -24,9 +23,10 @@ const (
 	fieldEvent        = 6 // core/v1 Event
 	fieldTime         = 7 // Timestamp
 	fieldObservedTime = 8 // Timestamp
-	fieldReasonLabel  = 9 // absent: the Event's own reason
+	fieldReasonLabel  = 9 // only read: of namespace and reason, the reason is not kept as a label
 	fieldGap          = 10
 	fieldTo           = 11
+	fieldLabels       = 12 // two bytes for each decision, Set and Kept
 )
 
 // Numbers of the fields of a Timestamp, those of google.protobuf.Timestamp.
@@ -53,10 +53,6 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 		if _, err := r.Event.MarshalToSizedBuffer(b[start:]); err != nil {
 			return b, fmt.Errorf("encode event %s/%s: %w", r.Event.Namespace, r.Event.Name, err)
 		}
-		if r.ReasonLabel != r.Event.Reason {
-			b = protowire.AppendTag(b, fieldReasonLabel, protowire.BytesType)
-			b = protowire.AppendString(b, r.ReasonLabel)
-		}
 	}
 	b = appendTimestamp(b, fieldTime, r.Time)
 	b = appendTimestamp(b, fieldObservedTime, r.ObservedTime)
@@ -64,7 +60,7 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 		b = appendUint(b, fieldGap, 1)
 	}
 	b = appendString(b, fieldTo, r.To)
-	return b, nil
+	return r.Decisions.append(b), nil
 }
 
 // UnmarshalBinary reads what AppendBinary wrote. It keeps no reference to b.
@@ -99,7 +95,7 @@ func (r *Reader) decode(b []byte) (*corev1.Event, error) {
 func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error)) error {
 	before := *r
 	*r = Record{}
-	var reasonLabel *string
+	reasonLabel := false
 	err := eachField(b, func(num protowire.Number, u uint64, raw []byte) (err error) {
 		switch num {
 		case fieldSource:
@@ -119,26 +115,53 @@ func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error))
 		case fieldObservedTime:
 			r.ObservedTime, err = parseTimestamp(raw)
 		case fieldReasonLabel:
-			label := keep(Other, raw)
-			reasonLabel = &label
+			reasonLabel = true
 		case fieldGap:
 			r.Gap = u != 0
 		case fieldTo:
 			r.To = keep(before.To, raw)
+		case fieldLabels:
+			r.Decisions, err = parseLabels(raw)
 		}
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("decode record: %w", err)
-	case r.Event == nil && reasonLabel != nil:
-		return errors.New("decode record: a reason label without an event")
-	case reasonLabel != nil:
-		r.ReasonLabel = *reasonLabel
-	case r.Event != nil:
-		r.ReasonLabel = r.Event.Reason
+	}
+	if reasonLabel && r.Decisions == (LabelDecisions{}) {
+		r.Decisions[0] = LabelDecision{DefaultLabels, DefaultLabels &^ LabelReason}
 	}
 	return nil
+}
+
+// append appends the decisions, if there are any.
+func (l *LabelDecisions) append(b []byte) []byte {
+	n := 0
+	for n < len(l) && l[n].Set != 0 {
+		n++
+	}
+	if n == 0 {
+		return b
+	}
+	b = protowire.AppendTag(b, fieldLabels, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(2*n))
+	for _, d := range l[:n] {
+		b = append(b, byte(d.Set), byte(d.Kept))
+	}
+	return b
+}
+
+func parseLabels(b []byte) (l LabelDecisions, err error) {
+	if len(b)%2 != 0 || len(b) > 2*len(l) {
+		return l, fmt.Errorf("%d bytes are not decisions about labels", len(b))
+	}
+	for i := range len(b) / 2 {
+		l[i] = LabelDecision{LabelSet(b[2*i]), LabelSet(b[2*i+1])}
+		if l[i].Set == 0 || l[i].Kept&^l[i].Set != 0 {
+			return l, fmt.Errorf("%x are not decisions about labels", b)
+		}
+	}
+	return l, nil
 }
 
 // keep returns b as a string: before, if it is that.

@@ -2,6 +2,7 @@ package event
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,14 +56,14 @@ func TestBinaryKeepsARecord(t *testing.T) {
 			Epoch: Epoch{Cluster: "8d1c9c9e", Restores: 2}, Version: 7, Listed: 9, Time: at.Truncate(time.Second),
 		}}},
 		{"an unknown cluster after a restore", Record{Position: Position{Epoch: Epoch{Restores: 1}}}},
-		{"an event", Record{Event: &corev1.Event{Reason: "BackOff"}, ReasonLabel: "BackOff", Time: at}},
+		{"an event", Record{Event: &corev1.Event{Reason: "BackOff"}, Time: at}},
 		{"an event without a reason", Record{Event: &corev1.Event{Message: "m"}}},
-		{"a reason label of its own", Record{Event: &corev1.Event{Reason: "a b"}, ReasonLabel: Other}},
-		{"no reason label for a reason", Record{Event: &corev1.Event{Reason: "a b"}}},
+		{"a decision about labels", Record{Event: &corev1.Event{Reason: "a b"}, Decisions: LabelDecisions{{DefaultLabels, LabelNamespace}}}},
+		{"decisions about as many sets as there may be", Record{Decisions: LabelDecisions{{1, 1}, {2, 0}, {3, 1}, {4, 4}, {5, 5}, {6, 2}, {7, 0}, {63, 63}}}},
 		{"a bounded time", Record{Event: &corev1.Event{}, Time: at, ObservedTime: at.AddDate(7000, 0, 0)}},
 		{"times before 1970", Record{Event: &corev1.Event{}, Time: at.AddDate(-1000, 0, 0)}},
 		{"the time 1970", Record{Event: &corev1.Event{}, Time: time.Unix(0, 0).UTC()}},
-		{"a gap for one sink", Record{Event: &corev1.Event{Reason: GapReason}, ReasonLabel: GapReason, Gap: true, To: "loki"}},
+		{"a gap for one sink", Record{Event: &corev1.Event{Reason: GapReason}, Gap: true, To: "loki"}},
 		{"annotations", Record{Event: &corev1.Event{ObjectMeta: metav1.ObjectMeta{
 			Annotations: map[string]string{"a": "1", "b": "2"},
 		}}}},
@@ -76,7 +77,7 @@ func TestBinaryKeepsARecord(t *testing.T) {
 }
 
 func TestBinaryIsAppended(t *testing.T) {
-	r := Record{Source: "team-a", Event: &corev1.Event{Reason: "BackOff"}, ReasonLabel: "BackOff"}
+	r := Record{Source: "team-a", Event: &corev1.Event{Reason: "BackOff"}}
 	alone, err := r.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +131,9 @@ func TestBinaryRefusesDamage(t *testing.T) {
 		{"a cut string", "\x0a\x05ab", "decode record: field 1: unexpected EOF"},
 		{"a cut event", "\x32\x02\x0a\x05", "decode record: field 6: unexpected EOF"},
 		{"an epoch of another form", "\x12\x01x", `decode record: field 2: parse epoch "x": want <uid or ->/<number of restores>`},
-		{"a label without an event", "\x4a\x01x", "decode record: a reason label without an event"},
+		{"half a decision about labels", "\x62\x01\x03", "decode record: field 12: 1 bytes are not decisions about labels"},
+		{"too many decisions about labels", "\x62\x12" + strings.Repeat("\x03\x01", 9), "decode record: field 12: 18 bytes are not decisions about labels"},
+		{"a decision to keep a label that is not in the set", "\x62\x02\x03\x04", "decode record: field 12: 0304 are not decisions about labels"},
 		{"too many nanoseconds", "\x3a\x06\x10\x80\x94\xeb\xdc\x03", "decode record: field 7: timestamp: field 2: 1000000000 nanoseconds are no part of a second"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

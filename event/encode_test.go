@@ -120,7 +120,7 @@ func checkEncodings(t *testing.T, r *Record) {
 		}
 		if standalone {
 			want["namespace"] = e.Namespace
-			for _, p := range r.AppendMetadata(nil) {
+			for _, p := range r.AppendMetadata(nil, DefaultLabels) {
 				switch p.Name {
 				case "event_version", "full_reason": // eventRV, reason
 				default:
@@ -204,16 +204,16 @@ func TestInvalidUTF8IsReplaced(t *testing.T) {
 		Reason:         "Re\x80ason",
 		Message:        cut + " \xed\xa0\x80 \xf4\x90\x80\x80",
 	})
-	r.ReasonLabel = Other
+	r.Decisions[0] = LabelDecision{DefaultLabels, LabelNamespace}
 	checkEncodings(t, &r)
-	for _, p := range r.AppendMetadata(nil) {
+	for _, p := range r.AppendMetadata(nil, DefaultLabels) {
 		if !utf8.ValidString(p.Value) {
 			t.Errorf("structured metadata %s=%q is not valid UTF-8", p.Name, p.Value)
 		}
 	}
 	for _, f := range LabelFields {
-		if !utf8.ValidString(r.Label(f)) {
-			t.Errorf("label %s=%q is not valid UTF-8", f, r.Label(f))
+		if !utf8.ValidString(r.Label(f, LabelSetOf(LabelFields...))) {
+			t.Errorf("label %s=%q is not valid UTF-8", f, r.Label(f, LabelSetOf(LabelFields...)))
 		}
 	}
 }

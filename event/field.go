@@ -27,8 +27,13 @@ const (
 	FieldEventVersion                   // the Event's resourceVersion
 	FieldCount                          // how often it happened, as far as the Event counts
 	FieldDetectedLevel                  // info or warn
-	FieldFullReason                     // the Event's own reason where ReasonLabel is another
 	FieldObservedTime                   // Record.ObservedTime, RFC 3339
+	// The Event's own value where the label of the field is Other.
+	FieldFullReason
+	FieldFullKind
+	FieldFullType
+	FieldFullComponent
+	FieldFullNode
 	endOfFields
 )
 
@@ -46,19 +51,18 @@ var fieldNames = [endOfFields]string{
 	FieldEventVersion:  "event_version",
 	FieldCount:         "count",
 	FieldDetectedLevel: "detected_level",
-	FieldFullReason:    "full_reason",
 	FieldObservedTime:  "observed_time",
+	FieldFullReason:    "full_reason",
+	FieldFullKind:      "full_kind",
+	FieldFullType:      "full_type",
+	FieldFullComponent: "full_component",
+	FieldFullNode:      "full_node",
 }
 
 // Fields are those that a selector may name.
 var Fields = []Field{
 	FieldNamespace, FieldKind, FieldName, FieldReason, FieldType,
 	FieldComponent, FieldNode, FieldMessage,
-}
-
-// LabelFields are those with few enough values to be labels of a stream.
-var LabelFields = []Field{
-	FieldNamespace, FieldReason, FieldKind, FieldType, FieldComponent, FieldNode,
 }
 
 // String returns the field's name in selectors, labels and structured metadata.
@@ -115,25 +119,16 @@ func (r *Record) Value(f Field) string {
 		}
 	case FieldDetectedLevel:
 		return level(e)
-	case FieldFullReason:
-		if r.ReasonLabel != e.Reason {
-			return e.Reason
-		}
 	case FieldObservedTime:
 		if !r.ObservedTime.IsZero() {
 			return r.ObservedTime.UTC().Format(time.RFC3339Nano)
 		}
+	default:
+		if own := withheldBy[f]; own != 0 {
+			return r.Value(own)
+		}
 	}
 	return ""
-}
-
-// Label returns the value of a label made from the field, in valid UTF-8: the
-// field's value, but the label "reason" is what the intake made of it.
-func (r *Record) Label(f Field) string {
-	if f == FieldReason {
-		return validUTF8(r.ReasonLabel)
-	}
-	return validUTF8(r.Value(f))
 }
 
 // Pair is one name of structured metadata and its value.
@@ -144,19 +139,49 @@ type Pair struct {
 // metadataFields are sorted by name.
 var metadataFields = [...]Field{
 	FieldComponent, FieldCount, FieldDetectedLevel, FieldEventUID, FieldEventVersion,
-	FieldFullReason, FieldKind, FieldName, FieldNode, FieldObservedTime, FieldType, FieldUID,
+	FieldFullComponent, FieldFullKind, FieldFullNode, FieldFullReason, FieldFullType,
+	FieldKind, FieldName, FieldNode, FieldObservedTime, FieldType, FieldUID,
 }
 
-// AppendMetadata appends the structured metadata of the record: sorted by name,
-// in valid UTF-8, none empty. It allocates only where a value has to be
-// written first: a count of 100 or more, an observed time.
-func (r *Record) AppendMetadata(dst []Pair) []Pair {
+// withheldBy are the labels that withhold a field which is in the metadata only then.
+var withheldBy = [endOfFields]Field{
+	FieldFullReason:    FieldReason,
+	FieldFullKind:      FieldKind,
+	FieldFullType:      FieldType,
+	FieldFullComponent: FieldComponent,
+	FieldFullNode:      FieldNode,
+}
+
+// AppendMetadata appends the structured metadata of the record in a stream whose
+// labels are made of the set: sorted by name, in valid UTF-8, none empty. What a
+// label withholds, because it is Other, is in full_<field>, which takes the place
+// of <field>. It allocates only where a value has to be written first: a count of
+// 100 or more, an observed time.
+func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
+	if r.Event == nil {
+		return dst
+	}
+	withheld := set &^ r.Kept(set)
 	for _, f := range metadataFields {
+		if own := withheldBy[f]; withheld.Has(f) || own != 0 && !withheld.Has(own) {
+			continue
+		}
 		if v := r.Value(f); v != "" {
 			dst = append(dst, Pair{Name: fieldNames[f], Value: validUTF8(v)})
 		}
 	}
 	return dst
+}
+
+// Full returns the field that has the Event's own value where the label of f is
+// Other, zero for one of which it never is.
+func (f Field) Full() Field {
+	for full, own := range withheldBy {
+		if own == f && f != 0 {
+			return Field(full)
+		}
+	}
+	return 0
 }
 
 // component names the controller: core/v1 recorders fill source, those of

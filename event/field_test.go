@@ -21,9 +21,8 @@ func TestValues(t *testing.T) {
 		{"the object's name", full, "name", "querier-7c9f6b4d5-x2x8l"},
 		{"the object's uid", full, "uid", "6a7f9a52-5c0e-4b0b-9d0c-3f5b1de1a001"},
 		{"the reason", full, "reason", "BackOff"},
-		{"the event's own reason, not the label", Record{Event: &corev1.Event{Reason: "a b"}, ReasonLabel: Other}, "reason", "a b"},
-		{"the full reason beside the label", Record{Event: &corev1.Event{Reason: "a b"}, ReasonLabel: Other}, "full_reason", "a b"},
-		{"no full reason where the label has it", full, "full_reason", ""},
+		{"the event's own reason, not the label", Record{Event: &corev1.Event{Reason: "a b"}, Decisions: LabelDecisions{{DefaultLabels, LabelNamespace}}}, "reason", "a b"},
+		{"what a label may withhold", Record{Event: &corev1.Event{Reason: "BackOff"}}, "full_reason", "BackOff"},
 		{"the type", full, "type", "Warning"},
 		{"the message", Record{Event: &corev1.Event{Message: "a\x00b"}}, "message", "a\x00b"},
 		{"the event's uid", full, "event_uid", "0d3f8c1e-9a55-4c0d-8a27-5b1a6f2e7c11"},
@@ -76,10 +75,10 @@ func TestFieldNames(t *testing.T) {
 	}
 }
 
-func TestTheReasonLabelIsWhatTheIntakeMadeOfIt(t *testing.T) {
-	r := Record{Event: &corev1.Event{Reason: "a b", Type: "Normal"}, ReasonLabel: Other}
-	if r.Label(FieldReason) != Other || r.Label(FieldType) != "Normal" {
-		t.Errorf("got reason %q, type %q", r.Label(FieldReason), r.Label(FieldType))
+func TestLabelsAreOtherUnlessTheyAreKept(t *testing.T) {
+	r := Record{Event: &corev1.Event{Reason: "a b", Type: "Normal"}}
+	if reason, kind := r.Label(FieldReason, LabelType), r.Label(FieldType, LabelType); reason != Other || kind != "Normal" {
+		t.Errorf("got reason %q, type %q", reason, kind)
 	}
 }
 
@@ -87,9 +86,12 @@ func TestTheReasonLabelIsWhatTheIntakeMadeOfIt(t *testing.T) {
 // another entry.
 func TestMetadataIsSorted(t *testing.T) {
 	r := New(readEvent(t, "testdata/clock-ahead"))
-	r.ReasonLabel = Other
-	pairs := r.AppendMetadata([]Pair{{"before", "kept"}})
-	if len(pairs) != 1+len(metadataFields) || pairs[0].Name != "before" {
+	r.Event.Source.Host = "node-1"
+	kept := LabelNamespace | LabelKind | LabelNode
+	r.Decisions[0] = LabelDecision{LabelSetOf(LabelFields...), kept}
+	pairs := r.AppendMetadata([]Pair{{"before", "kept"}}, r.Decisions[0].Set)
+	const left = 4 // component and type, full_kind and full_node
+	if len(pairs) != 1+len(metadataFields)-left || pairs[0].Name != "before" {
 		t.Fatalf("got %v, want all fields after what was there", pairs)
 	}
 	if !slices.IsSortedFunc(pairs[1:], func(a, b Pair) int {
@@ -100,7 +102,7 @@ func TestMetadataIsSorted(t *testing.T) {
 	}) {
 		t.Errorf("not sorted: %v", pairs)
 	}
-	if got := new(Record).AppendMetadata(nil); len(got) != 0 {
+	if got := new(Record).AppendMetadata(nil, DefaultLabels); len(got) != 0 {
 		t.Errorf("a record without an event has %v", got)
 	}
 }

@@ -30,14 +30,14 @@ func FuzzEncode(f *testing.F) {
 			ReportingController: component, ReportingInstance: node,
 			Related: &corev1.ObjectReference{Kind: kind, Namespace: node, Name: name, UID: types.UID(uid)},
 		})
-		r.ReasonLabel = Other
+		r.Decisions[0] = LabelDecision{DefaultLabels, LabelNamespace}
 		r.Gap = count%2 == 0
 		checkEncodings(t, &r)
-		for _, p := range r.AppendMetadata(nil) {
+		for _, p := range r.AppendMetadata(nil, DefaultLabels) {
 			checkValid(t, p.Name, p.Value)
 		}
 		for _, f := range LabelFields {
-			checkValid(t, f.String(), r.Label(f))
+			checkValid(t, f.String(), r.Label(f, LabelSetOf(LabelFields...)))
 		}
 	})
 }

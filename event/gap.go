@@ -130,13 +130,12 @@ func NewGap(g Gap) Record {
 		Type:           corev1.EventTypeWarning,
 	}
 	return Record{
-		Source:      g.Source,
-		Position:    g.From,
-		Event:       e,
-		Time:        at,
-		ReasonLabel: GapReason,
-		Gap:         true,
-		To:          g.Sink,
+		Source:   g.Source,
+		Position: g.From,
+		Event:    e,
+		Time:     at,
+		Gap:      true,
+		To:       g.Sink,
 	}
 }
 

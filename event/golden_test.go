@@ -57,7 +57,7 @@ func goldenRecord(t *testing.T, dir string) Record {
 		return NewReplayed(readEvent(t, dir))
 	case "reason-not-a-label", "hostile-everywhere":
 		r := New(readEvent(t, dir))
-		r.ReasonLabel = Other // as the intake would
+		r.Decisions[0] = LabelDecision{DefaultLabels, LabelNamespace} // as the intake would
 		return r
 	default:
 		return New(readEvent(t, dir))
@@ -102,11 +102,12 @@ func describe(r *Record) []byte {
 	fmt.Fprintf(&b, "server time: %s\n", r.Position.Time.Format(time.RFC3339Nano))
 	fmt.Fprintf(&b, "version: %d\nverb: %s\n", r.Position.Version, r.Verb())
 	b.WriteString("\nlabels\n")
+	kept := LabelSetOf(LabelFields...) &^ (DefaultLabels &^ r.Kept(DefaultLabels))
 	for _, f := range LabelFields {
-		fmt.Fprintf(&b, "%s: %q\n", f, r.Label(f))
+		fmt.Fprintf(&b, "%s: %q\n", f, r.Label(f, kept))
 	}
 	b.WriteString("\nstructured metadata\n")
-	for _, p := range r.AppendMetadata(nil) {
+	for _, p := range r.AppendMetadata(nil, DefaultLabels) {
 		fmt.Fprintf(&b, "%s: %q\n", p.Name, p.Value)
 	}
 	return b.Bytes()

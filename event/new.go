@@ -66,9 +66,8 @@ func newRecord(e *corev1.Event, bounded bool) Record {
 	written := writeTime(e)
 	at, resolution := observedTime(e)
 	r := Record{
-		Event:       e,
-		ReasonLabel: e.Reason,
-		Position:    Position{Version: version(e), Time: written},
+		Event:    e,
+		Position: Position{Version: version(e), Time: written},
 	}
 	if bounded && !written.IsZero() &&
 		(at.After(written.Add(maxAhead)) || at.Before(written.Add(-maxBehind))) {

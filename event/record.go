@@ -14,7 +14,7 @@ import (
 
 // Record is one state of one Event: what (uid, resourceVersion) was at one
 // instant. It is made by New, completed by the watch (Source, Position) and by
-// the intake (ReasonLabel, redaction), and not changed after it was journaled.
+// the intake (Decisions, redaction), and not changed after it was journaled.
 type Record struct {
 	// Source is the namespace whose watch brought the state; empty for the
 	// watch of all namespaces.
@@ -37,9 +37,8 @@ type Record struct {
 	// from the API server's clock to be used; then Time is the server's.
 	ObservedTime time.Time
 
-	// ReasonLabel is the value of the label "reason": the Event's own reason,
-	// or Other.
-	ReasonLabel string
+	// Decisions are the intake's, about the labels of streams; see Kept.
+	Decisions LabelDecisions
 
 	// Gap marks a record that Hindsight wrote itself, to say that states may
 	// have been missed. It is neither dropped nor filtered.
@@ -48,10 +47,6 @@ type Record struct {
 	// To names the only sink the record is meant for; empty: all.
 	To string
 }
-
-// Other is the value of the label "reason" where the Event's own is not fit to
-// be one.
-const Other = "other"
 
 // PositionOnly reports whether the record carries no Event and only moves the
 // position of its source.

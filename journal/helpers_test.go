@@ -58,8 +58,8 @@ func record(v uint64, size int) event.Record {
 			Message: strings.Repeat("m", size),
 			Type:    corev1.EventTypeWarning,
 		},
-		Time:        at,
-		ReasonLabel: "Preempted",
+		Time:      at,
+		Decisions: event.LabelDecisions{{Set: event.DefaultLabels, Kept: event.LabelNamespace}},
 	}
 }
 
@@ -97,7 +97,7 @@ func nextEntries(ctx context.Context, c Consumer, max int) ([]Entry, error) {
 	var entries []Entry
 	n, err := c.Next(ctx, max, func(e Entry) {
 		r := *e.Record
-		r.Event, r.ReasonLabel = cloneEvent(r.Event), strings.Clone(r.ReasonLabel)
+		r.Event = cloneEvent(r.Event)
 		e.Record = &r
 		entries = append(entries, e)
 	})

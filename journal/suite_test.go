@@ -58,7 +58,7 @@ func TestEveryConsumerReadsEverythingInOrder(t *testing.T) {
 		}
 		want := record(7, 10)
 		if got := entries[6].Record; got.Event.String() != want.Event.String() || !got.Time.Equal(want.Time) ||
-			got.Position != want.Position || got.ReasonLabel != want.ReasonLabel {
+			got.Position != want.Position || got.Decisions != want.Decisions {
 			t.Errorf("record came back as %+v, was %+v", got, want)
 		}
 	})

@@ -32,8 +32,9 @@ func DefaultLayout() Layout {
 // metadata are the fields kept in structured metadata.
 var metadata = map[event.Field]bool{
 	event.FieldComponent: true, event.FieldCount: true, event.FieldDetectedLevel: true, event.FieldEventUID: true,
-	event.FieldEventVersion: true, event.FieldFullReason: true, event.FieldKind: true, event.FieldName: true,
+	event.FieldEventVersion: true, event.FieldKind: true, event.FieldName: true,
 	event.FieldNode: true, event.FieldObservedTime: true, event.FieldType: true, event.FieldUID: true,
+	event.FieldFullReason: true, event.FieldFullKind: true, event.FieldFullType: true, event.FieldFullComponent: true, event.FieldFullNode: true,
 }
 
 // inLine are the keys that a parser makes of lines without structured metadata.
@@ -174,8 +175,8 @@ func (q *builder) String() string {
 func (q *builder) add(f event.Field, m *labels.Matcher) {
 	label := q.label(f)
 	switch {
-	case f == event.FieldReason && label != "":
-		q.reason(label, m)
+	case label != "" && f.Full() != 0:
+		q.orOther(f, label, m)
 	case label != "":
 		q.stream = append(q.stream, named(m, label))
 	case q.layout.Metadata && metadata[f]:
@@ -194,10 +195,10 @@ func (q builder) label(f event.Field) string {
 	return ""
 }
 
-// reason asks for the Event's own reason, which is in full_reason where the
-// label is "other".
-func (q *builder) reason(label string, m *labels.Matcher) {
-	full := event.FieldFullReason.String()
+// orOther asks for the Event's own value of a field, which is in full_<field> where
+// the label is "other".
+func (q *builder) orOther(f event.Field, label string, m *labels.Matcher) {
+	full := f.Full().String()
 	switch m.Type {
 	case labels.MatchEqual, labels.MatchRegexp:
 		value := m.Value
@@ -211,7 +212,7 @@ func (q *builder) reason(label string, m *labels.Matcher) {
 		if q.layout.Metadata {
 			q.stages = append(q.stages, named(m, label)+" or "+named(m, full))
 		} else {
-			q.inLine(event.FieldReason, m)
+			q.inLine(f, m)
 		}
 	default:
 		if m.Matches(event.Other) {
@@ -220,7 +221,7 @@ func (q *builder) reason(label string, m *labels.Matcher) {
 		if q.layout.Metadata {
 			q.stages = append(q.stages, named(m, full))
 		} else {
-			q.inLine(event.FieldReason, m)
+			q.inLine(f, m)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func TestLogQL(t *testing.T) {
 			DefaultLayout(),
 			`{job="hindsight"} | type="Normal" | logfmt event_message="msg" | event_message=~"(?s:.*)(?:a|b)(?s:.*)"`,
 		},
-		"other labels":                 {Filter{Namespace: "prod", For: "po/x"}, other, `{job="events", team="a", ns="prod", kind="Pod"} | name="x"`},
+		"other labels":                 {Filter{Namespace: "prod", For: "po/x"}, other, `{job="events", team="a", ns="prod", kind=~"Pod|other"} | kind="Pod" or full_kind="Pod" | name="x"`},
 		"a reason that is no label":    {Filter{Reasons: []string{"A"}}, other, `{job="events", team="a"} | logfmt event_reason="reason" | event_reason="A"`},
 		"without metadata":             {Filter{For: "pod/x"}, bare(event.JSON), `{job="hindsight"} | json event_kind="kind", event_name="name" | event_kind="Pod" | event_name="x"`},
 		"without metadata, whole":      {Filter{For: "pod/x"}, bare(event.EventRouter), `{job="hindsight"} | json event_kind="event.involvedObject.kind", event_name="event.involvedObject.name" | event_kind="Pod" | event_name="x"`},

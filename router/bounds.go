@@ -1,7 +1,8 @@
 package router
 
 import (
-	"strings"
+	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,65 +18,164 @@ const (
 	forgetAfter     = time.Hour
 )
 
-// bounds keeps the label "reason" from having any number of values, whatever
-// reasons the reporters come up with: at most max pairs of a namespace and a
-// reason are in use at a time, and one pair more for each namespace, with
-// event.Other. A pair is in use until an hour after its last record.
+// SinkLabels are the fields of an Event that are labels in a sink.
+type SinkLabels struct {
+	Sink   string
+	Fields event.LabelSet
+}
+
+// bounds keeps labels from having any number of values, whatever Events say: for
+// each set of fields that are labels in a sink, it decides which fields keep the
+// Event's own value. It is safe for concurrent use.
+type bounds struct {
+	mu   sync.Mutex // guards the fields below
+	max  int
+	sets []*bound
+}
+
+// bound is about one set of fields. At most max combinations of their values are
+// in use at a time, and one more for each namespace. A combination is in use until
+// an hour after its last record.
+//
+// Where a record's combination is new and there are too many, it goes by fewer of
+// its values: namespace and reason, then the namespace alone. The last quarter of
+// max is kept for the former, so that a component that is another one each time,
+// say, does not take the reason away from all others.
 //
 // The clock is the process's, not the records': what has to be few is the
 // streams a server holds open while we write to them, and a whole day of Events
 // may be read in a second.
-type bounds struct {
-	max int
-
-	mu       sync.Mutex // guards the fields below
-	lastUsed map[stream]*time.Time
-	// noneBefore is a time before which no pair can be forgotten, so that a
-	// storm of new reasons does not go through all pairs each time.
+type bound struct {
+	fields   event.LabelSet
+	list     []event.Field // the same
+	sinks    []string
+	lastUsed map[string]*time.Time // by the key of a combination
+	// noneBefore is a time before which no combination can be forgotten, so that a
+	// storm of new ones does not go through all of them each time.
 	noneBefore time.Time
+	// lastRefused is when a combination last met with max.
+	lastRefused time.Time
+	key         []byte // of the record at hand
 }
 
-type stream struct{ namespace, reason string }
-
-// outcome says how a label came about.
-type outcome int
-
-const (
-	own       outcome = iota // the Event's own reason
-	malformed                // it does not look like a reason
-	tooMany                  // all pairs are in use
-)
-
-func newBounds(max int) *bounds {
-	return &bounds{max: max, lastUsed: map[stream]*time.Time{}}
-}
-
-// label returns the value of the label "reason" for an Event taken in now. It
-// may be called from several goroutines, and allocates only for a new pair.
-func (b *bounds) label(now time.Time, namespace, reason string) (string, outcome) {
+// setLabels replaces what is decided about. Of sets that stay, what is in use stays
+// known.
+func (b *bounds) setLabels(max int, sinks []SinkLabels) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if last := b.lastUsed[stream{namespace, reason}]; last != nil {
-		*last = now
-		return reason, own
+	b.max = max
+	before := b.sets
+	b.sets = nil
+	of := func(sets []*bound, fields event.LabelSet) *bound {
+		if i := slices.IndexFunc(sets, func(s *bound) bool { return s.fields == fields }); i >= 0 {
+			return sets[i]
+		}
+		return nil
 	}
-	if !camelCase(reason) {
-		return event.Other, malformed
+	if len(sinks) == 0 { // so that a sink added later finds something decided
+		sinks = []SinkLabels{{Fields: event.DefaultLabels}}
 	}
-	if len(b.lastUsed) >= b.max {
+	for _, s := range sinks {
+		set := of(b.sets, s.Fields)
+		if set == nil && s.Fields != 0 && len(b.sets) < event.MaxLabelDecisions {
+			if set = of(before, s.Fields); set == nil {
+				set = &bound{fields: s.Fields, list: s.Fields.Fields(), lastUsed: map[string]*time.Time{}}
+			}
+			set.sinks = nil
+			b.sets = append(b.sets, set)
+		}
+		if set != nil && s.Sink != "" {
+			set.sinks = append(set.sinks, s.Sink)
+		}
+	}
+}
+
+// decision is what bounds has decided about a record.
+type decision struct {
+	labels    event.LabelDecisions
+	malformed bool     // the reason does not look like one
+	tooMany   bool     // of a set, all combinations are in use
+	begins    []*bound // of which that is so for the first time in an hour
+}
+
+// decide decides about a record taken in now. It allocates only for a new
+// combination.
+func (b *bounds) decide(now time.Time, r *event.Record) (d decision) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, set := range b.sets {
+		kept := set.fields
+		if !set.use(now, r, kept) {
+			if kept&event.LabelReason != 0 && !camelCase(r.Event.Reason) {
+				d.malformed = true
+				kept &^= event.LabelReason
+			}
+			wanted := kept
+			for _, kept = range []event.LabelSet{kept, kept & event.DefaultLabels, kept & event.LabelNamespace} {
+				if set.admit(now, r, kept, b.max) {
+					break
+				}
+			}
+			if kept != wanted {
+				d.tooMany = true
+				if set.lastRefused.IsZero() || now.Sub(set.lastRefused) >= forgetAfter {
+					d.begins = append(d.begins, set)
+				}
+				set.lastRefused = now
+			}
+		}
+		d.labels[i] = event.LabelDecision{Set: set.fields, Kept: kept}
+	}
+	if d.labels == (event.LabelDecisions{{Set: event.DefaultLabels, Kept: event.DefaultLabels}}) {
+		d.labels = event.LabelDecisions{} // which means the same, and takes no room
+	}
+	return d
+}
+
+// use reports whether the record's combination of the fields is in use, and then
+// keeps it.
+func (b *bound) use(now time.Time, r *event.Record, fields event.LabelSet) bool {
+	b.key = append(b.key[:0], byte(fields))
+	for _, f := range b.list {
+		if fields.Has(f) {
+			value := r.Value(f)
+			b.key = binary.AppendUvarint(b.key, uint64(len(value)))
+			b.key = append(b.key, value...)
+		}
+	}
+	last := b.lastUsed[string(b.key)]
+	if last == nil {
+		return false
+	}
+	*last = now
+	return true
+}
+
+// admit reports whether the record's combination of the fields is in use or may
+// be from now on.
+func (b *bound) admit(now time.Time, r *event.Record, fields event.LabelSet, max int) bool {
+	if fields&^event.LabelNamespace == 0 {
+		return true // one for each namespace takes no place
+	}
+	if b.use(now, r, fields) {
+		return true
+	}
+	if fields&^event.DefaultLabels != 0 && b.fields&event.LabelReason != 0 {
+		max -= max / 4
+	}
+	if len(b.lastUsed) >= max {
 		b.forget(now)
-		if len(b.lastUsed) >= b.max {
-			return event.Other, tooMany
+		if len(b.lastUsed) >= max {
+			return false
 		}
 	}
 	last := now
-	// Copies, because the Event's own are parts of all its text.
-	b.lastUsed[stream{strings.Clone(namespace), strings.Clone(reason)}] = &last
-	return reason, own
+	b.lastUsed[string(b.key)] = &last
+	return true
 }
 
-// forget lets go of the pairs that are no longer in use.
-func (b *bounds) forget(now time.Time) {
+// forget lets go of the combinations that are no longer in use.
+func (b *bound) forget(now time.Time) {
 	if now.Before(b.noneBefore) {
 		return
 	}

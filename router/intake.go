@@ -2,9 +2,7 @@ package router
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,26 +19,26 @@ type IntakeOptions struct {
 	// Redact is applied to the messages and annotations of all others.
 	Redact Redactions
 
-	// MaxStreams bounds the pairs of a namespace and a reason that become
-	// labels; default DefaultMaxStreams.
+	// MaxStreams bounds, for each set of fields that are labels in a sink, the
+	// combinations of their values; default DefaultMaxStreams.
 	MaxStreams int
+
+	// Labels are those of all sinks that have any.
+	Labels []SinkLabels
 
 	Registerer prometheus.Registerer // may be nil
 	Logger     *slog.Logger          // may be nil
 }
 
 // Intake decides, before a record is journaled, everything that depends on more
-// than the record: whether it is dropped, what is redacted, and the value of its
-// label "reason". It is safe for concurrent use.
+// than the record: whether it is dropped, what is redacted, and which labels have
+// its own values. It is safe for concurrent use.
 type Intake struct {
 	drop    Selectors
 	redact  Redactions
-	bounds  *bounds
+	bounds  bounds
 	metrics *metrics
 	log     *slog.Logger
-
-	mu          sync.Mutex // guards lastRefused
-	lastRefused time.Time  // when a reason last met with MaxStreams
 }
 
 // NewIntake returns an intake that has seen nothing yet.
@@ -49,20 +47,16 @@ func NewIntake(o IntakeOptions) *Intake {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Intake{
-		drop:    o.Drop,
-		redact:  o.Redact,
-		bounds:  newBounds(cmp.Or(o.MaxStreams, DefaultMaxStreams)),
-		metrics: newMetrics(o.Registerer),
-		log:     log,
-	}
+	in := &Intake{metrics: newMetrics(o.Registerer), log: log}
+	in.SetRules(o.Drop, o.Redact, o.MaxStreams, o.Labels)
+	return in
 }
 
 // SetRules replaces the rules; the streams in use stay known. It must not be
 // called during Take.
-func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int) {
+func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int, labels []SinkLabels) {
 	in.drop, in.redact = drop, redact
-	in.bounds.max = cmp.Or(maxStreams, DefaultMaxStreams)
+	in.bounds.setLabels(cmp.Or(maxStreams, DefaultMaxStreams), labels)
 }
 
 // Take applies the rules to records that will be journaled as one group, in
@@ -101,14 +95,20 @@ func (in *Intake) take(now time.Time, r *event.Record) {
 	if in.redact.apply(r.Event) {
 		in.metrics.redacted.Inc()
 	}
-	label, outcome := in.bounds.label(now, r.Event.Namespace, r.Event.Reason)
-	r.ReasonLabel = label
-	switch outcome {
-	case malformed:
+	d := in.bounds.decide(now, r)
+	r.Decisions = d.labels
+	if d.malformed {
 		in.metrics.malformed.Inc()
-	case tooMany:
+	}
+	if d.tooMany {
 		in.metrics.tooMany.Inc()
-		in.refused(now, r)
+	}
+	for _, set := range d.begins {
+		for _, sink := range set.sinks {
+			in.log.Warn("max_streams is reached; labels of new streams have the value other until fewer streams are in use",
+				"sink", sink, "fields", set.fields, "max_streams", in.bounds.max, "namespace", r.Event.Namespace, "reason", r.Event.Reason,
+				"hint", "remove the label with most values from the sink, or raise max_streams if Loki's limit of streams allows it")
+		}
 	}
 }
 
@@ -116,19 +116,4 @@ func (in *Intake) take(now time.Time, r *event.Record) {
 // gap's record does not: its position is where the gap begins.
 func supersedes(r, last *event.Record) bool {
 	return last.PositionOnly() && !r.Gap && r.Source == last.Source && r.To == last.To
-}
-
-// refused says once that there are too many streams, and again when that happens
-// after an hour in which it did not.
-func (in *Intake) refused(now time.Time, r *event.Record) {
-	in.mu.Lock()
-	again := !in.lastRefused.IsZero() && now.Sub(in.lastRefused) < forgetAfter
-	in.lastRefused = now
-	in.mu.Unlock()
-	level := slog.LevelWarn
-	if again {
-		level = slog.LevelDebug
-	}
-	in.log.Log(context.Background(), level, "max_streams is reached: new pairs of a namespace and a reason get the label reason="+event.Other,
-		"max_streams", in.bounds.max, "namespace", r.Event.Namespace, "reason", r.Event.Reason)
 }

@@ -118,7 +118,7 @@ func TestGapsPassUntouched(t *testing.T) {
 	in.Take([]event.Record{record(1, "a", "Killing")})
 	g := event.Gap{Namespace: "hindsight", To: event.Position{Version: 9}, Cause: event.CauseTooOld}
 	got, want := in.Take([]event.Record{event.NewGap(g)}), event.NewGap(g)
-	if len(got) != 1 || got[0].Event.String() != want.Event.String() || got[0].ReasonLabel != event.GapReason {
+	if len(got) != 1 || got[0].Event.String() != want.Event.String() || reasonLabel(&got[0]) != event.GapReason {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -150,8 +150,8 @@ func TestReasonsThatBecomeLabels(t *testing.T) {
 		"Bad\"}\n":                     "other",
 	} {
 		got := NewIntake(IntakeOptions{}).Take([]event.Record{record(1, "a", reason)})[0]
-		if got.ReasonLabel != want {
-			t.Errorf("reason %q: got label %q, want %q", reason, got.ReasonLabel, want)
+		if label := reasonLabel(&got); label != want {
+			t.Errorf("reason %q: got label %q, want %q", reason, label, want)
 		}
 		if got.Event.Reason != reason {
 			t.Errorf("reason %q: the Event's own was changed to %q", reason, got.Event.Reason)
@@ -159,9 +159,14 @@ func TestReasonsThatBecomeLabels(t *testing.T) {
 	}
 }
 
+// reasonLabel is that of a sink with the default labels.
+func reasonLabel(r *event.Record) string {
+	return r.Label(event.FieldReason, r.Kept(event.DefaultLabels))
+}
+
 // labelOf returns the one that a new record of the pair gets.
 func labelOf(in *Intake, namespace, reason string) string {
-	return in.Take([]event.Record{record(1, namespace, reason)})[0].ReasonLabel
+	return reasonLabel(&in.Take([]event.Record{record(1, namespace, reason)})[0])
 }
 
 func TestNewPairsPastMaxStreamsBecomeOther(t *testing.T) {
@@ -238,7 +243,7 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 				batch = append(batch, record(1, fmt.Sprintf("ns-%d", random.IntN(namespaces)), reason))
 			}
 			for _, r := range in.Take(batch) {
-				if p := (pair{r.Event.Namespace, r.ReasonLabel}); !pairs[p] {
+				if p := (pair{r.Event.Namespace, reasonLabel(&r)}); !pairs[p] {
 					pairs[p] = true
 					if p.label != event.Other {
 						named++
@@ -253,7 +258,7 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 		if len(pairs) > maxStreams+namespaces {
 			t.Errorf("%d label sets, want at most %d", len(pairs), maxStreams+namespaces)
 		}
-		if n := len(in.bounds.lastUsed); n > maxStreams {
+		if n := len(in.bounds.sets[0].lastUsed); n > maxStreams {
 			t.Errorf("%d pairs are remembered, want at most %d", n, maxStreams)
 		}
 	})
@@ -262,7 +267,10 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 func TestMaxStreamsIsSaidOnceAStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		in := NewIntake(IntakeOptions{MaxStreams: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		in := NewIntake(IntakeOptions{
+			MaxStreams: 1, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Labels: []SinkLabels{{Sink: "loki", Fields: event.DefaultLabels}},
+		})
 		labelOf(in, "a", "Killing")
 		storm := func(wantLines int) {
 			t.Helper()
@@ -300,10 +308,10 @@ func TestIntakeCountsWhatItDoes(t *testing.T) {
 # HELP hindsight_intake_dropped_total States that a drop rule kept from all sinks.
 # TYPE hindsight_intake_dropped_total counter
 hindsight_intake_dropped_total %d
-# HELP hindsight_intake_other_reasons_total States whose label reason is "other", by cause: the reason is not CamelCase of at most 64 characters, or max_streams was reached.
-# TYPE hindsight_intake_other_reasons_total counter
-hindsight_intake_other_reasons_total{cause="malformed"} %d
-hindsight_intake_other_reasons_total{cause="max_streams"} %d
+# HELP hindsight_intake_other_labels_total States of which a label is "other", by cause: the reason is not CamelCase of at most 64 characters (malformed), or max_streams was reached.
+# TYPE hindsight_intake_other_labels_total counter
+hindsight_intake_other_labels_total{cause="malformed"} %d
+hindsight_intake_other_labels_total{cause="max_streams"} %d
 # HELP hindsight_intake_redacted_total States in which a redaction replaced something.
 # TYPE hindsight_intake_redacted_total counter
 hindsight_intake_redacted_total %d

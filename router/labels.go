@@ -42,7 +42,11 @@ type LabelOptions struct {
 // Labels makes the label string of a record. It is safe for concurrent use.
 type Labels struct {
 	labels []label // sorted by name
+	fields event.LabelSet
 }
+
+// Fields are those whose values are labels.
+func (l *Labels) Fields() event.LabelSet { return l.fields }
 
 // label is a fixed pair, or else a name and where its value comes from.
 type label struct {
@@ -87,6 +91,7 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 			return nil, fmt.Errorf("label %q: %q cannot be a label; valid are %s", name, fields[name], fieldNames(event.LabelFields))
 		}
 		l.labels = append(l.labels, label{name: name, field: field})
+		l.fields |= event.LabelSetOf(field)
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.External)) {
 		value := o.External[name]
@@ -146,6 +151,7 @@ func checkLabelValue(value string) error {
 // without those that have no value. Records with the same labels give the same
 // bytes. It does not allocate if dst has room and all values are valid UTF-8.
 func (l *Labels) Append(dst []byte, r *event.Record) []byte {
+	kept := r.Kept(l.fields)
 	dst = append(dst, '{')
 	separator := ""
 	for i := range l.labels {
@@ -156,7 +162,7 @@ func (l *Labels) Append(dst []byte, r *event.Record) []byte {
 			separator = ", "
 			continue
 		}
-		value := shorten(r.Label(label.field))
+		value := shorten(r.Label(label.field, kept))
 		if value == "" {
 			continue
 		}

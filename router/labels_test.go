@@ -20,6 +20,11 @@ func mustLabels(t testing.TB, o LabelOptions) *Labels {
 	return l
 }
 
+// keepAll is what the intake decides while there are few streams.
+func keepAll(r *event.Record, l *Labels) {
+	r.Decisions[0] = event.LabelDecision{Set: l.Fields(), Kept: l.Fields()}
+}
+
 func TestLabelsOfARecord(t *testing.T) {
 	all := map[string]string{
 		"namespace": "namespace", "reason": "reason", "kind": "kind",
@@ -46,8 +51,19 @@ func TestLabelsOfARecord(t *testing.T) {
 		{
 			"the reason is what the intake made of it",
 			LabelOptions{Job: "hindsight"},
-			func(r *event.Record) { r.ReasonLabel = event.Other },
+			func(r *event.Record) {
+				r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
+			},
 			`{job="hindsight", namespace="loki", reason="other"}`,
+		},
+		{
+			"what the intake has not kept is other, also where it is empty",
+			LabelOptions{Job: "hindsight", Fields: all},
+			func(r *event.Record) {
+				r.Event.InvolvedObject.Kind = ""
+				r.Decisions[0] = event.LabelDecision{Set: event.LabelSetOf(event.LabelFields...), Kept: event.DefaultLabels}
+			},
+			`{component="other", host="other", job="hindsight", kind="other", namespace="loki", reason="Preempted", type="other"}`,
 		},
 		{
 			"further fields, sorted by label",
@@ -99,7 +115,11 @@ func TestLabelsOfARecord(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&r)
 			}
-			got := string(mustLabels(t, tt.options).Append(nil, &r))
+			l := mustLabels(t, tt.options)
+			if r.Decisions == (event.LabelDecisions{}) {
+				keepAll(&r, l)
+			}
+			got := string(l.Append(nil, &r))
 			if got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
@@ -220,6 +240,7 @@ func FuzzLabelsCanBeParsed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		r := preempted()
 		r.Event.InvolvedObject.Kind = value
+		keepAll(&r, l)
 		text := string(l.Append(nil, &r))
 		parsed, err := p.ParseMetric(text)
 		if err != nil {

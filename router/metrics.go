@@ -17,8 +17,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help: "States in which a redaction replaced something.",
 	})
 	other := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "hindsight_intake_other_reasons_total",
-		Help: "States whose label reason is \"other\", by cause: the reason is not CamelCase of at most 64 characters, or max_streams was reached.",
+		Name: "hindsight_intake_other_labels_total",
+		Help: "States of which a label is \"other\", by cause: the reason is not CamelCase of at most 64 characters (malformed), or max_streams was reached.",
 	}, []string{"cause"})
 	if reg != nil {
 		reg.MustRegister(dropped, redacted, other)

@@ -66,7 +66,7 @@ func TestSelectorMatchesFields(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := preempted()
-			r.ReasonLabel = event.Other
+			r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
 			if got := mustParse(t, tt.selector).Match(&r); got != tt.want {
 				t.Errorf("%s: got %t, want %t", tt.selector, got, tt.want)
 			}

@@ -128,6 +128,16 @@ func (m made) close() (err error) {
 	return err
 }
 
+// labels are those of the sinks that have any.
+func (m made) labels(c *config.Config) (all []router.SinkLabels) {
+	for i, s := range m.sinks {
+		if s, ok := s.(*loki.Sink); ok {
+			all = append(all, router.SinkLabels{Sink: c.Sinks[i].Name, Fields: s.Labels()})
+		}
+	}
+	return all
+}
+
 // newPipeline builds the pipeline of a configuration and its sinks on a store that
 // no other pipeline uses any more. The journal forgets sinks that are gone, so
 // whatever else can go wrong has to be tried before. Nothing is delivered until
@@ -138,7 +148,7 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 	if err := p.journal.SetConsumers(consumers(c)); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
-	p.intake.SetRules(c.Drop, c.Redact, c.MaxStreams)
+	p.intake.SetRules(c.Drop, c.Redact, c.MaxStreams, m.labels(c))
 	on.warnParked(c, o)
 	for i, s := range c.Sinks {
 		consumer, err := p.journal.Consumer(s.Name)

@@ -87,11 +87,6 @@ func (p Parser) Parse(e Entry) (Record, error) {
 		d.beside(b)
 		d.times()
 	}
-	if label, ok := p.label(e.Labels, event.FieldReason); ok {
-		r.ReasonLabel = label
-	} else {
-		r.ReasonLabel = r.Event.Reason
-	}
 	if t, err := time.Parse(time.RFC3339Nano, b[event.FieldObservedTime]); err == nil {
 		r.ObservedTime = t.UTC()
 	}
@@ -110,13 +105,18 @@ func (p Parser) beside(e Entry) map[event.Field]string {
 	}
 	for name, value := range e.Labels {
 		f, ok := p.field(name)
+		if value == event.Other && f != event.FieldNamespace {
+			continue // the Event's own value, if there is one, is in the line or in full_<field>
+		}
 		if _, twice := b[f]; ok && !twice {
 			b[f] = value
 		}
 	}
-	// The label is not the reason where the intake gave it another.
-	if full, ok := b[event.FieldFullReason]; ok {
-		b[event.FieldReason] = full
+	// The label is not the Event's own value where the intake gave it another.
+	for _, f := range event.LabelFields {
+		if full, ok := b[f.Full()]; ok {
+			b[f] = full
+		}
 	}
 	return b
 }
@@ -144,18 +144,6 @@ func (p Parser) field(label string) (event.Field, bool) {
 		return 0, false
 	}
 	return event.ParseField(name)
-}
-
-func (p Parser) label(labels map[string]string, f event.Field) (string, bool) {
-	for label, field := range p.labels() {
-		if field != f.String() {
-			continue
-		}
-		if value, ok := labels[label]; ok {
-			return value, true
-		}
-	}
-	return "", false
 }
 
 // draft is a record that is being put together.

@@ -45,11 +45,11 @@ func entry(r event.Record, f event.Format, metadata bool) line.Entry {
 	e := line.Entry{
 		Time:   r.Time,
 		Line:   string(event.Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
-		Labels: map[string]string{"namespace": r.Label(event.FieldNamespace), "reason": r.Label(event.FieldReason)},
+		Labels: map[string]string{"namespace": valid(r.Event.Namespace), "reason": valid(r.Event.Reason)},
 	}
 	if metadata {
 		e.Metadata = map[string]string{}
-		for _, p := range r.AppendMetadata(nil) {
+		for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 			e.Metadata[p.Name] = p.Value
 		}
 	}
@@ -73,7 +73,7 @@ func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
 				want := valid(r.Value(field))
 				switch {
 				case field == event.FieldMessage && f == event.Text, // without the reason it may begin with
-					field == event.FieldFullReason:
+					field >= event.FieldFullReason:
 					continue
 				}
 				if v := valid(got.Value(field)); v != want {
@@ -157,7 +157,7 @@ func TestLabelsOfOtherNames(t *testing.T) {
 		Labels:   map[string]string{"ns": "prod", "why": event.Other, "reason": "not ours"},
 		Metadata: map[string]string{"full_reason": "disk full"},
 	})
-	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" || got.ReasonLabel != event.Other {
+	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" {
 		t.Errorf("%v: %+v", err, got)
 	}
 }

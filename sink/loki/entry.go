@@ -53,6 +53,7 @@ func tag(number protowire.Number, kind protowire.Type) byte {
 type encoder struct {
 	event.Encoder
 	metadata bool
+	labels   event.LabelSet // of the stream
 }
 
 // append appends the field StreamAdapter.entries with the record. It does not
@@ -66,7 +67,7 @@ func (enc encoder) append(dst []byte, r *event.Record) []byte {
 	dst = enc.appendLine(dst, r)
 	lineLength := len(dst) - start - gap
 	if enc.metadata {
-		dst = appendMetadata(dst, r)
+		dst = appendMetadata(dst, r, enc.labels)
 	}
 
 	var room [gap]byte
@@ -148,9 +149,9 @@ func cut(s string, n int) string {
 }
 
 // appendMetadata appends the fields EntryAdapter.structuredMetadata.
-func appendMetadata(dst []byte, r *event.Record) []byte {
+func appendMetadata(dst []byte, r *event.Record, labels event.LabelSet) []byte {
 	var room [16]event.Pair
-	for _, p := range r.AppendMetadata(room[:0]) {
+	for _, p := range r.AppendMetadata(room[:0], labels) {
 		if len(p.Value) > maxMetadataValue {
 			p.Value = cut(p.Value, maxMetadataValue)
 		}

@@ -110,6 +110,7 @@ func New(c Config, o Options) (*Sink, error) {
 		encoder: encoder{
 			Encoder:  event.Encoder{Format: c.Format, Standalone: !c.StructuredMetadata},
 			metadata: c.StructuredMetadata,
+			labels:   labels.Fields(),
 		},
 		client: client,
 		dead:   &deadLetters{path: path, log: log},
@@ -131,6 +132,9 @@ func New(c Config, o Options) (*Sink, error) {
 // Limits are what suits Loki. They have no timeout: each push has its own, and a
 // Send may take several.
 func (s *Sink) Limits() sink.Limits { return s.limits }
+
+// Labels are the fields of an Event that are labels of streams.
+func (s *Sink) Labels() event.LabelSet { return s.labels.Fields() }
 
 // AppendStream implements sink.Sink: the stream is the string of its labels.
 func (s *Sink) AppendStream(dst []byte, r *event.Record) []byte { return s.labels.Append(dst, r) }

@@ -67,14 +67,14 @@ func wantStored(t *testing.T, l *cluster.Loki, records []event.Record, metadata 
 		}
 		labels := map[string]string{
 			"job": "hindsight", "cluster": "e2e", "namespace": r.Event.Namespace,
-			"reason": r.ReasonLabel, "service_name": "hindsight",
+			"reason": r.Event.Reason, "service_name": "hindsight",
 		}
 		if !maps.Equal(e.Labels, labels) {
 			t.Fatalf("%s has the labels %v, want %v", line, e.Labels, labels)
 		}
 		want := map[string]string{}
 		if metadata {
-			for _, p := range r.AppendMetadata(nil) {
+			for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 				want[p.Name] = p.Value
 			}
 			if !maps.Equal(e.Metadata, want) {

@@ -235,7 +235,7 @@ func TestAudit(t *testing.T) {
 			Labels:   map[string]string{"job": "hindsight", "namespace": "monitoring", "reason": "HindsightGap"},
 			Metadata: map[string]string{},
 		}
-		for _, p := range record.AppendMetadata(nil) {
+		for _, p := range record.AppendMetadata(nil, event.DefaultLabels) {
 			gap.Metadata[p.Name] = p.Value
 		}
 		push(t, l, "gapped", append(copied, gap))

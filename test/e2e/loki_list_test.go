@@ -99,3 +99,57 @@ func TestLokiInAStormOfStreams(t *testing.T) {
 	}
 	t.Logf("%d entries in %d streams, %d of them under reason other", n, len(streams), others)
 }
+
+// Candidates of leader elections report under an identity that is another one each
+// time. As a label that is more streams than Loki allows; max_streams bounds it.
+func TestLokiInAStormOfComponents(t *testing.T) {
+	const (
+		maxStreams = 2500
+		candidates = 5400
+		others     = 600
+	)
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	var events []*corev1.Event
+	for i := range candidates + others {
+		e := scriptedEvent(i, time.Now().Add(-10*time.Minute+time.Duration(i)*time.Millisecond))
+		if i < candidates {
+			e.Namespace, e.Reason = "kube-system", "LeaderElection"
+			e.InvolvedObject.Namespace = e.Namespace
+			e.Source.Component = fmt.Sprintf("controller-7d9f8_%08x-5a2b-4c1d-9e3f-0123456789ab", i)
+		}
+		events = append(events, e)
+	}
+	api := serveEvents(t, events...)
+	dir := t.TempDir()
+	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+
+		lokiSink(l.URL(), ", labels: {namespace: namespace, reason: reason, component: component}"))
+	awaitStored(t, p, l, candidates+others)
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	wantNoDeadLetters(t, dir)
+	streams, found := map[string]bool{}, map[string]bool{}
+	for _, e := range stored(t, l, `{job="hindsight"}`) {
+		streams[fmt.Sprint(e.Labels)] = true
+		if found[e.Metadata["event_version"]] {
+			t.Fatalf("twice: %v %s", e.Labels, e.Line)
+		}
+		found[e.Metadata["event_version"]] = true
+		if e.Labels["reason"] == "other" {
+			t.Fatalf("a reason has become other: %v %s", e.Labels, e.Line)
+		}
+		if full := e.Metadata["full_component"]; (e.Labels["component"] == "other") != (full != "") {
+			t.Fatalf("label component=%q, full_component=%q", e.Labels["component"], full)
+		}
+	}
+	if len(found) != candidates+others {
+		t.Errorf("%d states, want %d", len(found), candidates+others)
+	}
+	if len(streams) > maxStreams+41 {
+		t.Errorf("%d streams, want no more than %d and one for each of 41 namespaces", len(streams), maxStreams)
+	}
+	if n := len(stored(t, l, `{component="other"} | full_component=~"controller-7d9f8_.*"`)); n < candidates-maxStreams {
+		t.Errorf("%d candidates are found by full_component, want at least %d", n, candidates-maxStreams)
+	}
+	t.Logf("%d entries in %d streams", len(found), len(streams))
+}

@@ -77,7 +77,7 @@ export function hindsight(): dashboard.DashboardBuilder {
     .withPanel(bars('Not passed on, relabelled, redacted', 'Drop rules; states seen before or undecodable; reasons that became the label "other"; redactions.', { w: 8, h: 10 },
       query('A', increase('intake_dropped_total', 'job'), 'drop rules'),
       query('B', increase('watch_skipped_total', 'reason'), 'skipped: {{reason}}'),
-      query('C', increase('intake_other_reasons_total', 'cause'), 'reason "other": {{cause}}'),
+      query('C', increase('intake_other_labels_total', 'cause'), 'label "other": {{cause}}'),
       query('D', increase('intake_redacted_total', 'job'), 'redacted')).datasource(source))
 
     .withRow(new dashboard.RowBuilder('Sinks'))

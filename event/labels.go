@@ -1,0 +1,123 @@
+package event
+
+import (
+	"math/bits"
+	"strings"
+)
+
+// Other is the value of a label where the Event's own value is not used: the
+// reason is not fit to be a label, or there would be too many streams.
+const Other = "other"
+
+// LabelFields are those with few enough values to be labels of a stream.
+var LabelFields = []Field{
+	FieldNamespace, FieldReason, FieldKind, FieldType, FieldComponent, FieldNode,
+}
+
+// LabelSet is a set of LabelFields. It is journaled, so the bit of a field never
+// changes its meaning.
+type LabelSet uint8
+
+const (
+	LabelNamespace LabelSet = 1 << iota
+	LabelReason
+	LabelKind
+	LabelType
+	LabelComponent
+	LabelNode
+)
+
+// DefaultLabels are the fields that are labels unless a sink is configured
+// otherwise.
+const DefaultLabels = LabelNamespace | LabelReason
+
+var labelBits = [endOfFields]LabelSet{
+	FieldNamespace: LabelNamespace,
+	FieldReason:    LabelReason,
+	FieldKind:      LabelKind,
+	FieldType:      LabelType,
+	FieldComponent: LabelComponent,
+	FieldNode:      LabelNode,
+}
+
+// LabelSetOf returns the set of the fields given; those that cannot be labels are
+// left out.
+func LabelSetOf(fields ...Field) (set LabelSet) {
+	for _, f := range fields {
+		set |= labelBits[f]
+	}
+	return set
+}
+
+// Has reports whether the field is in the set.
+func (s LabelSet) Has(f Field) bool { return s&labelBits[f] != 0 }
+
+// LabelDecision says which fields of a set keep the Event's own value as a label.
+// The labels of the set's other fields are Other. The namespace is always kept.
+type LabelDecision struct{ Set, Kept LabelSet }
+
+// MaxLabelDecisions is how many sets of fields are decided on for a record.
+const MaxLabelDecisions = 8
+
+// LabelDecisions are those of a record, each about another set that is not empty;
+// a decision about the empty set ends them. Without any, namespace and reason are
+// kept.
+type LabelDecisions [MaxLabelDecisions]LabelDecision
+
+var defaultDecisions = LabelDecisions{{DefaultLabels, DefaultLabels}}
+
+// Kept returns the fields of the set whose labels have the Event's own value.
+//
+// Where the intake has not decided on this set, because a configuration that was
+// read later asks for it, the decision applies that has most of its fields in
+// common with it, and the fields that it does not name are not kept. So a reload
+// makes no more streams than that decision allows, and a record that is sent again
+// has the same labels. A namespace is kept always, and all fields of a gap record.
+func (r *Record) Kept(set LabelSet) LabelSet {
+	if r.Gap {
+		return set
+	}
+	decisions := &r.Decisions
+	if decisions[0].Set == 0 {
+		decisions = &defaultDecisions
+	}
+	most, kept := 0, LabelSet(0)
+	for _, d := range decisions {
+		if d.Set == set {
+			kept = d.Kept
+			break
+		}
+		if common := bits.OnesCount8(uint8(d.Set & set)); common > most {
+			most, kept = common, d.Kept&set
+		}
+	}
+	return kept | set&LabelNamespace
+}
+
+// Fields returns the fields of the set.
+func (s LabelSet) Fields() (fields []Field) {
+	for _, f := range LabelFields {
+		if s.Has(f) {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
+// String lists the fields: "namespace,reason".
+func (s LabelSet) String() string {
+	var names []string
+	for _, f := range s.Fields() {
+		names = append(names, f.String())
+	}
+	return strings.Join(names, ",")
+}
+
+// Label returns the value of a label made from the field, in valid UTF-8: the
+// field's own value if it is among those kept, else Other.
+func (r *Record) Label(f Field, kept LabelSet) string {
+	if !kept.Has(f) {
+		return Other
+	}
+	return validUTF8(r.Value(f))
+}

@@ -1,0 +1,106 @@
+package event
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func TestLabelsOfARecordAreThoseThatWereDecided(t *testing.T) {
+	const (
+		pair      = LabelNamespace | LabelReason
+		component = LabelNamespace | LabelReason | LabelComponent
+		node      = LabelNamespace | LabelNode
+	)
+	for _, tt := range []struct {
+		name    string
+		decided LabelDecisions
+		gap     bool
+		of      LabelSet
+		want    LabelSet
+	}{
+		{"of no decision, namespace and reason are kept", LabelDecisions{}, false, pair, pair},
+		{"the decision on the set", LabelDecisions{{pair, pair}, {component, pair}}, false, component, pair},
+		{"the decision on another set does not matter", LabelDecisions{{component, LabelNamespace}, {pair, pair}}, false, pair, pair},
+		{"a field that nobody has decided on is not kept", LabelDecisions{}, false, component, pair},
+		{"nor one that a reload has put in another's place", LabelDecisions{{component, component}}, false, node, LabelNamespace},
+		{"a set that a reload has made smaller", LabelDecisions{{component, component}}, false, pair, pair},
+		{"a set that a reload has made smaller, where the field was not kept", LabelDecisions{{component, LabelNamespace}}, false, pair, LabelNamespace},
+		{"the decision with most fields in common", LabelDecisions{{pair, pair}, {node, node}}, false, LabelNamespace | LabelNode | LabelKind, node},
+		{"of sets with as many fields in common, the first", LabelDecisions{{pair, LabelNamespace}, {node, node}}, false, LabelNamespace | LabelKind, LabelNamespace},
+		{"nothing in common", LabelDecisions{}, false, LabelKind | LabelNode, 0},
+		{"a namespace is kept in any case", LabelDecisions{{LabelNode, LabelNode}}, false, pair, LabelNamespace},
+		{"no labels", LabelDecisions{}, false, 0, 0},
+		{"a gap record keeps all", LabelDecisions{}, true, component | node, component | node},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := Record{Event: &corev1.Event{}, Decisions: tt.decided, Gap: tt.gap}
+			got := r.Kept(tt.of)
+			if got != tt.want {
+				t.Errorf("{%s} are kept, want {%s}", got, tt.want)
+			}
+			if again := roundTrip(t, &r); again.Kept(tt.of) != got {
+				t.Errorf("{%s} are kept once the record was read back, want {%s}", again.Kept(tt.of), got)
+			}
+		})
+	}
+}
+
+// The bits of fields are in journals.
+func TestLabelSetsNeverChangeTheirMeaning(t *testing.T) {
+	for bit, want := range []string{"namespace", "reason", "kind", "type", "component", "node"} {
+		if got := LabelSet(1 << bit).String(); got != want {
+			t.Errorf("bit %d is %q, was %q", bit, got, want)
+		}
+	}
+}
+
+// A journal may hold records of the version before, which wrote the label reason
+// where it was not the Event's own.
+func TestLabelsOfAnEarlierVersionAreRead(t *testing.T) {
+	own, err := (&Record{Event: &corev1.Event{Reason: "a b"}}).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		data []byte
+		want LabelSet
+	}{
+		"the Event's own": {own, LabelNamespace | LabelReason},
+		"other":           {appendString(own[:len(own):len(own)], fieldReasonLabel, Other), LabelNamespace},
+	} {
+		var r Record
+		if err := r.UnmarshalBinary(tt.data); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Kept(LabelNamespace | LabelReason | LabelNode); got != tt.want {
+			t.Errorf("%s: {%s} are kept, want {%s}", name, got, tt.want)
+		}
+	}
+}
+
+func TestMetadataHasWhatLabelsWithhold(t *testing.T) {
+	e := &corev1.Event{Reason: "LeaderElection", Type: "Normal", Source: corev1.EventSource{Component: "a_1", Host: "n"}}
+	e.Namespace = "kube-system"
+	e.InvolvedObject.Kind = "Lease"
+	set := LabelSetOf(LabelFields...)
+	for _, tt := range []struct {
+		set, kept LabelSet
+		want      string
+	}{
+		{set, set, "component=a_1 detected_level=info kind=Lease node=n type=Normal "},
+		{set, DefaultLabels, "detected_level=info full_component=a_1 full_kind=Lease full_node=n full_type=Normal "},
+		{set, LabelNamespace, "detected_level=info full_component=a_1 full_kind=Lease full_node=n full_reason=LeaderElection full_type=Normal "},
+		{DefaultLabels | LabelComponent, LabelNamespace, "detected_level=info full_component=a_1 full_reason=LeaderElection kind=Lease node=n type=Normal "},
+		{0, 0, "component=a_1 detected_level=info kind=Lease node=n type=Normal "},
+	} {
+		r := Record{Event: e, Decisions: LabelDecisions{{tt.set, tt.kept}}}
+		got := ""
+		for _, p := range r.AppendMetadata(nil, tt.set) {
+			got += p.Name + "=" + p.Value + " "
+		}
+		if got != tt.want {
+			t.Errorf("{%s} of {%s} kept: got\n%s\nwant\n%s", tt.kept, tt.set, got, tt.want)
+		}
+	}
+}

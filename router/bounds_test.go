@@ -1,0 +1,201 @@
+package router
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+)
+
+// leaderElection is one of many candidates, each of which reports under an
+// identity of its own.
+func leaderElection(i int) event.Record {
+	r := record(uint64(i), "kube-system", "LeaderElection")
+	r.Event.Source.Component = fmt.Sprintf("controller-7d9f_%08x", i)
+	return r
+}
+
+func withLabels(t testing.TB, names ...string) *Labels {
+	t.Helper()
+	fields := map[string]string{}
+	for _, name := range names {
+		fields[name] = name
+	}
+	return mustLabels(t, LabelOptions{Job: "j", Fields: fields})
+}
+
+func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
+	const maxStreams = 100
+	l := withLabels(t, "namespace", "reason", "component")
+	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", l.Fields()}}})
+	streams := map[string]bool{}
+	add := func(r event.Record) string {
+		s := string(l.Append(nil, &in.Take([]event.Record{r})[0]))
+		streams[s] = true
+		return s
+	}
+	for i := range 5400 {
+		add(leaderElection(i))
+	}
+	if n := len(streams); n > maxStreams {
+		t.Errorf("%d streams, want at most %d", n, maxStreams)
+	}
+	if want := `{component="other", job="j", namespace="kube-system", reason="LeaderElection"}`; !streams[want] {
+		t.Errorf("there is no stream %s", want)
+	}
+	// Some room is left for reasons.
+	for i := range maxStreams / 5 {
+		want := fmt.Sprintf(`{component="other", job="j", namespace="a", reason="Reason%d"}`, i)
+		if got := add(record(1, "a", fmt.Sprintf("Reason%d", i))); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	for i := range maxStreams {
+		add(record(1, "a", fmt.Sprintf("Storm%d", i)))
+	}
+	if got, want := add(record(1, "b", "BackOff")), `{component="other", job="j", namespace="b", reason="other"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := add(leaderElection(0)), `{component="controller-7d9f_00000000", job="j", namespace="kube-system", reason="LeaderElection"}`; got != want {
+		t.Errorf("got %s, want %s, which is in use", got, want)
+	}
+	if n := len(streams); n > maxStreams+3 {
+		t.Errorf("%d streams, want at most %d and one for each namespace", n, maxStreams)
+	}
+}
+
+// Whatever fields are labels and whatever is in them, there are no more streams
+// than max_streams and one for each namespace.
+func TestEverySetOfLabelsIsBounded(t *testing.T) {
+	const (
+		maxStreams = 40
+		namespaces = 3
+	)
+	random := rand.New(rand.NewPCG(3, 4))
+	var all []string
+	for _, f := range event.LabelFields {
+		all = append(all, f.String())
+	}
+	for set := 1; set < 1<<len(all); set++ {
+		var names []string
+		for i, name := range all {
+			if set>>i&1 != 0 {
+				names = append(names, name)
+			}
+		}
+		l := withLabels(t, names...)
+		in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", l.Fields()}}})
+		streams := map[string]bool{}
+		for range 1000 {
+			value := func() string { return fmt.Sprintf("Value%d", random.IntN(200)) }
+			r := record(1, fmt.Sprintf("ns-%d", random.IntN(namespaces)), value())
+			if random.IntN(3) == 0 {
+				r.Event.Reason = "not a reason " + value()
+			}
+			r.Event.InvolvedObject.Kind = value()
+			r.Event.Type = value()
+			r.Event.Source = corev1.EventSource{Component: value(), Host: value()}
+			streams[string(l.Append(nil, &in.Take([]event.Record{r})[0]))] = true
+		}
+		if n := len(streams); n > maxStreams+namespaces {
+			t.Errorf("%v: %d streams, want at most %d and one for each of %d namespaces", names, n, maxStreams, namespaces)
+		}
+		if n := len(streams); n < maxStreams/2 && len(names) > 1 {
+			t.Errorf("%v: only %d streams of %d that were allowed", names, n, maxStreams)
+		}
+	}
+}
+
+func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
+	components, pairs := withLabels(t, "component"), withLabels(t, "namespace", "reason")
+	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
+		{"a", pairs.Fields()}, {"b", components.Fields()}, {"c", pairs.Fields()},
+	}})
+	var records []event.Record
+	for i := range 100 {
+		records = append(records, leaderElection(i))
+	}
+	records = in.Take(append(records, record(1, "a", "Killing")))
+	for i := range records {
+		want := fmt.Sprintf(`{job="j", namespace="%s", reason="%s"}`, records[i].Event.Namespace, records[i].Event.Reason)
+		if got := string(pairs.Append(nil, &records[i])); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+	if got, want := string(components.Append(nil, &records[99])), `{component="other", job="j"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What was decided before a reload stays, so that a record that is sent again has
+// the same labels; what was not decided is other.
+func TestRecordsFromBeforeAReload(t *testing.T) {
+	before, after := withLabels(t, "namespace", "reason"), withLabels(t, "namespace", "reason", "component")
+	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{"loki", before.Fields()}}})
+	old := in.Take([]event.Record{leaderElection(1)})[0]
+	stored, err := old.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.SetRules(nil, nil, 2, []SinkLabels{{"loki", after.Fields()}, {"second", before.Fields()}})
+	var read event.Record
+	if err := read.UnmarshalBinary(stored); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(after.Append(nil, &read)), `{component="other", job="j", namespace="kube-system", reason="LeaderElection"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	next := in.Take([]event.Record{leaderElection(2)})[0]
+	if got, want := string(after.Append(nil, &next)), `{component="controller-7d9f_00000002", job="j", namespace="kube-system", reason="LeaderElection"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	in.SetRules(nil, nil, 1, []SinkLabels{{"second", before.Fields()}})
+	if got, want := labelOf(in, "kube-system", "LeaderElection"), "LeaderElection"; got != want {
+		t.Errorf("the pair in use was forgotten: the label is %s", got)
+	}
+	if got, want := labelOf(in, "a", "Killing"), "other"; got != want {
+		t.Errorf("got %s, want %s: the pair in use counts", got, want)
+	}
+}
+
+func TestMaxStreamsIsLoggedOnceForEachSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		components, pairs := withLabels(t, "component").Fields(), withLabels(t, "namespace", "reason").Fields()
+		in := NewIntake(IntakeOptions{MaxStreams: 10, Logger: slog.New(slog.NewTextHandler(&log, nil)), Labels: []SinkLabels{
+			{"a", components}, {"b", pairs}, {"c", components},
+		}})
+		for i := range 1000 {
+			in.Take([]event.Record{leaderElection(i)})
+		}
+		for _, sink := range []string{"a", "c"} {
+			if n := strings.Count(log.String(), "sink="+sink+" fields=component max_streams=10 "); n != 1 {
+				t.Errorf("%d lines of sink %s, want 1", n, sink)
+			}
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d lines, want 2:\n%s", n, &log)
+		}
+	})
+}
+
+func TestDecidingOnSeveralSetsDoesNotAllocate(t *testing.T) {
+	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
+		{"a", event.DefaultLabels}, {"b", event.LabelSetOf(event.LabelFields...)},
+	}})
+	records := []event.Record{preempted()}
+	other := []event.Record{leaderElection(100)}
+	for i := range 20 {
+		in.Take([]event.Record{leaderElection(i)})
+	}
+	if n := testing.AllocsPerRun(100, func() { in.Take(records); in.Take(other) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
