@@ -60,10 +60,24 @@ var defaultLabels = map[string]string{
 	event.FieldReason.String():    event.FieldReason.String(),
 }
 
-// NewLabels refuses what Loki would refuse, and names that are given twice.
+// LabelError says which option of labels is wrong: its key in the configuration,
+// such as labels.pod.
+type LabelError struct {
+	Key string
+	Err error
+}
+
+func (e *LabelError) Error() string { return e.Err.Error() }
+func (e *LabelError) Unwrap() error { return e.Err }
+
+// NewLabels refuses what Loki would refuse, and names that are given twice. The
+// error is a LabelError.
 func NewLabels(o LabelOptions) (*Labels, error) {
+	bad := func(key, format string, args ...any) (*Labels, error) {
+		return nil, &LabelError{Key: key, Err: fmt.Errorf(format, args...)}
+	}
 	if o.Job == "" {
-		return nil, errors.New("job is empty")
+		return bad("job", "job is empty")
 	}
 	l := &Labels{}
 	fixed := func(name, value string) {
@@ -71,7 +85,7 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 	}
 	for _, own := range []struct{ name, value string }{{"cluster", o.Cluster}, {"job", o.Job}} {
 		if err := checkLabelValue(own.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", own.name, err)
+			return bad(own.name, "%s: %w", own.name, err)
 		}
 		if own.value != "" {
 			fixed(own.name, own.value)
@@ -84,11 +98,11 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if err := checkLabelName(name); err != nil {
-			return nil, fmt.Errorf("label %q: %w", name, err)
+			return bad("labels."+name, "label %q: %w", name, err)
 		}
 		field, ok := event.ParseField(fields[name])
 		if !ok || !slices.Contains(event.LabelFields, field) {
-			return nil, fmt.Errorf("label %q: %q cannot be a label; valid are %s", name, fields[name], fieldNames(event.LabelFields))
+			return bad("labels."+name, "label %q: %q cannot be a label; valid are %s", name, fields[name], fieldNames(event.LabelFields))
 		}
 		l.labels = append(l.labels, label{name: name, field: field})
 		l.fields |= event.LabelSetOf(field)
@@ -106,7 +120,7 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 			err = checkLabelValue(value)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("external label %q: %w", name, err)
+			return bad("external_labels."+name, "external label %q: %w", name, err)
 		}
 		fixed(name, value)
 	}
@@ -117,7 +131,7 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 		n--
 	}
 	if n > maxLabels {
-		return nil, fmt.Errorf("%d labels, of which Loki by default accepts %d; job, cluster and external labels count", n, maxLabels)
+		return bad("labels", "%d labels, of which Loki by default accepts %d; job, cluster and external labels count", n, maxLabels)
 	}
 	return l, nil
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/internal/canary"
 	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/internal/telemetry"
 	"github.com/hindsight-events/hindsight/lease"
 	"github.com/hindsight-events/hindsight/watch"
@@ -95,7 +96,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		helpers.Go(func() error { p.reloads.follow(helping, *o.File, o.Config, o.Log); return nil })
 	}
 
-	o.Log.Info("hindsight starts", "version", o.Version, "server", o.Kubernetes.Host,
+	o.Log.Info("hindsight starts", "version", o.Version, "server", mask.URL(o.Kubernetes.Host),
 		"namespaces", o.Config.Source.Namespaces, "sinks", sinkNames(o.Config))
 	started := time.Now()
 	if p.lease != nil {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/mask"
 )
 
 const (
@@ -67,10 +69,8 @@ func (l *Loki) has(ctx context.Context, s state) (bool, error) {
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
-		} else if e, ok := err.(*url.Error); ok {
-			err = e.Err
 		}
-		return false, fmt.Errorf("query %s: %w", s.query, err)
+		return false, fmt.Errorf("query %s: %w", s.query, mask.Error(err))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxLokiAnswer))

@@ -8,9 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -181,8 +183,15 @@ func (c *Config) checkListen() error {
 	if c.Listen == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
 		return fmt.Errorf("%q is not an address to listen on; write it as in :8080", c.Listen)
+	}
+	if n, err := strconv.ParseUint(port, 10, 64); err != nil || n > 65535 {
+		return fmt.Errorf("%q has a port that is not a number from 0 to 65535; write it as in :8080", c.Listen)
+	}
+	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostName.MatchString(host) {
+		return fmt.Errorf("%q has a host that is neither an IP address nor a name; write it as in 127.0.0.1:8080", c.Listen)
 	}
 	return nil
 }
@@ -197,7 +206,9 @@ type problem struct {
 var (
 	sinkName      = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$`)
 	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	leaseName     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+	// hostName ends in a letter's label: one in digits would be a wrong IP address.
+	hostName  = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.?$`)
+	leaseName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 )
 
 // check looks at what single values cannot show by themselves.
@@ -223,6 +234,9 @@ func (c *Config) check() (problems []problem) {
 	}
 	if c.Journal.MaxBytes < 1<<20 {
 		bad("journal.max_bytes", "%s is too small; it must be at least 1MiB", c.Journal.MaxBytes)
+	}
+	if longest := quantity.Duration(24 * time.Hour); c.DrainTimeout > longest {
+		bad("drain_timeout", "%s is too long; it must be at most %s", c.DrainTimeout, longest)
 	}
 	if _, err := c.Log.level(); err != nil {
 		bad("log.level", "%w", err)
@@ -255,6 +269,9 @@ func (c *Config) checkLeaderElection() (problems []problem) {
 	}
 	if e.LeaseDuration <= e.RenewDeadline {
 		bad("lease_duration", "%s is too short; it must be longer than leader_election.renew_deadline, %s", e.LeaseDuration, e.RenewDeadline)
+	}
+	if longest := quantity.Duration(time.Hour); e.LeaseDuration > longest {
+		bad("lease_duration", "%s is too long; it must be at most %s", e.LeaseDuration, longest)
 	}
 	if e.LeaseDuration%quantity.Duration(time.Second) != 0 {
 		bad("lease_duration", "%s cannot be kept in a Lease, which counts whole seconds", e.LeaseDuration)
@@ -333,7 +350,10 @@ func (c *Config) checkSinks() (problems []problem) {
 		if s.Loki != nil {
 			kinds++
 			s.Loki.Check(c.Cluster, func(k string, err error) {
-				bad(strings.TrimSuffix(key+".loki."+k, "."), "%w", err)
+				if k != "cluster" { // which is a key of its own
+					k = strings.TrimSuffix(key+".loki."+k, ".")
+				}
+				bad(k, "%w", err)
 			})
 		}
 		if kinds != 1 {

@@ -94,7 +94,10 @@ type Duration time.Duration
 
 // ParseDuration reads a duration.
 func ParseDuration(s string) (Duration, error) {
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+	if d, err := time.ParseDuration(s); err == nil {
+		if d < 0 {
+			return 0, fmt.Errorf("%q is a negative duration", s)
+		}
 		return Duration(d), nil
 	}
 	d, err := model.ParseDuration(s) // knows days and weeks

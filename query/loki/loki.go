@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/common/config"
+
+	"github.com/hindsight-events/hindsight/internal/mask"
 )
 
 // Config of a Client.
@@ -198,11 +200,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, data an
 
 // unreachable leaves out of an error the long address of the request.
 func (c *Client) unreachable(err error) error {
-	var long *url.Error
-	if errors.As(err, &long) {
-		err = long.Err
-	}
-	return fmt.Errorf("query loki at %s: %w", c.base.String(), err)
+	return fmt.Errorf("query loki at %s: %w", c.base.String(), mask.Error(err))
 }
 
 func (c *Client) refused(resp *http.Response) error {

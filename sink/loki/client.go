@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/common/config"
 
+	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/sink"
 )
 
@@ -237,13 +238,9 @@ func ask(h *http.Client, req *http.Request) (answer, error) {
 	return read(resp), nil
 }
 
-// failed says which push has failed. The errors of net/http quote the URL, of
-// which the query may be secret.
+// failed says which push has failed.
 func (c *client) failed(err error) error {
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		err = u.Err
-	}
-	return fmt.Errorf("push to %s: %w", c.shown, err)
+	return fmt.Errorf("push to %s: %w", c.shown, mask.Error(err))
 }
 
 func read(resp *http.Response) answer {

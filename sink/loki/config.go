@@ -3,13 +3,19 @@ package loki
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/common/config"
+	"gopkg.in/yaml.v3"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/router"
 )
@@ -55,16 +61,43 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*plain)(c))
 }
 
-// URL is an address that does not print the password that it may hold.
+// MarshalYAML hides what secrets there are besides those that their own types hide.
+func (c Config) MarshalYAML() (any, error) {
+	type plain Config
+	c.HTTP.ProxyURL = maskedURL(c.HTTP.ProxyURL)
+	if c.HTTP.OAuth2 != nil {
+		o := *c.HTTP.OAuth2
+		o.TokenURL = mask.URL(o.TokenURL)
+		o.ProxyURL = maskedURL(o.ProxyURL)
+		o.EndpointParams = maps.Clone(o.EndpointParams)
+		for name := range o.EndpointParams {
+			o.EndpointParams[name] = "<secret>" // as in config.Secret
+		}
+		c.HTTP.OAuth2 = &o
+	}
+	return plain(c), nil
+}
+
+func maskedURL(u config.URL) config.URL {
+	if u.URL != nil {
+		u.URL = mask.Parsed(u.URL)
+	}
+	return u
+}
+
+// String is what MarshalYAML returns, as text.
+func (c Config) String() string {
+	b, err := yaml.Marshal(c)
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	return string(b)
+}
+
+// URL is an address that does not print the secrets that it may hold.
 type URL string
 
-func (u URL) String() string {
-	parsed, err := url.Parse(string(u))
-	if err != nil {
-		return "(not a URL)" // where the password is in it is not known
-	}
-	return parsed.Redacted()
-}
+func (u URL) String() string { return mask.URL(string(u)) }
 
 // MarshalYAML implements yaml.Marshaler.
 func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
@@ -80,7 +113,9 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 		bad("tenant_id", err)
 	}
 	if _, err := c.labels(cluster); err != nil {
-		bad("labels", err)
+		var of *router.LabelError
+		errors.As(err, &of)
+		bad(of.Key, err)
 	}
 	if c.MaxRate != 0 && c.MaxRate < 1<<10 {
 		bad("max_rate", fmt.Errorf("%s is too little; it must be at least 1KiB/s, or 0 for no bound", c.MaxRate))
@@ -88,15 +123,74 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 	if c.Timeout <= 0 {
 		bad("timeout", errors.New("must be more than 0s"))
 	}
-	http := c.HTTP // Validate changes it
-	if err := http.Validate(); err != nil {
-		bad("", err)
+	const longest = quantity.Duration(time.Hour)
+	if c.Timeout > longest {
+		bad("timeout", fmt.Errorf("%s is too long; it must be at most %s", c.Timeout, longest))
 	}
+	if c.BatchWait < 0 || c.BatchWait > longest {
+		bad("batch_wait", fmt.Errorf("%s is not between 0s and %s", c.BatchWait, longest))
+	}
+	c.checkHTTP(bad)
 	if c.HTTP.BasicAuth != nil || c.HTTP.Authorization != nil || c.HTTP.OAuth2 != nil {
 		if u, err := c.endpoint(); err == nil && u.User != nil {
 			bad("url", errors.New("there are credentials in it and in other keys; give them once"))
 		}
 	}
+}
+
+// ofHTTP finds the key that an error of HTTPClientConfig.Validate is about.
+var ofHTTP = regexp.MustCompile(`^(?:at most one of )?(basic_auth|authorization|oauth2) (?:([a-z_]+) must be configured$)?`)
+
+func (c *Config) checkHTTP(bad func(key string, err error)) {
+	http := c.HTTP // Validate changes it
+	if err := http.Validate(); err != nil {
+		key := ""
+		if m := ofHTTP.FindStringSubmatch(err.Error()); m != nil {
+			key = strings.TrimSuffix(m[1]+"."+m[2], ".")
+		}
+		bad(key, err)
+	}
+	proxy := func(key string, u config.URL) {
+		if u.URL == nil {
+			return
+		}
+		if err := checkAddress(u.URL, "http", "https", "socks5", "socks5h"); err != nil {
+			bad(key, fmt.Errorf("%w; write it as in http://proxy:3128", err))
+		}
+	}
+	proxy("proxy_url", c.HTTP.ProxyURL)
+	if o := c.HTTP.OAuth2; o != nil {
+		proxy("oauth2.proxy_url", o.ProxyURL)
+		const want = "write it as in https://idp.example/token"
+		if u, err := url.Parse(o.TokenURL); err != nil {
+			bad("oauth2.token_url", errors.New("is not a URL; "+want))
+		} else if err := checkAddress(u, "http", "https"); o.TokenURL != "" && err != nil {
+			bad("oauth2.token_url", fmt.Errorf("%w; %s", err, want))
+		}
+	}
+}
+
+// checkAddress refuses an address that nothing can be sent to. Its errors never
+// repeat it, for it may hold a password.
+func checkAddress(u *url.URL, schemes ...string) error {
+	switch {
+	case !slices.Contains(schemes, u.Scheme):
+		all := strings.Join(schemes, ":// nor with ")
+		if len(schemes) > 2 {
+			return errors.New("begins with none of " + strings.Join(schemes, "://, ") + "://")
+		}
+		return errors.New("begins neither with " + all + "://")
+	case u.Hostname() == "":
+		return errors.New("has no host")
+	case strings.HasSuffix(u.Host, ":"):
+		return errors.New("has no port after the colon")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return errors.New("has a port that is not between 1 and 65535")
+		}
+	}
+	return nil
 }
 
 // pushPath is where Loki takes pushes:
@@ -114,12 +208,11 @@ func (u URL) Parse() (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, errors.New("is not a URL; " + want)
-	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return nil, errors.New("begins neither with http:// nor with https://; " + want)
-	case parsed.Hostname() == "":
-		return nil, errors.New("has no host; " + want)
 	case parsed.Fragment != "":
 		return nil, errors.New("has a fragment (#…), which is never sent; " + want)
+	}
+	if err := checkAddress(parsed, "http", "https"); err != nil {
+		return nil, fmt.Errorf("%w; %s", err, want)
 	}
 	return parsed, nil
 }

@@ -81,20 +81,34 @@ proxy_url: http://proxy:3128
 
 func TestBadConfig(t *testing.T) {
 	for text, want := range map[string]string{
-		"url:":                                    "url: is missing; write it as in http://loki:3100",
-		"url: loki:3100":                          "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
-		"url: http://":                            "url: has no host; write it as in http://loki:3100",
-		"url: 'http://:3100'":                     "url: has no host; write it as in http://loki:3100",
-		"url: 'http://u:geheim@loki:port/'":       "url: is not a URL; write it as in http://loki:3100",
-		"url: 'http://loki/#push'":                "url: has a fragment (#…), which is never sent; write it as in http://loki:3100",
-		"{url: http://loki, tenant_id: a/b}":      "tenant_id: '/' is not allowed in a tenant's name",
-		"{url: http://loki, tenant_id: a|b}":      "tenant_id: '|' is not allowed in a tenant's name",
-		"{url: http://loki, job: ''}":             "labels: job is empty",
-		"{url: http://loki, labels: {pod: name}}": `labels: label "pod": "name" cannot be a label; valid are namespace, reason, kind, type, component and node`,
-		"{url: http://loki, max_rate: 10/s}":      "max_rate: 10B/s is too little; it must be at least 1KiB/s, or 0 for no bound",
-		"{url: http://loki, timeout: 0s}":         "timeout: must be more than 0s",
-		"{url: http://loki, bearer_token: geheim, basic_auth: {username: u}}": ": at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
-		"{url: 'http://u:geheim@loki', basic_auth: {username: u}}":            "url: there are credentials in it and in other keys; give them once",
+		"url:":                                                         "url: is missing; write it as in http://loki:3100",
+		"url: loki:3100":                                               "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
+		"url: http://":                                                 "url: has no host; write it as in http://loki:3100",
+		"url: 'http://:3100'":                                          "url: has no host; write it as in http://loki:3100",
+		"url: 'http://u:geheim@loki:port/'":                            "url: is not a URL; write it as in http://loki:3100",
+		"url: 'http://loki/#push'":                                     "url: has a fragment (#…), which is never sent; write it as in http://loki:3100",
+		"{url: http://loki, tenant_id: a/b}":                           "tenant_id: '/' is not allowed in a tenant's name",
+		"{url: http://loki, tenant_id: a|b}":                           "tenant_id: '|' is not allowed in a tenant's name",
+		"{url: http://loki, job: ''}":                                  "job: job is empty",
+		"{url: http://loki, labels: {pod: name}}":                      `labels.pod: label "pod": "name" cannot be a label; valid are namespace, reason, kind, type, component and node`,
+		"{url: http://loki, max_rate: 10/s}":                           "max_rate: 10B/s is too little; it must be at least 1KiB/s, or 0 for no bound",
+		"{url: http://loki, timeout: 0s}":                              "timeout: must be more than 0s",
+		"{url: http://loki, timeout: 2h}":                              "timeout: 2h is too long; it must be at most 1h",
+		"{url: http://loki, batch_wait: 7d}":                           "batch_wait: 168h is not between 0s and 1h",
+		"url: http://loki:99999":                                       "url: has a port that is not between 1 and 65535; write it as in http://loki:3100",
+		"url: 'http://loki:0'":                                         "url: has a port that is not between 1 and 65535; write it as in http://loki:3100",
+		"url: 'http://http://loki'":                                    "url: has no port after the colon; write it as in http://loki:3100",
+		"{url: http://loki, external_labels: {a-b: x}}":                `external_labels.a-b: external label "a-b": a label's name is made of letters, digits and _, and does not begin with a digit`,
+		"{url: http://loki, proxy_url: proxy:3128}":                    "proxy_url: begins with none of http://, https://, socks5://, socks5h://; write it as in http://proxy:3128",
+		"{url: http://loki, proxy_url: 'http://u:geheim@proxy:70000'}": "proxy_url: has a port that is not between 1 and 65535; write it as in http://proxy:3128",
+		"{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: 'idp/?key=geheim'}}":     "oauth2.token_url: begins neither with http:// nor with https://; write it as in https://idp.example/token",
+		"{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: 'http://u:geheim@:x'}}":  "oauth2.token_url: is not a URL; write it as in https://idp.example/token",
+		"{url: http://loki, oauth2: {client_secret: geheim, token_url: 'https://idp'}}":                       "oauth2.client_id: oauth2 client_id must be configured",
+		"{url: http://loki, oauth2: {client_id: a, token_url: 'https://idp', proxy_url: 'ftp://u:geheim@p'}}": "oauth2.proxy_url: begins with none of http://, https://, socks5://, socks5h://; write it as in http://proxy:3128",
+		"{url: http://loki, basic_auth: {username: a, password: geheim, password_file: b}}":                   "basic_auth: at most one of basic_auth password, password_file & password_ref must be configured",
+		"{url: http://loki, authorization: {type: basic, credentials: geheim}}":                               `authorization: authorization type cannot be set to "basic", use "basic_auth" instead`,
+		"{url: http://loki, bearer_token: geheim, basic_auth: {username: u}}":                                 ": at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
+		"{url: 'http://u:geheim@loki', basic_auth: {username: u}}":                                            "url: there are credentials in it and in other keys; give them once",
 	} {
 		c, err := parse(text)
 		if err != nil {
@@ -117,13 +131,25 @@ func TestBadConfig(t *testing.T) {
 
 func TestSecretsAreNotPrinted(t *testing.T) {
 	for name, text := range map[string]string{
-		"password":      "{url: http://loki, basic_auth: {username: u, password: geheim}}",
-		"in the url":    "{url: 'http://u:geheim@loki/'}",
-		"bearer token":  "{url: http://loki, bearer_token: geheim}",
-		"authorization": "{url: http://loki, authorization: {credentials: geheim}}",
-		"oauth2":        "{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: http://t}}",
-		"proxy":         "{url: http://loki, proxy_url: 'http://u:geheim@proxy'}",
-		"header":        "{url: http://loki, http_headers: {X-Token: {secrets: [geheim]}}}",
+		"password":               "{url: http://loki, basic_auth: {username: u, password: geheim}}",
+		"in the url":             "{url: 'http://u:geheim@loki/'}",
+		"user of the url":        "{url: 'http://geheim@loki/'}",
+		"query of the url":       "{url: 'http://loki/push?token=geheim&tenant=geheim'}",
+		"url that cannot be one": "{url: 'http://u:geheim@loki:port/?token=geheim'}",
+		"bearer token":           "{url: http://loki, bearer_token: geheim}",
+		"authorization":          "{url: http://loki, authorization: {credentials: geheim}}",
+		"oauth2":                 "{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: http://t}}",
+		"oauth2 key":             "{url: http://loki, oauth2: {client_id: a, client_certificate_key: geheim, token_url: http://t}}",
+		"token url":              "{url: http://loki, oauth2: {client_id: a, token_url: 'http://u:geheim@t/?key=geheim'}}",
+		"endpoint parameter":     "{url: http://loki, oauth2: {client_id: a, token_url: http://t, endpoint_params: {resource: geheim}}}",
+		"oauth2 proxy":           "{url: http://loki, oauth2: {client_id: a, token_url: http://t, proxy_url: 'http://u:geheim@proxy/?a=geheim'}}",
+		"oauth2 proxy header":    "{url: http://loki, oauth2: {client_id: a, token_url: http://t, proxy_url: 'http://proxy', proxy_connect_header: {X: [geheim]}}}",
+		"oauth2 tls key":         "{url: http://loki, oauth2: {client_id: a, token_url: http://t, tls_config: {cert: a, key: geheim}}}",
+		"tls key":                "{url: http://loki, tls_config: {cert: a, key: geheim}}",
+		"proxy":                  "{url: http://loki, proxy_url: 'http://u:geheim@proxy'}",
+		"query of the proxy":     "{url: http://loki, proxy_url: 'http://proxy/?token=geheim'}",
+		"proxy header":           "{url: http://loki, proxy_url: 'http://proxy', proxy_connect_header: {X: [geheim]}}",
+		"header":                 "{url: http://loki, http_headers: {X-Token: {secrets: [geheim]}}}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := parse(text)
@@ -134,7 +160,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, text := range []string{string(printed), fmt.Sprint(c), fmt.Sprintf("%+v", c)} {
+			for _, text := range []string{string(printed), fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprint(&c), fmt.Sprintf("%v", []loki.Config{c}), check(c)} {
 				if strings.Contains(text, "geheim") {
 					t.Errorf("a secret is in\n%s", text)
 				}
