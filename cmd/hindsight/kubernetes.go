@@ -47,11 +47,20 @@ func (c *connection) config() (*rest.Config, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("connect to Kubernetes: %w", err)
 	}
+	c.impersonate(cfg)
 	namespace, _, err := client.Namespace()
 	if err != nil {
 		return nil, "", fmt.Errorf("connect to Kubernetes: %w", err)
 	}
 	return cfg, cmp.Or(os.Getenv("POD_NAMESPACE"), serviceAccountNamespace(), namespace), nil
+}
+
+// impersonate applies --as, which clientcmd leaves out of the configuration of a
+// service account.
+func (c *connection) impersonate(cfg *rest.Config) {
+	if user := c.overrides.AuthInfo.Impersonate; user != "" {
+		cfg.Impersonate.UserName = user
+	}
 }
 
 // serviceAccountNamespace is empty outside a cluster.

@@ -105,12 +105,35 @@ func configFlag(cmd *cobra.Command) (load func() (*config.Config, *configFile, e
 		if !cmd.Flags().Changed("config") {
 			return config.Eventrouter(), nil, nil
 		}
-		data, err := os.ReadFile(path)
+		data, err := readFile(cmd.Context(), path)
+		if errors.Is(err, errInterrupted) {
+			return nil, nil, err
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("read configuration: %w", err)
 		}
 		c, err := config.Parse(path, data)
 		return c, &configFile{path, data}, err
+	}
+}
+
+// readFile is os.ReadFile, but returns errInterrupted once ctx ends, also while a
+// pipe has nothing to read.
+func readFile(ctx context.Context, path string) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		data, err := os.ReadFile(path)
+		read <- result{data, err}
+	}()
+	select {
+	case r := <-read:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, errInterrupted
 	}
 }
 

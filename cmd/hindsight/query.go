@@ -21,7 +21,7 @@ import (
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
-// errInterrupted ends a query that was ended by the person who asked.
+// errInterrupted ends a command whose user has ended it.
 var errInterrupted = errors.New("interrupted")
 
 // exitInterrupted is what a shell makes of SIGINT.

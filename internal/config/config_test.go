@@ -106,6 +106,7 @@ sinks:
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("sinks: [{name: a, stdout: {format: text}}]"))
+	f.Add([]byte("sinks: [&a {<<: *a, name: x}]"))
 	f.Add([]byte("drop: ['{a']\nsinks:\n- name: x\n  stdout:"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := config.Parse("fuzz.yaml", data)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -32,7 +31,7 @@ func Load(path string) (*Config, error) {
 func Parse(name string, data []byte) (*Config, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, locate(name, &root, err)
+		return nil, syntax(name, err)
 	}
 	// First of all: the decoder has errors of its own for some nulls, and skips others.
 	if err := located(name, &root, nulls(&root)); err != nil {
@@ -42,7 +41,10 @@ func Parse(name string, data []byte) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, locate(name, &root, err)
+		if problems := diagnose(&root); len(problems) > 0 {
+			return nil, located(name, &root, problems)
+		}
+		return nil, syntax(name, err)
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
@@ -93,14 +95,14 @@ func (c *Config) fillEmpty(root *yaml.Node) {
 }
 
 var (
-	lineError    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
-	unknownField = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
-	wrongType    = regexp.MustCompile("^cannot unmarshal !!(\\w+)(?: `(.*)`)? into (\\S+)$")
+	lineError   = regexp.MustCompile(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
+	quotedValue = regexp.MustCompile("(?s)!!\\w+(?: `.*`)?")
 )
 
-// locate turns the decoder's error into lines of the form "file:line: key:
-// what".
-func locate(name string, root *yaml.Node, err error) error {
+// syntax is an error of a document that is no YAML, or of one that cannot be
+// decoded for a reason that diagnose does not find. It repeats no value, which may
+// be a secret.
+func syntax(name string, err error) error {
 	messages := []string{err.Error()}
 	var typeError *yaml.TypeError
 	if errors.As(err, &typeError) {
@@ -108,54 +110,13 @@ func locate(name string, root *yaml.Node, err error) error {
 	}
 	var errs []error
 	for _, message := range messages {
-		line, what := 0, strings.TrimPrefix(message, "yaml: ")
+		what := " " + strings.TrimPrefix(message, "yaml: ")
 		if m := lineError.FindStringSubmatch(message); m != nil {
-			line, _ = strconv.Atoi(m[1])
-			what = m[2]
+			what = m[1] + ": " + m[2]
 		}
-		at := keyAt(root, line, what)
-		if unknownField.MatchString(what) {
-			what = "unknown key"
-		} else if t := wrongType.FindStringSubmatch(what); t != nil {
-			what = fmt.Sprintf("%s does not fit here, want %s", describe(t[1], t[2]), wanted(t[3]))
-		}
-		if at.path != "" {
-			what = at.path + ": " + what
-		}
-		if at.line != 0 {
-			what = fmt.Sprintf("%d: %s", at.line, what)
-		} else {
-			what = " " + what
-		}
-		errs = append(errs, fmt.Errorf("%s:%s", name, what))
+		errs = append(errs, fmt.Errorf("%s:%s", name, quotedValue.ReplaceAllString(what, "a value")))
 	}
 	return errors.Join(errs...)
-}
-
-// describe names a YAML value of a tag that did not fit.
-func describe(tag, value string) string {
-	switch tag {
-	case "map":
-		return "a mapping"
-	case "seq":
-		return "a list"
-	}
-	return strconv.Quote(value)
-}
-
-// wanted names the Go type that the decoder wanted.
-func wanted(goType string) string {
-	switch {
-	case strings.HasPrefix(goType, "[]"):
-		return "a list"
-	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
-		return "a whole number"
-	case goType == "string":
-		return "a text"
-	case goType == "bool":
-		return "true or false"
-	}
-	return "a mapping"
 }
 
 // place is a key of a mapping or an element of a list.
@@ -164,28 +125,6 @@ type place struct {
 	line  int
 	key   *yaml.Node // nil for an element
 	value *yaml.Node
-}
-
-// keyAt returns the key that an error is about: on its line, or anywhere if it
-// has none, that which it names or whose value it quotes; else the last of the
-// line.
-func keyAt(root *yaml.Node, line int, what string) (at place) {
-	at.line = line
-	named := false
-	walk(root, "", func(p place) {
-		if line != 0 && p.line != line && p.value.Line != line {
-			return
-		}
-		field := unknownField.FindStringSubmatch(what)
-		names := field != nil && strings.HasSuffix("."+p.path, "."+field[1])
-		quotes := p.value.Kind == yaml.ScalarNode && p.value.Value != "" &&
-			(strings.Contains(what, strconv.Quote(p.value.Value)) || strings.Contains(what, "`"+p.value.Value+"`"))
-		if names || quotes || line != 0 && !named {
-			at.path, named = p.path, names || quotes
-			at.line = max(line, p.value.Line)
-		}
-	})
-	return at
 }
 
 // lineOf returns the line of a path or, where it is absent, of the nearest key

@@ -1,0 +1,23 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+)
+
+// The configuration of a service account, which clientcmd makes without looking at
+// --as, impersonates all the same.
+func TestImpersonationInsideACluster(t *testing.T) {
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	c := connectionFlags(flags)
+	if err := flags.Parse([]string{"--as", "system:serviceaccount:monitoring:reader"}); err != nil {
+		t.Fatal(err)
+	}
+	var inCluster rest.Config
+	c.impersonate(&inCluster)
+	if got := inCluster.Impersonate.UserName; got != "system:serviceaccount:monitoring:reader" {
+		t.Errorf("impersonates %q", got)
+	}
+}

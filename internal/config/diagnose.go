@@ -1,0 +1,216 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/hindsight-events/hindsight/internal/mask"
+	"github.com/hindsight-events/hindsight/router"
+)
+
+// diagnose returns what keeps a document from being a Config, each with its line
+// and key. The decoder names lines alone, and of some errors not even these; so
+// once it has failed, every value is decoded by itself. Nothing is returned for an
+// error that this does not find.
+func diagnose(root *yaml.Node) []problem {
+	var d diagnosis
+	d.value(root, reflect.TypeFor[Config](), "")
+	return d.problems
+}
+
+type diagnosis struct {
+	problems []problem
+	merges   int
+}
+
+// maxMerges bounds how many merges (<<) are followed, for one may hold itself.
+const maxMerges = 100
+
+func (d *diagnosis) bad(n *yaml.Node, path, format string, args ...any) {
+	d.problems = append(d.problems, problem{key: path, line: n.Line, err: fmt.Errorf(format, args...)})
+}
+
+// value checks a value of a type that the configuration has at a path.
+func (d *diagnosis) value(n *yaml.Node, t reflect.Type, path string) {
+	for n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
+		n = n.Content[0]
+	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if n.Kind == 0 || n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
+		return
+	}
+	before := len(d.problems)
+	switch kind := t.Kind(); {
+	case kind == reflect.Struct && hasKeys(t):
+		d.section(n, t, path)
+	case kind == reflect.Slice && n.Kind == yaml.SequenceNode:
+		for i, element := range n.Content {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			if !decodesItself(t) {
+				d.value(element, t.Elem(), at)
+				continue
+			}
+			found := len(d.problems)
+			if t == reflect.TypeFor[router.Redactions]() {
+				d.section(element, reflect.TypeFor[struct {
+					Match string `yaml:"match"`
+					With  string `yaml:"with"`
+				}](), at)
+			}
+			list := *n // so that the type sees one element at a time
+			list.Content = n.Content[i : i+1]
+			if len(d.problems) == found {
+				d.decode(&list, t, at)
+			}
+		}
+	case kind == reflect.Map && n.Kind == yaml.MappingNode && !decodesItself(t):
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			d.value(n.Content[i+1], t.Elem(), path+"."+n.Content[i].Value)
+		}
+	default:
+		d.decode(n, t, path)
+		return
+	}
+	if len(d.problems) == before && path != "" {
+		d.decode(n, t, path) // its values do not go together
+	}
+}
+
+// section checks the keys of a mapping.
+func (d *diagnosis) section(n *yaml.Node, t reflect.Type, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.bad(n, path, "%s does not fit here, want a mapping", describe(n, path))
+		return
+	}
+	first := map[string]int{} // lines
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		at := strings.TrimPrefix(path+"."+key.Value, ".")
+		if key.ShortTag() == "!!merge" {
+			if d.merges++; d.merges <= maxMerges {
+				d.value(value, t, path)
+			}
+			continue
+		}
+		field := keyType(t, key.Value)
+		switch line := first[key.Value]; {
+		case line != 0:
+			d.bad(key, at, "the key is set twice, first on line %d", line)
+		case field == nil:
+			d.bad(key, at, "unknown key")
+		default:
+			d.value(value, field, at)
+		}
+		first[key.Value] = key.Line
+	}
+}
+
+// decode has the decoder decode a value by itself.
+func (d *diagnosis) decode(n *yaml.Node, t reflect.Type, path string) {
+	err := n.Decode(reflect.New(t).Interface())
+	if err == nil {
+		return
+	}
+	messages := []string{err.Error()}
+	var typeError *yaml.TypeError
+	if errors.As(err, &typeError) {
+		messages = typeError.Errors
+	}
+	for _, message := range messages {
+		at, what := n, strings.TrimPrefix(message, "yaml: ")
+		if m := lineError.FindStringSubmatch(message); m != nil {
+			line, _ := strconv.Atoi(m[1])
+			at, what = &yaml.Node{Line: line}, m[2]
+		}
+		switch {
+		case strings.HasPrefix(what, "cannot unmarshal "):
+			what = fmt.Sprintf("%s does not fit here, want %s", describe(n, path), wanted(t))
+		case secretKey.MatchString(path) && n.Kind == yaml.ScalarNode:
+			what = "the value cannot be used here" // the message may repeat it
+			if strings.HasSuffix(path, "url") {
+				what = "is not a URL"
+			}
+		}
+		d.bad(at, path, "%s", what)
+	}
+}
+
+// secretKey matches the keys whose values may be secret, or hold a secret.
+var secretKey = regexp.MustCompile(`(^|[._])(url|password|credentials|secrets?|bearer_token|key|client_certificate_key|basic_auth|authorization|oauth2|proxy_connect_header|http_headers|endpoint_params)(\.|\[|$)`)
+
+// describe names a value that does not fit.
+func describe(n *yaml.Node, path string) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		return "a mapping"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	case secretKey.MatchString(path):
+		return "the value"
+	}
+	return strconv.Quote(mask.URL(n.Value))
+}
+
+// wanted names a type.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "a mapping"
+}
+
+// hasKeys reports whether a struct is a mapping with keys of its own, rather than
+// a value that decodes itself from something else.
+func hasKeys(t reflect.Type) bool {
+	for i := range t.NumField() {
+		if _, ok := t.Field(i).Tag.Lookup("yaml"); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// keyType returns the type that a key of a mapping has, nil if there is no such
+// key.
+func keyType(t reflect.Type, key string) reflect.Type {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case name == key && name != "":
+			return f.Type
+		case options != "inline":
+		case f.Type.Kind() == reflect.Map:
+			return f.Type.Elem()
+		default:
+			if found := keyType(f.Type, key); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
+}
+
+func decodesItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[yaml.Unmarshaler]()) ||
+		p.Implements(reflect.TypeFor[interface{ UnmarshalYAML(func(any) error) error }]())
+}
