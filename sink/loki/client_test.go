@@ -364,4 +364,22 @@ func TestErrorsTellNoSecret(t *testing.T) {
 			t.Errorf("%s: got %v, want the context's end and no secret", name, err)
 		}
 	}
+	// Nothing listens where tokens or the proxy are said to be.
+	s := newSink(t, d.URL, func(c *loki.Config, _ *loki.Options) {
+		c.HTTP.OAuth2 = &config.OAuth2{
+			ClientID: "hindsight", ClientSecret: "geheim", TokenURL: "http://u:geheim@127.0.0.1:1/token?key=geheim",
+			EndpointParams: map[string]string{"resource": "geheim"},
+		}
+	})
+	if why := asError(t, s.Send(t.Context(), oneRecord(s))); strings.Contains(why.Error(), "geheim") || !strings.Contains(why.Error(), "127.0.0.1:1/token?xxxxx") {
+		t.Errorf("a secret is in %q, or it does not name the token's address", why)
+	}
+	proxied, err := parse("{url: 'http://loki', proxy_url: 'http://u:geheim@127.0.0.1:1/?key=geheim'}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = newSink(t, d.URL, func(c *loki.Config, _ *loki.Options) { c.HTTP = proxied.HTTP })
+	if why := asError(t, s.Send(t.Context(), oneRecord(s))); strings.Contains(why.Error(), "geheim") {
+		t.Errorf("a secret is in %q", why)
+	}
 }
