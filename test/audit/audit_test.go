@@ -26,78 +26,37 @@ cluster: %[1]s
 drop: ['{reason="Pulled"}']
 redact: [{match: 'token=\S+', with: 'token=…'}]
 sinks:
-  - {name: loki, loki: {url: %[2]q, batch_wait: 200ms}}
-  - {name: whole, match: '{type="Warning"}', file: {path: %[3]s/whole.jsonl, max_size: 64KiB, keep: 0, gzip: true}}
-  - {name: flat, file: {path: %[3]s/flat.log, format: logfmt}}
-  - {name: text, file: {path: %[3]s/text.log, format: text}}
+%[2]s`
+
+func lokiSink(l *cluster.Loki) string {
+	return fmt.Sprintf("  - {name: loki, loki: {url: %q, batch_wait: 200ms}}\n", l.URL())
+}
+
+const fileSinks = `  - {name: whole, match: '{type="Warning"}', file: {path: %[1]s/whole.jsonl, max_size: 64KiB, keep: 0, gzip: true}}
+  - {name: flat, file: {path: %[1]s/flat.log, format: logfmt}}
+  - {name: text, file: {path: %[1]s/text.log, format: text}}
 `
 
-// TestAudit ships Events with hindsight and audits what has arrived; then again
-// from copies in which something is wrong.
-func TestAudit(t *testing.T) {
-	c, l := cluster.ForTest(t, cluster.Options{}), cluster.LokiForTest(t, cluster.LokiOptions{})
+// TestAuditOfFiles ships Events to files and audits those; then again a file that
+// was edited.
+func TestAuditOfFiles(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{})
 	w := newWriter(t, c)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, "live", l.URL(), dir), 0o644); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, "live", fmt.Sprintf(fileSinks, dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-
 	w.history() // half of it is there before the start
 	ship(t, "run", "--kubeconfig", c.Kubeconfig(), "--config", config, "--listen", "127.0.0.1:0")
 	w.history()
 	w.series()
 	w.odd()
+	w.adopt()
 	dropped := w.count("Pulled")
-	eventually(t, "Loki has the latest states", func() bool {
-		have := map[string]bool{}
-		for _, e := range entries(t, l, `{cluster="live"}`) {
-			have[e.Metadata["event_version"]] = true
-		}
-		return w.all(func(e *corev1.Event) bool { return e.Reason == "Pulled" || have[e.ResourceVersion] })
-	})
-
-	// Whoever audits needs no more than this.
-	kubeconfig := w.auditor()
-	audited := func(args ...string) result {
-		t.Helper()
-		return audit(t, append([]string{"--kubeconfig", kubeconfig, "--settle", "1s", "-o", "json", "--limit", "0"}, args...)...)
-	}
-	in := func(cluster string, more ...string) result {
-		t.Helper()
-		return audited(append([]string{"-A", "--loki-url", l.URL(), "--cluster", cluster}, more...)...)
-	}
+	audited := auditedBy(t, w.auditor())
 
 	t.Run("everything is there", func(t *testing.T) {
-		r := audited("-A", "--config", config, "--sink", "loki")
-		r.want(t, 0, map[string]int{"explained": dropped})
-		if r.Compared != w.events() || r.Found != r.Compared-dropped {
-			t.Errorf("%d of %d compared, want %d of %d", r.Found, r.Compared, w.events()-dropped, w.events())
-		}
-		if r.Explained["dropped by rule"] != dropped {
-			t.Errorf("explained %v, want %d dropped", r.Explained, dropped)
-		}
-		r = audited("-n", "team-b", "--config", config, "--sink", "loki")
-		if r.want(t, 0, map[string]int{"explained": r.Explained["dropped by rule"]}); r.Compared == 0 || r.Compared >= w.events() {
-			t.Errorf("%d of %d Events are compared in one namespace", r.Compared, w.events())
-		}
-	})
-	t.Run("as text", func(t *testing.T) {
-		r := audit(t, "--kubeconfig", kubeconfig, "-A", "--config", config, "--sink", "loki", "--limit", "2")
-		if want := fmt.Sprintf("explained  … and %d more dropped by rule", dropped-2); r.code != 0 || !strings.Contains(r.stdout, want) {
-			t.Errorf("exit code %d, it does not say %q:\n%s", r.code, want, r.stdout)
-		}
-		if want := fmt.Sprintf("Z: %d Events compared, %d found, 0 missing, 0 repeated, 0 mistimed, 0 altered, %d explained (%[3]d dropped by rule)\n",
-			w.events(), w.events()-dropped, dropped); !strings.HasSuffix(r.stdout, want) {
-			t.Errorf("it does not end with %q:\n%s", want, r.stdout)
-		}
-	})
-	t.Run("without the rules", func(t *testing.T) {
-		r := in("live")
-		// What is redacted is another message than that of the API server.
-		r.want(t, 1, map[string]int{"missing": dropped, "altered": w.count("Secret")})
-	})
-	t.Run("files", func(t *testing.T) {
 		eventually(t, "the files are complete", func() bool {
 			whole, flat := textOf(t, filepath.Join(dir, "whole*.jsonl*")), textOf(t, filepath.Join(dir, "flat.log"))
 			return w.all(func(e *corev1.Event) bool {
@@ -146,7 +105,79 @@ func TestAudit(t *testing.T) {
 		r.finds(t, "repeated", latest[1], "2 times: they do not differ")
 		r.finds(t, "altered", latest[2], "another message")
 	})
+}
 
+// auditedBy returns audit with the arguments that all have in common.
+func auditedBy(t *testing.T, kubeconfig string) func(args ...string) result {
+	return func(args ...string) result {
+		t.Helper()
+		return audit(t, append([]string{"--kubeconfig", kubeconfig, "--settle", "1s", "-o", "json", "--limit", "0"}, args...)...)
+	}
+}
+
+// TestAudit ships Events to Loki and audits what has arrived; then again
+// from copies in which something is wrong.
+func TestAudit(t *testing.T) {
+	c, l := cluster.ForTest(t, cluster.Options{}), cluster.LokiForTest(t, cluster.LokiOptions{})
+	w := newWriter(t, c)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, "live", lokiSink(l)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	w.history() // half of it is there before the start
+	ship(t, "run", "--kubeconfig", c.Kubeconfig(), "--config", config, "--listen", "127.0.0.1:0")
+	w.history()
+	w.series()
+	w.odd()
+	w.adopt()
+	dropped := w.count("Pulled")
+	eventually(t, "Loki has the latest states", func() bool {
+		have := map[string]bool{}
+		for _, e := range entries(t, l, `{cluster="live"}`) {
+			have[e.Metadata["event_version"]] = true
+		}
+		return w.all(func(e *corev1.Event) bool { return e.Reason == "Pulled" || have[e.ResourceVersion] })
+	})
+
+	// To audit takes no more rights than these.
+	kubeconfig := w.auditor()
+	audited := auditedBy(t, kubeconfig)
+	in := func(cluster string, more ...string) result {
+		t.Helper()
+		return audited(append([]string{"-A", "--loki-url", l.URL(), "--cluster", cluster}, more...)...)
+	}
+
+	t.Run("everything is there", func(t *testing.T) {
+		r := audited("-A", "--config", config, "--sink", "loki")
+		r.want(t, 0, map[string]int{"explained": dropped})
+		if r.Compared != w.events() || r.Found != r.Compared-dropped {
+			t.Errorf("%d of %d compared, want %d of %d", r.Found, r.Compared, w.events()-dropped, w.events())
+		}
+		if r.Explained["dropped by rule"] != dropped {
+			t.Errorf("explained %v, want %d dropped", r.Explained, dropped)
+		}
+		r = audited("-n", "team-b", "--config", config, "--sink", "loki")
+		if r.want(t, 0, map[string]int{"explained": r.Explained["dropped by rule"]}); r.Compared == 0 || r.Compared >= w.events() {
+			t.Errorf("%d of %d Events are compared in one namespace", r.Compared, w.events())
+		}
+	})
+	t.Run("as text", func(t *testing.T) {
+		r := audit(t, "--kubeconfig", kubeconfig, "-A", "--config", config, "--sink", "loki", "--limit", "2")
+		if want := fmt.Sprintf("explained  … and %d more dropped by rule", dropped-2); r.code != 0 || !strings.Contains(r.stdout, want) {
+			t.Errorf("exit code %d, it does not say %q:\n%s", r.code, want, r.stdout)
+		}
+		if want := fmt.Sprintf("Z: %d Events compared, %d found, 0 missing, 0 repeated, 0 mistimed, 0 altered, %d explained (%[3]d dropped by rule)\n",
+			w.events(), w.events()-dropped, dropped); !strings.HasSuffix(r.stdout, want) {
+			t.Errorf("it does not end with %q:\n%s", want, r.stdout)
+		}
+	})
+	t.Run("without the rules", func(t *testing.T) {
+		r := in("live")
+		// What is redacted is another message than that of the API server.
+		r.want(t, 1, map[string]int{"missing": dropped, "altered": w.count("Secret")})
+	})
 	// Copies of what Loki has, by the version of the state.
 	live := entries(t, l, `{cluster="live"}`)
 	of := func(e *corev1.Event) func(cluster.LokiEntry) bool {
@@ -241,7 +272,7 @@ func TestAudit(t *testing.T) {
 		push(t, l, "gapped", append(copied, gap))
 		// What Loki keeps is of this cluster with the rules of the other.
 		other := filepath.Join(dir, "gapped.yaml")
-		if err := os.WriteFile(other, fmt.Appendf(nil, configuration, "gapped", l.URL(), dir), 0o644); err != nil {
+		if err := os.WriteFile(other, fmt.Appendf(nil, configuration, "gapped", lokiSink(l)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		r := audited("-n", "team-a", "--config", other, "--sink", "loki") // the gap is in another namespace

@@ -173,6 +173,21 @@ func (w *writer) odd() {
 	})
 }
 
+// adopt takes the Events that the API server has written by itself for ours: they
+// are shipped and audited as well.
+func (w *writer) adopt() {
+	w.t.Helper()
+	all, err := w.client.CoreV1().Events("").List(w.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := range all.Items {
+		if cluster.EventByAPIServer(&all.Items[i]) {
+			w.note(&all.Items[i], nil)
+		}
+	}
+}
+
 // inBackground bumps Events and creates new ones until stop is called.
 func (w *writer) inBackground() (stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())

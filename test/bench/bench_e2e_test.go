@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 // TestEveryScenario runs all of them with few Events: nothing is measured, but
@@ -18,7 +20,11 @@ func TestEveryScenario(t *testing.T) {
 	all := scenarios
 	t.Cleanup(func() { scenarios = all })
 	scenarios = nil
+	have := cluster.HaveLoki(t)
 	for _, s := range all {
+		if s.loki && !have {
+			continue
+		}
 		s.backlog, s.events = min(s.backlog, 5000), min(s.events, 1000)
 		scenarios = append(scenarios, s)
 	}

@@ -5,8 +5,8 @@
 //	go run ./test/bench [-run backlog] [-count 3] [-json FILE] [-profile DIR]
 //	go run ./test/bench -run container -exec 'systemd-run --scope -q -p MemoryMax=64M -p MemorySwapMax=0'
 //
-// It needs nothing but Go. The scenario "loki" runs into a real Loki, which the
-// first time takes some minutes to build.
+// It needs nothing but Go. The scenario "loki" runs into a real Loki, and is left
+// out without one: see cluster.FindLoki.
 //
 // All of it shares the machine's processors. What is compared should be from one
 // run; of several rounds, the least CPU counts, and the most memory.
@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 func main() {
@@ -90,6 +92,17 @@ func bench(ctx context.Context, o options) (err error) {
 	for _, s := range scenarios {
 		if !o.run.MatchString(s.name) {
 			continue
+		}
+		if s.loki {
+			found, err := cluster.FindLoki(ctx)
+			if errors.Is(err, cluster.ErrNotInstalled) {
+				fmt.Fprintf(os.Stderr, "scenario %s is left out: %v\n", s.name, err)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "scenario %s: Loki %s\n", s.name, found.Version)
 		}
 		f, err := b.measure(ctx, s)
 		if err != nil {

@@ -19,7 +19,7 @@ const (
 	eventTTL = 75 * time.Second
 	// expiryDelay is what the API server and etcd may take longer than the TTL.
 	expiryDelay = time.Minute
-	// deliveryDelay is how long Loki may lack what kubectl has seen.
+	// deliveryDelay is how long may be lacking what kubectl has seen.
 	deliveryDelay = 30 * time.Second
 )
 
@@ -28,15 +28,16 @@ type demo struct {
 	out       io.Writer
 	dir       string
 	cluster   *cluster.Cluster
-	loki      *cluster.Loki
+	archive   archive
+	loki      *loki // nil without one
 	witness   *witness
 	hindsight *exporter
 	began     time.Time // before the first Event
 }
 
-// run shows the demo, and returns when all that it started has ended. If it
+// run shows the demo, with a Loki or with files, and returns when all that it started has ended. If it
 // fails, logs and data are left, and the error says where.
-func run(ctx context.Context, out io.Writer, keep bool) (err error) {
+func run(ctx context.Context, out io.Writer, withLoki, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "hindsight-demo-*")
 	if err != nil {
 		return err
@@ -51,7 +52,7 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 	d := &demo{out: out, dir: dir, began: time.Now()}
 	defer func() { err = errors.Join(err, d.stop(context.WithoutCancel(ctx))) }()
 
-	if err := d.start(ctx); err != nil {
+	if err := d.start(ctx, withLoki); err != nil {
 		return err
 	}
 	d.printf("\nThe outage, played by the real scheduler (a minute):\n")
@@ -77,20 +78,17 @@ func run(ctx context.Context, out io.Writer, keep bool) (err error) {
 }
 
 // start builds and starts everything.
-func (d *demo) start(ctx context.Context) error {
-	d.printf(`This builds and starts, on this machine alone, a real etcd, kube-apiserver, kube-scheduler,
-kube-controller-manager and Loki, and Hindsight between them. The first time, all of it is compiled
-from source: about ten minutes on two cores. After that, the demo takes two to three minutes.
+func (d *demo) start(ctx context.Context, withLoki bool) error {
+	d.printf(`This builds and starts, on this machine alone, a real etcd, kube-apiserver, kube-scheduler and
+kube-controller-manager, and Hindsight. The first time, all of it is compiled from source: about
+five minutes on two cores. After that, the demo takes two to three minutes.
 
 `)
-	var tools string
-	for _, module := range []string{"kube", "loki"} {
-		var err error
-		if tools, err = cluster.Build(ctx, module); err != nil {
-			return err
-		}
-		d.printf("  %-10s %s\n", module, tools)
+	tools, err := cluster.Build(ctx, "kube")
+	if err != nil {
+		return err
 	}
+	d.printf("  %-10s %s\n", "kube", tools)
 	binary, err := buildHindsight(ctx, d.dir)
 	if err != nil {
 		return err
@@ -105,13 +103,35 @@ from source: about ten minutes on two cores. After that, the demo takes two to t
 	if d.witness, err = startWitness(d.cluster); err != nil {
 		return err
 	}
-	if d.loki, err = cluster.StartLoki(ctx, cluster.LokiOptions{Dir: filepath.Join(d.dir, "loki")}); err != nil {
+	if err := d.startArchive(ctx, withLoki, binary); err != nil {
 		return err
 	}
-	if d.hindsight, err = startHindsight(ctx, binary, d.dir, d.cluster.Kubeconfig(), d.loki.URL()); err != nil {
+	if d.hindsight, err = startHindsight(ctx, binary, d.dir, d.cluster.Kubeconfig(), d.archive.sink()); err != nil {
 		return err
 	}
 	d.printf("\nStarted. This cluster keeps an Event for %s, where others keep it for an hour.\n", seconds(eventTTL))
+	return nil
+}
+
+// startArchive starts Loki, or prepares files.
+func (d *demo) startArchive(ctx context.Context, withLoki bool, binary string) error {
+	if !withLoki {
+		d.archive = &files{binary: binary, path: filepath.Join(d.dir, "events.jsonl")}
+		d.printf("\nThere is no Loki here: Hindsight writes files, and hindsight query reads them. With a Loki\n" +
+			"(CONTRIBUTING.md), the same questions are asked in LogQL, with counts.\n")
+		return nil
+	}
+	found, err := cluster.FindLoki(ctx)
+	if err != nil {
+		return err
+	}
+	d.printf("  %-10s %s, version %s\n", "loki", found.Path, found.Version)
+	l, err := cluster.StartLoki(ctx, cluster.LokiOptions{Dir: filepath.Join(d.dir, "loki")})
+	if err != nil {
+		return err
+	}
+	d.loki = &loki{Loki: l, binary: binary, from: d.began}
+	d.archive = d.loki
 	return nil
 }
 
@@ -133,7 +153,7 @@ func (d *demo) stop(ctx context.Context) (err error) {
 }
 
 // awaitDelivery returns what kubectl has seen of the outage, once Hindsight has
-// nothing left to deliver and all of it is in Loki, once each.
+// nothing left to deliver and all of it is stored, once each.
 func (d *demo) awaitDelivery(ctx context.Context) (*ledger, error) {
 	seen, err := d.witness.seen()
 	if err != nil {
@@ -167,9 +187,9 @@ func (d *demo) awaitDelivery(ctx context.Context) (*ledger, error) {
 	}
 }
 
-// compare holds Loki against what kubectl has seen.
+// compare compares what is stored with what kubectl has seen.
 func (d *demo) compare(ctx context.Context, seen *ledger) error {
-	entries, err := d.query(ctx, everything)
+	entries, err := d.archive.find(ctx, everything)
 	if err != nil {
 		return err
 	}
@@ -205,21 +225,15 @@ func (d *demo) awaitExpiry(ctx context.Context, expected time.Time) error {
 
 // keep leaves everything running until ctx ends, by Ctrl-C.
 func (d *demo) keep(ctx context.Context) error {
-	kubectl := d.cluster.KubectlCommand(ctx).Path
-	tools, err := cluster.Build(ctx, "loki")
-	if err != nil {
-		return err
-	}
 	d.printf(`
 All of it runs until Ctrl-C. In another shell:
 
-  export PATH=%s:%s:$PATH
-  export KUBECONFIG=%s LOKI_ADDR=%s
+  export PATH=%s:$PATH KUBECONFIG=%s
 
   kubectl get events -A
-  logcli query --limit 100 --since 1h '%s'
+  %s
   curl %s/metrics
-`, filepath.Dir(kubectl), tools, d.cluster.Kubeconfig(), d.loki.URL(), first, d.hindsight.url)
+`, filepath.Dir(d.cluster.KubectlCommand(ctx).Path), d.cluster.Kubeconfig(), d.archive.browse(), d.hindsight.url)
 	<-ctx.Done()
 	return nil
 }

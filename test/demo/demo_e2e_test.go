@@ -6,12 +6,23 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 // The demo checks by itself that what it shows is true.
 func TestDemo(t *testing.T) {
+	t.Run("files", func(t *testing.T) { show(t, false) })
+	t.Run("Loki", func(t *testing.T) {
+		cluster.NeedLoki(t)
+		show(t, true)
+	})
+}
+
+func show(t *testing.T, withLoki bool) {
+	t.Helper()
 	var out strings.Builder
-	err := run(t.Context(), &out, false)
+	err := run(t.Context(), &out, withLoki, false)
 	t.Log(out.String())
 	if err != nil {
 		t.Fatal(err)

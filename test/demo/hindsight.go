@@ -33,7 +33,7 @@ func buildHindsight(ctx context.Context, dir string) (string, error) {
 }
 
 // startHindsight returns when it is ready.
-func startHindsight(ctx context.Context, binary, dir, kubeconfig, loki string) (*exporter, error) {
+func startHindsight(ctx context.Context, binary, dir, kubeconfig, sink string) (*exporter, error) {
 	port, err := cluster.FreePort()
 	if err != nil {
 		return nil, fmt.Errorf("start hindsight: %w", err)
@@ -43,9 +43,9 @@ func startHindsight(ctx context.Context, binary, dir, kubeconfig, loki string) (
 cluster: demo
 journal: {dir: %q}
 sinks:
-  - name: loki
-    loki: {url: %q, batch_wait: 500ms}
-`, port, filepath.Join(dir, "journal"), loki), 0o644)
+  - name: archive
+    %s
+`, port, filepath.Join(dir, "journal"), sink), 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("start hindsight: %w", err)
 	}
@@ -66,7 +66,7 @@ sinks:
 	return e, nil
 }
 
-var behindMetric = regexp.MustCompile(`(?m)^hindsight_sink_behind_records\{sink="loki"\} (\d+)$`)
+var behindMetric = regexp.MustCompile(`(?m)^hindsight_sink_behind_records\{sink="archive"\} (\d+)$`)
 
 // behind is how many records it has yet to deliver.
 func (e *exporter) behind(ctx context.Context) (int, error) {

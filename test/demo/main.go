@@ -1,23 +1,27 @@
 // Command demo shows what Hindsight is for, on real components: a control plane
-// that keeps its Events for little more than a minute instead of an hour, a
-// Loki, and an outage that the real scheduler re-enacts. Once the cluster has
-// forgotten the outage, its story is told from Loki:
+// that keeps its Events for little more than a minute instead of an hour, and an
+// outage that the real scheduler re-enacts. Hindsight exports it to Loki, if there
+// is one on the machine, else to files. Once the cluster has forgotten the outage,
+// its story is told from there, with LogQL or with hindsight query:
 //
 //	go run ./test/demo [-keep]
 //
-// It needs nothing but Go, and takes two to three minutes (the first time ten
+// It needs nothing but Go, and takes two to three minutes (the first time five
 // more, to build). It checks what it shows: the exit code is 1 if a state of an
-// Event that kubectl has seen is not in Loki, or is there twice.
+// Event that kubectl has seen is not stored, or is stored twice.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 func main() {
@@ -26,7 +30,11 @@ func main() {
 	log.SetFlags(log.Ltime) // of the scenes, on the standard error
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Stdout, *keep)
+	_, err := cluster.FindLoki(ctx)
+	withLoki := err == nil
+	if withLoki || errors.Is(err, cluster.ErrNotInstalled) {
+		err = run(ctx, os.Stdout, withLoki, *keep)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // all else follows from it
 	}

@@ -5,12 +5,9 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 const (
@@ -46,7 +43,11 @@ func (d *demo) kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-func (d *demo) logQL(query string) { d.printf("\n  logql> %s\n", query) }
+// asks shows what is asked of the archive.
+func (d *demo) asks(q question) { d.printf("\n  %s\n", d.archive.command(q)) }
+
+// logQL shows a query that only Loki answers.
+func (d *demo) logQL(query string) { d.asks(question{logQL: query}) }
 
 // line is a line of an answer, cut to what a terminal shows.
 func (d *demo) line(format string, args ...any) {
@@ -54,11 +55,10 @@ func (d *demo) line(format string, args ...any) {
 }
 
 // entries shows the first of them, in two lines each.
-func (d *demo) entries(entries []cluster.LokiEntry, most int) {
+func (d *demo) entries(entries []entry, most int) {
 	for _, e := range entries[:min(most, len(entries))] {
-		p := podOf(e)
-		d.line("%s  %s/%s  %s", e.Time.UTC().Format(millis), p.namespace, p.name, e.Labels["reason"])
-		d.line("              %s", messageOf(e))
+		d.line("%s  %s/%s  %s", e.at.Format(millis), e.namespace, e.name, e.reason)
+		d.line("              %s", e.message)
 	}
 	d.more(len(entries) - most)
 }
@@ -75,20 +75,6 @@ func fit(s string, most int) string {
 		return s
 	}
 	return string([]rune(s)[:most-1]) + "…"
-}
-
-var message = regexp.MustCompile(` msg=("(?:[^"\\]|\\.)*"|\S+)`)
-
-// messageOf is the Event's message, as a logfmt line has it.
-func messageOf(e cluster.LokiEntry) string {
-	match := message.FindStringSubmatch(e.Line)
-	if match == nil {
-		return ""
-	}
-	if text, err := strconv.Unquote(match[1]); err == nil {
-		return text
-	}
-	return match[1]
 }
 
 // ofOutage tells the outage's two namespaces from the neighbours', whose

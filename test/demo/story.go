@@ -13,26 +13,42 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// The queries of the story. None needs a parser: what they ask for are labels
+// The questions of the story. In LogQL none needs a parser: they are about labels
 // (cluster, namespace, reason) and structured metadata (uid, detected_level).
 //
 // The scheduler may preempt a pod again before it is gone. That is a second
 // state of the same Event, so pods are counted by their uid.
+var (
+	everything  = question{`{cluster="demo"}`, []string{"-A"}}
+	preemptions = question{`{cluster="demo", reason="Preempted"}`, []string{"-A", "--reason", "Preempted"}}
+	first       = question{
+		`{cluster="demo", namespace="prod-metrics", reason="Preempted"}`,
+		[]string{"-n", "prod-metrics", "--reason", "Preempted"},
+	}
+)
+
+// about asks for other Events about the pod with a uid; in LogQL for those of the
+// scheduler.
+func about(uid string) question {
+	return question{
+		fmt.Sprintf(`{cluster="demo", reason=~".*Schedul.*"} | uid="%s"`, uid),
+		[]string{"-A", "-l", fmt.Sprintf(`{uid="%s"}`, uid)},
+	}
+}
+
+// Counts, which only LogQL computes.
 const (
-	everything  = `{cluster="demo"}`
-	preemptions = `{cluster="demo", reason="Preempted"}`
-	first       = `{cluster="demo", namespace="prod-metrics", reason="Preempted"}`
-	about       = `{cluster="demo", reason=~".*Schedul.*"} | uid="%s"`
+	preempted   = `{cluster="demo", reason="Preempted"}`
 	states      = `sum(count_over_time({cluster="demo"}[1h]))`
-	byNamespace = `count by (namespace) (sum by (namespace, uid) (count_over_time(` + "\n" + indent + preemptions + `[1h])))`
-	perSecond   = `count(sum by (uid) (count_over_time(` + preemptions + `[1s])))`
+	byNamespace = `count by (namespace) (sum by (namespace, uid) (count_over_time(` + "\n" + indent + preempted + `[1h])))`
+	perSecond   = `count(sum by (uid) (count_over_time(` + preempted + `[1s])))`
 	warnings    = `topk(5, sum by (namespace, reason) (count_over_time(` + "\n" + indent +
 		`{cluster="demo", namespace=~".+-metrics"} | detected_level="warn" [1h])))`
 )
 
 type pod struct{ namespace, name string }
 
-func podOf(e cluster.LokiEntry) pod { return pod{e.Labels["namespace"], e.Metadata["name"]} }
+func podOf(e entry) pod { return pod{e.namespace, e.name} }
 
 // podSuffix is what a ReplicaSet and its pods add to the name of a Deployment.
 var podSuffix = regexp.MustCompile(`-[a-z0-9]+-[a-z0-9]{5}$`)
@@ -50,21 +66,21 @@ type preemption struct {
 var preemptedBy = regexp.MustCompile(`^Preempted by pod (\S+) on node \S+$`)
 
 // preemptor returns the uid of the pod that a Preempted Event names.
-func preemptor(e cluster.LokiEntry) (string, error) {
-	match := preemptedBy.FindStringSubmatch(messageOf(e))
+func preemptor(e entry) (string, error) {
+	match := preemptedBy.FindStringSubmatch(e.message)
 	if match == nil {
-		return "", fmt.Errorf("the message does not name the preemptor: %s", e.Line)
+		return "", fmt.Errorf("the message does not name the preemptor: %s", e.message)
 	}
 	return match[1], nil
 }
 
-// tell answers what is asked after an outage, from Loki and with kubectl. What
+// tell answers what is asked after an outage, from the archive and with kubectl. What
 // kubectl had seen before the cluster forgot it must all be found.
 func (d *demo) tell(ctx context.Context, seen *ledger) error {
 	if err := d.compare(ctx, seen); err != nil {
 		return err
 	}
-	entries, err := d.query(ctx, preemptions)
+	entries, err := d.archive.find(ctx, preemptions)
 	if err != nil {
 		return err
 	}
@@ -74,7 +90,7 @@ func (d *demo) tell(ctx context.Context, seen *ledger) error {
 	}
 	events := distinct(found, func(p preemption) string { return p.event })
 	if events != seen.preempted() {
-		return fmt.Errorf("kubectl saw %d Events with reason Preempted, %s finds %d", seen.preempted(), preemptions, events)
+		return fmt.Errorf("kubectl saw %d Events with reason Preempted, %s finds %d", seen.preempted(), d.archive.command(preemptions), events)
 	}
 	if err := d.tellWhatIsLeft(ctx, seen); err != nil {
 		return err
@@ -86,18 +102,18 @@ func (d *demo) tell(ctx context.Context, seen *ledger) error {
 	if err := d.tellExtent(ctx, found); err != nil {
 		return err
 	}
-	d.printf("\nChecked: each of the %d states that kubectl saw is in Loki, once, and so are all %d preemptions.\n",
-		len(seen.states), events)
+	where := "in Loki"
+	if d.loki == nil {
+		where = "in files"
+	}
+	d.printf("\nChecked: each of the %d states that kubectl saw is %s, once, and so are all %d preemptions.\n",
+		len(seen.states), where, events)
 	return nil
-}
-
-func (d *demo) query(ctx context.Context, query string) ([]cluster.LokiEntry, error) {
-	return d.loki.Entries(ctx, query, d.began.Add(-time.Hour), time.Now().Add(time.Hour))
 }
 
 // resolve finds the names of the pods that preempted others: those are in the
 // other Events about them, also after they are gone.
-func (d *demo) resolve(ctx context.Context, entries []cluster.LokiEntry) ([]preemption, error) {
+func (d *demo) resolve(ctx context.Context, entries []entry) ([]preemption, error) {
 	pods := make(map[string]pod) // by uid
 	found := make([]preemption, 0, len(entries))
 	for _, e := range entries {
@@ -106,18 +122,17 @@ func (d *demo) resolve(ctx context.Context, entries []cluster.LokiEntry) ([]pree
 			return nil, err
 		}
 		if _, known := pods[uid]; !known {
-			query := fmt.Sprintf(about, uid)
-			others, err := d.query(ctx, query)
+			others, err := d.archive.find(ctx, about(uid))
 			if err != nil {
 				return nil, err
 			}
 			if len(others) == 0 {
-				return nil, fmt.Errorf("the preemptor has no name: %s finds nothing", query)
+				return nil, fmt.Errorf("the preemptor has no name: %s finds nothing", d.archive.command(about(uid)))
 			}
 			pods[uid] = podOf(others[0])
 		}
 		found = append(found, preemption{
-			at: e.Time, event: e.Metadata["event_uid"], podUID: e.Metadata["uid"], by: pods[uid], victim: podOf(e),
+			at: e.at, event: e.state.uid, podUID: e.uid, by: pods[uid], victim: podOf(e),
 		})
 	}
 	return found, nil
@@ -125,36 +140,39 @@ func (d *demo) resolve(ctx context.Context, entries []cluster.LokiEntry) ([]pree
 
 func (d *demo) tellWhatIsLeft(ctx context.Context, seen *ledger) error {
 	d.printf("\n%s\n", strings.Repeat("═", columns))
-	d.question("What does the cluster still have, and what has Loki?")
+	d.question("What does the cluster still have, and what has Hindsight kept?")
 	table, err := d.kubectl(ctx, "get", "events", "-A")
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	d.logQL(everything)
-	entries, err := d.query(ctx, everything)
+	d.asks(everything)
+	entries, err := d.archive.find(ctx, everything)
 	if err != nil {
 		return err
 	}
 	all, ofOutageToo := make(map[string]bool), make(map[string]bool)
 	for _, e := range entries {
-		uid := e.Metadata["event_uid"]
-		all[uid] = true
-		if ofOutage.MatchString(e.Labels["namespace"]) {
-			ofOutageToo[uid] = true
+		all[e.state.uid] = true
+		if ofOutage.MatchString(e.namespace) {
+			ofOutageToo[e.state.uid] = true
 		}
 	}
-	stored, err := d.loki.Samples(ctx, states, now)
-	if err != nil {
-		return err
+	counted := len(entries)
+	if d.loki != nil {
+		stored, err := d.loki.Samples(ctx, states, now)
+		if err != nil {
+			return err
+		}
+		counted = sum(stored)
 	}
-	if sum(stored) < len(seen.states) {
-		return fmt.Errorf("kubectl saw %d states, %s counts %d", len(seen.states), states, sum(stored))
+	if counted < len(seen.states) {
+		return fmt.Errorf("kubectl saw %d states, %d are counted", len(seen.states), counted)
 	}
-	d.line("%-42s %12s %12s", "at "+now.UTC().Format(clock)+" UTC", "kubectl", "LogQL")
-	row := func(name string, kubectl, loki any) { d.line("  %-40s %12v %12v", name, kubectl, loki) }
+	d.line("%-42s %12s %12s", "at "+now.UTC().Format(clock)+" UTC", "kubectl", d.archive.name())
+	row := func(name string, kubectl, kept any) { d.line("  %-40s %12v %12v", name, kubectl, kept) }
 	row("Events", max(0, countLines(table, regexp.MustCompile(``))-1), len(all))
-	row("their states, every count apart", "", sum(stored))
+	row("their states, every count apart", "", counted)
 	row("Events of the outage (two namespaces)", countLines(table, ofOutage), len(ofOutageToo))
 	row("preemptions", countLines(table, ofPreemption), seen.preempted())
 	return nil
@@ -165,13 +183,13 @@ func (d *demo) tellBeginning(ctx context.Context) error {
 	if _, err := d.kubectl(ctx, "get", "events", "-n", "prod-metrics", "--field-selector", "reason=Preempted"); err != nil {
 		return err
 	}
-	d.logQL(first)
-	entries, err := d.query(ctx, first)
+	d.asks(first)
+	entries, err := d.archive.find(ctx, first)
 	if err != nil {
 		return err
 	}
 	if len(entries) == 0 {
-		return fmt.Errorf("%s finds nothing", first)
+		return fmt.Errorf("%s finds nothing", d.archive.command(first))
 	}
 	d.entries(entries, 3)
 
@@ -183,9 +201,8 @@ func (d *demo) tellBeginning(ctx context.Context) error {
 	if _, err := d.kubectl(ctx, "get", "events", "-A", "--field-selector", "involvedObject.uid="+uid); err != nil {
 		return err
 	}
-	query := fmt.Sprintf(about, uid)
-	d.logQL(query)
-	if entries, err = d.query(ctx, query); err != nil {
+	d.asks(about(uid))
+	if entries, err = d.archive.find(ctx, about(uid)); err != nil {
 		return err
 	}
 	d.entries(entries, 4)
@@ -211,9 +228,14 @@ func (d *demo) tellWho(found []preemption) {
 }
 
 func (d *demo) tellExtent(ctx context.Context, found []preemption) error {
-	d.question("How far did it go? By namespace, by second, and what followed.")
+	d.question("How far did it go? By namespace and by second.")
 	if _, err := d.kubectl(ctx, "get", "events", "-n", "prod-metrics"); err != nil {
 		return err
+	}
+	if d.loki == nil {
+		d.asks(preemptions)
+		d.line("%d pods of prod-metrics", distinct(found, func(p preemption) string { return p.podUID }))
+		return d.tellSeconds(ctx, found)
 	}
 	d.logQL(byNamespace)
 	counted, err := d.loki.Samples(ctx, byNamespace, time.Now())
@@ -232,6 +254,7 @@ func (d *demo) tellExtent(ctx context.Context, found []preemption) error {
 		return err
 	}
 
+	d.question("What followed? The Warnings, by namespace and reason.")
 	d.logQL(warnings)
 	if counted, err = d.loki.Samples(ctx, warnings, time.Now()); err != nil {
 		return err
@@ -242,8 +265,8 @@ func (d *demo) tellExtent(ctx context.Context, found []preemption) error {
 	return nil
 }
 
-// tellSeconds draws how many pods were preempted in each second, as Loki counts
-// them, and says which namespaces the preemptors were in.
+// tellSeconds draws how many pods were preempted in each second, as Loki, where
+// there is one, counts them, and says which namespaces the preemptors were in.
 func (d *demo) tellSeconds(ctx context.Context, found []preemption) error {
 	seconds := make(map[time.Time]map[string]pod) // the preemptor, by second and victim
 	for _, p := range found {
@@ -254,14 +277,16 @@ func (d *demo) tellSeconds(ctx context.Context, found []preemption) error {
 		seconds[second][p.podUID] = p.by
 	}
 	for _, second := range slices.SortedFunc(maps.Keys(seconds), time.Time.Compare) {
-		// The range of a query ends at its time.
-		counted, err := d.loki.Samples(ctx, perSecond, second.Add(time.Second))
-		if err != nil {
-			return err
-		}
-		n := sum(counted)
-		if want := len(seconds[second]); n != want {
-			return fmt.Errorf("%d pods were preempted within a second, %s counts %d", want, perSecond, n)
+		n := len(seconds[second])
+		if d.loki != nil {
+			// The range of a query ends at its time.
+			counted, err := d.loki.Samples(ctx, perSecond, second.Add(time.Second))
+			if err != nil {
+				return err
+			}
+			if sum(counted) != n {
+				return fmt.Errorf("%d pods were preempted within a second, %s counts %d", n, perSecond, sum(counted))
+			}
 		}
 		causes := make(map[string]int)
 		for _, by := range seconds[second] {

@@ -3,8 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-
-	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 func TestAPodPreemptedTwiceIsToldOnce(t *testing.T) {
@@ -29,7 +27,7 @@ func TestMessageOf(t *testing.T) {
 		{"none", `reason=Starting event=x`, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := messageOf(cluster.LokiEntry{Line: test.line}); got != test.want {
+			if got := messageOf(test.line); got != test.want {
 				t.Errorf("message %q, want %q", got, test.want)
 			}
 		})

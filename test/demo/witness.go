@@ -32,10 +32,10 @@ func (l *ledger) preempted() (n int) {
 }
 
 // compare returns an error unless each state is among the entries, once.
-func (l *ledger) compare(entries []cluster.LokiEntry) error {
+func (l *ledger) compare(entries []entry) error {
 	stored := make(map[state]int, len(entries))
 	for _, e := range entries {
-		stored[state{e.Metadata["event_uid"], e.Metadata["event_version"]}]++
+		stored[e.state]++
 	}
 	lacking, again := 0, 0
 	for s := range l.states {
@@ -47,7 +47,7 @@ func (l *ledger) compare(entries []cluster.LokiEntry) error {
 		}
 	}
 	if lacking > 0 || again > 0 {
-		return fmt.Errorf("of %d states that kubectl saw, loki lacks %d and shows %d more than once", len(l.states), lacking, again)
+		return fmt.Errorf("of %d states that kubectl saw, %d are not stored and %d are stored more than once", len(l.states), lacking, again)
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-
-	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 // watched is what kubectl prints, indented as it does.
@@ -29,26 +27,24 @@ const watched = `{
 `
 
 func TestLedger(t *testing.T) {
-	entry := func(uid, version string) cluster.LokiEntry {
-		return cluster.LokiEntry{Metadata: map[string]string{"event_uid": uid, "event_version": version}}
-	}
+	stored := func(uid, version string) entry { return entry{state: state{uid, version}} }
 	for _, test := range []struct {
 		name    string
-		entries []cluster.LokiEntry
+		entries []entry
 		want    string
 	}{
-		{"everything, and what came later", []cluster.LokiEntry{entry("a", "1"), entry("a", "2"), entry("b", "3"), entry("c", "9")}, ""},
+		{"everything, and what came later", []entry{stored("a", "1"), stored("a", "2"), stored("b", "3"), stored("c", "9")}, ""},
 		{
 			"a count bump is lacking",
-			[]cluster.LokiEntry{entry("a", "2"), entry("b", "3")},
-			"of 3 states that kubectl saw, loki lacks 1 and shows 0 more than once",
+			[]entry{stored("a", "2"), stored("b", "3")},
+			"of 3 states that kubectl saw, 1 are not stored and 0 are stored more than once",
 		},
 		{
 			"one is there twice",
-			[]cluster.LokiEntry{entry("a", "1"), entry("a", "2"), entry("a", "2"), entry("b", "3")},
-			"of 3 states that kubectl saw, loki lacks 0 and shows 1 more than once",
+			[]entry{stored("a", "1"), stored("a", "2"), stored("a", "2"), stored("b", "3")},
+			"of 3 states that kubectl saw, 0 are not stored and 1 are stored more than once",
 		},
-		{"nothing", nil, "of 3 states that kubectl saw, loki lacks 3 and shows 0 more than once"},
+		{"nothing", nil, "of 3 states that kubectl saw, 3 are not stored and 0 are stored more than once"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWitness()

@@ -31,7 +31,6 @@ func made(i int, at time.Time, version, message string) corev1.Event {
 // are repeated all the time: all are found once, from Loki with its default
 // limits of queries and from files.
 func TestLongRanges(t *testing.T) {
-	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"reject_old_samples": false}})
 	const spread, ties, repeats = 6000, 2500, 150
 	now := time.Now().Truncate(time.Second)
 	start := now.Add(-40 * 24 * time.Hour)
@@ -49,15 +48,24 @@ func TestLongRanges(t *testing.T) {
 	for i := range ties {
 		events = append(events, made(spread+i, now.Add(-time.Hour), "", "tied"))
 	}
-	path := t.TempDir() + "/events.jsonl"
-	config := configure(t, lokiSink(l, ""))
-	store(t, config, events)
-	store(t, configure(t, "file: {path: "+path+", format: logfmt, max_size: 1MiB, keep: 0, gzip: true}"), events)
-	if err := l.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, where := range [][]string{{"--config", config}, {"--file", path}} {
-		t.Run(where[0], func(t *testing.T) {
+	for name, kept := range map[string]func(*testing.T) (where []string){
+		"Loki": func(t *testing.T) []string {
+			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"reject_old_samples": false}})
+			config := configure(t, lokiSink(l, ""))
+			store(t, config, events)
+			if err := l.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return []string{"--config", config}
+		},
+		"files": func(t *testing.T) []string {
+			path := t.TempDir() + "/events.jsonl"
+			store(t, configure(t, "file: {path: "+path+", format: logfmt, max_size: 1MiB, keep: 0, gzip: true}"), events)
+			return []string{"--file", path}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			where := kept(t)
 			check := func(want int, args ...string) []string {
 				t.Helper()
 				got := ask(t, append(append(args, where...), "-n", "made", "--no-headers", "-o", "name")...)

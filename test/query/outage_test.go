@@ -19,28 +19,32 @@ import (
 // and from files, in every format, with and without structured metadata.
 func TestQuestionsOfPeopleOnCall(t *testing.T) {
 	events := recorded(t)
-	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	formats := []string{"logfmt", "json", "eventrouter", "text"}
 	for _, format := range formats {
-		// A tenant for each, so that they do not see each other's.
-		t.Run("loki/"+format, func(t *testing.T) {
-			l.Tenant = format
-			config := configure(t, lokiSink(l, ", tenant_id: "+format+", format: "+format))
-			store(t, config, events)
-			questions(t, events, "--config", config)
-			logql(t, l, events, "--config", config)
-		})
-		t.Run("loki without structured metadata/"+format, func(t *testing.T) {
-			config := configure(t, lokiSink(l, ", tenant_id: bare-"+format+", structured_metadata: false, format: "+format))
-			store(t, config, events)
-			questions(t, events, "--config", config)
-		})
 		t.Run("file/"+format, func(t *testing.T) {
 			path := t.TempDir() + "/events.jsonl"
 			store(t, configure(t, fmt.Sprintf("file: {path: %s, format: %s, max_size: 64KiB, keep: 0, gzip: true}", path, format)), events)
 			questions(t, events, "--file", path)
 		})
 	}
+	t.Run("loki", func(t *testing.T) {
+		l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
+		for _, format := range formats {
+			// A tenant for each, so that they do not see each other's.
+			t.Run(format, func(t *testing.T) {
+				l.Tenant = format
+				config := configure(t, lokiSink(l, ", tenant_id: "+format+", format: "+format))
+				store(t, config, events)
+				questions(t, events, "--config", config)
+				logql(t, l, events, "--config", config)
+			})
+			t.Run("without structured metadata/"+format, func(t *testing.T) {
+				config := configure(t, lokiSink(l, ", tenant_id: bare-"+format+", structured_metadata: false, format: "+format))
+				store(t, config, events)
+				questions(t, events, "--config", config)
+			})
+		}
+	})
 }
 
 type question struct {
