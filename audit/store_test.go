@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,58 +21,11 @@ import (
 	"github.com/hindsight-events/hindsight/query"
 	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// lokiServer answers as Loki does, whatever the query is.
-type lokiServer struct {
-	*httptest.Server
-	mu      sync.Mutex // guards the rest
-	entries []line.Entry
-	queries []string
-	refuse  int // a status
-}
-
-func newLokiServer(t *testing.T, entries ...line.Entry) *lokiServer {
-	l := &lokiServer{entries: entries}
-	l.Server = httptest.NewServer(l)
-	t.Cleanup(l.Close)
-	return l
-}
-
-func (l *lokiServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	q := req.URL.Query()
-	l.queries = append(l.queries, q.Get("query"))
-	if l.refuse != 0 {
-		http.Error(w, "no org id", l.refuse)
-		return
-	}
-	nanos := func(name string) time.Time {
-		n, _ := strconv.ParseInt(q.Get(name), 10, 64)
-		return time.Unix(0, n)
-	}
-	limit, _ := strconv.Atoi(q.Get("limit"))
-	type stream struct {
-		Stream map[string]string `json:"stream"`
-		Values []any             `json:"values"`
-	}
-	result := []stream{}
-	found := slices.Clone(l.entries)
-	if q.Get("direction") == "backward" {
-		slices.Reverse(found)
-	}
-	for _, e := range found {
-		if e.Time.Before(nanos("start")) || !e.Time.Before(nanos("end")) || len(result) == limit {
-			continue
-		}
-		value := []any{strconv.FormatInt(e.Time.UnixNano(), 10), e.Line, map[string]any{"structuredMetadata": e.Metadata}}
-		result = append(result, stream{e.Labels, []any{value}})
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": result}})
-}
-
-func (l *lokiServer) store(t *testing.T) *Loki {
+// storeOf makes a store of a Loki.
+func storeOf(t *testing.T, l *fakeloki.Server) *Loki {
 	t.Helper()
 	u, err := url.Parse(l.URL)
 	if err != nil {
@@ -91,30 +42,40 @@ func TestLoki(t *testing.T) {
 	const n = 2500 // more than two pages
 	start := begun()
 	server := api{protobuf: true}
-	l := newLokiServer(t)
+	l := fakeloki.Start(t, fakeloki.Options{})
+	var mu sync.Mutex
+	var queries []string
+	l.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		queries = append(queries, r.URL.Query().Get("query"))
+		return false
+	})
+	var missing line.Entry
 	for i := range n {
 		e := podEvent(i, start.Add(time.Duration(i)*time.Millisecond).Truncate(time.Second))
 		server.events = append(server.events, e)
-		l.entries = append(l.entries, entryOf(e))
+		if i == n/2 {
+			missing = entryOf(e)
+			continue
+		}
+		l.Store(fakeloki.Entry(entryOf(e)))
 	}
-	slices.SortStableFunc(l.entries, func(a, b line.Entry) int { return a.Time.Compare(b.Time) })
-	missing := l.entries[n/2]
-	l.entries = slices.Delete(l.entries, n/2, n/2+1)
-	r, err := Run(t.Context(), Options{Client: server.client(t), Store: l.store(t), Namespace: "team-a"})
+	r, err := Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l), Namespace: "team-a"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Found != n-1 || r.Missing != 1 || r.Findings[0].UID != missing.Metadata["event_uid"] {
 		t.Errorf("%s: %v", r.Summary(), r.Findings)
 	}
-	slices.Sort(l.queries)
+	slices.Sort(queries)
 	want := []string{
 		`{job="hindsight", cluster="test", namespace="team-a"}`,
 		`{job="hindsight", cluster="test", namespace="team-a"} | event_uid="` + missing.Metadata["event_uid"] + `"`,
 		`{job="hindsight", cluster="test", reason=~"HindsightGap|other"} | reason="HindsightGap" or full_reason="HindsightGap"`,
 		`{job="hindsight", cluster="test"}`,
 	}
-	got := slices.Compact(l.queries)
+	got := slices.Compact(queries)
 	for i := range got { // a regular expression of a single alternative is one too
 		got[i] = strings.Replace(got[i], "event_uid=~", "event_uid=", 1)
 	}
@@ -126,15 +87,14 @@ func TestLoki(t *testing.T) {
 }
 
 func TestLokiRefuses(t *testing.T) {
-	l := newLokiServer(t)
-	l.refuse = http.StatusUnauthorized
+	l := fakeloki.Start(t, fakeloki.Options{Auth: true})
 	server := api{}
-	_, err := Run(t.Context(), Options{Client: server.client(t), Store: l.store(t)})
+	_, err := Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l)})
 	if err == nil || !strings.HasPrefix(err.Error(), "read what is stored: loki at http://127.0.0.1:") || !strings.Contains(err.Error(), "401") {
 		t.Errorf("error %v", err)
 	}
 	l.Close()
-	_, err = Run(t.Context(), Options{Client: server.client(t), Store: l.store(t)})
+	_, err = Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l)})
 	if err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("error %v", err)
 	}

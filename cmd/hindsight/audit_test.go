@@ -11,19 +11,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
 // auditServers are an API server with one Event, and a Loki that holds it, unless
 // the test changes that.
 type auditServers struct {
 	api, loki string
+	store     *fakeloki.Server
 	event     *corev1.Event
 	line      string // empty: Loki has nothing of it
 	asked     chan string
@@ -39,7 +41,6 @@ func newAuditServers(t *testing.T) *auditServers {
 		Reason:         "Pulled", Message: "with token=abc", Type: "Normal", LastTimestamp: now, FirstTimestamp: now, Count: 1,
 	}
 	s.line = `name=web-0 kind=Pod eventRV=77 reason=Pulled type=Normal count=1 msg="with token=abc" event=web-0.17a event_uid=u-1`
-	other := `name=web-1 kind=Pod eventRV=5 reason=Pulled type=Normal count=1 msg="" event=web-1.17a event_uid=u-2`
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		select {
 		case s.asked <- req.URL.Path:
@@ -51,19 +52,19 @@ func newAuditServers(t *testing.T) *auditServers {
 		})
 	}))
 	t.Cleanup(api.Close)
-	loki := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		values := [][]any{{strconv.FormatInt(now.Add(-time.Minute).UnixNano(), 10), other}}
-		if s.line != "" {
-			values = append(values, []any{strconv.FormatInt(now.UnixNano()+77, 10), s.line})
-		}
-		labels := map[string]string{"job": "hindsight", "namespace": "team-a", "reason": "Pulled"}
-		_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{
-			"resultType": "streams", "result": []any{map[string]any{"stream": labels, "values": values}},
-		}})
-	}))
-	t.Cleanup(loki.Close)
-	s.api, s.loki = api.URL, loki.URL
+	s.store = fakeloki.Start(t, fakeloki.Options{})
+	s.api, s.loki = api.URL, s.store.URL
 	return s
+}
+
+// fill stores the line, and one of another Event.
+func (s *auditServers) fill() {
+	labels := map[string]string{"job": "hindsight", "cluster": "test", "namespace": s.event.Namespace, "reason": "Pulled"}
+	other := `name=web-1 kind=Pod eventRV=5 reason=Pulled type=Normal count=1 msg="" event=web-1.17a event_uid=u-2`
+	s.store.Store(fakeloki.Entry{Time: s.event.LastTimestamp.Add(-time.Minute), Line: other, Labels: labels})
+	if s.line != "" {
+		s.store.Store(fakeloki.Entry{Time: s.event.LastTimestamp.Add(77), Line: s.line, Labels: labels})
+	}
 }
 
 func TestAudit(t *testing.T) {
@@ -92,8 +93,11 @@ func TestAudit(t *testing.T) {
 			args: []string{"-A"}, path: "/api/v1/events",
 			stdout: ": 1 Event compared, 1 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained\n",
 		},
-		"the namespace of kubectl": {path: "/api/v1/namespaces/default/events", stdout: "0 explained\n"},
-		"one namespace":            {args: []string{"-n", "team-a"}, path: "/api/v1/namespaces/team-a/events", stdout: "0 explained\n"},
+		"the namespace of kubectl": {
+			change: func(s *auditServers) { s.event.Namespace = "default" },
+			path:   "/api/v1/namespaces/default/events", stdout: "0 explained\n",
+		},
+		"one namespace": {args: []string{"-n", "team-a"}, path: "/api/v1/namespaces/team-a/events", stdout: "0 explained\n"},
 		"JSON": {
 			args:   []string{"-A", "-o", "json"},
 			stdout: `"compared":1,"found":1,"missing":0,"repeated":0,"mistimed":0,"altered":0,"explained":{},"findings":[]}` + "\n",
@@ -137,6 +141,7 @@ func TestAudit(t *testing.T) {
 			if tt.change != nil {
 				tt.change(s)
 			}
+			s.fill()
 			args := append([]string{"audit", "--server", s.api}, tt.args...)
 			if tt.config != nil {
 				args = append(args, tt.config(t, s)...)
@@ -172,6 +177,7 @@ func TestAuditWatch(t *testing.T) {
 		if !stored {
 			s.line = ""
 		}
+		s.fill()
 		ctx, cancel := context.WithCancel(t.Context())
 		results, stdout := io.Pipe()
 		code := make(chan int, 1)

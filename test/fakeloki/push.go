@@ -167,7 +167,7 @@ func (e *Entry) size() int {
 
 func parseLabels(text string) (map[string]string, error) {
 	if strings.TrimSpace(strings.Trim(text, "{}")) == "" {
-		return nil, fmt.Errorf("error at least one label pair is required per stream")
+		return map[string]string{"service_name": "unknown_service"}, nil
 	}
 	matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
 	if err != nil {

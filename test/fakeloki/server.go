@@ -4,8 +4,9 @@
 // table of requests against it and, where there is one, against a real Loki.
 //
 // It differs from Loki where no test of this project depends on it: it adds neither the label
-// service_name nor the metadata detected_level to what comes without them, it splits no streams,
-// it keeps chunks for ever, and the dot of a regular expression matches line breaks.
+// service_name nor the metadata detected_level to what comes without them (unless it has no label
+// at all), it splits no streams, it keeps chunks for ever, and the dot of a regular expression
+// matches line breaks.
 package fakeloki
 
 import (
