@@ -277,8 +277,27 @@ func plain(pattern string) (string, bool) {
 }
 
 // named is a matcher as it is written for another name.
+//
+// Loki takes filters of structured metadata apart where they have alternatives, and forgets an
+// empty one: | type=~"Warning|" does not find entries without a type, and | type=~"" finds all.
+// Such patterns are written in a way that it evaluates as they are.
 func named(m *labels.Matcher, name string) string {
-	return name + m.Type.String() + quote(m.Value)
+	op, value := m.Type.String(), m.Value
+	if empty := matchesEmpty(m); empty && value == "" {
+		op = map[labels.MatchType]string{labels.MatchRegexp: "=", labels.MatchNotRegexp: "!="}[m.Type]
+	} else if empty && value != ".*" {
+		value = "(?:" + value + ")?"
+	}
+	return name + op + quote(value)
+}
+
+// matchesEmpty reports whether a matcher is of a pattern that matches the empty text.
+func matchesEmpty(m *labels.Matcher) bool {
+	if m.Type != labels.MatchRegexp && m.Type != labels.MatchNotRegexp {
+		return false
+	}
+	ok, err := regexp.MatchString("^(?s:"+m.Value+")$", "")
+	return ok && err == nil
 }
 
 // quote writes a string as LogQL and people read it best.

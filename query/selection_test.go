@@ -62,6 +62,10 @@ func TestLogQL(t *testing.T) {
 			DefaultLayout(),
 			`{job="hindsight", reason!="Pulled"} | full_reason!="Pulled"`,
 		},
+		// Loki forgets an empty alternative of a filter.
+		"of a type or none":       {Filter{Selector: `{type=~"Warning|"}`}, DefaultLayout(), `{job="hindsight"} | type=~"(?:Warning|)?"`},
+		"of a type that is none":  {Filter{Selector: `{type!~"Warning|", node=~""}`}, DefaultLayout(), `{job="hindsight"} | type!~"(?:Warning|)?" | node=""`},
+		"of any type":             {Filter{Selector: `{type=~".*"}`}, DefaultLayout(), `{job="hindsight"} | type=~".*"`},
 		"of a cluster and a node": {Filter{Cluster: "eu", Node: "n-1"}, DefaultLayout(), `{job="hindsight", cluster="eu"} | node="n-1"`},
 		"a job of one's own":      {Filter{Selector: `{job=~".+", team="b"}`}, DefaultLayout(), `{job=~".+", team="b"}`},
 		"a text":                  {Filter{Grep: "exceeded quota"}, DefaultLayout(), `{job="hindsight"} |= "exceeded quota"`},

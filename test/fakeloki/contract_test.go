@@ -393,15 +393,12 @@ func queries(t *testing.T, l loki) {
 		{`{job="q"} | type=~"(Warning)?"`, nil, []string{two, four, three, five}},
 		{`{job="q"} | type=~"(?:Warning|)?"`, nil, []string{two, four, three, five}},
 		{`{job="q"} | type=~"(?:|W.*)?"`, nil, []string{two, four, three, five}},
-		{`{job="q"} | type=~"(?:)?"`, nil, []string{three, five}},
 		{`{job="q"} | type=~"(?:.*)?"`, nil, []string{one, two, four, three, five}},
 		{`{job="q"} | type=~".*"`, nil, []string{one, two, four, three, five}},
 		{`{job="q"} | type=~"W*.*"`, nil, []string{one, two, four, three, five}},
 		{`{job="q"} | type=""`, nil, []string{three, five}},
 		{`{job="q"} | type!=""`, nil, []string{one, two, four}},
-		{`{job="q"} | type!~"Warning|"`, nil, []string{one}},
 		{`{job="q"} | type!~"(?:Warning|)?"`, nil, []string{one}},
-		{`{job="q"} | type!~""`, nil, []string{one, two, four}},
 		{`{job="q", absent=~"x|"}`, nil, []string{one, two, four, three, five}},
 		{`{job="q", absent=~""}`, nil, []string{one, two, four, three, five}},
 		{`{job="q"} | type!~".+"`, nil, []string{three, five}},
@@ -422,6 +419,7 @@ func queries(t *testing.T, l loki) {
 		{`{job="j"} | json event_reason="event.reason" | event_reason="BackOff"`, nil, []string{object}},
 		{`{job="j"} | json c="event.count", r="event.reason" | c="3" | r=~"B.+"`, nil, []string{object}},
 		{`{job="j"} | uid!="u"`, nil, []string{noJSON}},
+		{`{job="q"} | type="Warning" | line_format "v={{.event_version}} n={{.name}}" | keep job, type`, nil, []string{"v= n=y", "v= n="}},
 	} {
 		t.Run("query/"+c.query+"/"+c.v.Encode(), func(t *testing.T) {
 			if c.v == nil {
@@ -469,6 +467,17 @@ func queries(t *testing.T, l loki) {
 		}
 		if s = flat.Data.Result[0]; len(s.Values[0]) != 2 || s.Stream["event_version"] != "17" || s.Stream["ns"] != "a" {
 			t.Errorf("without: %v %s", s.Stream, s.Values)
+		}
+	})
+	t.Run("labels and metadata that are kept", func(t *testing.T) {
+		var a found
+		v := url.Values{"query": {`{job="q"} | event_version="17" | line_format "v={{.event_version}}" | keep job, kind`}}
+		if err := json.Unmarshal(l.get(t, "query_range", v, 200, ""), &a); err != nil || len(a.Data.Result) != 1 {
+			t.Fatalf("%+v: %v", a, err)
+		}
+		s := a.Data.Result[0]
+		if len(s.Stream) != 1 || s.Stream["job"] != "q" || string(s.Values[0][1]) != `"v=17"` || string(s.Values[0][2]) != `{"structuredMetadata":{"kind":"Node"}}` {
+			t.Errorf("%v %s", s.Stream, s.Values)
 		}
 	})
 	t.Run("series", func(t *testing.T) {

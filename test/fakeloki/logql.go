@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
 	"github.com/go-logfmt/logfmt"
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,9 +22,18 @@ type query struct {
 	stages   []stage
 }
 
-// stage reports whether it keeps a line. It may add to the labels, which are those of the stream,
-// the structured metadata and what earlier stages have parsed.
-type stage func(line string, labels map[string]string) bool
+// stage reports whether it keeps an entry. It may change the entry, and add to parsed.
+type stage func(e *Entry, parsed map[string]string) bool
+
+// value is what a stage sees under a name.
+func value(e *Entry, parsed map[string]string, name string) string {
+	for _, set := range []map[string]string{parsed, e.Metadata, e.Labels} {
+		if v, ok := set[name]; ok {
+			return v
+		}
+	}
+	return ""
+}
 
 func (q *query) selects(stream map[string]string) bool {
 	for _, m := range q.matchers {
@@ -32,15 +44,15 @@ func (q *query) selects(stream map[string]string) bool {
 	return true
 }
 
-func (q *query) keeps(e *Entry) bool {
-	all := maps.Clone(e.Labels)
-	maps.Copy(all, e.Metadata)
+// apply runs the stages on an entry, and returns what they make of it.
+func (q *query) apply(e Entry) (Entry, bool) {
+	parsed := map[string]string{}
 	for _, s := range q.stages {
-		if !s(e.Line, all) {
-			return false
+		if !s(&e, parsed) {
+			return e, false
 		}
 	}
-	return true
+	return e, true
 }
 
 // parseQuery reads what this package knows of LogQL, and refuses the rest.
@@ -156,6 +168,10 @@ func (p *scanner) stage() (stage, error) {
 		return p.parse(parseLogfmt)
 	case "json":
 		return p.parse(parseJSON)
+	case "line_format":
+		return p.lineFormat()
+	case "keep":
+		return p.keep()
 	}
 	p.at = before
 	return p.labelFilters()
@@ -186,7 +202,52 @@ func (p *scanner) lineFilter(make func(string) (func(string) bool, error)) (stag
 	if err != nil {
 		return nil, p.errorf("%v", err)
 	}
-	return func(line string, _ map[string]string) bool { return keeps(line) }, nil
+	return func(e *Entry, _ map[string]string) bool { return keeps(e.Line) }, nil
+}
+
+func (p *scanner) lineFormat() (stage, error) {
+	text, err := p.string()
+	if err != nil {
+		return nil, err
+	}
+	format, err := template.New("line").Option("missingkey=zero").Parse(text)
+	if err != nil {
+		return nil, p.errorf("%v", err)
+	}
+	return func(e *Entry, parsed map[string]string) bool {
+		all := maps.Clone(e.Labels)
+		maps.Copy(all, e.Metadata)
+		maps.Copy(all, parsed)
+		var b strings.Builder
+		if format.Execute(&b, all) == nil { // else the line is left as it is
+			e.Line = b.String()
+		}
+		return true
+	}, nil
+}
+
+// keep reads the names of the only labels and metadata that are left.
+func (p *scanner) keep() (stage, error) {
+	kept := map[string]bool{}
+	for {
+		name := p.word()
+		if name == "" {
+			return nil, p.errorf("syntax error: unexpected %q, expecting IDENTIFIER", p.text[p.at:])
+		}
+		kept[name] = true
+		if !p.accept(",") {
+			break
+		}
+	}
+	only := func(set map[string]string) map[string]string {
+		set = maps.Clone(set)
+		maps.DeleteFunc(set, func(name, _ string) bool { return !kept[name] })
+		return set
+	}
+	return func(e *Entry, _ map[string]string) bool {
+		e.Labels, e.Metadata = only(e.Labels), only(e.Metadata)
+		return true
+	}, nil
 }
 
 // labelFilters reads name="value", of which several may be joined by "or", or by "and".
@@ -208,14 +269,10 @@ func (p *scanner) labelFilters() (stage, error) {
 		}
 		p.at = before
 		any = append(any, all)
-		return func(_ string, set map[string]string) bool {
-			for _, all := range any {
-				q := query{matchers: all}
-				if q.selects(set) {
-					return true
-				}
-			}
-			return false
+		return func(e *Entry, parsed map[string]string) bool {
+			return slices.ContainsFunc(any, func(all []*labels.Matcher) bool {
+				return !slices.ContainsFunc(all, func(m *labels.Matcher) bool { return !m.Matches(value(e, parsed, m.Name)) })
+			})
 		}, nil
 	}
 }
@@ -237,9 +294,19 @@ func (p *scanner) labelFilter() (*labels.Matcher, error) {
 		if err != nil {
 			return nil, p.errorf("%v", err)
 		}
+		if kind != labels.MatchEqual && kind != labels.MatchNotEqual && losesEmpty(value) {
+			return nil, p.errorf("%s%s%q: Loki forgets the empty alternative, so nobody should send this", name, kind, value)
+		}
 		return m, nil
 	}
 	return nil, p.errorf("syntax error: unexpected %q, expecting an operator", p.text[p.at:])
+}
+
+// losesEmpty reports whether Loki simplifies a pattern to one that does not match the empty text.
+func losesEmpty(pattern string) bool {
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	return err == nil && (re.Op == syntax.OpEmptyMatch || re.Op == syntax.OpAlternate &&
+		slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return sub.Op == syntax.OpEmptyMatch }))
 }
 
 // parse reads name="key", … after logfmt or json.
@@ -259,10 +326,10 @@ func (p *scanner) parse(values func(line string) func(key string) (string, bool)
 			break
 		}
 	}
-	return func(line string, set map[string]string) bool {
-		value := values(line)
+	return func(e *Entry, parsed map[string]string) bool {
+		value := values(e.Line)
 		for name, key := range keys {
-			set[name], _ = value(key)
+			parsed[name], _ = value(key)
 		}
 		return true
 	}, nil

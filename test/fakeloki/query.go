@@ -106,7 +106,10 @@ func (s *Server) find(q request) (found []Entry) {
 			continue
 		}
 		for _, e := range st.entries {
-			if !e.Time.Before(q.start) && e.Time.Before(q.end) && q.query.keeps(&e) {
+			if e.Time.Before(q.start) || !e.Time.Before(q.end) {
+				continue
+			}
+			if e, ok := q.query.apply(e); ok {
 				found = append(found, e)
 			}
 		}
