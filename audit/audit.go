@@ -201,22 +201,24 @@ func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) er
 // insideGaps finds out which of the missing states lie inside of a gap that was
 // declared.
 func (c *comparison) insideGaps(ctx context.Context, missing []int, from, to time.Time) error {
-	return c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wide), To: to}, func(e line.Entry) error {
-		r, err := c.Parser.Parse(e)
-		if err != nil {
-			return nil
+	var gaps []gap
+	err := c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wide), To: to}, func(e line.Entry) error {
+		if r, err := c.Parser.Parse(e); err == nil && r.Gap {
+			gaps = append(gaps, readGap(r.Event, r.Time))
 		}
-		g, ok := readGap(r.Event, r.Time)
-		if !ok {
-			return nil
+		return nil
+	})
+	for _, g := range gaps {
+		if g.open && slices.ContainsFunc(gaps, g.endedBy) {
+			continue
 		}
 		for _, i := range missing {
 			if s := &c.states[i]; g.holds(s) {
 				s.reason, s.detail = InsideGap, g.String()
 			}
 		}
-		return nil
-	})
+	}
+	return err
 }
 
 var errFound = errors.New("found")

@@ -3,6 +3,7 @@ package audit
 import (
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ type gap struct {
 	from, to  uint64 // from is not in it, to is; 0: not known
 	end       time.Time
 	cause     string
+	open      bool // it had not ended when the record was written
 }
 
 // spelled finds the versions in the words of a gap: a line of the format text has
@@ -22,10 +24,7 @@ var spelled = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)
 
 // readGap returns what the Event of a gap says, which is stored under the time
 // at.
-func readGap(e *corev1.Event, at time.Time) (g gap, ok bool) {
-	if e.Reason != "HindsightGap" {
-		return g, false
-	}
+func readGap(e *corev1.Event, at time.Time) (g gap) {
 	if name := e.InvolvedObject.Name; name != "*" {
 		g.namespace = name
 	}
@@ -46,8 +45,12 @@ func readGap(e *corev1.Event, at time.Time) (g gap, ok bool) {
 	g.to = number(said["hindsight/to_version"], words[3], words[4])
 	g.cause = said["hindsight/cause"]
 	g.end = at
-	return g, true
+	g.open = g.to == 0 && (g.cause == "stalled" || strings.Contains(e.Message, "watches bring nothing"))
+	return g
 }
+
+// endedBy reports whether another record says where the gap ends.
+func (g gap) endedBy(o gap) bool { return !o.open && o.from == g.from && o.namespace == g.namespace }
 
 // holds reports whether a state lies in the gap.
 func (g gap) holds(s *state) bool {
@@ -57,6 +60,8 @@ func (g gap) holds(s *state) bool {
 		return false
 	case g.to != 0:
 		return version <= g.to
+	case g.open:
+		return true
 	}
 	return !s.at.After(g.end)
 }
@@ -68,7 +73,11 @@ func (g gap) String() string {
 		}
 		return strconv.FormatUint(version, 10)
 	}
-	text := "versions " + bound(g.from, "0") + " to " + bound(g.to, "that of "+timestamp(g.end))
+	end := "that of " + timestamp(g.end)
+	if g.open {
+		end = "now"
+	}
+	text := "versions " + bound(g.from, "0") + " to " + bound(g.to, end)
 	if g.cause != "" {
 		text += ", " + g.cause
 	}

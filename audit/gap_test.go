@@ -36,6 +36,14 @@ func TestReadGap(t *testing.T) {
 			event.Gap{From: from, To: event.Position{Time: noon}, Cause: event.CauseDamage},
 			gap{from: 100, end: noon},
 		},
+		"that has not ended": {
+			event.Gap{From: from, To: event.Position{Time: noon}, Cause: event.CauseStalled},
+			gap{from: 100, end: noon, open: true},
+		},
+		"that was without an end": {
+			event.Gap{From: from, To: to, Cause: event.CauseStalled},
+			gap{from: 100, to: 900, end: noon},
+		},
 	}
 	for name, tt := range tests {
 		for _, format := range []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text} {
@@ -54,10 +62,10 @@ func TestReadGap(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, ok := readGap(r.Event, r.Time)
-				if !ok {
+				if !r.Gap {
 					t.Fatal("it is not taken for a gap")
 				}
+				got := readGap(r.Event, r.Time)
 				if format != event.Text && got.cause != string(tt.gap.Cause) {
 					t.Errorf("cause %q", got.cause)
 				}
@@ -85,6 +93,7 @@ func TestGapHolds(t *testing.T) {
 		"of another namespace":       {gap{namespace: "b", from: 100, to: 200}, "150", noon, false},
 		"of its namespace":           {gap{namespace: "a", from: 100, to: 200}, "150", noon, true},
 		"an end that is a time":      {gap{from: 100, end: noon}, "150", noon, true},
+		"one that goes on":           {gap{from: 100, end: noon, open: true}, "150", noon.Add(1), true},
 		"behind that time":           {gap{from: 100, end: noon}, "150", noon.Add(1), false},
 		"no version":                 {gap{to: 200}, "", noon, false},
 	}

@@ -73,9 +73,10 @@ func list(ctx context.Context, client rest.Interface, namespace string, rules Ru
 		if err != nil {
 			return nil, listError(err, namespace)
 		}
+		listed := time.Now()
 		for i := range page.Items {
 			e := &page.Items[i]
-			s := newState(e, intern)
+			s := newState(e, listed, intern)
 			rules.apply(e, &s)
 			states = append(states, s)
 		}

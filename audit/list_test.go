@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -24,7 +25,7 @@ func TestListOfManyPages(t *testing.T) {
 			t.Fatalf("%d Events in %d requests, want %d in 3", len(states), len(server.requests), len(server.events))
 		}
 		for i, e := range server.events {
-			got, want := states[i], newState(e, func(s string) string { return s })
+			got, want := states[i], newState(e, time.Now(), func(s string) string { return s })
 			Rules{}.apply(e, &want)
 			if got != want {
 				t.Fatalf("protobuf %v: Event %d is read as\n%+v\nwant\n%+v", protobuf, i, got, want)

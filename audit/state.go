@@ -42,8 +42,8 @@ type sighting struct {
 	metadata uint64 // hashed
 }
 
-// newState reads an Event, but for what depends on rules.
-func newState(e *corev1.Event, intern func(string) string) state {
+// newState reads an Event that was listed at a time, but for what depends on rules.
+func newState(e *corev1.Event, clock time.Time, intern func(string) string) state {
 	s := state{
 		namespace:   intern(e.Namespace),
 		name:        e.Name,
@@ -54,12 +54,11 @@ func newState(e *corev1.Event, intern func(string) string) state {
 		eventReason: intern(e.Reason),
 		eventType:   intern(e.Type),
 		count:       occurrences(e),
-		written:     writtenAt(e),
 	}
 	if strings.HasPrefix(s.name, s.object) {
 		s.object = s.name[:len(s.object)] // recorders name an Event after its object: one string in memory
 	}
-	s.at = storedUnder(e)
+	s.at, s.written = storedUnder(e, clock)
 	return s
 }
 
@@ -71,8 +70,10 @@ const (
 )
 
 // storedUnder is the time under which a state is to be stored. It is what
-// docs/design.md says of it, written down a second time.
-func storedUnder(e *corev1.Event) time.Time {
+// docs/design.md says of it, written down a second time. clock is when it was listed.
+//
+// written is when the API server wrote the state, as far as that is known.
+func storedUnder(e *corev1.Event, clock time.Time) (at, written time.Time) {
 	// What the reporter says: the first of these that is set.
 	candidates := []struct {
 		time       time.Time
@@ -82,42 +83,54 @@ func storedUnder(e *corev1.Event) time.Time {
 		{e.LastTimestamp.Time, time.Second},
 		{e.EventTime.Time, time.Microsecond},
 		{e.FirstTimestamp.Time, time.Second},
-		{newestWrite(e), time.Second},
+		{newestWrite(e, clock), time.Second},
 		{e.CreationTimestamp.Time, time.Second},
 	}
-	at, resolution := time.Time{}, time.Second
+	resolution := time.Second
 	for _, c := range candidates {
 		if !c.time.IsZero() {
 			at, resolution = c.time.Truncate(c.resolution), c.resolution
 			break
 		}
 	}
+	written = writtenAt(e, at, clock)
 	if at.IsZero() {
-		return at
+		return at, written
 	}
-	if server := writtenAt(e); !server.IsZero() && (at.Sub(server) > aheadAtMost || server.Sub(at) > behindAtMost) {
+	if server := written; !server.IsZero() && (at.Sub(server) > aheadAtMost || server.Sub(at) > behindAtMost) {
 		at, resolution = server, time.Second
 	}
 	// What is below the resolution keeps states of one instant in order.
 	version, _ := strconv.ParseUint(e.ResourceVersion, 10, 64)
-	return at.Add(time.Duration(version % uint64(resolution))).UTC()
+	return at.Add(time.Duration(version % uint64(resolution))).UTC(), written
 }
 
 // writtenAt is when the API server wrote the state, in whole seconds: the newest
 // time in managedFields. Without those, it is that of the creation for an Event
-// that has not been written again.
-func writtenAt(e *corev1.Event) time.Time {
-	at := newestWrite(e)
-	if at.IsZero() && e.Count <= 1 && e.Series == nil {
+// that has not been written again, or whose own time cannot be true.
+func writtenAt(e *corev1.Event, observed, clock time.Time) time.Time {
+	at := newestWrite(e, clock)
+	switch {
+	case !at.IsZero() && at.Before(e.CreationTimestamp.Time):
+		at = e.CreationTimestamp.Time
+	case at.IsZero() && (e.Count <= 1 && e.Series == nil || observed.Unix() > clock.Add(aheadAtMost).Unix()):
 		at = e.CreationTimestamp.Time
 	}
 	return at.Truncate(time.Second).UTC()
 }
 
-func newestWrite(e *corev1.Event) (newest time.Time) {
+// newestWrite takes the time of the creation for one that is forged: still to come.
+func newestWrite(e *corev1.Event, clock time.Time) (newest time.Time) {
 	for _, f := range e.ManagedFields {
-		if f.Time != nil && f.Time.After(newest) {
-			newest = f.Time.Time
+		if f.Time == nil {
+			continue
+		}
+		at := f.Time.Time
+		if at.Unix() > clock.Add(aheadAtMost).Unix() {
+			at = e.CreationTimestamp.Time
+		}
+		if at.After(newest) {
+			newest = at
 		}
 	}
 	return newest

@@ -13,6 +13,7 @@ import (
 
 func TestStoredUnder(t *testing.T) {
 	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	clock := noon.Add(time.Minute)
 	s := func(after time.Duration) metav1.Time { return metav1.NewTime(noon.Add(after)) }
 	us := func(after time.Duration) metav1.MicroTime { return metav1.NewMicroTime(noon.Add(after)) }
 	written := func(after time.Duration) []metav1.ManagedFieldsEntry {
@@ -56,6 +57,15 @@ func TestStoredUnder(t *testing.T) {
 		"not bounded by the creation once it has happened again": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-3 * time.Hour)}, LastTimestamp: s(0), Count: 2}, 123,
 		},
+		"a write that is still to come": {
+			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-time.Minute), ManagedFields: written(time.Hour)}, LastTimestamp: s(time.Hour), Count: 2}, 123,
+		},
+		"an occurrence that is still to come": {
+			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-time.Minute)}, LastTimestamp: s(time.Hour), Count: 2}, 123 - time.Minute,
+		},
+		"a write before the creation": {
+			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(0), ManagedFields: written(-time.Hour)}, LastTimestamp: s(0), Count: 2}, 123,
+		},
 		"not bounded by the creation in a series": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-3 * time.Hour)}, EventTime: us(0), Series: &corev1.EventSeries{}}, 123,
 		},
@@ -65,12 +75,12 @@ func TestStoredUnder(t *testing.T) {
 			e := tt.e.DeepCopy()
 			e.ResourceVersion = version
 			want := noon.Add(tt.want)
-			if got := storedUnder(e); !got.Equal(want) {
+			if got, _ := storedUnder(e, clock); !got.Equal(want) {
 				t.Errorf("%s, want %s", got.Format(time.RFC3339Nano), want.Format(time.RFC3339Nano))
 			}
 		})
 	}
-	if got := storedUnder(&corev1.Event{}); !got.IsZero() {
+	if got, _ := storedUnder(&corev1.Event{}, clock); !got.IsZero() {
 		t.Errorf("an Event without any time is stored under %s", got)
 	}
 }
@@ -110,8 +120,9 @@ func FuzzStoredUnder(f *testing.F) {
 			at := seconds(managed)
 			e.ManagedFields = []metav1.ManagedFieldsEntry{{Time: &at}}
 		}
-		got := storedUnder(e)
-		if r := event.New(e); !got.Equal(r.Time) {
+		clock := time.Unix(noon+600, 0)
+		got, _ := storedUnder(e, clock)
+		if r := event.NewAt(e, clock); !got.Equal(r.Time) {
 			t.Errorf("%s, but it is shipped under %s", got, r.Time)
 		}
 	})

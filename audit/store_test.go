@@ -59,7 +59,8 @@ func TestLoki(t *testing.T) {
 			missing = entryOf(e)
 			continue
 		}
-		l.Store(fakeloki.Entry(entryOf(e)))
+		entry := entryOf(e)
+		l.Store(fakeloki.Entry{Time: entry.Time, Line: entry.Line, Labels: entry.Labels, Metadata: entry.Metadata})
 	}
 	r, err := Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l), Namespace: "team-a"})
 	if err != nil {

@@ -2,6 +2,7 @@ package event
 
 import (
 	"errors"
+	"time"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -37,19 +38,31 @@ type Room struct {
 // call. It allocates nothing once the Room has had an Event as large, of what
 // recorders usually write.
 func (r *Room) Decode(b []byte) (*corev1.Event, error) {
+	return r.DecodeAt(b, time.Time{})
+}
+
+// DecodeAt is Decode of an Event that was read when the API server's clock showed the
+// given time, as NewAt needs it.
+func (r *Room) DecodeAt(b []byte, clock time.Time) (*corev1.Event, error) {
 	r.text = append(r.text[:0], b...)
-	r.event, r.newest = corev1.Event{}, newest{}
+	r.event, r.newest = corev1.Event{}, newest{clock: clock}
 	return &r.event, decodeInto(&r.event, &r.newest, r.text, unsafe.String(unsafe.SliceData(r.text), len(r.text)))
 }
 
 // newest is what is left of managedFields.
 type newest struct {
-	entry [1]metav1.ManagedFieldsEntry
-	time  metav1.Time
+	entry  [1]metav1.ManagedFieldsEntry
+	time   metav1.Time
+	clock  time.Time // by which times may be impossible; zero: none is
+	forged bool      // one was
 }
 
-// keep keeps t unless what is there is newer.
+// keep keeps t unless it is impossible or what is there is newer.
 func (n *newest) keep(t metav1.Time) {
+	if !Possible(t.Unix(), n.clock) {
+		n.forged = true
+		return
+	}
 	if n.entry[0].Time == nil || t.After(n.time.Time) {
 		n.time = t
 		n.entry[0].Time = &n.time
@@ -61,7 +74,7 @@ func (n *newest) keep(t metav1.Time) {
 func decodeInto(e *corev1.Event, n *newest, b []byte, text string) error {
 	d := decoder{bytes: b, text: text, newest: n}
 	if d.event(e) != nil {
-		*e, *n = corev1.Event{}, newest{}
+		*e, *n = corev1.Event{}, newest{clock: n.clock}
 		if err := e.Unmarshal(b); err != nil {
 			return err
 		}
@@ -71,6 +84,9 @@ func decodeInto(e *corev1.Event, n *newest, b []byte, text string) error {
 			}
 		}
 		e.ManagedFields = nil
+	}
+	if n.forged && n.entry[0].Time == nil {
+		n.keep(e.CreationTimestamp)
 	}
 	if n.entry[0].Time != nil {
 		e.ManagedFields = n.entry[:]

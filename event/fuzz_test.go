@@ -20,7 +20,7 @@ func FuzzEncode(f *testing.F) {
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: kind, Name: name, UID: types.UID(uid), ResourceVersion: uid,
 				CreationTimestamp: metav1.Time{Time: time.Unix(int64(count), 0)},
-				Annotations:       map[string]string{"k": message, gapPrefix + gapCause: reason},
+				Annotations:       map[string]string{"k": message, ownPrefix + gapCause: reason},
 			},
 			InvolvedObject: corev1.ObjectReference{
 				Kind: kind, Name: name, UID: types.UID(uid), APIVersion: component, FieldPath: node, ResourceVersion: reason,

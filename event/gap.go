@@ -70,24 +70,32 @@ const (
 	gapToTime        = "to_time"
 	gapCause         = "cause"
 	gapMissedAtLeast = "missed_at_least"
-
-	gapPrefix = "hindsight/"
 )
+
+// ownPrefix begins the names of annotations that mean something to readers of what
+// Hindsight writes.
+const ownPrefix = "hindsight/"
 
 // gapKeys are the annotations, so that a line costs no concatenation.
 var gapKeys = [...]struct{ name, annotation string }{
-	{gapFromVersion, gapPrefix + gapFromVersion},
-	{gapToVersion, gapPrefix + gapToVersion},
-	{gapFromTime, gapPrefix + gapFromTime},
-	{gapToTime, gapPrefix + gapToTime},
-	{gapCause, gapPrefix + gapCause},
-	{gapMissedAtLeast, gapPrefix + gapMissedAtLeast},
+	{gapFromVersion, ownPrefix + gapFromVersion},
+	{gapToVersion, ownPrefix + gapToVersion},
+	{gapFromTime, ownPrefix + gapFromTime},
+	{gapToTime, ownPrefix + gapToTime},
+	{gapCause, ownPrefix + gapCause},
+	{gapMissedAtLeast, ownPrefix + gapMissedAtLeast},
 }
 
 // Covers reports whether o is the same gap declared before its end was known.
 func (g Gap) Covers(o Gap) bool {
 	return o.To.Version == 0 && o.Source == g.Source && o.Sink == g.Sink && o.Cause == g.Cause &&
 		o.From.String() == g.From.String()
+}
+
+// FalseGap reports whether the record is of an Event that has the reason of our gap
+// records and is none of them.
+func (r *Record) FalseGap() bool {
+	return !r.Gap && r.Event != nil && r.Event.Reason == GapReason && r.Event.Annotations[ownPrefix+gapCause] == ""
 }
 
 // NewGap returns the record that tells readers of a gap: a Warning in our own
@@ -143,7 +151,7 @@ func gapAnnotations(g Gap) map[string]string {
 	a := make(map[string]string, len(gapKeys))
 	set := func(name, value string) {
 		if value != "" {
-			a[gapPrefix+name] = value
+			a[ownPrefix+name] = value
 		}
 	}
 	set(gapFromVersion, versionString(g.From.Version))

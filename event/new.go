@@ -1,7 +1,10 @@
 package event
 
 import (
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,8 +22,8 @@ const (
 	maxBehind = 30 * time.Minute
 )
 
-// New returns the record of one state as it was read from an API server. It
-// takes e over: what only says how e was read or stored (managedFields, kind and
+// NewAt returns the record of one state as it was read from an API server, whose clock
+// showed the given time then. It takes e over: what only says how e was read or stored (managedFields, kind and
 // apiVersion) is dropped, so that the same state gives the same record however
 // it was learned.
 //
@@ -28,15 +31,30 @@ const (
 // or 30 minutes before the API server wrote the state, Time is the server's and
 // ObservedTime the reporter's. It is zero only if the Event has no time at all.
 //
+// When the API server wrote the state is known from managedFields, which whoever may
+// write the Event can forge. Times in them of more than 2 minutes after clock are
+// ignored, the time of creation, which cannot be forged, stands in for them, and
+// Position.Time is never after clock. So only the record of a state with a forged time
+// depends on clock.
+//
+// Annotations and labels that begin with "hindsight/" are Hindsight's own, and are
+// removed: the cluster has no say in what they mean to readers.
+//
 // Source and the rest of Position are for the caller to fill in.
-func New(e *corev1.Event) Record {
-	return newRecord(e, true)
+func NewAt(e *corev1.Event, clock time.Time) Record {
+	own := func(key, _ string) bool { return strings.HasPrefix(key, ownPrefix) }
+	maps.DeleteFunc(e.Annotations, own)
+	maps.DeleteFunc(e.Labels, own)
+	return newRecord(e, true, clock)
 }
+
+// New is NewAt without a clock: no time is taken for forged.
+func New(e *corev1.Event) Record { return NewAt(e, time.Time{}) }
 
 // NewReplayed is New for an Event that was stored somewhere else meanwhile: its
 // time is taken as it is.
 func NewReplayed(e *corev1.Event) Record {
-	return newRecord(e, false)
+	return newRecord(e, false, time.Time{})
 }
 
 // NewStored is NewReplayed for an Event that was read from a line of Hindsight
@@ -44,7 +62,7 @@ func NewReplayed(e *corev1.Event) Record {
 // the Event comes back: Time, ObservedTime and Gap.
 func NewStored(e *corev1.Event, filed time.Time) Record {
 	r := NewReplayed(e)
-	if e.Reason == GapReason && e.Annotations[gapPrefix+gapCause] != "" {
+	if e.Reason == GapReason && e.Annotations[ownPrefix+gapCause] != "" {
 		r.Gap = true
 		r.Time, _ = observedTime(e) // NewGap adds nothing to it
 	}
@@ -62,12 +80,16 @@ func reportedTime(e *corev1.Event) time.Time {
 	return at
 }
 
-func newRecord(e *corev1.Event, bounded bool) Record {
+func newRecord(e *corev1.Event, bounded bool, clock time.Time) Record {
+	e.ManagedFields = possible(e, clock)
 	written := writeTime(e)
 	at, resolution := observedTime(e)
+	if written.IsZero() && !Possible(at.Unix(), clock) {
+		written = seconds(e.CreationTimestamp) // nothing else is known of the write
+	}
 	r := Record{
 		Event:    e,
-		Position: Position{Version: version(e), Time: written},
+		Position: Position{Version: version(e), Time: Earlier(written, clock)},
 	}
 	if bounded && !written.IsZero() &&
 		(at.After(written.Add(maxAhead)) || at.Before(written.Add(-maxBehind))) {
@@ -81,6 +103,32 @@ func newRecord(e *corev1.Event, bounded bool) Record {
 	e.TypeMeta = metav1.TypeMeta{}
 	e.ManagedFields = nil
 	return r
+}
+
+// Possible reports whether the API server can have written a time, in seconds since
+// 1970, by the time its clock shows clock: it is at most 2 minutes later, which is more
+// than the clocks of several API servers differ by. A zero clock makes every time
+// possible.
+func Possible(written int64, clock time.Time) bool {
+	return clock.IsZero() || written <= clock.Add(maxAhead).Unix()
+}
+
+// Earlier returns the earlier of a time and a clock in whole seconds, in UTC. A zero
+// clock, or time, leaves the time as it is.
+func Earlier(t, clock time.Time) time.Time {
+	if !clock.IsZero() && t.After(clock) {
+		t = clock
+	}
+	return seconds(metav1.Time{Time: t})
+}
+
+// possible returns managedFields with the time of creation in place of impossible ones.
+func possible(e *corev1.Event, clock time.Time) []metav1.ManagedFieldsEntry {
+	forged := func(m metav1.ManagedFieldsEntry) bool { return m.Time != nil && !Possible(m.Time.Unix(), clock) }
+	if !slices.ContainsFunc(e.ManagedFields, forged) {
+		return e.ManagedFields
+	}
+	return append(slices.DeleteFunc(e.ManagedFields, forged), metav1.ManagedFieldsEntry{Time: &e.CreationTimestamp})
 }
 
 // version is zero if the resourceVersion is not a number: that of an Event
@@ -99,6 +147,9 @@ func version(e *corev1.Event) uint64 {
 // while nothing has been added.
 func writeTime(e *corev1.Event) time.Time {
 	if t := managedTime(e); !t.IsZero() {
+		if created := seconds(e.CreationTimestamp); t.Before(created) {
+			return created // nothing is written before it is created
+		}
 		return t
 	}
 	if repeated(e) {

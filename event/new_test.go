@@ -213,3 +213,94 @@ func TestVerb(t *testing.T) {
 		})
 	}
 }
+
+// Times in managedFields that the API server's clock has not reached are forged. What
+// the record says then rests on what cannot be.
+func TestForgedTimes(t *testing.T) {
+	now := clock("12:01:00")
+	for name, tt := range map[string]struct {
+		event    corev1.Event
+		want     string
+		observed string
+		position string
+	}{
+		"a forged entry beside a true one": {
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("12:00:05", "23:00:00"), CreationTimestamp: at("11:40:00")},
+				LastTimestamp: at("12:00:03"), Count: 2,
+			},
+			want: "12:00:03", position: "12:00:05",
+		},
+		"a forged entry and a forged occurrence": {
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("12:00:05", "23:00:00"), CreationTimestamp: at("11:40:00")},
+				LastTimestamp: at("23:00:00"), Count: 2,
+			},
+			want: "12:00:05", observed: "23:00:00", position: "12:00:05",
+		},
+		"forged entries alone": {
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("23:00:00"), CreationTimestamp: at("11:59:00")},
+				LastTimestamp: at("23:00:00"), Count: 2,
+			},
+			want: "11:59:00", observed: "23:00:00", position: "11:59:00",
+		},
+		"no entry, and an occurrence that is still to come": {
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{CreationTimestamp: at("11:59:00")},
+				LastTimestamp: at("23:00:00"), Count: 2,
+			},
+			want: "11:59:00", observed: "23:00:00", position: "11:59:00",
+		},
+		"an entry before the creation": {
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("01:00:00"), CreationTimestamp: at("12:00:00")},
+				LastTimestamp: at("12:00:01"), Count: 2,
+			},
+			want: "12:00:01", position: "12:00:00",
+		},
+		"another API server's clock is ahead": {
+			event: corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("12:02:59"), CreationTimestamp: at("12:00:00")},
+				LastTimestamp: at("12:00:58"), Count: 2,
+			},
+			want: "12:00:58", position: "12:01:00",
+		},
+	} {
+		raw, err := tt.event.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := new(Room).DecodeAt(raw, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for how, e := range map[string]*corev1.Event{"": &tt.event, ", decoded": decoded} {
+			r := NewAt(e, now)
+			if !r.Time.Equal(clock(tt.want)) {
+				t.Errorf("%s%s: filed under %s, want %s", name, how, r.Time, tt.want)
+			}
+			if tt.observed == "" != r.ObservedTime.IsZero() || tt.observed != "" && !r.ObservedTime.Equal(clock(tt.observed)) {
+				t.Errorf("%s%s: observed at %s, want %q", name, how, r.ObservedTime, tt.observed)
+			}
+			if !r.Position.Time.Equal(clock(tt.position)) {
+				t.Errorf("%s%s: position of %s, want %s", name, how, r.Position.Time, tt.position)
+			}
+		}
+	}
+}
+
+// What the cluster says with a name of ours is not kept.
+func TestOwnNamesAreStripped(t *testing.T) {
+	e := &corev1.Event{ObjectMeta: metav1.ObjectMeta{
+		Annotations: map[string]string{"hindsight/cause": "too_old", "hindsight/anything": "x", "team": "a"},
+		Labels:      map[string]string{"hindsight/cause": "too_old", "team": "a"},
+	}, Reason: GapReason}
+	r := New(e)
+	if len(r.Event.Annotations) != 1 || len(r.Event.Labels) != 1 || !r.FalseGap() {
+		t.Errorf("left are annotations %v and labels %v; a false gap: %v", r.Event.Annotations, r.Event.Labels, r.FalseGap())
+	}
+	if gap := NewGap(Gap{Cause: CauseTooOld}); gap.FalseGap() {
+		t.Error("our own gap is false")
+	}
+}

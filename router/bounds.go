@@ -106,7 +106,8 @@ func (b *bounds) decide(now time.Time, r *event.Record) (d decision) {
 	for i, set := range b.sets {
 		kept := set.fields
 		if !set.use(now, r, kept) {
-			if kept&event.LabelReason != 0 && !camelCase(r.Event.Reason) {
+			// The reason of gap records is the label of our own alone.
+			if kept&event.LabelReason != 0 && (!camelCase(r.Event.Reason) || r.FalseGap()) {
 				d.malformed = true
 				kept &^= event.LabelReason
 			}

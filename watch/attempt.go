@@ -132,9 +132,10 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 
 	if fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified {
 		room := w.hand.newRoom()
-		e, err := room.Decode(fr.object)
+		clock := w.clock.now()
+		e, err := room.DecodeAt(fr.object, clock)
 		if err == nil {
-			rec := event.New(e)
+			rec := event.NewAt(e, clock)
 			if version := rec.Position.Version; version > seen {
 				if err := w.endStall(ctx, watchesWork); err != nil {
 					w.hand.free(room)
@@ -150,7 +151,7 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 
 	// What is left only moves the position: Kubernetes forgets Events after an
 	// hour, and that is no news.
-	m, err := peek(fr.object)
+	m, err := peek(fr.object, time.Time{})
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%w: %w", errGarbled, err)

@@ -92,6 +92,9 @@ func (l leaving) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil && errors.Is(context.Cause(req.Context()), errNoAnswer) {
 		l.connections.CloseAll()
 	}
+	if err == nil {
+		setClock(req, resp)
+	}
 	return resp, err
 }
 

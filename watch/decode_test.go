@@ -169,7 +169,7 @@ func FuzzPeek(f *testing.F) {
 		f.Add(must(e.Marshal()))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		m, err := peek(raw)
+		m, err := peek(raw, time.Time{})
 		if err != nil {
 			return
 		}
@@ -185,18 +185,18 @@ func FuzzPeek(f *testing.F) {
 
 func TestPeek(t *testing.T) {
 	list := exampleList()
-	got, err := peek(must(list.Items[0].Marshal()))
+	got, err := peek(must(list.Items[0].Marshal()), time.Time{})
 	if want := (meta{version: 4711, created: 1563534120, written: 1563534180}); err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	list.Items[0].ManagedFields = nil
-	got, err = peek(must(list.Items[0].Marshal()))
+	got, err = peek(must(list.Items[0].Marshal()), time.Time{})
 	if want := (meta{version: 4711, created: 1563534120, written: 1563534120}); err != nil || got != want {
 		t.Errorf("without managedFields: got %+v, %v; want %+v", got, err, want)
 	}
 	for _, version := range []string{"", "0", "-1", "seven"} {
 		e := corev1.Event{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}
-		if m, err := peek(must(e.Marshal())); err == nil {
+		if m, err := peek(must(e.Marshal()), time.Time{}); err == nil {
 			t.Errorf("version %q was read as %d", version, m.version)
 		}
 	}
@@ -211,7 +211,7 @@ func FuzzTrim(f *testing.F) {
 	e.Annotations, e.ManagedFields = nil, append(e.ManagedFields, metav1.ManagedFieldsEntry{Manager: "no time"})
 	f.Add(must(e.Marshal()))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if _, err := peek(raw); err != nil {
+		if _, err := peek(raw, time.Time{}); err != nil {
 			return
 		}
 		want, wantErr := event.Decode(raw)
@@ -238,7 +238,7 @@ func TestTrim(t *testing.T) {
 		t.Errorf("managedFields are left: %q", trimmed)
 	}
 	if n := testing.AllocsPerRun(100, func() {
-		if _, err := peek(raw); err != nil {
+		if _, err := peek(raw, time.Time{}); err != nil {
 			t.Error(err)
 		}
 		trimmed = trim(trimmed[:0], raw)
@@ -319,7 +319,7 @@ func BenchmarkReadList(b *testing.B) {
 	b.Run("split", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := readList(bytes.NewReader(body), func(item []byte) error { _, err := peek(item); return err }); err != nil {
+			if _, err := readList(bytes.NewReader(body), func(item []byte) error { _, err := peek(item, time.Time{}); return err }); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -332,7 +332,7 @@ func BenchmarkReadList(b *testing.B) {
 			version, trimmed := uint64(0), []byte(nil)
 			_, err := readList(bytes.NewReader(body), func(item []byte) error {
 				version++
-				_, err := peek(item)
+				_, err := peek(item, time.Time{})
 				trimmed = trim(trimmed[:0], item)
 				s.Add(version*7919%10_007, trimmed)
 				return err

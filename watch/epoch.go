@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +24,7 @@ func (w *Watcher) prepare(ctx context.Context) (*relist, error) {
 		w.behind = nil // everything is read, for all sinks
 		return due, nil
 	}
+	w.correctTimes()
 	if len(w.behind) > 0 && !w.joined {
 		if due, err = w.join(ctx); err != nil || due != nil {
 			return due, err
@@ -75,26 +77,33 @@ func sameEpoch(a, b event.Epoch) bool {
 	return a.Restores == b.Restores && a.SameCluster(b)
 }
 
+// uidAgainAfter is how long no uid is asked for after it was denied: often enough to
+// notice a permission or another cluster, and too rarely to fill an audit log.
+const uidAgainAfter = time.Hour
+
 // clusterUID returns the uid of the namespace kube-system, by which a cluster
 // can be told from another. It is empty where that may not be read, or where
 // there is no such namespace.
 func (w *Watcher) clusterUID(ctx context.Context) (string, error) {
-	if w.uidDenied {
+	if !w.uidDenied.IsZero() && time.Since(w.uidDenied) < uidAgainAfter {
 		return "", nil
 	}
 	// In JSON, because the client's scheme knows no namespaces.
 	req := w.client.Get().Resource("namespaces").Name(metav1.NamespaceSystem).SetHeader("Accept", "application/json")
 	in, err := open(ctx, req, otherAnswerWithin, quietAtMost)
 	if code := status(err); code == http.StatusForbidden || code == http.StatusNotFound {
-		// Not asked again, so that denials do not fill the audit log.
-		w.uidDenied = true
-		w.log.Info("the uid of namespace kube-system is not known, so another cluster at this address would go unnoticed", "err", err)
+		if w.uidDenied.IsZero() {
+			w.log.Info("the uid of namespace kube-system is not known, so another cluster at this address would go unnoticed",
+				"asked_again_after", uidAgainAfter, "err", err)
+		}
+		w.uidDenied = time.Now()
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("get namespace %s: %w", metav1.NamespaceSystem, err)
 	}
 	defer in.Close()
+	w.uidDenied = time.Time{}
 	var namespace struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 	}
@@ -115,4 +124,30 @@ func (w *Watcher) newest(ctx context.Context) (uint64, error) {
 func (w *Watcher) epoch() event.Epoch {
 	pos, _ := w.hand.at()
 	return pos.Epoch
+}
+
+// correctTimes takes times out of what an earlier process has left that are impossible by
+// the API server's clock: a gap that begins or ends there would be refused by Loki.
+func (w *Watcher) correctTimes() {
+	clock := w.clock.now()
+	correct := func(p *event.Position) {
+		if !event.Possible(p.Time.Unix(), clock) {
+			p.Time = time.Time{}
+		}
+		p.Time = event.Earlier(p.Time, clock)
+	}
+	w.hand.revise(correct)
+	correct(&w.start)
+	for sink, p := range w.behind {
+		correct(&p)
+		w.behind[sink] = p
+	}
+	for i := range w.gaps {
+		correct(&w.gaps[i].From)
+		correct(&w.gaps[i].To)
+	}
+	if w.openGap != nil {
+		correct(&w.openGap.From)
+		correct(&w.openGap.To)
+	}
 }

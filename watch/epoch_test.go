@@ -203,3 +203,23 @@ func TestUnknownCluster(t *testing.T) {
 		wantPosition(t, third.position(), "uid-a/0@103")
 	})
 }
+
+// A uid that may not be read is asked for once an hour, so that another cluster is
+// noticed once it may.
+func TestUIDIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		a.uid = ""
+		r := run(a, at(101))
+		time.Sleep(50 * time.Minute)
+		if n := a.asked("kube-system"); n != 1 {
+			t.Errorf("asked for the uid %d times in 50 minutes", n)
+		}
+		a.set(func() { a.uid = "uid-b" })
+		time.Sleep(10*time.Minute + maxWatch)
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "gap:other_cluster", "a@101")
+		wantPosition(t, r.position(), "uid-b/0@101")
+	})
+}

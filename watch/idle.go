@@ -75,7 +75,7 @@ func (w *Watcher) glance(ctx context.Context, than uint64) (version, shown uint6
 	token, limit := "", firstPage
 	for {
 		p, err := w.readPage(ctx, w.listPage(token, limit), func(item []byte) error {
-			if m, err := peek(item); err == nil && m.version > than {
+			if m, err := peek(item, time.Time{}); err == nil && m.version > than {
 				shown = m.version
 				return errNewer
 			}

@@ -249,7 +249,7 @@ func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page,
 
 // visit takes in an item.
 func (l *listing) visit(item []byte, c *counts) {
-	m, err := peek(item)
+	m, err := peek(item, l.w.clock.now())
 	if c.items++; c.items%1000 == 0 {
 		l.w.health.turned() // a page can take minutes
 	}
@@ -309,14 +309,15 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 	l.parts++
 	return l.spool.Drain(func(_ uint64, state []byte) error {
 		room := l.w.hand.newRoom()
-		e, err := room.Decode(state)
+		clock := l.w.clock.now()
+		e, err := room.DecodeAt(state, clock)
 		if err != nil {
 			l.w.hand.free(room)
 			l.undecodable++
 			l.w.undecodable(err)
 			return nil
 		}
-		rec := event.New(e)
+		rec := event.NewAt(e, clock)
 		if !last {
 			// States of lower versions may follow: the position stays.
 			rec.Position = event.Position{}
@@ -339,7 +340,7 @@ func (l *listing) declareGap(ctx context.Context) error {
 	}
 	to := event.Position{Epoch: l.to.Epoch, Version: replayFrom(l.to), Time: l.to.Time}
 	if l.newest != 0 {
-		to.Time = time.Unix(l.newest, 0).UTC()
+		to.Time = event.Earlier(time.Unix(l.newest, 0), l.w.clock.now())
 	}
 	gap := event.Gap{
 		Source: l.w.namespace, Namespace: l.w.ownNamespace, Sink: l.sink,

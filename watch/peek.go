@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // Fields read without decoding the Event, from the generated.proto of
@@ -24,15 +27,16 @@ const (
 type meta struct {
 	version uint64
 	created int64 // seconds since 1970 by the API server's clock
-	written int64 // the same of the last write; created if that is not known
+	written int64 // the same of the last write, as far as that is known
 }
 
 // errFound ends eachField before the end of the message.
 var errFound = errors.New("found")
 
 // peek reads the metadata of an Event in protobuf, which comes first. What follows
-// is not looked at.
-func peek(raw []byte) (meta, error) {
+// is not looked at. Times of managedFields that are impossible by the clock
+// (event.Possible) are ignored; a zero clock ignores none.
+func peek(raw []byte, clock time.Time) (meta, error) {
 	var m meta
 	var managed int64
 	var version []byte
@@ -52,7 +56,9 @@ func peek(raw []byte) (meta, error) {
 						return nil
 					}
 					t, err := peekSeconds(b)
-					managed = max(managed, t)
+					if event.Possible(t, clock) {
+						managed = max(managed, t)
+					}
 					return err
 				})
 			}
@@ -67,10 +73,7 @@ func peek(raw []byte) (meta, error) {
 	if err != nil || m.version == 0 {
 		return meta{}, fmt.Errorf("read metadata of event: resourceVersion %q is not a version", version)
 	}
-	m.written = managed
-	if managed == 0 {
-		m.written = m.created
-	}
+	m.written = max(managed, m.created)
 	return m, nil
 }
 

@@ -97,13 +97,14 @@ type Watcher struct {
 
 	hand   *handover
 	health health
+	clock  serverClock
 
 	emitted, skipped, undecoded atomic.Int64 // states, since the start
 
 	// Of the loop alone:
-	uidDenied bool   // the uid of kube-system may not be read
-	strikes   int    // watches in a row that brought nothing
-	struckAt  uint64 // the version they were opened at
+	uidDenied time.Time // when the uid of kube-system could not be read; zero: it can
+	strikes   int       // watches in a row that brought nothing
+	struckAt  uint64    // the version they were opened at
 	lineup
 	stallState
 }
@@ -166,7 +167,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer func() {
 		w.log.Info("stopped reading events", "at", w.Position(), "emitted", w.emitted.Load(), "skipped_as_seen", w.skipped.Load())
 	}()
-	group, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(withClock(ctx, &w.clock))
 	group.Go(func() error { return w.hand.run(ctx) })
 	group.Go(func() error {
 		w.follow(ctx)

@@ -90,9 +90,25 @@ func (p Parser) Parse(e Entry) (Record, error) {
 	if t, err := time.Parse(time.RFC3339Nano, b[event.FieldObservedTime]); err == nil {
 		r.ObservedTime = t.UTC()
 	}
-	r.Gap = r.Event.Reason == event.GapReason
+	r.Gap = p.isGap(e, &r)
 	r.Position.Version, _ = strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
 	return r, nil
+}
+
+// isGap reports whether a record is one of our own gaps: an Event of the cluster can
+// have their reason. Its reason label is Other, and it has no cause. A line of the
+// format text has neither of the two and counts as a gap.
+func (p Parser) isGap(e Entry, r *Record) bool {
+	if r.Event.Reason != event.GapReason || e.Metadata[event.FieldReason.Full().String()] != "" {
+		return false
+	}
+	for name, value := range e.Labels {
+		if f, ok := p.field(name); ok && f == event.FieldReason && value == event.Other {
+			return false
+		}
+	}
+	text := !strings.HasPrefix(e.Line, "{") && !isLogfmt(e.Line)
+	return text || !r.FalseGap()
 }
 
 // beside returns the fields that are kept beside the line.
