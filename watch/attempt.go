@@ -134,6 +134,9 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 		room := w.hand.newRoom()
 		clock := w.clock.now()
 		e, err := room.DecodeAt(fr.object, clock)
+		if fr.bad != nil {
+			err = fr.bad
+		}
 		if err == nil {
 			rec := event.NewAt(e, clock)
 			if version := rec.Position.Version; version > seen {

@@ -117,7 +117,7 @@ func (w *Watcher) replayable(ctx context.Context, start event.Position) (version
 // that is an error: as to whether the version is one of the future, the check
 // that comes before every attempt says more.
 func (w *Watcher) replays(ctx context.Context, version uint64) (bool, error) {
-	_, err := w.readPage(ctx, asOf(w.listPage("", 1), version), func([]byte) error { return nil })
+	_, err := w.readPage(ctx, asOf(w.listPage("", 1), version), func([]byte, error) error { return nil })
 	switch {
 	case expired(err):
 		return false, nil

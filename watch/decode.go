@@ -36,10 +36,10 @@ const maxObject = 16 << 20
 const listKind = "EventList"
 
 // readList reads an EventList and hands over its items one at a time, each in
-// the protobuf form of core/v1 Event and valid until visit returns. The answer
-// may be protobuf or JSON. An error of visit ends the reading and is returned as
-// it is.
-func readList(r io.Reader, visit func(item []byte) error) (metav1.ListMeta, error) {
+// the protobuf form of core/v1 Event and valid until visit returns, or with the
+// error why it cannot be decoded. The answer may be protobuf or JSON. An error of
+// visit ends the reading and is returned as it is.
+func readList(r io.Reader, visit func(item []byte, err error) error) (metav1.ListMeta, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	first, err := in.Peek(len(protobufPrefix))
 	switch {
@@ -55,7 +55,7 @@ func readList(r io.Reader, visit func(item []byte) error) (metav1.ListMeta, erro
 	}
 }
 
-func readProtobufList(in *bufio.Reader, visit func(item []byte) error) (meta metav1.ListMeta, err error) {
+func readProtobufList(in *bufio.Reader, visit func(item []byte, err error) error) (meta metav1.ListMeta, err error) {
 	buf := make([]byte, 0, 16<<10)
 	envelope := message{in: in, left: math.MaxInt64, toEOF: true}
 	found := false
@@ -100,7 +100,7 @@ func readProtobufList(in *bufio.Reader, visit func(item []byte) error) (meta met
 					return meta, fmt.Errorf("read event list: metadata: %w", err)
 				}
 			case listItems:
-				if err := visit(buf); err != nil {
+				if err := visit(buf, nil); err != nil {
 					return meta, err
 				}
 			}

@@ -55,7 +55,10 @@ func protobufList(l *corev1.EventList) []byte {
 // readWhole reads a list as readList does, into one object.
 func readWhole(r io.Reader) (*corev1.EventList, error) {
 	var list corev1.EventList
-	meta, err := readList(r, func(item []byte) error {
+	meta, err := readList(r, func(item []byte, bad error) error {
+		if bad != nil {
+			return bad
+		}
 		var e corev1.Event
 		if err := e.Unmarshal(item); err != nil {
 			return err
@@ -103,7 +106,7 @@ func TestReadList(t *testing.T) {
 
 func TestReadListRefuses(t *testing.T) {
 	stop := errors.New("stop")
-	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte) error { return stop })
+	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte, error) error { return stop })
 	if err != stop {
 		t.Errorf("error of visit became %v", err)
 	}
@@ -319,7 +322,13 @@ func BenchmarkReadList(b *testing.B) {
 	b.Run("split", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := readList(bytes.NewReader(body), func(item []byte) error { _, err := peek(item, time.Time{}); return err }); err != nil {
+			if _, err := readList(bytes.NewReader(body), func(item []byte, bad error) error {
+				if bad != nil {
+					return bad
+				}
+				_, err := peek(item, time.Time{})
+				return err
+			}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -330,7 +339,10 @@ func BenchmarkReadList(b *testing.B) {
 		for b.Loop() {
 			s := extsort.Sorter{Dir: b.TempDir()}
 			version, trimmed := uint64(0), []byte(nil)
-			_, err := readList(bytes.NewReader(body), func(item []byte) error {
+			_, err := readList(bytes.NewReader(body), func(item []byte, bad error) error {
+				if bad != nil {
+					return bad
+				}
 				version++
 				_, err := peek(item, time.Time{})
 				trimmed = trim(trimmed[:0], item)

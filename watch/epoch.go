@@ -116,7 +116,7 @@ func (w *Watcher) clusterUID(ctx context.Context) (string, error) {
 // newest returns the newest version there is: that of a list, however short,
 // which is read from etcd at that moment.
 func (w *Watcher) newest(ctx context.Context) (uint64, error) {
-	p, err := w.readPage(ctx, w.listPage("", 1), func([]byte) error { return nil })
+	p, err := w.readPage(ctx, w.listPage("", 1), func([]byte, error) error { return nil })
 	return p.version, err
 }
 

@@ -24,10 +24,12 @@ const (
 
 // frame is one message of a watch. Its object is in protobuf, a metav1.Status if
 // the kind is ERROR and else a core/v1 Event, and valid until the next frame is
-// read.
+// read. Of an Event in JSON that cannot be decoded, for the reason bad, it is the
+// metadata that says which state it is.
 type frame struct {
 	kind   apiwatch.EventType
 	object []byte
+	bad    error
 }
 
 // frames reads the answer to a watch: in protobuf, each frame after its length
@@ -135,9 +137,15 @@ func (f *frames) nextJSON() (frame, error) {
 	if in.Type == apiwatch.Error {
 		object = &metav1.Status{}
 	}
+	fr := frame{kind: in.Type}
 	raw, err := jsonToProtobuf(in.Object, object)
+	if err != nil && in.Type != apiwatch.Error {
+		fr.bad = fmt.Errorf("decode event %s: %w", jsonName(in.Object), err)
+		raw, err = (&corev1.Event{ObjectMeta: jsonMeta(in.Object)}).Marshal()
+	}
 	if err != nil {
 		return frame{}, fmt.Errorf("%w: %w", errGarbled, err)
 	}
-	return frame{kind: in.Type, object: raw}, nil
+	fr.object = raw
+	return fr, nil
 }

@@ -74,7 +74,10 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 func (w *Watcher) glance(ctx context.Context, than uint64) (version, shown uint64, err error) {
 	token, limit := "", firstPage
 	for {
-		p, err := w.readPage(ctx, w.listPage(token, limit), func(item []byte) error {
+		p, err := w.readPage(ctx, w.listPage(token, limit), func(item []byte, err error) error {
+			if err != nil {
+				return nil
+			}
 			if m, err := peek(item, time.Time{}); err == nil && m.version > than {
 				shown = m.version
 				return errNewer

@@ -11,7 +11,7 @@ import (
 
 // readJSONList is readList for an answer in JSON: that of a proxy that does not
 // speak protobuf, for every API server does.
-func readJSONList(in io.Reader, visit func(item []byte) error) (meta metav1.ListMeta, err error) {
+func readJSONList(in io.Reader, visit func(item []byte, err error) error) (meta metav1.ListMeta, err error) {
 	fail := func(err error) (metav1.ListMeta, error) {
 		return meta, fmt.Errorf("read event list: %w", unexpected(err))
 	}
@@ -54,7 +54,7 @@ func readJSONList(in io.Reader, visit func(item []byte) error) (meta metav1.List
 	return meta, nil
 }
 
-func readJSONItems(dec *json.Decoder, visit func(item []byte) error) error {
+func readJSONItems(dec *json.Decoder, visit func(item []byte, err error) error) error {
 	fail := func(err error) error { return fmt.Errorf("read event list: items: %w", unexpected(err)) }
 	switch start, err := dec.Token(); {
 	case err != nil:
@@ -71,9 +71,9 @@ func readJSONItems(dec *json.Decoder, visit func(item []byte) error) error {
 		}
 		item, err := jsonToProtobuf(raw, &corev1.Event{})
 		if err != nil {
-			return fail(err)
+			err = fmt.Errorf("decode event %s: %w", jsonName(raw), err)
 		}
-		if err := visit(item); err != nil {
+		if err := visit(item, err); err != nil {
 			return err
 		}
 	}
@@ -81,6 +81,22 @@ func readJSONItems(dec *json.Decoder, visit func(item []byte) error) error {
 		return fail(err)
 	}
 	return nil
+}
+
+// jsonName returns the namespace and name of an Event that cannot be decoded.
+func jsonName(raw []byte) string {
+	m := jsonMeta(raw)
+	return m.Namespace + "/" + m.Name
+}
+
+// jsonMeta returns what tells one state of an Event from others, as far as it can be
+// decoded.
+func jsonMeta(raw []byte) metav1.ObjectMeta {
+	var e struct {
+		Metadata struct{ Namespace, Name, ResourceVersion string }
+	}
+	_ = json.Unmarshal(raw, &e)
+	return metav1.ObjectMeta{Namespace: e.Metadata.Namespace, Name: e.Metadata.Name, ResourceVersion: e.Metadata.ResourceVersion}
 }
 
 func expect(dec *json.Decoder, want json.Delim) error {

@@ -230,8 +230,8 @@ func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page,
 		asOf(req, l.exact)
 	}
 	var c counts
-	p, err := l.w.readPage(ctx, req, func(item []byte) error {
-		l.visit(item, &c)
+	p, err := l.w.readPage(ctx, req, func(item []byte, err error) error {
+		l.visit(item, err, &c)
 		return nil
 	})
 	if err != nil {
@@ -247,9 +247,12 @@ func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page,
 	return p, nil
 }
 
-// visit takes in an item.
-func (l *listing) visit(item []byte, c *counts) {
-	m, err := peek(item, l.w.clock.now())
+// visit takes in an item, or counts one that could not be decoded.
+func (l *listing) visit(item []byte, err error, c *counts) {
+	var m meta
+	if err == nil {
+		m, err = peek(item, l.w.clock.now())
+	}
 	if c.items++; c.items%1000 == 0 {
 		l.w.health.turned() // a page can take minutes
 	}

@@ -18,7 +18,7 @@ type page struct {
 }
 
 // readPage reads one page of a list. An error of visit is returned as it is.
-func (w *Watcher) readPage(ctx context.Context, req *rest.Request, visit func(item []byte) error) (page, error) {
+func (w *Watcher) readPage(ctx context.Context, req *rest.Request, visit func(item []byte, err error) error) (page, error) {
 	in, err := open(ctx, req, listAnswerWithin, quietAtMost)
 	if err != nil {
 		return page{}, err
