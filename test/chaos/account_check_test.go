@@ -87,8 +87,10 @@ func TestAccountFindsWrongGaps(t *testing.T) {
 		{"one that is behind alone", []gap{{from: 10, to: 12}}, []compaction{{revision: 15}}, "no gap was declared"},
 		{"one too late", []gap{{from: 10, to: 20}, {from: 25, to: 30}}, []compaction{{revision: 15}}, "from 25 to 30"},
 		{
-			"one too early", []gap{{from: 1, to: 5}, {from: 10, to: 20}},
-			[]compaction{{revision: 15, before: map[key]bool{{"gap", 1}: true}}}, "from 1 to 5",
+			"one too early",
+			[]gap{{from: 1, to: 5}, {from: 10, to: 20}},
+			[]compaction{{revision: 15, before: map[key]bool{{"gap", 1}: true}}},
+			"from 1 to 5",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
