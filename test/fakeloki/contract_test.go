@@ -489,6 +489,18 @@ func queries(t *testing.T, l loki) {
 			t.Errorf("%v", answer.Data)
 		}
 	})
+	t.Run("the name of a service", func(t *testing.T) {
+		l.push(t, []stream{{`{job="s", kind="x"}`, []entry{{time.Minute, "x", nil}}}, {`{job="s", component="y"}`, []entry{{time.Minute, "y", nil}}}, {`{other="s"}`, []entry{{time.Minute, "z", nil}}}}, 204, "^$")
+		for selector, want := range map[string]string{`{kind="x"}`: "s", `{component="y"}`: "y", `{other="s"}`: "unknown_service"} {
+			var answer struct{ Data []map[string]string }
+			if err := json.Unmarshal(l.get(t, "series", url.Values{"match[]": {selector}}, 200, ""), &answer); err != nil {
+				t.Fatal(err)
+			}
+			if len(answer.Data) != 1 || answer.Data[0]["service_name"] != want {
+				t.Errorf("%s: %v, want the service_name %s", selector, answer.Data, want)
+			}
+		}
+	})
 	t.Run("values of a label", func(t *testing.T) {
 		var answer struct{ Data []string }
 		if err := json.Unmarshal(l.get(t, "label/ns/values", url.Values{"query": {`{job="q"}`}}, 200, ""), &answer); err != nil {

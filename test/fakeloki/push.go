@@ -165,20 +165,33 @@ func (e *Entry) size() int {
 	return n
 }
 
+// parseLabels returns the labels of a stream, with the service_name that Loki adds.
 func parseLabels(text string) (map[string]string, error) {
-	if strings.TrimSpace(strings.Trim(text, "{}")) == "" {
-		return map[string]string{"service_name": "unknown_service"}, nil
-	}
-	matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
-	if err != nil {
-		return nil, fmt.Errorf("error parsing labels '%s' with error: %w", text, err)
-	}
 	set := map[string]string{}
-	for _, m := range matchers {
-		set[m.Name] = m.Value
+	if strings.TrimSpace(strings.Trim(text, "{}")) != "" {
+		matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
+		if err != nil {
+			return nil, fmt.Errorf("error parsing labels '%s' with error: %w", text, err)
+		}
+		for _, m := range matchers {
+			set[m.Name] = m.Value
+		}
+	}
+	if set["service_name"] == "" {
+		set["service_name"] = "unknown_service"
+		for _, name := range discoveredFrom {
+			if set[name] != "" {
+				set["service_name"] = set[name]
+				break
+			}
+		}
 	}
 	return set, nil
 }
+
+// discoveredFrom are labels of which Loki makes service_name where it is missing, the first that
+// there is. Its list has more.
+var discoveredFrom = []string{"service", "app", "application", "name", "container", "component", "workload", "job"}
 
 func checkLabels(set map[string]string, l *Limits) error {
 	n := len(set)

@@ -3,10 +3,9 @@
 // filters, label filters, logfmt and json, without aggregations. A contract test runs the same
 // table of requests against it and, where there is one, against a real Loki.
 //
-// It differs from Loki where no test of this project depends on it: it adds neither the label
-// service_name nor the metadata detected_level to what comes without them (unless it has no label
-// at all), it splits no streams, it keeps chunks for ever, and the dot of a regular expression
-// matches line breaks.
+// It differs from Loki where no test of this project depends on it: it guesses no detected_level,
+// it splits no streams, it keeps chunks for ever, and the dot of a regular expression matches line
+// breaks.
 package fakeloki
 
 import (
