@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
@@ -157,6 +158,9 @@ func checkLabelValue(value string) error {
 	if !utf8.ValidString(value) {
 		return errors.New("its value is not valid UTF-8")
 	}
+	if strings.ContainsRune(value, utf8.RuneError) {
+		return errors.New("its value has a replacement character (U+FFFD), which Loki does not accept")
+	}
 	return nil
 }
 
@@ -188,12 +192,14 @@ func (l *Labels) Append(dst []byte, r *event.Record) []byte {
 }
 
 // appendLabel escapes all but ASCII. Loki reads labels with Prometheus's parser,
-// which takes a replacement character that stands for itself for invalid UTF-8,
-// and refuses the whole push.
+// which takes a replacement character (U+FFFD) that stands for itself for invalid
+// UTF-8, and refuses the whole push. Escaped it passes there, but Loki unescapes the
+// labels and parses them once more. So each becomes "_", as does invalid UTF-8.
 func appendLabel(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, '=')
 	if !printable(value) {
+		value = strings.ReplaceAll(strings.ToValidUTF8(value, "_"), "\uFFFD", "_")
 		return strconv.AppendQuoteToASCII(dst, value)
 	}
 	dst = append(dst, '"')

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hindsight-events/hindsight/event"
@@ -101,7 +102,13 @@ func TestLabelsOfARecord(t *testing.T) {
 			"bytes that are not UTF-8 are replaced",
 			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\xffb" },
-			`{job="hindsight", kind="a\ufffdb"}`,
+			`{job="hindsight", kind="a_b"}`,
+		},
+		{
+			"a replacement character that stands for itself is replaced too",
+			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\uFFFDb" },
+			`{job="hindsight", kind="a_b"}`,
 		},
 		{
 			"a value that Loki would refuse is cut between characters",
@@ -192,6 +199,7 @@ func TestBadLabelsAreRefused(t *testing.T) {
 		{"a long value", external("env", strings.Repeat("x", 2049)), `external label "env": its value is longer than 2048 bytes`},
 		{"the longest value", external("env", strings.Repeat("x", 2048)), ""},
 		{"a value that is not UTF-8", external("env", "\xff"), `external label "env": its value is not valid UTF-8`},
+		{"a value that Loki cannot parse", external("env", "a\uFFFD"), `external label "env": its value has a replacement character (U+FFFD), which Loki does not accept`},
 		{"a name of a field's label", external("namespace", "x"), `external label "namespace": there is a label of that name already`},
 		{"the name of a label that was replaced", LabelOptions{Job: "j", Fields: map[string]string{"kind": "kind"}, External: map[string]string{"namespace": "x"}}, ""},
 		{"as many as Loki accepts", LabelOptions{Job: "j", External: many(12)}, ""},
@@ -246,9 +254,13 @@ func FuzzLabelsCanBeParsed(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %s", text, err)
 		}
-		valid := strings.ToValidUTF8(value, "\uFFFD")
+		valid := strings.ReplaceAll(strings.ToValidUTF8(value, "_"), "\uFFFD", "_")
 		got := parsed.Get("kind")
-		if len(valid) <= 2048 && got != valid || len(got) > 2048 || !strings.HasPrefix(valid, got) {
+		// Loki parses its own rendering of the labels again.
+		if again, err := p.ParseMetric(parsed.String()); err != nil || !labels.Equal(again, parsed) {
+			t.Errorf("%s cannot be parsed again: %v", parsed, err)
+		}
+		if len(value) <= 2048 && got != valid || len(got) > 2048 || len(value) <= 2048 && !strings.HasPrefix(valid, got) {
 			t.Errorf("got %q, want %q or its first 2048 bytes", got, valid)
 		}
 		if parsed.Get("job") != "j" || parsed.Get("type") != "Warning" {

@@ -23,6 +23,9 @@ const (
 	// over servers that came later.
 	renewAfter = 3 * time.Minute
 
+	// endGrace is how long a push may take to end after its context has.
+	endGrace = 100 * time.Millisecond
+
 	// maxAnswer bounds what is read of an answer. Loki says a line for each
 	// entry that it refuses.
 	maxAnswer = 1 << 20
@@ -35,10 +38,11 @@ type client struct {
 	tenant  string
 	timeout time.Duration
 	oauth2  bool
-	build   func() (*http.Client, error)
+	build   func() (*http.Client, *connections, error)
 
 	mu      sync.Mutex // guards what follows
 	current *http.Client
+	dialed  *connections // of current; nil without OAuth2
 	since   time.Time
 }
 
@@ -69,8 +73,8 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 	}
 	shown := url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}
 	options := []config.HTTPClientOption{config.WithUserAgent("hindsight"), config.WithIdleConnTimeout(renewAfter)}
-	if dial != nil {
-		options = append(options, config.WithDialContextFunc(dial))
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
 	}
 	cl := &client{
 		url:     &target,
@@ -79,10 +83,16 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 		timeout: time.Duration(c.Timeout),
 		oauth2:  settings.OAuth2 != nil,
 	}
-	cl.build = func() (*http.Client, error) {
-		h, err := config.NewClientFromConfig(settings, "hindsight", options...)
+	cl.build = func() (*http.Client, *connections, error) {
+		dial := dial
+		var dialed *connections
+		if cl.oauth2 {
+			dialed = newConnections(dial)
+			dial = dialed.dial
+		}
+		h, err := config.NewClientFromConfig(settings, "hindsight", append(options, config.WithDialContextFunc(dial))...)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		follow := settings.FollowRedirects
 		h.CheckRedirect = func(next *http.Request, via []*http.Request) error {
@@ -93,10 +103,10 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 			}
 			return nil
 		}
-		return h, nil
+		return h, dialed, nil
 	}
 	var err error
-	if cl.current, err = cl.build(); err != nil {
+	if cl.current, cl.dialed, err = cl.build(); err != nil {
 		return nil, err
 	}
 	cl.since = time.Now()
@@ -104,13 +114,13 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 }
 
 // http returns the client to use, a new one from time to time.
-func (c *client) http() *http.Client {
+func (c *client) http() (*http.Client, *connections) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.since) > renewAfter {
 		c.replace()
 	}
-	return c.current
+	return c.current, c.dialed
 }
 
 // drop lets go of the connections of a client that has failed, so that the name
@@ -127,8 +137,8 @@ func (c *client) drop(failed *http.Client) {
 // the old client stays.
 func (c *client) replace() {
 	old := c.current
-	if next, err := c.build(); err == nil {
-		c.current = next
+	if next, dialed, err := c.build(); err == nil {
+		c.current, c.dialed = next, dialed
 	}
 	c.since = time.Now()
 	// What is in use now is closed after its use: nobody asks this client for a
@@ -167,8 +177,8 @@ func (c *client) push(ctx context.Context, body []byte) (answer, error) {
 	if c.tenant != "" {
 		req.Header.Set("X-Scope-OrgID", c.tenant)
 	}
-	h := c.http()
-	a, err := c.do(within, h, req)
+	h, dialed := c.http()
+	a, err := c.do(within, h, dialed, req)
 	if ctx.Err() != nil && err != nil {
 		return a, c.failed(ctx.Err())
 	}
@@ -204,8 +214,8 @@ func (c *client) try(ctx context.Context, body []byte) (verdict, error) {
 
 // do returns when ctx ends, even where the request does not: the round tripper
 // for OAuth2 asks for a token without a deadline.
-func (c *client) do(ctx context.Context, h *http.Client, req *http.Request) (answer, error) {
-	if !c.oauth2 {
+func (c *client) do(ctx context.Context, h *http.Client, dialed *connections, req *http.Request) (answer, error) {
+	if dialed == nil {
 		a, err := ask(h, req)
 		if a.cut && ctx.Err() != nil {
 			err = ctx.Err()
@@ -225,8 +235,16 @@ func (c *client) do(ctx context.Context, h *http.Client, req *http.Request) (ans
 	case r := <-done:
 		return r.answer, r.err
 	case <-ctx.Done():
-		return answer{}, ctx.Err()
 	}
+	// A push ends with its context. What goes on is the request for the token: it
+	// keeps a connection, and others wait for it.
+	select {
+	case <-done:
+	case <-time.After(endGrace):
+		c.drop(h)
+		dialed.close()
+	}
+	return answer{}, ctx.Err()
 }
 
 func ask(h *http.Client, req *http.Request) (answer, error) {

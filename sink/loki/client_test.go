@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -294,8 +295,12 @@ func TestOAuth2(t *testing.T) {
 		inner.ServeHTTP(w, r)
 	})
 	var hang atomic.Bool
+	var waiting atomic.Int32
 	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hang.Load() {
+			waiting.Add(1)
+			defer waiting.Add(-1)
+			io.Copy(io.Discard, r.Body) // else the end of the connection goes unnoticed
 			select {
 			case <-r.Context().Done():
 			case <-t.Context().Done():
@@ -314,6 +319,17 @@ func TestOAuth2(t *testing.T) {
 	b := oneRecord(s)
 	if why := asError(t, s.Send(t.Context(), b)); why.Reason != sink.ReasonTimeout || strings.Contains(why.Error(), "geheim") {
 		t.Errorf("got %v, want a timeout: nobody gives a token", why)
+	}
+	// However often that is tried, it does not pile up connections.
+	for range 8 {
+		asError(t, s.Send(t.Context(), b))
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for waiting.Load() > 1 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d requests for a token are waiting for an answer", waiting.Load())
+		}
+		time.Sleep(10 * time.Millisecond) // polling
 	}
 	hang.Store(false)
 	if err := s.Send(t.Context(), b); err != nil {

@@ -301,6 +301,30 @@ func TestWithoutStructuredMetadata(t *testing.T) {
 	wantStored(t, l, records, false)
 }
 
+// Whatever a component or kind holds can be a label.
+func TestLabelValuesOfAnyBytes(t *testing.T) {
+	l := cluster.LokiForTest(t, cluster.LokiOptions{})
+	c := pointedAt(l)
+	c.Labels = map[string]string{"kind": "kind"}
+	d := deliver(t, c, nil)
+	var records []event.Record
+	for i, kind := range []string{"a\uFFFDb", "\xff\xfe", "\x00", "\"'\\}", "\uFEFF\u2028\n", "{é}", "\U0010FFFF\uFFFE"} {
+		records = append(records, makeRecord(i, time.Now().Add(-time.Minute), func(e *corev1.Event) { e.InvolvedObject.Kind = kind }))
+	}
+	d.add(records...)
+	d.finish()
+	entries, err := l.Entries(t.Context(), `{job="hindsight"}`, time.Now().Add(-time.Hour), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(records) {
+		t.Errorf("%d of %d are in Loki: %v", len(entries), len(records), entries)
+	}
+	if letters := d.letters(); len(letters) > 0 {
+		t.Errorf("dead letters: %+v", letters)
+	}
+}
+
 func TestTenant(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	l.Tenant = "team-a"
