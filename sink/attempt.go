@@ -28,7 +28,7 @@ func (l *loop) send(s *stream, to *flight, now time.Time) {
 		}
 	}
 	if b.data == nil {
-		b.room = l.room()
+		b.room, b.gaps = l.room(), nil
 	}
 	if s.queue != nil {
 		l.fillParked(b)
@@ -134,11 +134,4 @@ func (l *loop) attempt(b *Batch) error {
 // takes is how long it takes to send bytes at a rate.
 func takes(bytes int, rate float64) time.Duration {
 	return time.Duration(float64(bytes) / rate * float64(time.Second))
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -28,6 +28,7 @@ type failing struct {
 	first    uint64        // number of the attempt that failed first
 	last     uint64        // attempts begun when it failed last
 	failures int
+	err      error
 	retry    *backoff.Backoff
 
 	alone    bool      // it is the fault of the stream
@@ -46,6 +47,7 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 	l.metrics.retries(why).Inc()
 	s := r.stream
 	f := l.noteFailure(s, r.number, why, now)
+	f.err = r.err
 	l.letGo(s)
 	if f.alone || f.streamed {
 		if !f.streamed && s.queue == nil {
@@ -54,10 +56,7 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 		// Further records may show whether it is the stream or one of these.
 		s.batch.grows = true
 		s.rested = now.Add(pause(f.retry, why))
-		if s.outage == nil {
-			s.outage = &outage{log: l.Logger.With("stream", s.name), over: "the stream is accepted again"}
-		}
-		s.outage.failed(r, s.rested.Sub(now))
+		l.streamOutage.failed(r, s.rested.Sub(now))
 		return
 	}
 	// Of several attempts that were under way together, the first to fail
@@ -128,7 +127,6 @@ func (l *loop) letGo(s *stream) {
 	if len(l.streams) > 1 || s.failing.alone || s.failing.streamed {
 		l.keepRoom(s.batch.room)
 		s.batch.room = room{}
-		s.batch.gaps = nil
 	}
 }
 

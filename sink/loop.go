@@ -69,7 +69,8 @@ type loop struct {
 	healing  []*outage // that may be over
 	gapErr   error     // why a gap record was refused
 
-	parking parking
+	streamOutage *outage // of streams that are refused while others are accepted
+	parking      parking
 }
 
 // flight is batches that have been sent and not answered.
@@ -106,8 +107,17 @@ func newLoop(ctx context.Context, d *Delivery, started *sync.WaitGroup) *loop {
 		failing:  make(map[*stream]struct{}),
 		limit:    d.Concurrency,
 		retry:    newBackoff(ctx, d.MinBackoff, d.MaxBackoff),
-		outage:   &outage{log: d.Logger, over: "sending works again"},
-		parking:  parking{streams: make(map[string]*stream)},
+		outage: &outage{
+			log:    d.Logger,
+			begins: "sending failed and will be repeated until it succeeds",
+			over:   "sending works again",
+		},
+		streamOutage: &outage{
+			log:    d.Logger,
+			begins: "a stream is refused while others are accepted, and will be sent again until it is accepted",
+			over:   "all streams are accepted again",
+		},
+		parking: parking{streams: make(map[string]*stream)},
 	}
 }
 
@@ -237,7 +247,12 @@ func (l *loop) settle(r result) error {
 	recovered := s.failing != nil
 	s.failing = nil
 	delete(l.failing, s)
-	l.heal(s.outage, now)
+	if recovered {
+		l.healStreams(now)
+	}
+	if r.err == nil && len(b.gaps) > 0 {
+		l.gapErr = nil
+	}
 	s.rested = time.Time{}
 	if l.StreamRate > 0 {
 		s.rested = r.began.Add(takes(len(b.data), l.StreamRate))
@@ -304,10 +319,6 @@ func (l *loop) release(s *stream, n int, now time.Time) error {
 
 // forget lets go of a stream without batches once it has rested.
 func (l *loop) forget(s *stream, now time.Time) {
-	if s.outage != nil {
-		// So that the next failure is known to be of the same outage.
-		s.rested = later(s.rested, now.Add(quietAfter))
-	}
 	l.resting = append(l.resting, s)
 	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
 		if s := l.resting[0]; s.len == 0 && l.streams[s.name] == s { // it may rest twice
@@ -341,8 +352,8 @@ func (l *loop) publish() {
 	if len(l.tried) > 0 {
 		b := l.tried[0]
 		s.Since = b.tried
-		if o := b.stream.outage; o != nil && o.err != nil {
-			s.Err = o.err
+		if f := b.stream.failing; f != nil {
+			s.Err = f.err
 		}
 	}
 	l.setState(s)

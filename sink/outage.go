@@ -8,13 +8,13 @@ import (
 
 // quietAfter is for how long no attempt may fail before an outage is over. So a
 // destination that fails now and then is one outage, not many a second.
-const quietAfter = 10 * time.Second
+const quietAfter = 30 * time.Second
 
-// outage is a time in which attempts fail. Its beginning and its end are logged,
+// outage is a time in which attempts fail, of the destination or of streams. Its beginning and its end are logged,
 // what lies between at debug.
 type outage struct {
-	log  *slog.Logger
-	over string // what is logged at its end
+	log          *slog.Logger
+	begins, over string // what is logged
 
 	since    time.Time // zero: there is none
 	quiet    time.Time // since when attempts succeed again; zero: they do not
@@ -32,12 +32,12 @@ func (o *outage) failed(r result, pause time.Duration) {
 	o.quiet = time.Time{}
 	o.attempts++
 	o.err = r.err
-	o.log.Log(context.Background(), level, "sending failed and will be repeated until it succeeds", "records", r.stream.batch.len(), "attempt", o.attempts, "pause", pause.Round(time.Millisecond), "err", r.err)
+	o.log.Log(context.Background(), level, o.begins, "stream", r.stream.name, "records", r.stream.batch.len(), "attempt", o.attempts, "pause", pause.Round(time.Millisecond), "err", r.err)
 }
 
 // heal says that an attempt has succeeded.
 func (l *loop) heal(o *outage, now time.Time) {
-	if o == nil || o.since.IsZero() || !o.quiet.IsZero() {
+	if o.since.IsZero() || !o.quiet.IsZero() {
 		return
 	}
 	o.quiet, o.err = now, nil
@@ -45,6 +45,21 @@ func (l *loop) heal(o *outage, now time.Time) {
 		o.listed = true
 		l.healing = append(l.healing, o)
 	}
+}
+
+// healStreams says that a stream is accepted again.
+func (l *loop) healStreams(now time.Time) {
+	for _, s := range l.parking.streams {
+		if s.failing != nil {
+			return
+		}
+	}
+	for s := range l.failing {
+		if s.failing.alone || s.failing.streamed {
+			return
+		}
+	}
+	l.heal(l.streamOutage, now)
 }
 
 // checkOutages ends those that are over, and returns when to look again.
@@ -80,5 +95,5 @@ func (l *loop) endOutages() {
 
 func (o *outage) end() {
 	o.log.Info(o.over, "after", o.quiet.Sub(o.since).Round(time.Millisecond), "failed_attempts", o.attempts)
-	*o = outage{log: o.log, over: o.over}
+	*o = outage{log: o.log, begins: o.begins, over: o.over}
 }

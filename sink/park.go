@@ -153,30 +153,22 @@ func (l *loop) park(s *stream) {
 	l.aside.remove(s)
 	if len(l.parking.streams) == 0 {
 		l.Logger.Warn("a stream is refused while others are accepted; its records are parked and sent once it is accepted again",
-			"stream", s.name, "records", s.len, "failed_attempts", s.failing.failures, "err", s.lastErr(l))
+			"stream", s.name, "records", s.len, "failed_attempts", s.failing.failures, "err", s.failing.err)
 	}
-	q := &stream{name: s.name, index: -1, queue: l.Parked.Queue(s.name), failing: s.failing, outage: s.outage, rested: s.rested}
+	q := &stream{name: s.name, index: -1, queue: l.Parked.Queue(s.name), failing: s.failing, rested: s.rested}
 	q.failing.alone, q.failing.retry, q.failing.failures = true, nil, 0 // with a longer backoff
 	if s.batch != nil {
 		// The sink may have accepted a part of it: it is offered first, as it was.
-		q.batch = &pending{stream: q, count: s.batch.count, tries: s.batch.tries, grows: true}
+		q.batch = &pending{stream: q, count: s.batch.count, tries: s.batch.tries, grows: true, gaps: s.batch.gaps}
 		s.batch.settled = true
 		l.keepRoom(s.batch.room)
 	}
 	delete(l.failing, s)
-	s.batch, s.failing, s.outage, s.rested = nil, nil, nil, time.Time{}
+	s.batch, s.failing, s.rested = nil, nil, time.Time{}
 	s.parked = q
 	l.parking.streams[s.name] = q
 	l.parking.mend = l.toMend()
 	l.enqueue(s)
-}
-
-// lastErr is why the stream was refused last.
-func (s *stream) lastErr(l *loop) error {
-	if s.outage != nil && s.outage.err != nil {
-		return s.outage.err
-	}
-	return l.outage.err
 }
 
 // parks reports whether further records of a parked stream go to its queue. They
@@ -375,10 +367,10 @@ func (l *loop) mayLeaveParked() bool {
 // toMend returns what somebody has to mend about parked streams.
 func (l *loop) toMend() error {
 	for _, s := range l.parking.streams {
-		err := s.lastErr(l)
-		if s.failing == nil || err == nil {
+		if s.failing == nil {
 			continue
 		}
+		err := s.failing.err
 		if gap := s.batch != nil && len(s.batch.gaps) > 0; gap || streamNeedsMending(err) {
 			return fmt.Errorf("%d streams are refused, their records are parked; one of them is %s: %w", len(l.parking.streams), s.name, err)
 		}

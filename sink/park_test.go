@@ -130,6 +130,7 @@ func TestAStreamThatIsRefusedHoldsUpNoOther(t *testing.T) {
 					Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16, Timeout: 10 * time.Second},
 				})
 				time.Sleep(90 * time.Second)
+		synctest.Wait()
 				const good = parkRecords / parkStreams * (parkStreams - 1)
 				if got := len(out.messages()); got != good {
 					t.Errorf("%d of %d good records arrived within 90 s", got, good)
@@ -156,6 +157,7 @@ hindsight_sink_parked_total{sink="test"} %[1]d
 				time.Sleep(2 * time.Hour)
 				in.add(inNamespaces(parkStreams, sinktest.Records(parkRecords+100, 100)))
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				if n, _ := store.Size(); n != 0 {
 					t.Errorf("%d records are still parked", n)
 				}
@@ -190,6 +192,7 @@ func TestNothingIsParkedWhileTheDestinationIsDown(t *testing.T) {
 		})
 		time.Sleep(100 * time.Millisecond)
 		out.set(func(context.Context, *sink.Batch) error { return errors.New("503") })
+		synctest.Wait()
 		before := len(out.attempts)
 		for range 3600 {
 			time.Sleep(time.Second)
@@ -290,6 +293,7 @@ func TestParkedRecordsAreBounded(t *testing.T) {
 			Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16},
 		})
 		time.Sleep(90 * time.Second)
+		synctest.Wait()
 		records, bytes := store.Size()
 		if bytes > 50_000 || bytes < 40_000 {
 			t.Errorf("%d bytes are parked, want 50000 at most", bytes)
@@ -365,6 +369,7 @@ func TestAParkedRecordIsGivenUpAfterAWeek(t *testing.T) {
 			t.Errorf("ready says %v", err)
 		}
 		time.Sleep(8 * 24 * time.Hour)
+		synctest.Wait()
 		if n, _ := store.Size(); n != 0 || !slices.Equal(out.dead, []string{"record-7."}) {
 			t.Errorf("after 8 days %d records are parked and %v given up", n, out.dead)
 		}

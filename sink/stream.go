@@ -20,7 +20,6 @@ type stream struct {
 	inFlight bool
 	rested   time.Time // until when the stream is left alone
 	failing  *failing  // nil unless its last attempt failed
-	outage   *outage   // nil if it never was refused alone
 
 	// A stream that is parked has two halves: what comes from the journal goes into
 	// the queue of its other half, and from there to the sink.
