@@ -83,9 +83,10 @@ export function hindsight(): dashboard.DashboardBuilder {
     .withRow(new dashboard.RowBuilder('Sinks'))
     .withPanel(lines('Lag', 'Since the oldest record was journaled that the sink has not accepted.', { w: 8 },
       over(gauge('sink_lag_seconds'), '{{sink}} {{instance}}')).datasource(source).unit('s'))
-    .withPanel(lines('Behind', 'Records that the sink has not accepted.', { w: 8 },
-      over(gauge('sink_behind_records'), '{{sink}} {{instance}}')).datasource(source))
-    .withPanel(bars('Dropped', 'Records that the sink will never get: overflow of the journal, damage to it, or refused for good.', { w: 8 },
+    .withPanel(lines('Behind and parked', 'Records in the journal that the sink has not accepted; and those that are parked because it refuses their stream while it accepts others.', { w: 8 },
+      query('A', gauge('sink_behind_records'), 'behind: {{sink}} {{instance}}'),
+      query('B', gauge('sink_parked_records'), 'parked: {{sink}} {{instance}}')).datasource(source))
+    .withPanel(bars('Dropped', 'Records that the sink will never get: overflow of the journal, damage to it, refused for good, or parked for too long.', { w: 8 },
       over(increase('sink_dropped_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
     .withPanel(bars('Retries', 'Attempts that failed and were repeated.', { w: 12 },
       over(increase('sink_retries_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
