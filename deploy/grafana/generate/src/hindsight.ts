@@ -88,10 +88,13 @@ export function hindsight(): dashboard.DashboardBuilder {
       query('B', gauge('sink_parked_records'), 'parked: {{sink}} {{instance}}')).datasource(source))
     .withPanel(bars('Dropped', 'Records that the sink will never get: overflow of the journal, damage to it, refused for good, or parked for too long.', { w: 8 },
       over(increase('sink_dropped_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
-    .withPanel(bars('Retries', 'Attempts that failed and were repeated.', { w: 12 },
+    .withPanel(bars('Retries', 'Attempts that failed and were repeated.', { w: 8 },
       over(increase('sink_retries_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
-    .withPanel(bars('Sent again', 'Records of those attempts.', { w: 12 },
-      over(increase('sink_resent_total', 'sink'), '{{sink}}')).datasource(source))
+    .withPanel(bars('Sent again, parked', 'Records of those attempts; and records that were parked.', { w: 8 },
+      query('A', increase('sink_resent_total', 'sink'), 'sent again: {{sink}}'),
+      query('B', increase('sink_parked_total', 'sink'), 'parked: {{sink}}')).datasource(source))
+    .withPanel(lines('Parked', 'Size of the records that are parked. Past max_parked_bytes the oldest are given up.', { w: 8 },
+      over(gauge('sink_parked_bytes'), '{{sink}} {{instance}}')).datasource(source).unit('bytes'))
 
     .withRow(new dashboard.RowBuilder('Journal'))
     .withPanel(lines('Bytes', 'And their bound, journal.max_bytes.', { w: 8 },
