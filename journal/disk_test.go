@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 func openDir(t testing.TB, dir string, o Options) *Journal {
@@ -62,7 +64,18 @@ func TestConsumersDeclaredAtARestart(t *testing.T) {
 	ackAll(t, kept, read(t, kept, 1))
 	j.Close()
 
-	j = openDir(t, dir, Options{Consumers: []ConsumerOptions{{Name: "kept"}, {Name: "new"}, {Name: "oldest", Start: StartOldest}}})
+	dropped, log := map[string]int{}, &logBuffer{}
+	j = openDir(t, dir, Options{
+		Consumers: []ConsumerOptions{{Name: "kept"}, {Name: "new"}, {Name: "oldest", Start: StartOldest}},
+		Logger:    log.logger(),
+		Dropped:   func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
+	})
+	if len(dropped) != 1 || dropped["removed/with ünusual name removed"] != 3 {
+		t.Errorf("counted as dropped: %v, want the 3 records of the consumer that was removed", dropped)
+	}
+	if n := log.count("the records that it had not accepted are dropped"); n != 1 {
+		t.Errorf("the log says %d times that records are dropped, want once", n)
+	}
 	wantStory(t, readAll(t, mustConsumer(t, j, "kept")), "2-3")
 	wantStory(t, readAll(t, mustConsumer(t, j, "new")), "")
 	wantStory(t, readAll(t, mustConsumer(t, j, "oldest")), "1-3")

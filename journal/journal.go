@@ -63,7 +63,8 @@ type Options struct {
 	Namespace string
 
 	// Dropped is told of records that a consumer will not get: by the causes
-	// of gap records, overflow and damage. May be nil. It must not call back.
+	// of gap records, overflow and damage, and by CauseRemoved. May be nil. It must
+	// not call back.
 	Dropped func(consumer string, cause event.Cause, records int)
 
 	Logger     *slog.Logger          // nil: silent

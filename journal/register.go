@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // Consumer returns the consumer of a name, set back to its cursor: what it had
@@ -53,13 +55,31 @@ func (j *Journal) setConsumers(consumers []ConsumerOptions) error {
 	j.mu.Lock()
 	names := slices.Collect(maps.Keys(j.consumers))
 	j.mu.Unlock()
+	counted := make(map[string]bool)
 	for _, name := range names {
 		if !keep[name] {
-			j.removeConsumer(name)
+			j.dropBacklog(name, j.removeConsumer(name))
+			counted[name] = true
 		}
 	}
 	notify(j.kick)
-	return j.removeUndeclared(keep)
+	return j.removeUndeclared(keep, counted)
+}
+
+// CauseRemoved is told to Options.Dropped for the records that a consumer had not
+// acknowledged when it was removed. No gap record has it: nobody is left to get it.
+const CauseRemoved event.Cause = "removed"
+
+// dropBacklog counts and logs the records that a consumer which is removed had
+// not acknowledged.
+func (j *Journal) dropBacklog(name string, records uint64) {
+	if records == 0 {
+		j.log.Info("the cursor of a sink that is not configured any more was removed", "sink", name)
+		return
+	}
+	j.dropped(name, CauseRemoved, int(records))
+	j.log.Warn("a sink was removed; the records that it had not accepted are dropped", "sink", name, "records", records,
+		"hint", "a renamed sink is a new one: let a sink deliver its backlog before it is removed or renamed")
 }
 
 // addConsumer declares a consumer, or changes the options of one.
@@ -160,10 +180,12 @@ func (c *consumer) start(at *cursor) {
 	c.positions = clonePositions(at.positions)
 }
 
-// removeConsumer forgets a consumer and its cursor.
-func (j *Journal) removeConsumer(name string) {
+// removeConsumer forgets a consumer and its cursor. It returns how many records
+// the consumer had not acknowledged.
+func (j *Journal) removeConsumer(name string) (behind uint64) {
 	j.mu.Lock()
 	c := j.consumers[name]
+	behind = j.next - min(j.next, c.cursor.held())
 	delete(j.consumers, name)
 	c.removed = true
 	close(c.gone)
@@ -176,10 +198,13 @@ func (j *Journal) removeConsumer(name string) {
 	c.saving.Lock()
 	c.file.close()
 	c.saving.Unlock()
+	return behind
 }
 
-// removeUndeclared deletes the cursors of consumers that are not declared.
-func (j *Journal) removeUndeclared(declared map[string]bool) error {
+// removeUndeclared deletes the cursors of consumers that are not declared. Of
+// those that are not counted, which a former process declared, it counts the
+// records that they had not acknowledged.
+func (j *Journal) removeUndeclared(declared, counted map[string]bool) error {
 	names, err := j.storage.list()
 	if err != nil {
 		return err
@@ -189,10 +214,29 @@ func (j *Journal) removeUndeclared(declared map[string]bool) error {
 		if !ok || declared[consumer] {
 			continue
 		}
+		behind := j.behindCursor(consumer, name)
 		if err := j.storage.remove(name); err != nil {
 			return fmt.Errorf("remove the cursor of consumer %q: %w", consumer, err)
 		}
-		j.log.Info("the cursor of a consumer that is not declared any more was removed", "sink", consumer)
+		if !counted[consumer] {
+			j.dropBacklog(consumer, behind)
+		}
 	}
 	return nil
+}
+
+// behindCursor returns how many records are kept behind a cursor in the storage;
+// all of them if it is damaged.
+func (j *Journal) behindCursor(consumer, name string) uint64 {
+	j.mu.Lock()
+	next, from := j.next, j.segments[0].base
+	j.mu.Unlock()
+	file, content, err := openCursor(j.storage, name)
+	defer file.close()
+	if err == nil {
+		if known, err := decodeCursor(consumer, content); err == nil {
+			from = max(from, known.held())
+		}
+	}
+	return next - min(next, from)
 }

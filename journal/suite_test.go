@@ -232,11 +232,16 @@ func TestRecordsAddressedToOneConsumer(t *testing.T) {
 
 func TestConsumersAddedAndRemovedWhileOpen(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func(Options) *Journal) {
-		j := open(Options{Consumers: consumers("kept", "removed")})
+		dropped, log := map[string]int{}, &logBuffer{}
+		j := open(Options{
+			Consumers: consumers("kept", "removed", "idle"), Logger: log.logger(),
+			Dropped: func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
+		})
 		kept, removed := mustConsumer(t, j, "kept"), mustConsumer(t, j, "removed")
 		mustAppend(t, j, records(1, 3, 10)...)
 		ackAll(t, kept, read(t, kept, 2))
-		read(t, removed, 3)
+		mustAck(t, removed, read(t, removed, 3)[0].Offset)
+		ackAll(t, mustConsumer(t, j, "idle"), read(t, mustConsumer(t, j, "idle"), 3))
 
 		waiting := make(chan error, 1)
 		go func() {
@@ -246,6 +251,13 @@ func TestConsumersAddedAndRemovedWhileOpen(t *testing.T) {
 		err := j.SetConsumers([]ConsumerOptions{{Name: "kept"}, {Name: "new"}, {Name: "oldest", Start: StartOldest}})
 		if err != nil {
 			t.Fatal(err)
+		}
+		// What it had not accepted is lost, and that is no secret.
+		if len(dropped) != 1 || dropped["removed removed"] != 2 {
+			t.Errorf("counted as dropped: %v, want 2 records of removed", dropped)
+		}
+		if n := log.count("level=WARN msg=\"a sink was removed; the records that it had not accepted are dropped\" sink=removed records=2"); n != 1 || log.count("level=WARN") != 1 {
+			t.Errorf("want one warning, with the count, in\n%s", log)
 		}
 		if err := <-waiting; !errors.Is(err, ErrClosed) {
 			t.Errorf("who was removed got %v, want %v", err, ErrClosed)

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal"
 )
 
 // Metrics of all deliveries of a process.
@@ -85,7 +86,7 @@ func (m *Metrics) forSink(name string) sinkMetrics {
 
 		byReason: make(map[string]prometheus.Counter, len(Reasons)),
 	}
-	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage} {
+	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage, journal.CauseRemoved} {
 		m.dropped.WithLabelValues(name, string(reason)) // so that zero is seen
 	}
 	for _, reason := range Reasons {

@@ -147,6 +147,12 @@ func (p *process) lead(ctx context.Context, held lease.Held) (err error) {
 		g = p.reload(next)
 	default:
 	}
+	for name, behind := range p.standing.removedSinks(p.Config) {
+		if behind {
+			p.Log.Warn("the Lease holds the position of a sink that is not configured any more and was behind; Events that it had not accepted are not delivered to it",
+				"sink", name, "hint", "a renamed sink is a new one: let a sink deliver its backlog before it is removed or renamed")
+		}
+	}
 	for {
 		if g == nil {
 			if g, err = p.newGeneration(p.Config, p.Log); err != nil {

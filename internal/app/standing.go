@@ -58,12 +58,43 @@ func (s *standing) setSinks(c *config.Config) {
 	}
 }
 
+// removedSinks returns the sinks of the Lease that a configuration does not have,
+// and for each whether it was behind another one.
+func (s *standing) removedSinks(c *config.Config) map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	removed := make(map[string]bool)
+	for name, positions := range s.held.Sinks {
+		if slices.Contains(sinkNames(c), name) {
+			continue
+		}
+		removed[name] = false
+		for source := range s.sourcesHeld() {
+			if newest := s.newest(source); at(positions, source) != newest && further(newest, at(positions, source)) == newest {
+				removed[name] = true
+			}
+		}
+	}
+	return removed
+}
+
 // newest is the furthest that any sink was, by the Lease. s.mu is held.
 func (s *standing) newest(source string) (p event.Position) {
 	for _, positions := range s.held.Sinks {
 		p = further(at(positions, source), p)
 	}
 	return p
+}
+
+// sourcesHeld are the sources of which the Lease has a position. s.mu is held.
+func (s *standing) sourcesHeld() map[string]bool {
+	sources := make(map[string]bool)
+	for _, positions := range s.held.Sinks {
+		for source := range positions {
+			sources[source] = true
+		}
+	}
+	return sources
 }
 
 // beginning is where the watch of a source begins; see watch.Options.

@@ -212,6 +212,16 @@ func TestWhatASinkHasSeen(t *testing.T) {
 	}
 }
 
+// A sink that the configuration does not have any more had not got everything if
+// another one was further.
+func TestSinksThatWereRemoved(t *testing.T) {
+	s := standingOf(t, sinks("loki"), known("empty", held(map[string]uint64{"loki": 30, "level": 30, "behind": 10})), nil, nil)
+	want := map[string]bool{"level": false, "behind": true, "empty": true}
+	if got := s.removedSinks(sinks("loki")); !maps.Equal(got, want) {
+		t.Errorf("removed, and behind: %v, want %v", got, want)
+	}
+}
+
 // Whoever takes over next begins where each sink is, not where it was when this
 // replica took over, and learns of all gaps.
 func TestWhatTheLeaseIsToldAgain(t *testing.T) {

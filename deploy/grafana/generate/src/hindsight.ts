@@ -86,7 +86,7 @@ export function hindsight(): dashboard.DashboardBuilder {
     .withPanel(lines('Behind and parked', 'Records in the journal that the sink has not accepted; and those that are parked because it refuses their stream while it accepts others.', { w: 8 },
       query('A', gauge('sink_behind_records'), 'behind: {{sink}} {{instance}}'),
       query('B', gauge('sink_parked_records'), 'parked: {{sink}} {{instance}}')).datasource(source))
-    .withPanel(bars('Dropped', 'Records that the sink will never get: overflow of the journal, damage to it, refused for good, or parked for too long.', { w: 8 },
+    .withPanel(bars('Dropped', 'Records that the sink will never get: overflow of the journal, damage to it, refused for good, parked for too long, or the sink was removed with a backlog.', { w: 8 },
       over(increase('sink_dropped_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
     .withPanel(bars('Retries', 'Attempts that failed and were repeated.', { w: 8 },
       over(increase('sink_retries_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
