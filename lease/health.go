@@ -56,3 +56,38 @@ func (h *health) last() error {
 	defer h.mu.Unlock()
 	return h.err
 }
+
+// unsaved is a time in which the present positions do not fit into the Lease. It
+// is safe for concurrent use.
+type unsaved struct {
+	mu    sync.Mutex // guards the following
+	since time.Time  // zero: they fit
+	err   error
+}
+
+// report notes whether they fit now, and returns whether such a time began, or how
+// long the one lasted that is over.
+func (u *unsaved) report(err error) (began bool, lasted time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.err = err
+	switch {
+	case err == nil && !u.since.IsZero():
+		lasted = max(time.Since(u.since), 1)
+		u.since = time.Time{}
+	case err != nil && u.since.IsZero():
+		began, u.since = true, time.Now()
+	}
+	return began, lasted
+}
+
+// ready returns why the Lease does not hold the present positions; nil if it
+// does.
+func (u *unsaved) ready() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.err == nil {
+		return nil
+	}
+	return fmt.Errorf("positions are not saved since %s: %w", u.since.UTC().Format(time.RFC3339), u.err)
+}

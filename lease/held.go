@@ -21,6 +21,38 @@ type Held struct {
 	// Gaps are those that were declared, oldest first. At most eight are kept; see
 	// MergeGaps.
 	Gaps []event.Gap
+
+	// Unlisted says since when a source of Sinks has not been configured any more,
+	// in whole seconds; see Prune.
+	Unlisted map[string]time.Time
+}
+
+// keepUnlisted is how long the positions of a source are kept that is not
+// configured any more, in case it is again. The API server has forgotten the
+// Events of that time long before.
+const keepUnlisted = 24 * time.Hour
+
+// Prune removes the positions of sources that have not been configured for 24
+// hours. listed are the sources that are. A sink keeps its position of all
+// namespaces while a listed one has no position of its own, and inherits it. h must
+// not be shared.
+func (h *Held) Prune(listed []string, now time.Time) {
+	known := make(map[string]bool)
+	for _, positions := range h.Sinks {
+		for source := range positions {
+			since, unlisted := h.Unlisted[source]
+			inherited := source == "" && slices.ContainsFunc(listed, func(l string) bool {
+				_, own := positions[l]
+				return !own
+			})
+			if unlisted && !inherited && now.Sub(since) >= keepUnlisted {
+				delete(positions, source)
+				continue
+			}
+			known[source] = true
+		}
+	}
+	maps.DeleteFunc(h.Unlisted, func(source string, _ time.Time) bool { return !known[source] })
 }
 
 // String shows how far each sink is, for a log line.
@@ -52,7 +84,8 @@ const (
 	// maxBytes of the annotation. Kubernetes refuses an object with more than
 	// 256 KiB of annotations, keys included
 	// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation).
-	maxBytes = 192 << 10
+	maxBytes    = 192 << 10
+	maxAllBytes = 256 << 10
 
 	all = "*" // stands for all namespaces; no namespace can be called that
 )
@@ -61,7 +94,8 @@ const (
 //
 //	{"v":1,"epoch":"<epoch>",
 //	 "sinks":{"loki":{"*":{"version":812,"time":"2019-07-19T11:00:00Z"}}},
-//	 "gaps":[{"from":{"version":100},"to":{"version":200},"cause":"too_old","missed_at_least":3}]}
+//	 "gaps":[{"from":{"version":100},"to":{"version":200},"cause":"too_old","missed_at_least":3}],
+//	 "unlisted":{"team-a":"2019-07-19T11:00:00Z"}}
 //
 // An epoch that most positions share is said once.
 type document struct {
@@ -69,6 +103,8 @@ type document struct {
 	Epoch   string                         `json:"epoch,omitempty"`
 	Sinks   map[string]map[string]position `json:"sinks,omitempty"`
 	Gaps    []gap                          `json:"gaps,omitempty"`
+
+	Unlisted map[string]string `json:"unlisted,omitempty"`
 }
 
 type position struct {
@@ -89,7 +125,8 @@ type gap struct {
 }
 
 // encode returns the annotation that says h, with as many gaps as are kept. The
-// same h gives the same bytes.
+// same h gives the same bytes. With the error that they are too many it returns
+// them all the same.
 func encode(h Held) (string, error) {
 	d := document{Version: version, Epoch: commonEpoch(h)}
 	d.Sinks = make(map[string]map[string]position, len(h.Sinks))
@@ -106,12 +143,18 @@ func encode(h Held) (string, error) {
 			Cause: string(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
+	for source, since := range h.Unlisted {
+		if d.Unlisted == nil {
+			d.Unlisted = make(map[string]string, len(h.Unlisted))
+		}
+		d.Unlisted[cmp.Or(source, all)] = since.UTC().Format(time.RFC3339)
+	}
 	b, err := json.Marshal(d)
 	if err != nil {
 		return "", fmt.Errorf("encode annotation %s: %w", annotation, err)
 	}
 	if len(b) > maxBytes {
-		return "", fmt.Errorf("annotation %s would have %d bytes, more than the %d that are safe in a Lease: there are too many sinks or namespaces", annotation, len(b), maxBytes)
+		return string(b), fmt.Errorf("annotation %s would have %d bytes, more than the %d that are safe in a Lease: list fewer namespaces (or none, for all), or have fewer sinks", annotation, len(b), maxBytes)
 	}
 	return string(b), nil
 }
@@ -157,6 +200,19 @@ func decode(s string) (Held, error) {
 			Cause: event.Cause(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
+	for source, said := range d.Unlisted {
+		since, err := readTime(said)
+		if err != nil {
+			return Held{}, fmt.Errorf("decode annotation %s: source %s: %w", annotation, source, err)
+		}
+		if h.Unlisted == nil {
+			h.Unlisted = make(map[string]time.Time, len(d.Unlisted))
+		}
+		if source == all {
+			source = ""
+		}
+		h.Unlisted[source] = since
+	}
 	if bad != nil {
 		return Held{}, bad
 	}
@@ -194,15 +250,20 @@ func (d *document) lengthen(s position) (p event.Position, err error) {
 		return p, err
 	}
 	if s.Time != "" {
-		t, err := time.Parse(time.RFC3339, s.Time)
-		if err != nil {
-			return p, fmt.Errorf("parse time: %w", err)
-		}
-		if p.Time = t.UTC().Truncate(time.Second); !legible(p.Time) {
-			return p, fmt.Errorf("parse time: %s is out of range", s.Time)
-		}
+		p.Time, err = readTime(s.Time)
 	}
-	return p, nil
+	return p, err
+}
+
+func readTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("parse time: %w", err)
+	}
+	if t = t.UTC().Truncate(time.Second); !legible(t) {
+		return time.Time{}, fmt.Errorf("parse time: %s is out of range", s)
+	}
+	return t, nil
 }
 
 // excerpt is as much of an annotation as belongs into a log line.

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -77,6 +78,79 @@ func TestAnnotationsThatCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestSourcesThatAreNotListedRideAlong(t *testing.T) {
+	h := Held{
+		Sinks:    map[string]map[string]event.Position{"loki": {"": taken(1), "team-a": taken(2), "team-b": taken(3)}},
+		Unlisted: map[string]time.Time{"": second, "team-a": second.Add(time.Hour)},
+	}
+	said, err := encode(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"unlisted":{"*":"2019-07-19T11:00:00Z","team-a":"2019-07-19T12:00:00Z"}`; !strings.Contains(said, want) {
+		t.Errorf("got %s, want %s in it", said, want)
+	}
+	if back, err := decode(said); err != nil || !reflect.DeepEqual(back, h) {
+		t.Errorf("read back %+v (error %v), want %+v", back, err, h)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	now := second.Add(100 * time.Hour)
+	day, hour := now.Add(-24*time.Hour), now.Add(-time.Hour)
+	for name, test := range map[string]struct {
+		listed   []string
+		sinks    map[string][]string
+		unlisted map[string]time.Time
+
+		want      map[string][]string
+		wantSince map[string]time.Time
+	}{
+		"all are listed": {
+			listed: []string{"a", "b"}, sinks: map[string][]string{"loki": {"a", "b"}},
+			want: map[string][]string{"loki": {"a", "b"}},
+		},
+		"kept for a day": {
+			listed: []string{"a"}, sinks: map[string][]string{"loki": {"a", "b", "c"}, "file": {"a", "c"}},
+			unlisted: map[string]time.Time{"b": hour, "c": day},
+			want:     map[string][]string{"loki": {"a", "b"}, "file": {"a"}}, wantSince: map[string]time.Time{"b": hour},
+		},
+		"all namespaces no more, and each listed one has its own": {
+			listed: []string{"a"}, sinks: map[string][]string{"loki": {"", "a"}}, unlisted: map[string]time.Time{"": day},
+			want: map[string][]string{"loki": {"a"}},
+		},
+		"all namespaces no more, and one still inherits from them": {
+			listed: []string{"a", "b"}, sinks: map[string][]string{"loki": {"", "a", "b"}, "file": {"", "a"}}, unlisted: map[string]time.Time{"": day},
+			want: map[string][]string{"loki": {"a", "b"}, "file": {"", "a"}}, wantSince: map[string]time.Time{"": day},
+		},
+		"all namespaces again": {
+			listed: []string{""}, sinks: map[string][]string{"loki": {"", "a"}}, unlisted: map[string]time.Time{"a": day},
+			want: map[string][]string{"loki": {""}},
+		},
+		"nothing else is left": {
+			listed: []string{"b"}, sinks: map[string][]string{"loki": {"a"}}, unlisted: map[string]time.Time{"a": day},
+			want: map[string][]string{"loki": nil},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			build := func(sinks map[string][]string, unlisted map[string]time.Time) Held {
+				h := Held{Sinks: make(map[string]map[string]event.Position), Unlisted: make(map[string]time.Time)}
+				for sink, sources := range sinks {
+					h.Sinks[sink] = make(map[string]event.Position)
+					for _, source := range sources {
+						h.Sinks[sink][source] = taken(1)
+					}
+				}
+				maps.Copy(h.Unlisted, unlisted)
+				return h
+			}
+			h := build(test.sinks, test.unlisted)
+			h.Prune(test.listed, now)
+			wantHeld(t, h, build(test.want, test.wantSince))
+		})
+	}
+}
+
 func TestAnnotationIsSmall(t *testing.T) {
 	for _, test := range []struct{ sinks, namespaces, most int }{
 		{5, 10, 5 << 10},
@@ -132,6 +206,7 @@ func FuzzAnnotation(f *testing.F) {
 	}
 	f.Add(string(golden))
 	f.Add(`{"v":1,"epoch":"-/0","sinks":{"":{"":{},"*":{"time":"0000-01-01T00:00:00+14:00"}}}}`)
+	f.Add(`{"v":1,"unlisted":{"*":"2019-07-19T11:00:00Z","":"2019-07-19T13:00:00.5+02:00"}}`)
 	f.Add(`{"v":1,"gaps":[{"from":{"epoch":"-/0"},"to":{"epoch":"-/0"}}]}`)
 	f.Fuzz(func(t *testing.T, s string) {
 		h, err := decode(s)

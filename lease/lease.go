@@ -70,6 +70,7 @@ type Lease struct {
 	log     *slog.Logger
 	metrics *metrics
 	health  health
+	unsaved unsaved
 	valid   validity
 	keep    atomic.Pointer[func() Held]
 }
@@ -135,10 +136,16 @@ func (l *Lease) Leading() bool {
 	return ok
 }
 
-// Ready returns nil, or why this replica could not take its turn: at once if
-// permission is missing, and if the API server cannot be used for any other
-// reason, after five minutes.
-func (l *Lease) Ready() error { return l.health.ready() }
+// Ready returns nil, or why this replica could not take its turn, or why the next
+// one could not go on from where this one is: at once if permission is missing or
+// if the positions do not fit into the Lease, and if the API server cannot be used
+// for any other reason, after five minutes.
+func (l *Lease) Ready() error {
+	if err := l.health.ready(); err != nil || !l.Leading() {
+		return err
+	}
+	return l.unsaved.ready()
+}
 
 // describe names the Lease as kubectl does.
 func (l *Lease) describe() string { return l.Namespace + "/" + l.Name }

@@ -226,26 +226,77 @@ func TestPositionsThatCannotBeReadAreNotUsedInPart(t *testing.T) {
 	}
 }
 
-func TestPositionsThatDoNotFitDoNotCostTheLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
-		r := a.replica(t, "first")
-		r.keeps = always(at(100))
-		r.start(t)
-		time.Sleep(time.Minute)
-		r.Keep(always(large(5, 1000)))
-		time.Sleep(3 * r.RetryPeriod)
-		if !r.Leading() {
-			t.Fatal("does not lead any more")
+// Positions that do not fit cost neither the Lease nor silence.
+func TestPositionsThatDoNotFit(t *testing.T) {
+	others := func(size int) func(*api) {
+		return func(a *api) {
+			a.change(func(l *coordinationv1.Lease) {
+				metav1.SetMetaDataAnnotation(&l.ObjectMeta, "example.com/note", strings.Repeat("x", size))
+			})
 		}
-		wantHeld(t, a.says(t), at(100))
-		r.Keep(always(at(300)))
-		time.Sleep(r.RetryPeriod + time.Millisecond)
-		wantHeld(t, a.says(t), at(300))
-		if log := r.log.String(); strings.Count(log, "goes on to say former positions") != 1 || !strings.Contains(log, "says the present positions again") {
-			t.Errorf("want one line about it and one about its end:\n%s", log)
-		}
-	})
+	}
+	for name, test := range map[string]struct {
+		held       Held
+		spoil      func(*api)
+		mend       func(*api)
+		bytes, why string
+	}{
+		"too many": {
+			held: large(5, 1000), spoil: func(*api) {}, mend: func(*api) {}, bytes: "369571",
+			why: "annotation hindsight/positions would have 369571 bytes, more than the 196608 that are safe in a Lease: list fewer namespaces (or none, for all), or have fewer sinks",
+		},
+		"beside others' annotations": {
+			held: large(5, 500), spoil: others(100 << 10), mend: others(10), bytes: "184571",
+			why: "annotation hindsight/positions would have 184571 bytes, and all annotations of the Lease may have 262144 together, of which others take 102416: remove those",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, reg := &api{}, prometheus.NewRegistry()
+				r := a.replica(t, "first", func(o *Options) { o.Registerer = reg })
+				wantMetrics := func(bytes, unsaved string) {
+					t.Helper()
+					if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+						# HELP hindsight_lease_positions_bytes Size of the positions as last written into the Lease, or as they would be if they fitted; 192 KiB fit.
+						# TYPE hindsight_lease_positions_bytes gauge
+						hindsight_lease_positions_bytes `+bytes+`
+						# HELP hindsight_lease_positions_unsaved Whether the Lease keeps former positions because the present ones do not fit (1) or not (0).
+						# TYPE hindsight_lease_positions_unsaved gauge
+						hindsight_lease_positions_unsaved `+unsaved+`
+					`), "hindsight_lease_positions_bytes", "hindsight_lease_positions_unsaved"); err != nil {
+						t.Error(err)
+					}
+				}
+				r.keeps = always(at(100))
+				r.start(t)
+				time.Sleep(time.Minute)
+				wantMetrics("94", "0")
+				test.spoil(a)
+				r.Keep(always(test.held))
+				time.Sleep(time.Minute)
+				if !r.Leading() {
+					t.Fatalf("does not lead any more: %s", r.log)
+				}
+				wantHeld(t, a.says(t), at(100))
+				if err := r.Ready(); err == nil || err.Error() != "positions are not saved since 2000-01-01T00:01:02Z: "+test.why {
+					t.Errorf("ready: %v", err)
+				}
+				wantMetrics(test.bytes, "1")
+
+				test.mend(a)
+				r.Keep(always(at(300)))
+				time.Sleep(r.RetryPeriod + time.Millisecond)
+				wantHeld(t, a.says(t), at(300))
+				if err := r.Ready(); err != nil {
+					t.Errorf("ready: %v", err)
+				}
+				wantMetrics("94", "0")
+				if log := r.log.String(); strings.Count(log, "positions do not fit into the lease") != 1 || strings.Count(log, "fit into the lease again") != 1 {
+					t.Errorf("want one line about it and one about its end:\n%s", log)
+				}
+			})
+		})
+	}
 }
 
 func TestMetrics(t *testing.T) {

@@ -15,7 +15,7 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 		}),
 		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_lease_positions_bytes",
-			Help: "Size of the positions as last written into the Lease; Kubernetes allows 256 KiB of annotations.",
+			Help: "Size of the positions as last written into the Lease, or as they would be if they fitted; 192 KiB fit.",
 		}),
 	}
 	if reg == nil {
@@ -41,6 +41,15 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 		}
 		return float64(renewed.wall.UnixNano()) / 1e9
 	})
-	reg.MustRegister(m.failures, m.bytes, leader, renewed)
+	unsaved := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hindsight_lease_positions_unsaved",
+		Help: "Whether the Lease keeps former positions because the present ones do not fit (1) or not (0).",
+	}, func() float64 {
+		if l.Leading() && l.unsaved.ready() != nil {
+			return 1
+		}
+		return 0
+	})
+	reg.MustRegister(m.failures, m.bytes, leader, renewed, unsaved)
 	return m
 }

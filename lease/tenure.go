@@ -16,8 +16,6 @@ import (
 type tenure struct {
 	*Lease
 	mine *coordinationv1.Lease // as last written
-
-	keepingFails bool // what is to be kept could not be encoded last time
 }
 
 // errTaken says that the Lease is another's; no further attempt can succeed.
@@ -184,21 +182,35 @@ func (t *tenure) next(l *coordinationv1.Lease, to string) *coordinationv1.Lease 
 		return l
 	}
 	said, err := encode((*held)())
-	switch {
-	case err != nil && !t.keepingFails:
-		t.log.Error("the lease goes on to say former positions, so that after a failover more comes again", "err", err)
-	case err == nil && t.keepingFails:
-		t.log.Info("the lease says the present positions again")
+	t.metrics.bytes.Set(float64(len(said)))
+	if others := otherAnnotations(l); err == nil && others+len(annotation)+len(said) > maxAllBytes {
+		err = fmt.Errorf("annotation %s would have %d bytes, and all annotations of the Lease may have %d together, of which others take %d: remove those", annotation, len(said), maxAllBytes, others)
 	}
-	if t.keepingFails = err != nil; t.keepingFails {
+	switch began, lasted := t.unsaved.report(err); {
+	case err != nil && began:
+		t.log.Error("the positions do not fit into the lease, which keeps former ones; a failover will resend more Events", "lease", t.describe(), "err", err)
+	case err == nil && lasted > 0:
+		t.log.Info("the present positions fit into the lease again", "lease", t.describe(), "after", lasted.Round(time.Second))
+	}
+	if err != nil {
 		return l
 	}
 	if l.Annotations == nil {
 		l.Annotations = make(map[string]string, 1)
 	}
 	l.Annotations[annotation] = said
-	t.metrics.bytes.Set(float64(len(said)))
 	return l
+}
+
+// otherAnnotations is the size of the annotations of a Lease that are not ours, as
+// the API server counts it.
+func otherAnnotations(l *coordinationv1.Lease) (n int) {
+	for key, value := range l.Annotations {
+		if key != annotation {
+			n += len(key) + len(value)
+		}
+	}
+	return n
 }
 
 // renew sets what says who holds a Lease from now on.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/config"
@@ -19,15 +20,20 @@ type standing struct {
 	journal *journal.Journal
 
 	mu    sync.Mutex // guards the following
-	held  lease.Held // what the Lease said, and the gaps that were declared since
+	held  lease.Held // what the Lease said, and the gaps and unlisted sources since
 	sinks []config.Sink
+	// listed are the sources that are configured; nil before the first
+	// configuration.
+	listed []string
 }
 
 func newStanding(j *journal.Journal, held lease.Held) *standing {
 	s := &standing{journal: j, held: lease.Held{
-		Sinks: make(map[string]map[string]event.Position, len(held.Sinks)),
-		Gaps:  slices.Clone(held.Gaps),
+		Sinks:    make(map[string]map[string]event.Position, len(held.Sinks)),
+		Gaps:     slices.Clone(held.Gaps),
+		Unlisted: make(map[string]time.Time, len(held.Unlisted)),
 	}}
+	maps.Copy(s.held.Unlisted, held.Unlisted)
 	for sink, positions := range held.Sinks {
 		s.held.Sinks[sink] = maps.Clone(positions)
 	}
@@ -42,6 +48,7 @@ func (s *standing) setSinks(c *config.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sinks = c.Sinks
+	s.setListed(sources(c))
 	for _, sink := range c.Sinks {
 		if _, known := s.held.Sinks[sink.Name]; known || sink.Start == journal.StartOldest {
 			continue
@@ -54,6 +61,38 @@ func (s *standing) setSinks(c *config.Config) {
 		}
 		if len(placed) > 0 {
 			s.held.Sinks[sink.Name] = placed
+		}
+	}
+}
+
+// setListed notes which sources are not configured any more, and since when. Of
+// those that only a journal from before this process knows, and the Lease does
+// not, nothing is told to the Lease again. s.mu is held.
+func (s *standing) setListed(listed []string) {
+	before := s.listed
+	s.listed = listed
+	for _, source := range listed {
+		delete(s.held.Unlisted, source)
+	}
+	note := func(source string, since time.Time) {
+		if _, noted := s.held.Unlisted[source]; !noted && !slices.Contains(listed, source) {
+			s.held.Unlisted[source] = since
+		}
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	for _, source := range before {
+		note(source, now)
+	}
+	for source := range s.sourcesHeld() {
+		note(source, now)
+	}
+	for _, sink := range s.sinks {
+		for source := range s.journal.Positions(sink.Name) {
+			if len(s.held.Sinks) == 0 {
+				note(source, now)
+			} else {
+				note(source, time.Time{})
+			}
 		}
 	}
 }
@@ -185,7 +224,11 @@ func (s *standing) declare(g event.Gap) {
 func (s *standing) hold() lease.Held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held := lease.Held{Sinks: make(map[string]map[string]event.Position, len(s.sinks)), Gaps: slices.Clone(s.held.Gaps)}
+	held := lease.Held{
+		Sinks:    make(map[string]map[string]event.Position, len(s.sinks)),
+		Gaps:     slices.Clone(s.held.Gaps),
+		Unlisted: maps.Clone(s.held.Unlisted),
+	}
 	for _, sink := range s.sinks {
 		positions := s.journal.Positions(sink.Name)
 		if positions == nil {
@@ -196,6 +239,7 @@ func (s *standing) hold() lease.Held {
 		}
 		held.Sinks[sink.Name] = positions
 	}
+	held.Prune(s.listed, time.Now())
 	return held
 }
 

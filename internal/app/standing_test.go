@@ -2,8 +2,11 @@ package app
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -210,6 +213,61 @@ func TestWhatASinkHasSeen(t *testing.T) {
 	if seen(&later) {
 		t.Error("a state of a later epoch is held back")
 	}
+}
+
+// The positions of namespaces that are not listed any more ride in the Lease for a
+// day, whoever leads meanwhile, and are then removed.
+func TestPositionsOfNamespacesThatAreNotListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := func(namespaces ...string) *config.Config {
+			c := sinks("loki")
+			c.Source.Namespaces = namespaces
+			return c
+		}
+		wantSources := func(h lease.Held, want ...string) {
+			t.Helper()
+			if got := slices.Sorted(maps.Keys(h.Sinks["loki"])); !slices.Equal(got, want) {
+				t.Errorf("the Lease has positions of %v, want %v", got, want)
+			}
+		}
+		at := func(sources ...string) lease.Held {
+			h := lease.Held{Sinks: map[string]map[string]event.Position{"loki": {}}}
+			for _, source := range sources {
+				h.Sinks["loki"][source] = version(10)
+			}
+			return h
+		}
+		s := standingOf(t, list("a", "b"), at("a", "b", "c"), nil, nil)
+		time.Sleep(time.Hour)
+		wantSources(s.hold(), "a", "b", "c")
+		s.setSinks(list("a"))
+		time.Sleep(22 * time.Hour)
+
+		// Another replica leads, then one whose journal knows what the Lease forgot.
+		s = standingOf(t, list("a"), s.hold(), nil, nil)
+		wantSources(s.hold(), "a", "b", "c")
+		time.Sleep(time.Hour)
+		wantSources(s.hold(), "a", "b")
+		time.Sleep(time.Hour)
+		wantSources(s.hold(), "a")
+		if unlisted := s.hold().Unlisted; len(unlisted) != 0 {
+			t.Errorf("the Lease still says since when %v are not listed", unlisted)
+		}
+		s = standingOf(t, list("a"), s.hold(), []uint64{20}, map[string]uint64{"loki": 20})
+		wantSources(s.hold(), "a")
+
+		// Listed again in time, it has its position, and the day begins anew.
+		s = standingOf(t, list("a"), at("a", "b"), nil, nil)
+		time.Sleep(23 * time.Hour)
+		s.setSinks(list("a", "b"))
+		if start := s.from("b").start; start != version(10) {
+			t.Errorf("begins at %s, want its position", start)
+		}
+		time.Sleep(23 * time.Hour)
+		s.setSinks(list("a"))
+		time.Sleep(23 * time.Hour)
+		wantSources(s.hold(), "a", "b")
+	})
 }
 
 // A sink that the configuration does not have any more had not got everything if
