@@ -52,6 +52,7 @@ func TestAgainstAnAPIServer(t *testing.T) {
 			"others write the lease, and delete it": s.otherWriters,
 			"candidates at the same instant":        s.race,
 			"the lease is deleted, others wait":     s.deleted,
+			"positions do not fit":                  s.tooLarge,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -317,6 +318,57 @@ func (s *server) deleted(t *testing.T) {
 	}
 	if both.Load() {
 		t.Error("two led at a time")
+	}
+}
+
+// What the API server would refuse costs neither the Lease nor the positions that
+// it has.
+func (s *server) tooLarge(t *testing.T) {
+	const name = "too-large"
+	many := func(namespaces int) *lease.Held {
+		h := taken(300)
+		for i := range namespaces {
+			h.Sinks["loki"][fmt.Sprintf("namespace-of-a-team-%d", i)] = h.Sinks["loki"][""]
+		}
+		return h
+	}
+	fits, tooMany := many(2000), many(5000)
+	var keep atomic.Pointer[lease.Held]
+	keep.Store(taken(100))
+	c := s.start(t, name, "first", nil)
+	receive(t, "it leads", c.leading)
+	c.Keep(func() lease.Held { return *keep.Load() })
+	s.says(t, name, 100)
+
+	for _, test := range []struct {
+		held   *lease.Held
+		others int // bytes of somebody else's annotation
+	}{{tooMany, 0}, {fits, 120 << 10}} {
+		keep.Store(test.held)
+		leases := s.admin.CoordinationV1().Leases(namespace)
+		note := fmt.Appendf(nil, `{"metadata":{"annotations":{"example.com/note":%q}}}`, strings.Repeat("x", test.others))
+		if _, err := leases.Patch(t.Context(), name, types.MergePatchType, note, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is unready", func() bool {
+			err := c.Ready()
+			return err != nil && strings.Contains(err.Error(), "positions are not saved since")
+		})
+		time.Sleep(12 * time.Second) // longer than the renew deadline
+		if !c.Leading() {
+			t.Fatal("does not lead any more")
+		}
+		s.says(t, name, 100)
+		if _, err := leases.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"example.com/note":null}}}`), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		keep.Store(taken(100))
+		eventually(t, "it is ready again", func() bool { return c.Ready() == nil })
+	}
+	keep.Store(fits)
+	s.says(t, name, 300)
+	if err := c.Ready(); err != nil {
+		t.Error(err)
 	}
 }
 

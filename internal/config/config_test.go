@@ -168,16 +168,13 @@ func TestExamplesInDocs(t *testing.T) {
 // A null in place of any value is an error at that key, however it is spelled,
 // and so is one in any list.
 func TestNulls(t *testing.T) {
-	all := keys(reflect.TypeFor[config.Config](), "")
-	for _, inner := range []string{
+	all := append(keys(reflect.TypeFor[config.Config](), ""),
 		"source.namespaces.-", "drop.-", "redact.-", "redact.-.match", "redact.-.with",
 		"sinks", "sinks.-", "sinks.match.-", "sinks.loki.labels.x", "sinks.loki.external_labels.x",
 		"sinks.loki.basic_auth", "sinks.loki.basic_auth.password", "sinks.loki.authorization.credentials",
 		"sinks.loki.tls_config", "sinks.loki.tls_config.ca_file", "sinks.loki.oauth2.scopes.-",
 		"sinks.loki.http_headers.X-A.values.-", "sinks.loki.proxy_url",
-	} {
-		all = append(all, inner)
-	}
+	)
 	for _, key := range all {
 		for _, null := range []string{"", "~", "null", "!!null ''"} {
 			text, path, line := nullAt(key, null)
