@@ -71,17 +71,36 @@ func (l *Loki) String() string {
 	return where
 }
 
-// Files are a Store that is read as a whole: the files of a file sink.
-type Files struct{ Path string }
+// Files are a Store that is read as a whole: the files of a file sink, or another
+// with Events.
+type Files struct {
+	Path string
+	// Warn is told what in the files could not be read, each time that they are
+	// read. Nil: nobody.
+	Warn func(problem string)
+}
 
-// Find implements Store.
+// Find implements Store. It is an error if nothing in the files is an Event, though
+// there is something.
 func (f Files) Find(ctx context.Context, s Search, visit func(line.Entry) error) error {
 	files, err := file.Open(f.Path)
 	if err != nil {
 		return err
 	}
 	defer files.Close()
-	return files.Range(ctx, s.From, visit)
+	if err := files.Range(ctx, s.From, visit); err != nil {
+		return err
+	}
+	problems, err := files.Problems()
+	if err != nil {
+		return err
+	}
+	for _, problem := range problems {
+		if f.Warn != nil {
+			f.Warn(problem)
+		}
+	}
+	return nil
 }
 
 func (f Files) String() string { return f.Path }

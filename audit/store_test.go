@@ -133,7 +133,7 @@ func TestFiles(t *testing.T) {
 	}
 	write(filepath.Join(dir, "events-"+time.Now().UTC().Format("20060102T150405.000Z")+".jsonl.gz"), old.Bytes())
 	write(path, []byte(lines[3]+"\n"+lines[3]+"\n"+lines[4]+"\n"+lines[5]+"\n"))
-	r, err := Run(t.Context(), Options{Client: server.client(t), Store: Files{path}})
+	r, err := Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: path}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,13 +153,30 @@ func TestFiles(t *testing.T) {
 		}
 	}
 
-	_, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{filepath.Join(dir, "other.jsonl")}})
+	page := filepath.Join(dir, "page.jsonl")
+	write(page, []byte("<html>\n"+strings.Repeat("</p>\n", 9)))
+	_, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: page}})
+	if err == nil || !strings.HasSuffix(err.Error(), page+`: line 1: looks like an HTML page, such as one for signing in or of an error: "<html>" (and 9 more)`) {
+		t.Errorf("error %v", err)
+	}
+	var warnings []string
+	write(path, []byte("hello\n"+lines[3]+"\n"))
+	files := Files{Path: path, Warn: func(s string) { warnings = append(warnings, s) }}
+	if _, err := Run(t.Context(), Options{Client: server.client(t), Store: files}); err != nil {
+		t.Error(err)
+	}
+	if want := path + `: line 1: looks like text: "hello"`; len(warnings) == 0 || warnings[0] != want {
+		t.Errorf("warnings %q, want %s", warnings, want)
+	}
+
+	_, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: filepath.Join(dir, "other.jsonl")}})
 	if err == nil || !strings.Contains(err.Error(), "other.jsonl: no such file or directory") {
 		t.Errorf("error %v", err)
 	}
 }
 
-// Nothing that ships Events takes part in an audit.
+// Nothing that ships Events takes part in an audit. What reads files is shared with
+// replay, and the sort of what was read with the watch's lists.
 func TestIsIndependent(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {

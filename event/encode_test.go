@@ -228,14 +228,17 @@ func TestLongMessagesAreWhole(t *testing.T) {
 	checkEncodings(t, &r)
 }
 
-func TestTextSaysTheReasonOnce(t *testing.T) {
+func TestTextBeginsASentenceOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name, reason, message, want string
 	}{
 		{"the message begins with the reason", "Preempted", "Preempted by x", "Preempted Pod/p: by x"},
-		{"in other letters", "Created", "created container: c", "Created Pod/p: container: c"},
-		{"followed by a colon", "Failed", "Failed: no such image", "Failed Pod/p: no such image"},
-		{"is the reason", "Started", "Started", "Started Pod/p"},
+		{"in other letters", "Waiting", "waiting for x", "Waiting Pod/p: waiting for x"},
+		{"followed by a colon", "Failed", "Failed: no such image", "Failed Pod/p: Failed: no such image"},
+		{"followed by what is no continuation", "Created", "Created container: c", "Created Pod/p: Created container: c"},
+		{"is the reason", "Started", "Started", "Started Pod/p: Started"},
+		{"would be taken for a continuation", "Preempted", "by x", `Preempted Pod/p: "by x"`},
+		{"holds what has to be quoted", "Preempted", `Preempted by \`, `Preempted Pod/p: "Preempted by \\"`},
 		{"begins with a longer word", "Fail", "Failed to pull", "Fail Pod/p: Failed to pull"},
 		{"says something else", "Pulled", "Successfully pulled", "Pulled Pod/p: Successfully pulled"},
 		{"is shorter than the reason", "BackOff", "Back", "BackOff Pod/p: Back"},

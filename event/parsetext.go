@@ -23,7 +23,7 @@ type Sentence struct {
 	Reason     string
 	Kind, Name string // of the object
 	EventName  string // of the Event itself, where it names no object
-	Message    string // without the reason, if it began with that
+	Message    string
 	Related    string // kind/namespace/name, of what there is
 }
 
@@ -179,6 +179,9 @@ func (s *Sentence) ending(rest string) bool {
 		return false
 	}
 	s.Message = unescapeText(rest[2:])
+	if s.Reason != "" && continues(s.Message) {
+		s.Message = s.Reason + " " + s.Message
+	}
 	return true
 }
 

@@ -31,7 +31,7 @@ func checkTextRoundTrip(t *testing.T, r *Record, standalone bool) {
 	want := Sentence{
 		Standalone: standalone, Reason: validUTF8(e.Reason),
 		Kind: validUTF8(e.InvolvedObject.Kind), Name: validUTF8(e.InvolvedObject.Name),
-		Message: validUTF8(withoutReason(e.Message, e.Reason)),
+		Message: validUTF8(e.Message),
 	}
 	if want.Kind == "" && want.Name == "" {
 		want.EventName = e.Name
@@ -55,7 +55,7 @@ func checkTextRoundTrip(t *testing.T, r *Record, standalone bool) {
 func TestTextIsReadBack(t *testing.T) {
 	odd := []string{
 		"", " ", "Warning", "Normal", "a b", "a: b", "a:", ":", "a/b", "/", `"`, `"a"`, `\`, "a\nb", "Event", "(x2)", "x (x2)",
-		"-", "é", "2026-03-06T14:00:00Z", `{"verb":`, "time=1", "a (b/c)", "(observed at 2026-03-06T14:00:00Z, x)", `C:\new`, "\u202e", "\xff",
+		"-", "é", "by x", "by", "Warning by x", "Warning: x", "2026-03-06T14:00:00Z", `{"verb":`, "time=1", "a (b/c)", "(observed at 2026-03-06T14:00:00Z, x)", `C:\new`, "\u202e", "\xff",
 	}
 	for _, a := range odd {
 		for _, b := range odd {
@@ -85,6 +85,7 @@ func TestTextOfEarlierVersions(t *testing.T) {
 		"2026-03-06T14:00:00Z shop Killing Pod/web-0: token=x\\nand \\u001b[2J and C:\\users": {
 			Standalone: true, Time: at, Namespace: "shop", Type: "Normal", Reason: "Killing", Kind: "Pod", Name: "web-0", Message: "token=x\nand \x1b[2J and C:\\users",
 		},
+		"Preempted Pod/web-0: by x":       {Reason: "Preempted", Kind: "Pod", Name: "web-0", Message: "Preempted by x"},
 		"Created ClusterRole/system:node": {Reason: "Created", Kind: "ClusterRole", Name: "system:node"},
 		"Started Pod/web-0: (x2)":         {Reason: "Started", Kind: "Pod", Name: "web-0", Message: "(x2)"},
 	} {

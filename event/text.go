@@ -47,9 +47,9 @@ func appendText(dst []byte, r *Record, standalone bool) []byte {
 	}
 	space()
 	dst = appendTextObject(dst, e)
-	if m := withoutReason(e.Message, e.Reason); m != "" {
+	if e.Message != "" {
 		dst = append(dst, ':', ' ')
-		if bareMessage(m) {
+		if m, bare := textMessage(e.Message, e.Reason); bare {
 			dst = appendEscaped(dst, m)
 		} else {
 			dst = appendQuoted(dst, m)
@@ -136,18 +136,26 @@ func bareMessage(m string) bool {
 		!textCount.MatchString(m) && !textObserved.MatchString(m) && !textRelated.MatchString(m)
 }
 
-// withoutReason returns the message without the reason it may begin with.
-func withoutReason(message, reason string) string {
-	if reason == "" || len(message) < len(reason) || !strings.EqualFold(message[:len(reason)], reason) {
-		return message
+// continuations are the words with which a message goes on that begins with the
+// reason, as in "Preempted by …".
+var continuations = map[string]bool{
+	"after": true, "at": true, "because": true, "by": true, "due": true, "for": true,
+	"from": true, "in": true, "on": true, "to": true, "with": true,
+}
+
+// continues reports whether a message goes on with a sentence that the reason
+// begins.
+func continues(message string) bool {
+	word, _, _ := strings.Cut(message, " ")
+	return continuations[word]
+}
+
+// textMessage returns what of a message is written behind the object, and whether
+// it needs no quotes. A sentence that the reason begins is not begun twice; ParseText
+// puts it together again.
+func textMessage(message, reason string) (text string, bare bool) {
+	if rest, ok := strings.CutPrefix(message, reason+" "); ok && reason != "" && continues(rest) && bareMessage(rest) {
+		return rest, true
 	}
-	rest := message[len(reason):]
-	trimmed := strings.TrimLeft(rest, ": ")
-	if rest != "" && trimmed == rest {
-		return message // the reason is only the beginning of a longer word
-	}
-	if withoutReason(trimmed, reason) != trimmed {
-		return message // it would be shortened once more when it is read and written again
-	}
-	return trimmed
+	return message, bareMessage(message) && (reason == "" || !continues(message))
 }

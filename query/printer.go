@@ -84,13 +84,18 @@ func appendJSON(dst []byte, r *line.Record) ([]byte, error) {
 	whole, e := r.Record, *r.Event
 	e.TypeMeta = metav1.TypeMeta{Kind: "Event", APIVersion: corev1.SchemeGroupVersion.String()}
 	whole.Event = &e
-	// Of {"verb":"…","event":{…}}, what is inside.
-	text := string(event.Encoder{Format: event.EventRouter}.Append(nil, &whole))
+	// Of {"verb":"…","event":{…}}, what is inside; and in it the time that a line
+	// that stands alone has behind it, where the Event does not give it.
+	enc := event.Encoder{Format: event.EventRouter}
+	text := string(enc.Append(nil, &whole))
+	enc.Standalone = true
+	filed := strings.TrimPrefix(string(enc.Append(nil, &whole)), strings.TrimSuffix(text, "}"))
 	_, text, ok := strings.Cut(text, `"event":`)
 	if !ok {
 		return nil, fmt.Errorf("print Event %s/%s: it cannot be encoded", e.Namespace, e.Name)
 	}
-	return append(dst, strings.TrimSuffix(text, "}")...), nil
+	dst = append(dst, strings.TrimSuffix(text, "}}")...)
+	return append(dst, filed...), nil
 }
 
 // appendYAML writes a document.

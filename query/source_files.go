@@ -4,16 +4,34 @@ import (
 	"context"
 	"time"
 
+	"github.com/hindsight-events/hindsight/internal/input"
 	"github.com/hindsight-events/hindsight/query/file"
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
-// Files is the Source that the files of a sink are.
-type Files struct{ *file.Files }
+// Files is the Source that the files of a sink are, and any other with Events.
+type Files struct {
+	*file.Files
+	// Selection is what is asked for; what is not need not be sorted. Nil: all.
+	Selection *Selection
+}
 
-// Range implements Source.
-func (s Files) Range(ctx context.Context, from, _ time.Time, f func(line.Entry) error) error {
-	return s.Files.Range(ctx, from, f)
+// Range implements Source. Events are in the order of their times, whatever their
+// order in the files, as far as an input.Order can hold those of the range.
+func (s Files) Range(ctx context.Context, from, to time.Time, f func(line.Entry) error) error {
+	order := input.Order{Visit: func(r *line.Record) error { return f(line.Entry{Record: r}) }}
+	defer order.Close()
+	err := s.Files.Range(ctx, from, func(e line.Entry) error {
+		r := e.Record
+		if r.Time.Before(from) || !r.Time.Before(to) || s.Selection != nil && !s.Selection.Match(r) {
+			return nil
+		}
+		return order.Add(r)
+	})
+	if err != nil {
+		return err
+	}
+	return order.Flush()
 }
 
 // States implements Source.

@@ -204,7 +204,13 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 	}
 	switch {
 	case where.file != "":
-		o.Store = audit.Files{Path: where.file}
+		warned := map[string]bool{} // files are read several times
+		o.Store = audit.Files{Path: where.file, Warn: func(problem string) {
+			if !warned[problem] {
+				warned[problem] = true
+				log.Warn("not all that is stored could be read", "problem", problem)
+			}
+		}}
 	case where.loki.URL == nil:
 		return o, errors.New("where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH")
 	default:

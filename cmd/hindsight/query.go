@@ -210,6 +210,15 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(err)
 	}
+	if files, ok := source.(query.Files); ok {
+		problems, err := files.Problems()
+		if err != nil {
+			return failed(err)
+		}
+		for _, problem := range problems {
+			warn(problem)
+		}
+	}
 	if result.Foreign > 0 {
 		warn(fmt.Sprintf("%d of %d lines were not Hindsight's, and were left out", result.Foreign, result.Entries))
 	}
@@ -283,7 +292,7 @@ func (q *queryFlags) open() (*query.Selection, query.Source, line.Parser, error)
 		if err != nil {
 			return fail(err)
 		}
-		return selection, query.Files{Files: files}, line.Parser{}, nil
+		return selection, query.Files{Files: files, Selection: selection}, line.Parser{}, nil
 	}
 	if where.loki.URL == nil && !q.logql {
 		return fail(errors.New("where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH"))

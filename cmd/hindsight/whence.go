@@ -33,7 +33,7 @@ func (w *whence) flags(cmd *cobra.Command, configUsage string) {
 	f.StringVar(&w.tenant, "tenant", "", "`ID` of the tenant in Loki")
 	f.StringVar(&w.config, "config", "", configUsage)
 	f.StringVar(&w.sink, "sink", "", "`NAME` of the sink in it, if there are several")
-	f.StringVar(&w.file, "file", "", "read the `PATH` that a file sink writes to, and what was moved away from there")
+	f.StringVar(&w.file, "file", "", "read the `PATH` that a file sink writes to, and what was moved away from there; or any other file with Events that replay reads")
 	cmd.MarkFlagsMutuallyExclusive("file", "loki-url")
 	cmd.MarkFlagsMutuallyExclusive("file", "config")
 }

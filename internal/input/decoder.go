@@ -118,9 +118,9 @@ func (d *Decoder) Between() bool {
 }
 
 // Growing reports whether the input ends in the middle of a line and is the file
-// of a file sink, by the lines before: the rest of the line is being written.
+// of a file sink, by the line before: the rest of the line is being written.
 func (d *Decoder) Growing() bool {
-	return d.growing && !d.rest && !d.scan.active() && !d.yaml.active()
+	return d.growing && len(d.buffer) > 0 && !d.scan.active() && !d.yaml.active() && !json.Valid(d.buffer)
 }
 
 // Problems returns what could not be read so far, one for each sort.

@@ -273,28 +273,32 @@ func (d *Decoder) emitEvent(raw []byte, newer bool, filed string, text []byte, a
 		d.problems.addDamaged(at.line, "%v", err)
 		return
 	}
-	if filed == "" {
-		filed = inside
+	stored, ok := parseTime(inside) // query -o json and yaml print it there
+	if !ok && filed != "" {
+		if stored, ok = parseTime(filed); ok && !bytes.HasSuffix(text, []byte(`,"time":"`+filed+`"}`)) && !fromVersion(stored, e) {
+			stored = time.Time{} // a log collector's
+		}
 	}
-	r := line.Record{Record: event.NewStored(e, filedAt(filed, e)), Whole: true}
+	r := line.Record{Record: event.NewStored(e, stored), Whole: true}
 	d.hand(&r, text)
 }
 
-// filedAt reads the time that Hindsight writes beside an Event where the Event does
-// not give it. It ends in nanoseconds made from the version, by which it is told
-// from one that a log collector has added.
-func filedAt(s string, e *corev1.Event) time.Time {
+func parseTime(s string) (time.Time, bool) {
 	if s == "" {
-		return time.Time{}
+		return time.Time{}, false
 	}
-	at, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil || at.Nanosecond() != event.NewReplayed(&corev1.Event{
+	t, err := time.Parse(time.RFC3339Nano, s)
+	return t, err == nil
+}
+
+// fromVersion reports whether a time ends in the nanoseconds that Hindsight makes
+// from the Event's version, and so is one that it has written.
+func fromVersion(t time.Time, e *corev1.Event) bool {
+	of := event.NewReplayed(&corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{ResourceVersion: e.ResourceVersion},
 		FirstTimestamp: metav1.Unix(1, 0),
-	}).Time.Nanosecond() {
-		return time.Time{}
-	}
-	return at
+	})
+	return t.Nanosecond() == of.Time.Nanosecond()
 }
 
 // ours reads a line of the formats logfmt, json or text that stands alone.

@@ -1,11 +1,9 @@
 // Package file reads entries from the files that a file sink writes: the current
-// one, and those that were moved away, compressed or not.
+// one, and those that were moved away, compressed or not. Any other file with
+// Events that package input understands is read as well.
 package file
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hindsight-events/hindsight/internal/input"
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
@@ -24,9 +23,15 @@ type Files struct {
 	path string
 
 	// Where Range ended, for Follow.
-	current *os.File // nil while there is none
-	torn    []byte   // the beginning of its last line
+	current *os.File       // nil while there is none
+	text    io.Reader      // of current; nil until it was read from
+	decoder *input.Decoder // of text
 	last    time.Time
+
+	visit    func(line.Entry) error // of Range or Follow
+	events   int                    // visited by Range
+	problems []string               // of the files that were read
+	failed   bool                   // one of them is an error that an API server sent
 }
 
 // Open finds the files of a sink by the path of its configuration. A file that
@@ -44,6 +49,8 @@ func Open(path string) (*Files, error) {
 		return nil, err
 	case info.IsDir():
 		return nil, fmt.Errorf("open %s: it is a directory; name the file of a file sink", path)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("open %s: it is no regular file, and cannot be read more than once; save what comes from it first", path)
 	}
 	return f, nil
 }
@@ -54,8 +61,19 @@ func (f *Files) Close() error {
 		return nil
 	}
 	err := f.current.Close()
-	f.current = nil
+	f.current, f.text, f.decoder = nil, nil, nil
 	return err
+}
+
+// Problems returns what the last Range could not read as Events: a text for each
+// file and sort. err is set if more than that is wrong: nothing that was read was
+// an Event, or a watch that was recorded ended in an error, so that Events may be
+// missing.
+func (f *Files) Problems() (problems []string, err error) {
+	if len(f.problems) > 0 && (f.failed || f.events == 0) {
+		return f.problems, errors.New(strings.Join(f.problems, "\n"))
+	}
+	return f.problems, nil
 }
 
 // moved is a file that was moved away.
@@ -105,15 +123,17 @@ func (f *Files) rotated() ([]moved, error) {
 // away, by another clock.
 const skew = time.Hour
 
-// Range calls f for each line in the order in which they were written, which is
-// about that of time, and leaves out files that were moved away before from. It
-// holds no more than a line. A last line without an end is being written, and
-// left out. What f returns ends it and is returned.
+// Range calls visit for each state of an Event in the order in which they were
+// written, which in the files of a sink is about that of time, and leaves out files
+// that were moved away before from. It holds no more than an Event. A last line of
+// a sink without an end is being written, and left out. What visit returns ends it
+// and is returned.
 func (f *Files) Range(ctx context.Context, from time.Time, visit func(line.Entry) error) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	f.torn = nil
+	f.events, f.problems, f.failed = 0, nil, false
+	f.visit = func(e line.Entry) error { f.events++; return visit(e) }
 	// First the current file, so that nothing is missed if it is moved away now.
 	if err := f.open(); err != nil {
 		return err
@@ -127,11 +147,20 @@ func (f *Files) Range(ctx context.Context, from time.Time, visit func(line.Entry
 		if m.time.Add(skew).Before(from) {
 			continue
 		}
-		if err := f.readMoved(ctx, m, visit); err != nil {
+		if err := f.readMoved(ctx, m); err != nil {
 			return err
 		}
 	}
-	return f.readCurrent(ctx, visit)
+	if err := f.readCurrent(ctx); err != nil || f.decoder == nil {
+		return err
+	}
+	if !f.decoder.Growing() {
+		if err := f.decoder.Close(); err != nil {
+			return err
+		}
+	}
+	f.keep(f.path, f.decoder.Problems())
+	return nil
 }
 
 // open opens the current file, if there is one.
@@ -146,10 +175,9 @@ func (f *Files) open() error {
 
 // readMoved reads a file that was moved away, unless it is the one that is open
 // as the current one.
-func (f *Files) readMoved(ctx context.Context, m moved, visit func(line.Entry) error) error {
+func (f *Files) readMoved(ctx context.Context, m moved) error {
 	in, err := os.Open(m.path)
-	compressed := errors.Is(err, fs.ErrNotExist)
-	if compressed {
+	if errors.Is(err, fs.ErrNotExist) {
 		in, err = os.Open(m.path + gzSuffix)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -162,12 +190,41 @@ func (f *Files) readMoved(ctx context.Context, m moved, visit func(line.Entry) e
 	if f.isCurrent(in) {
 		return nil
 	}
-	if compressed {
-		_, err = readGzip(ctx, in, visit)
-	} else {
-		_, err = readLines(ctx, in, nil, visit)
+	text, err := f.textOf(in)
+	if err != nil {
+		return err
 	}
-	return failed(in, err)
+	decoder := input.NewDecoder(f.visitOne)
+	if err := readOn(ctx, in, text, decoder); err != nil {
+		return err
+	}
+	err = decoder.Close()
+	f.keep(in.Name(), decoder.Problems())
+	return err
+}
+
+// visitOne calls what Range or Follow visit with now.
+func (f *Files) visitOne(e line.Entry) error { return f.visit(e) }
+
+// textOf returns the text of a file; that of one that is not for us is empty.
+func (f *Files) textOf(in *os.File) (io.Reader, error) {
+	text, err := input.Text(in)
+	var foreign *input.Foreign
+	if errors.As(err, &foreign) {
+		f.problems = append(f.problems, fmt.Sprintf("%s %v", in.Name(), foreign))
+		return strings.NewReader(""), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", in.Name(), err)
+	}
+	return text, nil
+}
+
+func (f *Files) keep(path string, problems []input.Problem) {
+	for _, p := range problems {
+		f.problems = append(f.problems, path+": "+p.String())
+		f.failed = f.failed || p.Watch
+	}
 }
 
 func (f *Files) isCurrent(other *os.File) bool {
@@ -180,68 +237,35 @@ func (f *Files) isCurrent(other *os.File) bool {
 }
 
 // readCurrent reads the current file from where it was read to.
-func (f *Files) readCurrent(ctx context.Context, visit func(line.Entry) error) (err error) {
+func (f *Files) readCurrent(ctx context.Context) (err error) {
 	if f.current == nil {
 		return nil
 	}
-	if filepath.Ext(f.path) == gzSuffix { // named by itself
-		_, err = readGzip(ctx, f.current, visit)
-	} else {
-		f.torn, err = readLines(ctx, f.current, f.torn, visit)
+	if f.decoder == nil {
+		if f.text, err = f.textOf(f.current); err != nil {
+			return err
+		}
+		f.decoder = input.NewDecoder(f.visitOne)
 	}
-	return failed(f.current, err)
+	return readOn(ctx, f.current, f.text, f.decoder)
 }
 
-// readError is a failure to read, as opposed to one of the visitor.
-type readError struct{ err error }
-
-func (e readError) Error() string { return e.err.Error() }
-
-func failed(in *os.File, err error) error {
-	var read readError
-	if errors.As(err, &read) {
-		return fmt.Errorf("read %s: %w", in.Name(), read.err)
-	}
-	return err
-}
-
-func readGzip(ctx context.Context, in io.Reader, visit func(line.Entry) error) ([]byte, error) {
-	z, err := gzip.NewReader(in)
-	if err != nil {
-		return nil, readError{err}
-	}
-	return readLines(ctx, z, nil, visit)
-}
-
-// longest is more than any line of ours has.
-const longest = 16 << 20
-
-// readLines visits complete lines, of which the first begins with torn, and
-// returns what follows the last one.
-func readLines(ctx context.Context, in io.Reader, torn []byte, visit func(line.Entry) error) ([]byte, error) {
-	lines := bufio.NewReaderSize(in, 64<<10)
+// readOn reads on to where the text ends now.
+func readOn(ctx context.Context, in *os.File, text io.Reader, to *input.Decoder) error {
+	buffer := make([]byte, 64<<10)
 	for {
-		part, err := lines.ReadSlice('\n')
-		torn = append(torn, part...)
+		n, err := text.Read(buffer)
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			if len(torn) > longest {
-				return nil, readError{fmt.Errorf("a line is longer than %d bytes: this is no file of Events", longest)}
-			}
-			continue
 		case errors.Is(err, io.EOF):
-			return torn, nil
+			return nil
 		case err != nil:
-			return torn, readError{err}
+			return fmt.Errorf("read %s: %w", in.Name(), err)
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if text := bytes.TrimSpace(torn); len(text) > 0 {
-			if err := visit(line.Entry{Line: string(text)}); err != nil {
-				return nil, err
-			}
-		}
-		torn = torn[:0]
 	}
 }

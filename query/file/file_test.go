@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,11 @@ func write(t *testing.T, path string, lines ...string) {
 	if _, err := f.WriteString(strings.Join(lines, "")); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// event is a line of the Event of a name.
+func event(name string) string {
+	return `{"verb":"ADDED","event":{"metadata":{"name":"` + name + `"},"involvedObject":{}}}` + "\n"
 }
 
 func compress(t *testing.T, path string) {
@@ -58,7 +64,7 @@ func open(t *testing.T, path string) *Files {
 func read(t *testing.T, f *Files, from time.Time) string {
 	t.Helper()
 	var all []string
-	if err := f.Range(t.Context(), from, func(e line.Entry) error { all = append(all, e.Line); return nil }); err != nil {
+	if err := f.Range(t.Context(), from, func(e line.Entry) error { all = append(all, e.Record.Event.Name); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Join(all, " ")
@@ -67,19 +73,19 @@ func read(t *testing.T, f *Files, from time.Time) string {
 func TestFilesAreReadInOrder(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "events.jsonl")
-	write(t, filepath.Join(dir, "events-20260301T000000.000Z.jsonl"), "a\n", "b\n")
+	write(t, filepath.Join(dir, "events-20260301T000000.000Z.jsonl"), event("a"), event("b"))
 	compress(t, filepath.Join(dir, "events-20260301T000000.000Z.jsonl")) // both, after a crash
-	write(t, filepath.Join(dir, "events-20260302T000000.000Z.jsonl"), "c\n")
+	write(t, filepath.Join(dir, "events-20260302T000000.000Z.jsonl"), event("c"))
 	compress(t, filepath.Join(dir, "events-20260302T000000.000Z.jsonl"))
 	if err := os.Remove(filepath.Join(dir, "events-20260302T000000.000Z.jsonl")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "events-20260303T000000.000Z.jsonl"), "d\n", "\n", "e\n")
+	write(t, filepath.Join(dir, "events-20260303T000000.000Z.jsonl"), event("d"), "\n", event("e"))
 	for _, other := range []string{"events-20260303T000000.000Z.jsonl.gz.tmp", "events-old.jsonl", "more-20260303T000000.000Z.jsonl", "events.jsonl.lock"} {
-		write(t, filepath.Join(dir, other), "wrong\n")
+		write(t, filepath.Join(dir, other), event("wrong"))
 	}
 	long := strings.Repeat("f", 300<<10)
-	write(t, path, long+"\n", "torn")
+	write(t, path, event(long), event("torn")[:20])
 
 	f := open(t, path)
 	if got, want := read(t, f, time.Time{}), "a b c d e "+long; got != want {
@@ -106,11 +112,53 @@ func TestWhatCannotBeRead(t *testing.T) {
 		}
 	}
 	bad := filepath.Join(dir, "bad-20260302T000000.000Z.jsonl.gz")
-	write(t, bad, "no gzip")
+	write(t, bad, "\x1f\x8bno gzip")
 	f := open(t, filepath.Join(dir, "bad.jsonl"))
 	err := f.Range(t.Context(), time.Time{}, func(line.Entry) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), bad) {
 		t.Errorf("damage: %v", err)
+	}
+}
+
+// Files are not only those of a sink, and what is no Event is named.
+func TestOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "events.json")
+	const list = `{"kind":"EventList","apiVersion":"v1","items":[` + "\n" + `{"metadata":{"name":"a"},"involvedObject":{}},` + "\n" + `{"metadata":{"name":"b"},"involvedObject":{}}]}`
+	for name, c := range map[string]struct {
+		text     string
+		events   string
+		problems []string
+		failed   bool
+	}{
+		"a list": {text: list, events: "a b"},
+		"frames": {
+			text:   `{"type":"ADDED","object":{"kind":"Event","metadata":{"name":"a"}}}` + "\n" + `{"type":"DELETED","object":{"kind":"Event","metadata":{"name":"a"}}}` + "\n",
+			events: "a",
+		},
+		"a list that breaks off":   {text: list[:len(list)-3], events: "a", problems: []string{path + ": line 1: not an Event in JSON: it breaks off at the end of the input"}},
+		"lines among others":       {text: "hello\n" + event("a"), events: "a", problems: []string{path + `: line 1: looks like text: "hello"`}},
+		"a line that breaks off":   {text: event("a")[:20], problems: []string{path + ": line 1: not an Event in JSON: it breaks off in a string"}, failed: true},
+		"a Deployment":             {text: "apiVersion: apps/v1\nkind: Deployment\n", problems: []string{path + ": line 1: not an Event, but Deployment"}, failed: true},
+		"an archive":               {text: "PK\x03\x04\x00", problems: []string{path + " looks like a zip archive; Events are not read from that"}, failed: true},
+		"a watch that ended badly": {text: event("a") + `{"type":"ERROR","object":{"message":"gone"}}`, events: "a", problems: []string{path + ": line 2: the API server answered with an error: gone"}, failed: true},
+		"nothing":                  {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			f := open(t, path)
+			for range 2 { // it may be read again
+				if got := read(t, f, time.Time{}); got != c.events {
+					t.Errorf("got Events %q, want %q", got, c.events)
+				}
+				problems, err := f.Problems()
+				if !slices.Equal(problems, c.problems) || (err != nil) != c.failed {
+					t.Errorf("got problems %q, %v; want %q", problems, err, c.problems)
+				}
+			}
+		})
 	}
 }
 
@@ -119,21 +167,22 @@ func TestWhatCannotBeRead(t *testing.T) {
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "events.jsonl")
-	write(t, path, "a\n", "b")
+	write(t, path, event("a"), event("b")[:30])
 	f := open(t, path)
 	got := read(t, f, time.Time{})
 	ctx := t.Context()
+	f.visit = func(e line.Entry) error { got += e.Record.Event.Name + " "; return nil }
 	next := func(want string) {
 		t.Helper()
 		got = ""
-		if err := f.catchUp(ctx, func(e line.Entry) error { got += e.Line + " "; return nil }); err != nil || got != want {
+		if err := f.catchUp(ctx); err != nil || got != want {
 			t.Errorf("%q, %v; want %q", got, err, want)
 		}
 	}
 	next("")
-	write(t, path, "b\n", "c\n")
-	next("bb c ")
-	write(t, path, "d\n")
+	write(t, path, event("b")[30:], event("c"))
+	next("b c ")
+	write(t, path, event("d"))
 	rename := func(to string) {
 		if err := os.Rename(path, filepath.Join(dir, to)); err != nil {
 			t.Fatal(err)
@@ -141,23 +190,23 @@ func TestFollow(t *testing.T) {
 	}
 	rename("events-20260301T000000.000Z.jsonl")
 	next("d ")
-	write(t, path, "e\n")
+	write(t, path, event("e"))
 	rename("events-20260302T000000.000Z.jsonl")
-	write(t, path, "f\n")
+	write(t, path, event("f"))
 	next("e f ")
 	rename("events-20260303T000000.000Z.jsonl")
-	write(t, path, "g\n")
+	write(t, path, event("g"))
 	next("g ")
 	next("")
 
-	enough := errors.New("enough")
-	write(t, path, "h\n")
-	if err := f.Follow(ctx, func(line.Entry) error { return enough }); !errors.Is(err, enough) {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := f.Follow(ended, func(line.Entry) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("follow: %v", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := f.Follow(ctx, func(line.Entry) error { return nil }); !errors.Is(err, context.Canceled) {
+	enough := errors.New("enough")
+	write(t, path, event("h"))
+	if err := f.Follow(ctx, func(line.Entry) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("follow: %v", err)
 	}
 }

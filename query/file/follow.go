@@ -14,13 +14,14 @@ import (
 // Every so often Follow looks for what is new.
 const lookEvery = 500 * time.Millisecond
 
-// Follow calls f for each line that is written after Range has ended, also while
-// files are moved away, until ctx ends or f returns an error.
+// Follow calls visit for each state of an Event that is written after Range has
+// ended, also while files are moved away, until ctx ends or visit returns an error.
 func (f *Files) Follow(ctx context.Context, visit func(line.Entry) error) error {
+	f.visit = visit
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
-		if err := f.catchUp(ctx, visit); err != nil {
+		if err := f.catchUp(ctx); err != nil {
 			return err
 		}
 		select {
@@ -32,20 +33,25 @@ func (f *Files) Follow(ctx context.Context, visit func(line.Entry) error) error 
 }
 
 // catchUp reads what was written since it was called last.
-func (f *Files) catchUp(ctx context.Context, visit func(line.Entry) error) error {
+func (f *Files) catchUp(ctx context.Context) error {
 	replaced := f.replaced()
 	// What was written before the file was moved away is complete by now.
-	if err := f.readCurrent(ctx, visit); err != nil {
+	if err := f.readCurrent(ctx); err != nil {
 		return err
 	}
 	if !replaced {
 		return nil
 	}
+	if f.decoder != nil {
+		if err := f.decoder.Close(); err != nil {
+			return err
+		}
+	}
 	// The one that was open goes by another name; between it and the new one
 	// there may have been others.
 	old := &Files{path: f.path, current: f.current}
 	defer old.Close()
-	f.current, f.torn = nil, nil
+	f.current, f.text, f.decoder = nil, nil, nil
 	if err := f.open(); err != nil {
 		return err
 	}
@@ -61,11 +67,11 @@ func (f *Files) catchUp(ctx context.Context, visit func(line.Entry) error) error
 		if old.isAt(m.path) || f.isAt(m.path) {
 			continue
 		}
-		if err := f.readMoved(ctx, m, visit); err != nil {
+		if err := f.readMoved(ctx, m); err != nil {
 			return err
 		}
 	}
-	return f.readCurrent(ctx, visit)
+	return f.readCurrent(ctx)
 }
 
 // replaced reports whether the current file is not the one that is open, or was

@@ -81,7 +81,7 @@ func (d *draft) text(s string) bool {
 			return true
 		}
 	}
-	if !ok || !said.Standalone && d.reason == "" {
+	if !ok || !said.Standalone && d.reason == "" && !d.metadata {
 		return false
 	}
 	if said.Standalone {

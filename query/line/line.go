@@ -63,7 +63,7 @@ func (p Parser) Parse(e Entry) (Record, error) {
 	r := Record{Labels: e.Labels}
 	r.Event = &corev1.Event{}
 	b := p.beside(e)
-	d := draft{record: &r, reason: b[event.FieldReason], kind: b[event.FieldKind], name: b[event.FieldName]}
+	d := draft{record: &r, reason: b[event.FieldReason], kind: b[event.FieldKind], name: b[event.FieldName], metadata: len(e.Metadata) > 0}
 	ok := false
 	switch text := e.Line; {
 	case strings.HasPrefix(text, "{"):
@@ -172,6 +172,7 @@ type draft struct {
 
 	// What is known already, to find its place in a sentence.
 	reason, kind, name string
+	metadata           bool // there is some beside the line
 }
 
 // beside completes what the line says.
