@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -95,7 +94,8 @@ func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
 		return stdout.Bytes()
 	}
 	query := func(output string) []byte {
-		return run(nil, "query", "-A", "--states", "--config", p.config, "--sink", "whole", "--since", "4h", "--utc", "-o", output)
+		return run(nil, "query", "-A", "--states", "--config", p.config, "--sink", "whole",
+			"--from", now.Add(-4*time.Hour).Format(time.RFC3339), "--to", now.Add(time.Hour).Format(time.RFC3339), "-o", output)
 	}
 	read := func(format string) []byte {
 		b, err := os.ReadFile(file(format))
@@ -120,7 +120,7 @@ func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
 			}
 			t.Errorf("%d entries of the watch, %d of the file", len(watched), len(replayed))
 			for i := range max(len(watched), len(replayed)) {
-				if i >= len(watched) || i >= len(replayed) || cmp.Compare(watched[i], replayed[i]) != 0 {
+				if i >= len(watched) || i >= len(replayed) || watched[i] != replayed[i] {
 					t.Fatalf("they differ at %d:\n%s\n%s", i, slices.Concat(watched, []string{""})[min(i, len(watched))], slices.Concat(replayed, []string{""})[min(i, len(replayed))])
 				}
 			}
