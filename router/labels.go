@@ -61,6 +61,9 @@ var defaultLabels = map[string]string{
 	event.FieldReason.String():    event.FieldReason.String(),
 }
 
+// DefaultLabels returns those that are taken from a record unless others are given.
+func DefaultLabels() map[string]string { return maps.Clone(defaultLabels) }
+
 // LabelError says which option of labels is wrong: its key in the configuration,
 // such as labels.pod.
 type LabelError struct {

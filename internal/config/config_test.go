@@ -84,6 +84,8 @@ sinks:
   - name: warnings
     match: '{type="Warning"}'
     stdout: {format: text}
+  - {name: one-stream, loki: {url: "http://loki:3100", labels: {}}}
+  - {name: default-labels, loki: {url: "http://loki:3100"}}
 `
 	c, err := config.Parse("c.yaml", []byte(text))
 	if err != nil {
@@ -97,7 +99,7 @@ sinks:
 	if print(t, again) != printed {
 		t.Errorf("got\n%s\nafter reading\n%s", print(t, again), printed)
 	}
-	for _, want := range []string{"max_bytes: 1536MiB", "drain_timeout: 1h30m\n", "- team-b", `token=\S+`} {
+	for _, want := range []string{"max_bytes: 1536MiB", "drain_timeout: 1h30m\n", "- team-b", `token=\S+`, "labels: {}\n", "reason: reason\n"} {
 		if !strings.Contains(printed, want) {
 			t.Errorf("%q is missing in\n%s", want, printed)
 		}

@@ -32,7 +32,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -83,6 +85,12 @@ func (c *Config) Check(bad func(key, format string, args ...any)) {
 		bad("path", "is needed: the file to write to")
 	case base == "." || base == ".." || c.Path[len(c.Path)-1] == '/' || base == string(filepath.Separator):
 		bad("path", "%q names a directory, want a file", c.Path)
+	default:
+		if info, err := os.Lstat(c.Path); err == nil {
+			if err := checkRegular(info.Mode()); err != nil {
+				bad("path", "%q %w", c.Path, err)
+			}
+		}
 	}
 	if c.MaxSize != 0 && c.MaxSize < 1<<10 {
 		bad("max_size", "%s is too small; it must be at least 1KiB, or 0 for no bound", c.MaxSize)
@@ -93,6 +101,19 @@ func (c *Config) Check(bad func(key, format string, args ...any)) {
 	if c.Keep < 0 {
 		bad("keep", "%d is not a number of files; 0 keeps all", c.Keep)
 	}
+}
+
+// checkRegular returns an error unless the mode is that of a regular file. A pipe
+// or a device can be neither synced nor moved away, and a link, as /dev/stdout is
+// one, could lead two sinks to one file.
+func checkRegular(mode fs.FileMode) error {
+	switch {
+	case mode.IsRegular():
+		return nil
+	case mode.IsDir():
+		return errors.New("is a directory, want a file")
+	}
+	return errors.New("is not a regular file; for the standard output, set the destination stdout instead of file")
 }
 
 // Limits are what fits a disk: one write and one sync at a time, with what came

@@ -204,6 +204,16 @@ func (w *writer) open() (err error) {
 	if _, err := w.disk.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("open %s: directory %s is missing: %w", w.path, dir, fs.ErrNotExist)
 	}
+	info, err := w.disk.Lstat(w.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // will be made
+	case err != nil:
+		return err
+	default:
+		if err := checkRegular(info.Mode()); err != nil {
+			return fmt.Errorf("open %s: it %w", w.path, err) // before a lock is made beside it
+		}
+	}
 	if w.lock == nil || !isAt(w.lock, w.lock.Name()) {
 		w.unlock()
 		if w.lock, err = openLocked(w.path + ".lock"); err != nil {
@@ -221,18 +231,6 @@ func (w *writer) open() (err error) {
 	}
 	if lock, err := w.lock.Stat(); err == nil && !found {
 		known.Began = lock.ModTime() // as it was kept by a version without a state
-	}
-	info, err := w.disk.Lstat(w.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // will be made
-	case err != nil:
-		return err
-	case info.IsDir():
-		return fmt.Errorf("open %s: it is a directory, want a file", w.path)
-	case !info.Mode().IsRegular():
-		// A link could lead two sinks to one file; nothing else can be synced
-		// and moved away.
-		return fmt.Errorf("open %s: it is not a regular file", w.path)
 	}
 	f, err := w.disk.OpenFile(w.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o640)
 	if err != nil {

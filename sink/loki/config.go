@@ -26,7 +26,7 @@ type Config struct {
 	TenantID       string            `yaml:"tenant_id,omitempty"`
 	Format         event.Format      `yaml:"format"`
 	Job            string            `yaml:"job"`                       // the label job
-	Labels         map[string]string `yaml:"labels,omitempty"`          // label → field, in place of namespace and reason
+	Labels         map[string]string `yaml:"labels"`                    // label → field; nil: namespace and reason
 	ExternalLabels map[string]string `yaml:"external_labels,omitempty"` // label → value
 
 	MaxRate   quantity.Rate     `yaml:"max_rate"`   // 0: no bound
@@ -58,7 +58,13 @@ func DefaultConfig() Config {
 func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain Config
 	*c = DefaultConfig()
-	return unmarshal((*plain)(c))
+	if err := unmarshal((*plain)(c)); err != nil {
+		return err
+	}
+	if c.Labels == nil { // a default that was there before would be added to
+		c.Labels = router.DefaultLabels()
+	}
+	return nil
 }
 
 // MarshalYAML hides what secrets there are besides those that their own types hide.

@@ -36,6 +36,9 @@ func TestConfigDefaults(t *testing.T) {
 	const want = `url: http://loki:3100
 format: logfmt
 job: hindsight
+labels:
+    namespace: namespace
+    reason: reason
 max_rate: 3.6MiB/s
 batch_wait: 1s
 timeout: 10s
