@@ -123,7 +123,7 @@ func TestLokiInAStormOfComponents(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+
 		lokiSink(l.URL(), ", labels: {namespace: namespace, reason: reason, component: component}"))
-	awaitStored(t, p, l, candidates+others)
+	awaitStored(t, p, l, api.states())
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
