@@ -122,6 +122,7 @@ func (c *Cluster) kill() []*component {
 type component struct {
 	name    string
 	binary  string
+	dir     string // working directory; empty for that of the tests
 	logPath string
 	args    []string
 	ready   func(context.Context) error
@@ -144,7 +145,7 @@ func (p *component) start(ctx context.Context) error {
 	if p.alive() {
 		return fmt.Errorf("start %s: it runs already", p.name)
 	}
-	process, err := StartProcess(p.name, p.logPath, p.binary, p.args...)
+	process, err := startProcess(p.name, p.dir, p.logPath, p.binary, p.args...)
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,7 @@ func NewLoki(ctx context.Context, o LokiOptions) (*Loki, error) {
 	l.process = &component{
 		name:    "loki",
 		binary:  found.Path,
+		dir:     o.Dir, // where a Loki of 2026 writes chunks, whatever chunks_directory says
 		logPath: filepath.Join(o.Dir, "loki.log"),
 		args:    []string{"-config.file", filepath.Join(o.Dir, "loki.yaml")},
 		ready:   l.ready,

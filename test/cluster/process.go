@@ -36,12 +36,17 @@ type Process struct {
 // StartProcess runs a program. Its standard output and error are appended to
 // logPath. It runs until it ends by itself or by a method: no context ends it.
 func StartProcess(name, logPath, binary string, args ...string) (*Process, error) {
+	return startProcess(name, "", logPath, binary, args...)
+}
+
+// startProcess is StartProcess in a working directory.
+func startProcess(name, dir, logPath, binary string, args ...string) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: open its log: %w", name, err)
 	}
 	p := &Process{name: name, logPath: logPath, cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, log, log
 	p.cmd.SysProcAttr = processAttributes()
 
 	started := make(chan error)
