@@ -129,7 +129,7 @@ func TestLokiInAStormOfComponents(t *testing.T) {
 	}
 	wantNoDeadLetters(t, dir)
 	streams, found := map[string]bool{}, map[string]bool{}
-	for _, e := range stored(t, l, `{job="hindsight"}`) {
+	for _, e := range stored(t, l, inStore) {
 		streams[fmt.Sprint(e.Labels)] = true
 		if found[e.Metadata["event_version"]] {
 			t.Fatalf("twice: %v %s", e.Labels, e.Line)
