@@ -40,6 +40,13 @@ func TestVictoriaLogsKeepsWhatItHasAccepted(t *testing.T) {
 		}
 	}
 	check()
+	// Other bytes are another entry.
+	changed := start.Add(-time.Second)
+	push(t, v.SinkURL(), "c", changed, 1)
+	push(t, v.SinkURL(), "c", changed, 2)
+	if entries, err := v.Entries(t.Context(), `{app="c"}`, changed, start); err != nil || len(entries) != 2 {
+		t.Errorf("%d entries, of which one came again, %v; want 2", len(entries), err)
+	}
 	if entries, err := v.Entries(t.Context(), `{app="a"}`, start.Add(1), start.Add(2)); err != nil || len(entries) != 2 {
 		t.Errorf("%d entries in a nanosecond, %v; want 2", len(entries), err)
 	}
