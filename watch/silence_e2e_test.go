@@ -64,10 +64,10 @@ func TestBehindABufferingProxy(t *testing.T) {
 		want = append(want, s.mustWrite(t, "b"+strconv.Itoa(i%20))...)
 		time.Sleep(time.Second)
 	}
-	for deadline := time.Now().Add(maxWatch + overtime + time.Minute); len(r.states()) < len(want) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(maxWatch + overtime + time.Minute); len(ourStates(r)) < len(want) && time.Now().Before(deadline); {
 		time.Sleep(time.Second)
 	}
-	wantStates(t, "taken", r.states(), want...)
+	wantStates(t, "taken", ourStates(r), want...)
 	wantGrowing(t, r.journal.all())
 	wantStalls(t, r, 0)
 	if err := r.Ready(); err != nil {
