@@ -3,8 +3,13 @@
 package query
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -151,4 +156,61 @@ func TestClearAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Thousands of Events of each second, whose times differ by nanoseconds: all are
+// shown, once. With logcli in PATH and -v, the test shows how long that took beside
+// it; HINDSIGHT_TEST_BURST sets the number of seconds.
+func TestBurst(t *testing.T) {
+	seconds, each := 4, 3625
+	if n, err := strconv.Atoi(os.Getenv("HINDSIGHT_TEST_BURST")); err == nil {
+		seconds = n
+	}
+	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{
+		"ingestion_rate_mb": 1000, "ingestion_burst_size_mb": 1000, "per_stream_rate_limit": "1GB", "per_stream_rate_limit_burst": "1GB",
+	}})
+	start := time.Now().Truncate(time.Second).Add(-time.Hour)
+	var events []corev1.Event
+	for i := range seconds * each {
+		e := made(i, start.Add(time.Duration(i/each)*time.Second), fmt.Sprint(1_000_000+2*i), fmt.Sprint("of many, ", i))
+		events = append(events, e)
+		if i%10 == 0 { // annotated: the same time, the same count
+			e.ResourceVersion, e.Message = fmt.Sprint(1_000_001+2*i), e.Message+", annotated"
+			events = append(events, e)
+		}
+	}
+	config := configure(t, lokiSink(l, ""))
+	store(t, config, events)
+	from, to := start.Format(time.RFC3339), start.Add(time.Duration(seconds)*time.Second).Format(time.RFC3339)
+
+	began := time.Now()
+	got := ask(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt")
+	ours := time.Since(began)
+	seen := map[string]bool{}
+	annotated := 0
+	for _, line := range got {
+		_, uid, _ := strings.Cut(line, " event_uid=")
+		uid, _, _ = strings.Cut(uid, " ")
+		seen[uid] = true
+		if strings.Contains(line, ", annotated") {
+			annotated++
+		}
+	}
+	if n := seconds * each; len(got) != n || len(seen) != n || annotated != n/10 {
+		t.Errorf("%d rows of %d Events, %d of them annotated; want %d and %d", len(got), len(seen), annotated, n, n/10)
+	}
+	newest := ask(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt", "--limit", "1000")
+	if want := got[max(0, len(got)-1000):]; !slices.Equal(newest, want) {
+		t.Errorf("--limit 1000 shows %d rows, which are not the last ones", len(newest))
+	}
+	logcli, err := exec.LookPath("logcli")
+	if err != nil {
+		return
+	}
+	began = time.Now()
+	cmd := exec.CommandContext(t.Context(), logcli, "query", `{job="hindsight"}`, "--addr="+l.URL(), "--from="+from, "--to="+to, "--limit=1000000", "--forward", "--quiet")
+	if out, err := cmd.Output(); err != nil || bytes.Count(out, []byte("\n")) != len(events) {
+		t.Logf("logcli: %v, %d lines", err, bytes.Count(out, []byte("\n")))
+	}
+	t.Logf("%d entries: hindsight %s, logcli %s", len(events), ours.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }
