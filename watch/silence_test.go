@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hindsight-events/hindsight/event"
@@ -70,10 +69,6 @@ func gapRecords(r *running) (gaps []event.Record) {
 		}
 	}
 	return gaps
-}
-
-func withMetrics(reg *prometheus.Registry) func(*Options) {
-	return func(o *Options) { o.Metrics = NewMetrics(reg) }
 }
 
 func wantStalls(t *testing.T, r *running, least float64) {

@@ -116,8 +116,9 @@ export function hindsight(): dashboard.DashboardBuilder {
     .withPanel(bars('Lists', 'By what made them necessary; and lists that were too long to be sorted at once.', { w: 6 },
       query('A', increase('watch_relists_total', 'reason'), '{{reason}}'),
       query('B', increase('watch_spool_overflows_total', 'job'), 'spool overflow')).datasource(source))
-    .withPanel(bars('Gaps', 'By cause.', { w: 6 },
-      over(increase('watch_gaps_total', 'cause'), '{{cause}}')).datasource(source))
+    .withPanel(bars('Gaps', 'By cause; and watches that brought nothing while lists showed newer Events.', { w: 6 },
+      query('A', increase('watch_gaps_total', 'cause'), '{{cause}}'),
+      query('B', increase('watch_stalls_total', 'job'), 'silent watch')).datasource(source))
 
     .withRow(new dashboard.RowBuilder('Lease and process'))
     .withPanel(lines('Leader', 'With leader election: which replica leads.', { w: 6 },

@@ -1,0 +1,42 @@
+//go:build e2e
+
+package watch
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
+)
+
+// An API server that caches Events forgets what it could replay when it restarts. That
+// costs a list and a gap, and no state that it still holds.
+func TestAPIServerThatCachesEvents(t *testing.T) {
+	s := &server{Cluster: cluster.ForTest(t, cluster.Options{APIServerFlags: []string{"--watch-cache-sizes=events#1000"}})}
+	s.client = clientFor(t, s.Config())
+	r := s.follow(t, s.Config(), s.here(t))
+	want := s.mustWrite(t, "a", "b", "a")
+	wantEventually(t, r, want...)
+	time.Sleep(5 * time.Second) // other things are written, so the position is not the newest version
+	if err := s.RestartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last := s.mustWrite(t, "a", "c")
+	for deadline := time.Now().Add(90 * time.Second); !strings.HasSuffix(strings.Join(r.states(), " "), last[1]) && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	got := r.states()
+	t.Logf("taken: %q", got)
+	if n := len(gapRecords(r)); n > 1 {
+		t.Errorf("%d gaps", n)
+	}
+	wantGrowing(t, r.journal.all())
+	states := got[:0]
+	for _, state := range got {
+		if !strings.HasPrefix(state, "gap:") {
+			states = append(states, state)
+		}
+	}
+	wantStates(t, "taken", states, append(want, last...)...)
+}
