@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ func overHTTP2(a *api, listener *pipes, stuck func(conn int32) bool) *rest.RESTC
 			<-r.Context().Done()
 			return
 		}
+		r.Header.Set("Conn", strconv.Itoa(int(conn)))
 		a.ServeHTTP(w, r)
 	}))
 	_ = server.Listener.Close()
@@ -144,6 +146,27 @@ func TestServerThatAcceptsAndNeverAnswers(t *testing.T) {
 		wantStates(t, "taken", r.states(), "a@101")
 		if err := r.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
+		}
+		_ = r.stop()
+	})
+}
+
+// Over one connection watches bring nothing, and lists work. A stall closes it.
+func TestConnectionThatPassesLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		a.intercept = func(w http.ResponseWriter, r *http.Request) bool { return r.Header.Get("Conn") == "1" && mute(w, r) }
+		r := follow(t, overHTTP2(a, newPipes(), func(int32) bool { return false }), at(101))
+		synctest.Wait()
+		a.write("b")
+		time.Sleep(idleAfter + suspectedFor)
+		a.write("c")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantStates(t, "taken", r.states(), "gap:stalled", "b@102", "gap:stalled", "c@103")
+		if err := r.Ready(); err != nil {
+			t.Errorf("unready: %v", err)
 		}
 		_ = r.stop()
 	})

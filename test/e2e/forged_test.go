@@ -27,6 +27,7 @@ func TestForgedEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	awaitStored(t, p, l, 1)
 	future := metav1.NewTime(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields = append(e.ManagedFields, metav1.ManagedFieldsEntry{
 		Manager: "forger", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &future,
