@@ -242,13 +242,15 @@ func (d *Decoder) content(text []byte, at place) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return
 	}
-	switch text[0] {
-	case '{':
+	if indented := bytes.TrimLeft(text, " \t"); indented[0] == '{' || indented[0] == '[' {
+		text = indented
+	}
+	if text[0] == '{' {
 		if last := bytes.TrimRight(text, " \t"); last[len(last)-1] == '}' && json.Valid(text) {
 			d.document(text, at)
-			return
+		} else {
+			d.beginScan(text, at)
 		}
-		d.beginScan(text, at)
 		return
 	}
 	inner, how, part := unwrap(text)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/hindsight-events/hindsight/internal/input"
 	"github.com/hindsight-events/hindsight/query/line"
@@ -214,6 +215,11 @@ var inputs = map[string]struct {
 	"CRLF":                             {strings.ReplaceAll(pretty1, "\n", "\r\n") + "\r\n" + two + "\r\n", both, nil},
 	"gzip":                             {packed(one + "\n" + two), both, nil},
 	"gzip, in parts":                   {packed(one+"\n") + packed(two), both, nil},
+	"gzip of gzip":                     {packed(packed(one)), justOne, nil},
+	"gzip without end":                 {packed(packed(packed(one))), nil, []string{"looks like data packed with gzip more than twice; Events are not read from that"}},
+	"binary data":                      {"\x01\x00\x02\x03\x04", nil, []string{"looks like binary data; Events are not read from that"}},
+	"an indented object":               {"  " + strings.ReplaceAll(pretty1, "\n", "\n  ") + "\n  " + two + "\n", both, nil},
+	"YAML times without quotes":        {"kind: Event\nmetadata: {name: a}\nmessage: one\nlastTimestamp: 2026-11-28T10:00:00Z\neventTime: 2026-11-28T10:00:00.123456Z\n", justOne, nil},
 	"gzip of UTF-16":                   {packed("\xff\xfe" + toUTF16(one, false)), justOne, nil},
 
 	// What breaks off.
@@ -266,7 +272,7 @@ func TestMixedInput(t *testing.T) {
 	var want []string
 	for _, name := range slices.Sorted(maps.Keys(inputs)) {
 		c := inputs[name]
-		if c.problems != nil || strings.ContainsAny(c.input, "\x1f\xff\xfe\x00") {
+		if c.problems != nil || strings.ContainsAny(c.input, "\x1f\x00") || !utf8.ValidString(c.input) {
 			continue
 		}
 		all.WriteString(strings.TrimRight(c.input, "\n") + "\n")

@@ -24,7 +24,10 @@ const headBytes = 512
 // its first bytes, and converts UTF-16, with or without a byte order mark. Its
 // error is *Foreign, or that of reading. If the text is the input as it is, what
 // is appended to the input after its end can be read from it too.
-func Text(r io.Reader) (io.Reader, error) {
+func Text(r io.Reader) (io.Reader, error) { return unpack(r, 2) }
+
+// unpack is Text for an input that may be packed so many times.
+func unpack(r io.Reader, times int) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	// No more is waited for than it takes: what comes may be a watch.
 	head, err := in.Peek(4)
@@ -35,15 +38,15 @@ func Text(r io.Reader) (io.Reader, error) {
 		head, _ = in.Peek(min(headBytes, in.Buffered()))
 	}
 	switch {
-	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")) && times > 0:
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			return nil, fmt.Errorf("unpack gzip: %w", err)
 		}
-		return Text(z)
-	case bytes.HasPrefix(head, []byte("\xff\xfe")), len(head) > 1 && head[0] != 0 && head[1] == 0:
+		return unpack(z, times-1)
+	case bytes.HasPrefix(head, []byte("\xff\xfe")), len(head) >= 4 && isASCII(head[0]) && isASCII(head[2]) && head[1] == 0 && head[3] == 0:
 		return utf16(in, unicode.LittleEndian), nil
-	case bytes.HasPrefix(head, []byte("\xfe\xff")), len(head) > 1 && head[0] == 0 && head[1] != 0:
+	case bytes.HasPrefix(head, []byte("\xfe\xff")), len(head) >= 4 && isASCII(head[1]) && isASCII(head[3]) && head[0] == 0 && head[2] == 0:
 		return utf16(in, unicode.BigEndian), nil
 	}
 	if what := binary(head); what != "" {
@@ -52,12 +55,16 @@ func Text(r io.Reader) (io.Reader, error) {
 	return in, nil
 }
 
+// isASCII reports whether a byte is one that JSON or YAML in ASCII may have.
+func isASCII(c byte) bool { return c == '\n' || c == '\r' || c == '\t' || c >= ' ' && c < 0x7f }
+
 func utf16(in io.Reader, order unicode.Endianness) io.Reader {
 	return transform.NewReader(in, unicode.UTF16(order, unicode.UseBOM).NewDecoder())
 }
 
 // magics are the first bytes of what people keep files in.
 var magics = []struct{ magic, what string }{
+	{"\x1f\x8b", "data packed with gzip more than twice"},
 	{"PK\x03\x04", "a zip archive"},
 	{"\xfd7zXZ\x00", "data packed with xz"},
 	{"\x28\xb5\x2f\xfd", "data packed with zstd"},
