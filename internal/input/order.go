@@ -1,6 +1,7 @@
 package input
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -33,6 +34,7 @@ type Order struct {
 	sorter     extsort.Sorter
 	encoded    []byte
 	overflowed bool
+	most       int64 // for tests: instead of maxOnDisk
 }
 
 // Add adds a record, which can be changed afterwards.
@@ -50,7 +52,7 @@ func (o *Order) Add(r *line.Record) error {
 	}
 	o.sorter.Add(timeKey(r.Time), o.encoded)
 	size, inMemory := o.sorter.Size()
-	if o.Unbounded || size <= maxOnDisk && inMemory <= maxInMemory {
+	if o.Unbounded || size <= cmp.Or(o.most, maxOnDisk) && inMemory <= maxInMemory {
 		return nil
 	}
 	if !o.overflowed && o.Overflow != nil {
