@@ -276,6 +276,28 @@ func TestReplayOfAWatch(t *testing.T) {
 	}
 }
 
+// What has come is delivered when a replay is ended in the middle of a watch.
+func TestReplayIsEnded(t *testing.T) {
+	in, out := io.Pipe()
+	defer out.Close()
+	ctx, terminate := context.WithCancel(t.Context())
+	var stdout, stderr buffer
+	ended := make(chan int)
+	go func() { ended <- execute(ctx, []string{"replay", "-"}, in, &stdout, &stderr) }()
+	text := newer + "\n" + older + "\n" + newer[:20]
+	for range 2 { // the second is taken once the first was read
+		_, _ = io.WriteString(out, text)
+		text = newer[20:40]
+	}
+	terminate()
+	if code := <-ended; code != 0 || stderr.String() != "" {
+		t.Errorf("exit code %d:\n%s", code, stderr.String())
+	}
+	if got := stdout.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, `"name":"newer"`) {
+		t.Errorf("delivered:\n%s", got)
+	}
+}
+
 // apiServer serves one Event in a list and one in a watch.
 func apiServer(t *testing.T) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

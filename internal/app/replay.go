@@ -57,7 +57,7 @@ func replayInput(ctx context.Context, o Options, in Input, journalBytes quantity
 	var bad error
 	err = p.run(ctx, time.Duration(o.Config.DrainTimeout), func(ctx context.Context) error {
 		var err error
-		bad, err = p.feedFrom(ctx, in)
+		bad, err = p.feedFrom(ctx, in, time.Duration(o.Config.DrainTimeout))
 		return err
 	})
 	err = errors.Join(err, p.left(), s.journal.Close())

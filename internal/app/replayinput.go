@@ -24,9 +24,10 @@ const (
 )
 
 // feedFrom takes in the Events of an input in the order of their times, as far as
-// they come without a pause and an input.Order can hold them. bad is what in it
-// could not be read.
-func (p *pipeline) feedFrom(ctx context.Context, in Input) (bad error, err error) {
+// they come without a pause and an input.Order can hold them. When ctx ends, what
+// has come is taken in for no longer than drain. bad is what in it could not be
+// read.
+func (p *pipeline) feedFrom(ctx context.Context, in Input, drain time.Duration) (bad error, err error) {
 	f := feeder{p: p, ctx: ctx}
 	f.order = input.Order{
 		Visit: f.visit,
@@ -58,14 +59,23 @@ func (p *pipeline) feedFrom(ctx context.Context, in Input) (bad error, err error
 	if errors.As(err, &foreign) {
 		return fmt.Errorf("%s %w", in.Name, foreign), nil
 	}
-	if ctx.Err() != nil {
-		return nil, err
+	switch {
+	case ctx.Err() == nil:
+		err = errors.Join(err, decoder.Close())
+		if in.ShiftToNow {
+			f.shift = int64(time.Since(f.newest) / time.Second)
+		}
+		err = errors.Join(err, f.flush())
+	case !in.ShiftToNow:
+		// What has come until the end was asked for is delivered, as far as the
+		// journal takes it while the sinks are drained.
+		var cancel context.CancelFunc
+		f.ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		if flushErr := f.flush(); flushErr != nil {
+			err = flushErr
+		}
 	}
-	err = errors.Join(err, decoder.Close())
-	if in.ShiftToNow {
-		f.shift = int64(time.Since(f.newest) / time.Second)
-	}
-	err = errors.Join(err, f.flush())
 	for _, problem := range decoder.Problems() {
 		bad = errors.Join(bad, fmt.Errorf("%s: %v", in.Name, problem))
 	}
