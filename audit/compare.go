@@ -144,7 +144,7 @@ func (s *state) alteration(line string, r *line.Record) string {
 	if got := occurrences(e); got != s.count {
 		wrong = append(wrong, fmt.Sprintf("count %d instead of %d", got, s.count))
 	}
-	if keyed.MatchString(line) && hash(plain(e.Message)) != s.message && !shortened.MatchString(e.Message) {
+	if (r.Whole || keyed.MatchString(line)) && hash(plain(e.Message)) != s.message && !shortened.MatchString(e.Message) {
 		wrong = append(wrong, "another message")
 	}
 	if len(wrong) == 0 {

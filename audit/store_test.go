@@ -159,6 +159,12 @@ func TestFiles(t *testing.T) {
 	if err == nil || !strings.HasSuffix(err.Error(), page+`: line 1: looks like an HTML page, such as one for signing in or of an error: "<html>" (and 9 more)`) {
 		t.Errorf("error %v", err)
 	}
+	list := filepath.Join(dir, "list.json")
+	write(list, []byte(`{"kind":"List","items":[`+strings.Join([]string{kindOf(lines[0]), kindOf(lines[4])}, ",")+`]}`))
+	r, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: list}})
+	if want := "6 Events compared, 2 found, 4 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained"; err != nil || r.Summary() != want {
+		t.Errorf("a list: %v, %v, want %q", r, err, want)
+	}
 	var warnings []string
 	write(path, []byte("hello\n"+lines[3]+"\n"))
 	files := Files{Path: path, Warn: func(s string) { warnings = append(warnings, s) }}
@@ -173,6 +179,12 @@ func TestFiles(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "other.jsonl: no such file or directory") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// kindOf returns the Event of a line, as it is in a list.
+func kindOf(line string) string {
+	_, e, _ := strings.Cut(line, `"event":{`)
+	return `{"kind":"Event","apiVersion":"v1",` + strings.TrimSuffix(e, "}")
 }
 
 // Nothing that ships Events takes part in an audit. What reads files is shared with
