@@ -190,6 +190,7 @@ var inputs = map[string]struct {
 	"a line of text":                 {stamp + "shop Killing Pod/web-0: one\n", justOne, nil},
 	"an Event without a kind":        {bare1 + "\n", justOne, nil},
 	"an object around the line":      {`{"kubernetes_event": ` + router1 + "}\n", justOne, nil},
+	"an object around it and more":   {`{"kubernetes_event": ` + router1 + `,"time":"2026-11-29T02:00:00Z","kubernetes":{"labels":{}}}` + "\n", justOne, nil},
 	"a line of a log collector":      {fmt.Sprintf(`{"message":%q,"kubernetes":{"pod_name":"x"}}`+"\n"+`{"log":%q,"kubernetes":{}}`, router1, router2), both, nil},
 	"eventrouter's glog lines":       {klog + router1 + "\n" + klog + router2 + "\n", both, nil},
 	"what a container runtime keeps": {stamp + "stdout F " + router1 + "\n" + stamp + "stderr F " + klog + "Starting\n" + stamp + "stdout F " + router2 + "\n", both, []string{`line 2: looks like logs of another program: "I1129 02:00:01.123456       1 glogsink.go:42] Starting"`}},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -311,8 +312,8 @@ func (d *Decoder) ours(text []byte, at place) bool {
 	return true
 }
 
-// wrapped reads an object of a log collector that holds a line: as a string, or,
-// as eventrouter can be told to write it, as the only member of an object.
+// wrapped reads an object of a log collector that holds a line: as a string, or as
+// an object, as eventrouter can be told to write it.
 func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
 	if len(at.wraps) >= maxWraps {
 		return false
@@ -333,11 +334,13 @@ func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
 		return false
 	}
 	var members map[string]json.RawMessage
-	if json.Unmarshal(raw, &members) != nil || len(members) != 1 {
+	if json.Unmarshal(raw, &members) != nil {
 		return false
 	}
-	for _, member := range members {
-		if isObject(member) {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		var inner envelope
+		member := members[name]
+		if isObject(member) && json.Unmarshal(member, &inner) == nil && (inner.Verb != "" && isObject(inner.Event) || isObject(inner.InvolvedObject)) {
 			d.object(member, nil, at)
 			return true
 		}
