@@ -144,12 +144,12 @@ func retryAfter(why *Error) time.Duration {
 	return why.RetryAfter
 }
 
-// jittered adds up to a quarter, and no less than half a second where that is more.
+// jittered adds up to a tenth, of half a second at least and half a minute at most.
 func jittered(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return d + rand.N(max(d/4, time.Second/2))
+	return d + rand.N(min(max(d/10, time.Second/2), time.Minute/2))
 }
 
 // needsMending reports whether an attempt failed for something that does not

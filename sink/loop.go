@@ -352,7 +352,7 @@ func (l *loop) publish() {
 	if len(l.tried) > 0 {
 		b := l.tried[0]
 		s.Since = b.tried
-		if f := b.stream.failing; f != nil {
+		if f := b.stream.failing; f != nil && (f.alone || f.streamed) {
 			s.Err = f.err
 		}
 	}

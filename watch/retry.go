@@ -71,7 +71,9 @@ func pauseAfter(err error, failures int) time.Duration {
 	}
 	pause := rand.N(bound)
 	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
-		pause = max(pause, min(time.Duration(seconds)*time.Second, maxRetryAfter))
+		asked := min(time.Duration(seconds)*time.Second, maxRetryAfter)
+		// All that were refused together were asked for the same pause.
+		pause = max(pause, asked+rand.N(time.Second))
 	}
 	return pause
 }

@@ -33,12 +33,13 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 // more about it.
 type Sink struct {
 	encoder event.Encoder
-	written int // bytes of the batch that is being sent
+	written int    // bytes of the batch that is being sent
+	buffer  []byte // what is being written, which may take longer than a Send
 
 	writes  chan []byte   // to the writer goroutine, unbuffered
 	answers chan result   // its answers, one each
 	closed  chan struct{} // by Close
-	stuck   bool          // a write was given up on: its answer is still due
+	due     bool          // the answer to a write that has outlasted its Send
 }
 
 type result struct {
@@ -84,12 +85,17 @@ func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte {
 }
 
 // Send writes the batch. After an error it goes on where it stopped, so that no
-// line is torn or written twice. A closed pipe is a permanent error.
+// line is torn or written twice. A closed pipe is a permanent error. A write that has
+// begun cannot be called off: where nobody reads, Send returns when ctx ends, and the
+// next one waits for the same write.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
-	for s.written < len(b.Data) {
-		n, err := s.write(ctx, b.Data[s.written:])
-		s.written += n
-		if err != nil {
+	for s.due || s.written < len(b.Data) {
+		if !s.due {
+			s.buffer = append(s.buffer[:0], b.Data[s.written:]...)
+			s.writes <- s.buffer
+			s.due = true
+		}
+		if err := s.wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -97,19 +103,17 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	return nil
 }
 
-// write hands b to the writer and returns how much of it is out.
-func (s *Sink) write(ctx context.Context, b []byte) (int, error) {
-	if s.stuck {
-		return 0, errors.New("write stdout: an earlier write was never finished")
-	}
-	s.writes <- b
+// wait waits for the end of the write.
+func (s *Sink) wait(ctx context.Context) error {
 	select {
 	case r := <-s.answers:
-		if r.err == nil && r.n < len(b) {
+		s.due = false
+		s.written += r.n
+		if r.err == nil && r.n < len(s.buffer) {
 			r.err = io.ErrShortWrite
 		}
 		if r.err == nil {
-			return r.n, nil
+			return nil
 		}
 		why := &sink.Error{Err: fmt.Errorf("write stdout: %w", r.err)}
 		switch {
@@ -118,10 +122,9 @@ func (s *Sink) write(ctx context.Context, b []byte) (int, error) {
 		case errors.Is(r.err, syscall.ENOSPC):
 			why.Reason = sink.ReasonNoSpace
 		}
-		return r.n, why
+		return why
 	case <-ctx.Done():
-		s.stuck = true
-		return 0, fmt.Errorf("write stdout: nobody reads it: %w", ctx.Err())
+		return &sink.Error{Reason: sink.ReasonTimeout, Err: fmt.Errorf("write stdout: nobody reads it: %w", ctx.Err())}
 	}
 }
 

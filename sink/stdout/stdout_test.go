@@ -139,13 +139,33 @@ func TestUnreadPipe(t *testing.T) {
 	s := stdout.New(stdout.DefaultConfig(), w)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := make(chan error)
-	go func() { sent <- s.Send(ctx, sinktest.Batch(s, sinktest.Records(0, 1000))) }() // more than a pipe holds
-	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+	batch := sinktest.Batch(s, sinktest.Records(0, 1000)) // more than a pipe holds
+	want := string(batch.Data)
+	go func() { sent <- s.Send(ctx, batch) }()
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(r, first); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	if err := <-sent; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's end", err)
+	}
+
+	// Once it is read again, the write that has begun ends, and nothing is written
+	// twice. The batch may be in other memory by then.
+	again := &sink.Batch{Stream: batch.Stream, Data: bytes.Clone(batch.Data), Ends: batch.Ends}
+	clear(batch.Data)
+	got := make(chan string)
+	go func() {
+		rest, _ := io.ReadAll(r)
+		got <- string(first) + string(rest)
+	}()
+	if err := s.Send(t.Context(), again); err != nil {
+		t.Errorf("after it is read again: %v", err)
+	}
+	w.Close()
+	if text := <-got; text != want {
+		t.Errorf("%d bytes arrived, want the %d that were sent, once", len(text), len(want))
 	}
 }
 
