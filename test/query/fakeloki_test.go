@@ -1,0 +1,175 @@
+package query
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/config"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/query"
+	"github.com/hindsight-events/hindsight/query/line"
+	reader "github.com/hindsight-events/hindsight/query/loki"
+	"github.com/hindsight-events/hindsight/router"
+	"github.com/hindsight-events/hindsight/sink/loki"
+	"github.com/hindsight-events/hindsight/sink/sinktest"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
+)
+
+// The LogQL of a selection finds all that the selection matches, however the sink stores it. It
+// may find more. Events that hold anything are among those that the sink stores in the fake Loki.
+func TestLogQLFindsAllThatIsSelected(t *testing.T) {
+	selections := map[string]query.Filter{
+		"everything":    {},
+		"a namespace":   {Namespace: "prod-metrics", Types: []string{"warning"}},
+		"an object":     {Namespace: "prod-metrics", For: "deploy/querier"},
+		"a node":        {For: "no/pool-1-node-3"},
+		"on a node":     {Node: "pool-1-node-3"},
+		"reasons":       {Reasons: []string{"Preempted", "FailedScheduling"}},
+		"other reasons": {Selector: `{reason!~"Preempted|Failed.*", type!="Warning"}`},
+		"any reason":    {Selector: `{reason=~"|P.*", node=~"pool-1-node-3|", component=~"|kubelet"}`},
+		"no node":       {Selector: `{node=~""}`},
+		"no component":  {Selector: `{component!~"|kubelet"}`},
+		"not pods":      {Selector: `{kind!="Pod"}`},
+		"a text":        {Grep: "Insufficient cpu"},
+		"a pattern":     {Grep: `(?i)insufficient \w+|back-off`},
+		"a quote":       {Grep: `"`},
+		"two lines":     {Grep: "(?s)a.*\n"},
+		"a cluster":     {Cluster: "prod"},
+	}
+	records := storable(t)
+	for _, format := range []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text} {
+		for _, metadata := range []bool{true, false} {
+			for name, labels := range map[string]map[string]string{"the default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}} {
+				layout := query.DefaultLayout()
+				layout.Format, layout.Metadata = format, metadata
+				if labels != nil {
+					layout.Labels = labels
+				}
+				t.Run(fmt.Sprintf("%s, metadata %v, %s", format, metadata, name), func(t *testing.T) {
+					find := storeInFake(t, layout, records)
+					parser := line.Parser{Labels: layout.Labels}
+					all := find(query.DefaultLayout().Job, `{job="hindsight"}`)
+					if len(all) != len(records) {
+						t.Fatalf("%d entries are stored, want %d", len(all), len(records))
+					}
+					for name, filter := range selections {
+						s, err := query.NewSelection(filter)
+						if err != nil {
+							t.Fatal(err)
+						}
+						logql := s.LogQL(layout)
+						found := map[string]bool{}
+						for _, e := range find(name, logql) {
+							found[e.Time.String()+e.Line] = true
+						}
+						wanted := 0
+						for _, e := range all {
+							r, err := parser.Parse(e)
+							if err != nil || !s.Match(&r) { // a sentence may be too odd to be read
+								continue
+							}
+							if wanted++; !found[e.Time.String()+e.Line] {
+								t.Errorf("%s: %s does not find %v %v %q", name, logql, e.Labels, e.Metadata, e.Line)
+							}
+						}
+						if wanted == 0 && metadata && format == event.Logfmt {
+							t.Errorf("%s: nothing is selected, so nothing is tested", name)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// storable returns Events of the recorded outage and the examples of event/testdata.
+func storable(t *testing.T) (records []event.Record) {
+	t.Helper()
+	read := func(path string, into any) {
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, into)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	var list corev1.EventList
+	read("../../examples/outage/events.json", &list)
+	third := list.Items[:0] // enough, and faster
+	for i := 0; i < len(list.Items); i += 3 {
+		third = append(third, list.Items[i])
+	}
+	list.Items = third
+	inputs, err := filepath.Glob("../../event/testdata/*/input.json")
+	if err != nil || len(inputs) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range inputs {
+		var e corev1.Event
+		read(path, &e)
+		list.Items = append(list.Items, e)
+	}
+	for i := range list.Items {
+		r := event.New(&list.Items[i])
+		// Loki refuses what is old.
+		r.Time = time.Now().Add(time.Duration(i)*time.Millisecond - time.Hour/2).Truncate(time.Millisecond).UTC()
+		records = append(records, r)
+	}
+	return router.NewIntake(router.IntakeOptions{}).Take(records)
+}
+
+// storeInFake pushes records to a new Loki as a sink of a layout does, and returns how to query it.
+func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(what, logql string) []line.Entry) {
+	t.Helper()
+	l := fakeloki.Start(t, fakeloki.Options{})
+	c := loki.DefaultConfig()
+	c.URL, c.Format, c.StructuredMetadata, c.Labels = loki.URL(l.URL), layout.Format, layout.Metadata, layout.Labels
+	sink, err := loki.New(c, loki.Options{Name: "loki", Cluster: "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	streams := map[string][]event.Record{}
+	for i := range records {
+		name := string(sink.AppendStream(nil, &records[i]))
+		streams[name] = append(streams[name], records[i])
+	}
+	for _, of := range streams {
+		if err := sink.Send(t.Context(), sinktest.Batch(sink, of)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := url.Parse(l.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := reader.New(reader.Config{URL: u, HTTP: config.DefaultHTTPClientConfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(what, logql string) (all []line.Entry) {
+		t.Helper()
+		now := time.Now()
+		err := client.Range(t.Context(), logql, now.Add(-time.Hour), now.Add(time.Minute), reader.Forward, func(e line.Entry) error {
+			all = append(all, e)
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if !slices.IsSortedFunc(all, func(a, b line.Entry) int { return a.Time.Compare(b.Time) }) {
+			t.Errorf("%s: not in the order of time: %s", what, strings.TrimSpace(logql))
+		}
+		return all
+	}
+}
