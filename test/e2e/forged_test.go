@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
@@ -27,7 +28,10 @@ func TestForgedEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	awaitStored(t, p, l, 1)
+	states := map[string]*corev1.Event{}
+	add := func(e *corev1.Event) { states[string(e.UID)+"@"+e.ResourceVersion] = e }
+	add(e)
+	awaitStored(t, p, l, states)
 	future := metav1.NewTime(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields = append(e.ManagedFields, metav1.ManagedFieldsEntry{
 		Manager: "forger", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &future,
@@ -36,6 +40,7 @@ func TestForgedEvents(t *testing.T) {
 	if e, err = events.Update(t.Context(), e, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	add(e)
 	if !strings.Contains(fmt.Sprint(e.ManagedFields), "2099") {
 		t.Fatalf("the API server did not keep the forged time: %v", e.ManagedFields)
 	}
@@ -43,11 +48,12 @@ func TestForgedEvents(t *testing.T) {
 	forged.Reason, forged.Type = "HindsightGap", "Warning"
 	forged.InvolvedObject.Kind, forged.InvolvedObject.Name = "Namespace", "*"
 	forged.Annotations = map[string]string{"hindsight/cause": "too_old", "hindsight/from_version": "1", "hindsight/to_version": "99999999"}
-	if _, err := events.Create(t.Context(), forged, metav1.CreateOptions{}); err != nil {
+	if forged, err = events.Create(t.Context(), forged, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	add(forged)
 
-	awaitStored(t, p, l, 3)
+	awaitStored(t, p, l, states)
 	victims := stored(t, l, `{job="hindsight", reason="Testing"}`)
 	if len(victims) != 2 {
 		t.Errorf("%d states of the Event are found, want 2", len(victims))
