@@ -66,11 +66,11 @@ func (h *health) recovered() (failures int, since time.Time) {
 	return failures, since
 }
 
-// failing reports whether the last attempt failed.
+// failing reports whether the last attempt failed, and not for want of a permission.
 func (h *health) failing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.failures > 0
+	return h.failures > 0 && !denied(h.err)
 }
 
 // stalled says since when watches bring nothing; zero: they work.
@@ -108,11 +108,11 @@ func (w *Watcher) Ready() error {
 	h := &w.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !denied(h.err) && !h.silent.IsZero() {
+	switch {
+	case h.err != nil && (denied(h.err) || time.Since(h.since) >= unreachableFor):
+		return fmt.Errorf("cannot read events since %s: %w", h.since.UTC().Format(time.RFC3339), h.err)
+	case !h.silent.IsZero():
 		return fmt.Errorf("watches bring nothing, lists do, since %s: only the latest state of each event is read", h.silent.UTC().Format(time.RFC3339))
 	}
-	if h.err == nil || (!denied(h.err) && time.Since(h.since) < unreachableFor) {
-		return nil
-	}
-	return fmt.Errorf("cannot read events since %s: %w", h.since.UTC().Format(time.RFC3339), h.err)
+	return nil
 }

@@ -230,8 +230,12 @@ func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page,
 		asOf(req, l.exact)
 	}
 	var c counts
+	var clock time.Time // when the answer came
 	p, err := l.w.readPage(ctx, req, func(item []byte, err error) error {
-		l.visit(item, err, &c)
+		if clock.IsZero() {
+			clock = l.w.clock.now()
+		}
+		l.visit(item, err, clock, &c)
 		return nil
 	})
 	if err != nil {
@@ -248,10 +252,10 @@ func (l *listing) fetchPage(ctx context.Context, token string, limit int) (page,
 }
 
 // visit takes in an item, or counts one that could not be decoded.
-func (l *listing) visit(item []byte, err error, c *counts) {
+func (l *listing) visit(item []byte, err error, clock time.Time, c *counts) {
 	var m meta
 	if err == nil {
-		m, err = peek(item, l.w.clock.now())
+		m, err = peek(item, clock)
 	}
 	if c.items++; c.items%1000 == 0 {
 		l.w.health.turned() // a page can take minutes
@@ -310,9 +314,9 @@ func (l *listing) handOver(ctx context.Context, last bool) error {
 		}
 	}
 	l.parts++
+	clock := l.w.clock.now()
 	return l.spool.Drain(func(_ uint64, state []byte) error {
 		room := l.w.hand.newRoom()
-		clock := l.w.clock.now()
 		e, err := room.DecodeAt(state, clock)
 		if err != nil {
 			l.w.hand.free(room)

@@ -193,6 +193,7 @@ func (w *Watcher) follow(ctx context.Context) {
 				// The stretch of a stall ends with the epoch. Whether watches bring
 				// something in the next one is to be seen.
 				if err := w.endStall(ctx, "no longer reading by lists: the history of the cluster has changed"); err != nil {
+					due = nil // the records are not taken: check again
 					continue
 				}
 			}
