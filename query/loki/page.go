@@ -164,6 +164,7 @@ func (c *Client) page(ctx context.Context, query string, from, to time.Time, lim
 	d := decoder{Iterator: jsoniter.Parse(jsoniter.ConfigDefault, body, 64<<10)}
 	status, resultType := d.answer(func(s stream) {
 		page = slices.Grow(page, len(s.Values))
+		bytes += pairsSize(s.Stream) // of one entry each, where metadata is not kept apart
 		for _, v := range s.Values {
 			e := s.entry(v)
 			bytes += size(e)
@@ -198,12 +199,12 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// size is about that of an entry in a message between the parts of Loki, with the
-// parsed labels that a query of one stream may repeat for each entry.
-func size(e line.Entry) int {
-	n := 48 + len(e.Line)
-	for name, value := range e.Metadata {
-		n += 2 * (len(name) + len(value) + 8)
+// size is about that of an entry in a message between the parts of Loki.
+func size(e line.Entry) int { return 48 + len(e.Line) + pairsSize(e.Metadata) }
+
+func pairsSize(pairs map[string]string) (n int) {
+	for name, value := range pairs {
+		n += len(name) + len(value) + 8
 	}
 	return n
 }

@@ -196,8 +196,8 @@ func TestBurst(t *testing.T) {
 			annotated++
 		}
 	}
-	if n := seconds * each; len(got) != n || len(seen) != n || annotated != n/10 {
-		t.Errorf("%d rows of %d Events, %d of them annotated; want %d and %d", len(got), len(seen), annotated, n, n/10)
+	if n := seconds * each; len(got) != n || len(seen) != n || annotated != (n+9)/10 {
+		t.Errorf("%d rows of %d Events, %d of them annotated; want %d and %d", len(got), len(seen), annotated, n, (n+9)/10)
 	}
 	newest := ask(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt", "--limit", "1000")
 	if want := got[max(0, len(got)-1000):]; !slices.Equal(newest, want) {
