@@ -7,7 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +20,8 @@ import (
 )
 
 // bufferingProxy passes the headers of a response on at once, and its body once the
-// API server has ended it.
-func bufferingProxy(t *testing.T, upstream *rest.Config) *rest.Config {
+// API server has ended it; that of a watch not at all while swallow is set.
+func bufferingProxy(t *testing.T, upstream *rest.Config, swallow *atomic.Bool) *rest.Config {
 	t.Helper()
 	transport, err := rest.TransportFor(upstream)
 	if err != nil {
@@ -46,6 +49,9 @@ func bufferingProxy(t *testing.T, upstream *rest.Config) *rest.Config {
 		if _, err := io.Copy(&body, resp.Body); err != nil {
 			panic(http.ErrAbortHandler)
 		}
+		if swallow.Load() && r.URL.Query().Get("watch") != "" {
+			return
+		}
 		_, _ = w.Write(body.Bytes())
 	}))
 	t.Cleanup(proxy.Close)
@@ -58,7 +64,7 @@ func TestBehindABufferingProxy(t *testing.T) {
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}
 	s.client = clientFor(t, s.Config())
 	s.mustWrite(t, "a")
-	r := s.follow(t, bufferingProxy(t, s.Config()), s.here(t))
+	r := s.follow(t, bufferingProxy(t, s.Config(), new(atomic.Bool)), s.here(t))
 	var want []string
 	for i := range 360 {
 		want = append(want, s.mustWrite(t, "b"+strconv.Itoa(i%20))...)
@@ -73,4 +79,48 @@ func TestBehindABufferingProxy(t *testing.T) {
 	if err := r.Ready(); err != nil {
 		t.Errorf("unready: %v", err)
 	}
+}
+
+// A proxy swallows what watches bring. Latest states come by lists, behind one gap,
+// until watches work again.
+func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
+	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}
+	s.client = clientFor(t, s.Config())
+	s.mustWrite(t, "a")
+	var swallow atomic.Bool
+	swallow.Store(true)
+	r := s.follow(t, bufferingProxy(t, s.Config(), &swallow), s.here(t))
+	await := func(what string, within time.Duration, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(within); !ok(); time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within %s: %s", within, what)
+			}
+		}
+	}
+	written := s.mustWrite(t, "b", "b", "c")
+	await("the stall is declared", idleAfter+lateAfter+suspectedFor, func() bool { return r.Ready() != nil })
+	if err := r.Ready(); !strings.Contains(err.Error(), "watches bring nothing") {
+		t.Errorf("unready: %v", err)
+	}
+	await("the latest states are listed", time.Minute, func() bool { return len(r.states()) == 3 })
+	wantStates(t, "taken", r.states(), "gap:stalled", written[1], written[2])
+	written = s.mustWrite(t, "b", "c", "c")
+	await("later states are listed", 2*time.Minute, func() bool { return len(r.states()) == 5 })
+	wantStates(t, "taken", r.states()[3:], written[0], written[2])
+	swallow.Store(false)
+	for i := 0; r.Ready() != nil; i++ {
+		if i == 120 {
+			t.Fatalf("still unready: %v", r.Ready())
+		}
+		written = append(written, s.mustWrite(t, "d")...)
+		time.Sleep(time.Second)
+	}
+	await("the last state arrives", time.Minute, func() bool { return slices.Contains(r.states(), written[len(written)-1]) })
+	gaps := gapRecords(r)
+	if len(gaps) != 2 || gaps[0].Event.Annotations["hindsight/from_version"] != gaps[1].Event.Annotations["hindsight/from_version"] ||
+		gaps[1].Event.Annotations["hindsight/to_version"] == "" {
+		t.Errorf("want one gap, first without an end: %+v", gaps)
+	}
+	wantGrowing(t, r.journal.all())
 }
