@@ -132,7 +132,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 				w.Header().Set("Retry-After", "7")
 				http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 			},
-			want: everything, within: 7 * time.Second,
+			want: everything, within: 8 * time.Second,
 		},
 		"a gateway is in the way": {
 			times: 4,
