@@ -101,7 +101,7 @@ func (l *loop) noteFailure(s *stream, number uint64, why *Error, now time.Time) 
 	}
 	switch {
 	case f.retry != nil:
-	case s.queue != nil && !progress:
+	case s.queue != nil && !progress && !l.ownParked:
 		f.retry = newBackoff(l.ctx, l.MaxBackoff, max(l.MaxBackoff, maxParkedBackoff))
 	default:
 		f.retry = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)

@@ -117,7 +117,8 @@ func (l *loop) parkOverdue(now time.Time) (next time.Time) {
 		return next
 	}
 	l.parking.checked = now
-	after, pressed := parkAfter, l.pressed()
+	// At the end of a delivery that leaves nothing in the journal, nothing else comes.
+	after, pressed := parkAfter, l.pressed() || l.drained && l.ownParked
 	if pressed {
 		after = parkAfterFull
 	}

@@ -380,3 +380,34 @@ func TestAParkedRecordIsGivenUpAfterAWeek(t *testing.T) {
 		}
 	})
 }
+
+// A delivery that keeps what is parked to itself ends although a stream is refused,
+// and says how much of it.
+func TestDeliveryEndsWhileAStreamIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := newSource(), &perStream{}
+		out.set(func(_ context.Context, b *sink.Batch) error {
+			if b.Stream == bad {
+				return errors.New("403")
+			}
+			return nil
+		})
+		addAll(in)
+		began := time.Now()
+		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 500, Concurrency: 16}})
+		d.Drain()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		const refused = parkRecords / parkStreams
+		if n := d.Abandon(); n != refused || len(out.dead) != refused || in.lastAck() != parkRecords {
+			t.Errorf("%d records given up, %d dead letters, %d acknowledged; want %d, %[4]d, %d", n, len(out.dead), in.lastAck(), refused, parkRecords)
+		}
+		if n := len(out.messages()); n != parkRecords-refused {
+			t.Errorf("%d others arrived", n)
+		}
+	})
+}
