@@ -96,10 +96,11 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 		switch {
 		case !ok: // a label
 			keep[m.Name] = true
-		case f == event.FieldReason && label != "":
-			keep[label], keep[event.FieldFullReason.String()] = true, true
 		case label != "":
 			keep[label] = true
+			if full := f.Full(); full != 0 { // where the label is Other
+				keep[full.String()] = true
+			}
 		case metadata[f]:
 			keep[f.String()] = true
 		default: // in the line

@@ -273,3 +273,16 @@ func TestRecent(t *testing.T) {
 		}
 	}
 }
+
+// The short pass keeps the Event's own value of a field whose label may be Other.
+func TestStatesKeepValuesBesideTheLabels(t *testing.T) {
+	layout := DefaultLayout()
+	layout.Labels = map[string]string{"namespace": "namespace", "controller": "component"}
+	s, err := NewSelection(Filter{Selector: `{component="scheduler"}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.statesLogQL(layout, nil); !strings.HasSuffix(got, "| keep controller, full_component, job") {
+		t.Errorf("the query is %s", got)
+	}
+}
