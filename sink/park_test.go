@@ -130,7 +130,7 @@ func TestAStreamThatIsRefusedHoldsUpNoOther(t *testing.T) {
 					Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16, Timeout: 10 * time.Second},
 				})
 				time.Sleep(90 * time.Second)
-		synctest.Wait()
+				synctest.Wait()
 				const good = parkRecords / parkStreams * (parkStreams - 1)
 				if got := len(out.messages()); got != good {
 					t.Errorf("%d of %d good records arrived within 90 s", got, good)
