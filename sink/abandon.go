@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,13 +39,18 @@ func (d *Delivery) Abandon() (records int) {
 	if d.Parked.Durable() {
 		return 0
 	}
+	reason := "the stream was refused until the end of the process"
+	state := d.State()
+	if err := cmp.Or(errors.Unwrap(state.Mend), state.Err); err != nil {
+		reason += ": " + err.Error()
+	}
 	for _, q := range d.Parked.Queues() {
 		for q.Len() > 0 {
 			front, err := q.Front(1, d.BatchBytes)
 			if err != nil || len(front) == 0 {
 				break
 			}
-			d.abandon(q, front, d.metrics.ended, "the stream was refused until the end of the process")
+			d.abandon(q, front, d.metrics.ended, reason)
 			records += len(front)
 		}
 	}

@@ -76,7 +76,7 @@ func lostRecords(metrics prometheus.Gatherer, c *config.Config, why *refusals) e
 			n := dropped[name][reason]
 			switch first := strings.Join(strings.Fields(why.first(name)), " "); {
 			case n == 0:
-			case reason == "refused" && first != "":
+			case (reason == "refused" || reason == "parked_lost") && first != "":
 				lost = append(lost, fmt.Errorf("%d of %d records were refused by sink %s: %s", n, all, name, first))
 			default:
 				lost = append(lost, fmt.Errorf("%d of %d records were dropped for sink %s: %s", n, all, name, reason))

@@ -60,6 +60,7 @@ func replayInput(ctx context.Context, o Options, in Input, journalBytes quantity
 		bad, err = p.feedFrom(ctx, in, time.Duration(o.Config.DrainTimeout))
 		return err
 	})
-	err = errors.Join(err, p.left(), s.journal.Close())
+	_ = p.abandonParked() // lostRecords has the same, with the reason
+	err = errors.Join(err, p.leftInJournal(), s.journal.Close())
 	return errors.Join(bad, err, lostRecords(reg, &c, &why))
 }
