@@ -35,7 +35,7 @@ func TestForgedEvents(t *testing.T) {
 	future := metav1.NewTime(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields = append(e.ManagedFields, metav1.ManagedFieldsEntry{
 		Manager: "forger", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &future,
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:type":{}}`)},
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:type":{}}`),
 	})
 	if e, err = events.Update(t.Context(), e, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestForgedEvents(t *testing.T) {
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	if e, err = events.Patch(t.Context(), e.Name, "application/merge-patch+json", []byte(`{"message":"written while nobody watched"}`), metav1.PatchOptions{}); err != nil {
+	if _, err = events.Patch(t.Context(), e.Name, "application/merge-patch+json", []byte(`{"message":"written while nobody watched"}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	revision, err := c.Revision(t.Context())
