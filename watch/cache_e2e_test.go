@@ -13,6 +13,7 @@ import (
 // An API server that caches Events forgets what it could replay when it restarts. That
 // costs a list and a gap, and no state that it still holds.
 func TestAPIServerThatCachesEvents(t *testing.T) {
+	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{APIServerFlags: []string{"--watch-cache-sizes=events#1000"}})}
 	s.client = clientFor(t, s.Config())
 	r := s.follow(t, s.Config(), s.here(t))

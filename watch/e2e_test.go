@@ -35,6 +35,7 @@ import (
 // One API server serves all of these: a start takes seconds. Each step reads
 // from a position of its own; the ones that change the past come last.
 func TestAgainstAnAPIServer(t *testing.T) {
+	t.Parallel()
 	s := &server{auditLog: filepath.Join(t.TempDir(), "audit.log")}
 	s.Cluster = cluster.ForTest(t, cluster.Options{APIServerFlags: auditFlags(t, s.auditLog)})
 	s.client = clientFor(t, s.Config())

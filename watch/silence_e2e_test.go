@@ -61,6 +61,7 @@ func bufferingProxy(t *testing.T, upstream *rest.Config, swallow *atomic.Bool) *
 // Nothing is lost behind a proxy that holds back the bodies of responses, and that
 // is no stall. The API server compacts as it does by default.
 func TestBehindABufferingProxy(t *testing.T) {
+	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}
 	s.client = clientFor(t, s.Config())
 	s.mustWrite(t, "a")
@@ -84,6 +85,7 @@ func TestBehindABufferingProxy(t *testing.T) {
 // A proxy swallows what watches bring. Latest states come by lists, behind one gap,
 // until watches work again.
 func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
+	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}
 	s.client = clientFor(t, s.Config())
 	s.mustWrite(t, "a")
