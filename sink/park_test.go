@@ -30,7 +30,11 @@ type perStream struct {
 }
 
 func (p *perStream) Send(ctx context.Context, b *sink.Batch) error {
-	time.Sleep(time.Millisecond)
+	select {
+	case <-time.After(time.Millisecond):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	p.mu.Lock()
 	refuse := p.refuse
 	p.attempts = append(p.attempts, time.Now())

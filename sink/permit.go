@@ -28,7 +28,7 @@ func withPermit(ctx context.Context, permit Permit) context.Context {
 // replica may send. An error means that it may not be made.
 func Begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return ctx, func() {}, err
 	}
 	permit, _ := ctx.Value(permitKey{}).(Permit)
 	if permit == nil {
@@ -37,7 +37,7 @@ func Begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	until, ok := permit()
 	switch {
 	case !ok:
-		return nil, nil, errPermitRefused
+		return ctx, func() {}, errPermitRefused
 	case until.IsZero():
 		return ctx, func() {}, nil
 	}

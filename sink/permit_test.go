@@ -2,6 +2,7 @@ package sink_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,4 +61,15 @@ func TestDeliveryEndsAnAttemptWithItsPermit(t *testing.T) {
 			t.Errorf("an attempt that hung was given up after %v, want 4s as permitted", took)
 		}
 	})
+}
+
+// A request that may not begin has a context all the same: its caller asks it
+// whether the time is over.
+func TestBeginReturnsAContextWithItsError(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	ctx, cancel, err := sink.Begin(ended)
+	if !errors.Is(err, context.Canceled) || ctx == nil || cancel == nil {
+		t.Errorf("after the end: context %v, error %v", ctx, err)
+	}
 }
