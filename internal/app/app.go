@@ -104,7 +104,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	} else {
 		err = p.lead(ctx, lease.Held{})
 	}
-	if closeErr := errors.Join(p.store.journal.Close(), p.store.closeParked()); err == nil {
+	if closeErr := p.store.journal.Close(); err == nil {
 		err = closeErr
 	}
 	p.Log.Info("hindsight ends", "after", time.Since(started).Round(time.Second))

@@ -53,9 +53,6 @@ func (s *store) warnParked(c *config.Config, o Options) {
 			s.metrics.Dropped(name, "removed", n)
 			o.Log.Warn("a sink was removed with parked records, which are lost", "sink", name, "records", n)
 		}
-		if err := store.Close(); err != nil {
-			o.Log.Warn("closing parked records failed", "sink", name, "err", err)
-		}
 	}
 	if c.Journal.Dir == "" {
 		return
@@ -71,14 +68,6 @@ func (s *store) warnParked(c *config.Config, o Options) {
 				"hint", "configure a sink of that name to send them, or remove the directory")
 		}
 	}
-}
-
-// closeParked closes the files of parked records.
-func (s *store) closeParked() (err error) {
-	for _, store := range s.parked {
-		err = errors.Join(err, store.Close())
-	}
-	return err
 }
 
 // abandonParked gives up the parked records that would be lost with the process, and

@@ -66,9 +66,6 @@ func TestParkedRecordsOutliveAReload(t *testing.T) {
 			if n, _ := p.Size(); (n == 1) != (dir != "") {
 				t.Errorf("%d records are parked for the sink that came back", n)
 			}
-			if err := s.closeParked(); err != nil {
-				t.Error(err)
-			}
 		})
 	}
 }

@@ -29,7 +29,6 @@ func mustOpen(t *testing.T, dir string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
 	return s
 }
 
@@ -129,7 +128,7 @@ func TestQueueLetsGoOfSpace(t *testing.T) {
 		}
 		size := int64(0)
 		if q.path == "" {
-			size = int64(len(q.file.(*memory).b))
+			size = int64(len(q.memory.b))
 		} else if info, err := os.Stat(q.path); err != nil {
 			t.Fatal(err)
 		} else {
@@ -199,18 +198,100 @@ func TestQueueAfterACrash(t *testing.T) {
 	}
 }
 
-func TestStoreLeavesForeignFilesAlone(t *testing.T) {
+// A file that cannot be read is kept, also where its stream is parked again.
+func TestAFileThatCannotBeReadIsKept(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"x.parked", "notes"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("not ours"), 0o600); err != nil {
+	s := mustOpen(t, dir)
+	q := s.Queue("a")
+	for n := range 2 {
+		add(t, q, "older")
+		whole, err := os.ReadFile(q.path)
+		if err != nil {
 			t.Fatal(err)
 		}
+		whole[0] ^= 1
+		if err := os.WriteFile(q.path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, dir)
+		if got := len(s.Queues()); got != 0 {
+			t.Errorf("%d queues", got)
+		}
+		q = s.Queue("a")
+		add(t, q, "newer")
+		if got := texts(front(t, q, 1, 0)); !slices.Equal(got, []string{"newer"}) {
+			t.Errorf("found %q", got)
+		}
+		kept := 0
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if b, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && bytes.Equal(b, whole) {
+				kept++
+			}
+		}
+		if kept != 1 || len(entries) != n+2 {
+			t.Errorf("%d files, of which %d are the one that could not be read", len(entries), kept)
+		}
+	}
+}
+
+// A file that holds nothing is removed, as if the process had done so before it ended.
+func TestAnEmptyFileIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	q := mustOpen(t, dir).Queue("a")
+	add(t, q, "x")
+	if err := q.Drop(front(t, q, 1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	q = mustOpen(t, dir).Queue("a")
+	if _, err := os.Stat(q.path); !os.IsNotExist(err) {
+		t.Errorf("the file of a queue without records: %v", err)
+	}
+}
+
+// There may be more streams than a process may have files open.
+func TestQueuesKeepNoFilesOpen(t *testing.T) {
+	const open = "/proc/self/fd"
+	count := func() int {
+		entries, err := os.ReadDir(open)
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	before := count()
+	for i := range 100 {
+		add(t, s.Queue(fmt.Sprint(i)), numbered(0, 3)...)
+	}
+	s = mustOpen(t, dir)
+	if got := len(s.Queues()); got != 100 {
+		t.Fatalf("%d queues", got)
+	}
+	for _, q := range s.Queues() {
+		if err := q.Drop(front(t, q, 1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := count(); got > before+50 {
+		t.Errorf("%d files are open for 100 queues, %d before", got, before)
+	}
+}
+
+func TestStoreLeavesForeignFilesAlone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "notes"), []byte("not ours"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	s := mustOpen(t, dir)
 	if n := len(s.Queues()); n != 0 {
 		t.Errorf("%d queues", n)
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "x.parked")); string(b) != "not ours" {
+	if b, err := os.ReadFile(filepath.Join(dir, "notes")); string(b) != "not ours" {
 		t.Errorf("the file is %q now, %v", b, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,8 +22,9 @@ import (
 // Numbers are little-endian and have 32 bits unless said otherwise. Head is where
 // the oldest record begins that has not been dropped; it is overwritten in place.
 const (
-	suffix    = ".parked"
-	tmpSuffix = ".tmp"
+	suffix      = ".parked"
+	tmpSuffix   = ".tmp"
+	asideSuffix = ".unreadable" // of a file that could not be read
 
 	magic       = "HSPARK1\n"
 	headAt      = len(magic)
@@ -34,7 +36,8 @@ const (
 
 	// compactFrom is how many bytes of dropped records a file must hold to be
 	// rewritten without them, if they are more than half of it.
-	compactFrom = 1 << 20
+	// There may be thousands of files.
+	compactFrom = 64 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -46,13 +49,15 @@ type Queue struct {
 	name  string
 	path  string // empty: in memory
 
-	mu      sync.Mutex // guards what follows
-	file    file       // nil until something is appended
-	begin   int64      // where the first frame is
-	head    int64      // where the oldest record is that was not dropped
-	tail    int64      // behind the newest
-	base    int64      // by how much offsets in the file are smaller than head and tail, after it was rewritten
-	records int
+	mu       sync.Mutex // guards what follows
+	made     bool       // there is a file
+	memory   memory     // if path is empty
+	unsynced bool       // the name of the file may not survive a crash
+	begin    int64      // where the first frame is
+	head     int64      // where the oldest record is that was not dropped
+	tail     int64      // behind the newest
+	base     int64      // by how much offsets in the file are smaller than head and tail, after it was rewritten
+	records  int
 }
 
 // Record is a parked record.
@@ -83,15 +88,34 @@ func (q *Queue) size() (records int, bytes int64) {
 	return q.records, q.tail - q.head
 }
 
+// with calls do with the file, which is open for that long only: there may be more
+// streams than a process may have files open. q.mu is held.
+func (q *Queue) with(do func(file) error) error {
+	if q.path == "" {
+		return do(&q.memory)
+	}
+	f, err := os.OpenFile(q.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(f), f.Close())
+}
+
 // Append adds records: data, in which the i-th ends at ends[i]. It returns nil once
 // they are kept as well as the store keeps anything; after an error none is.
 func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.file == nil {
+	if !q.made {
 		if err := q.create(); err != nil {
 			return fmt.Errorf("park records: %w", err)
 		}
+	}
+	if q.unsynced {
+		if err := syncDir(filepath.Dir(q.path)); err != nil {
+			return fmt.Errorf("park records: %w", err)
+		}
+		q.unsynced = false
 	}
 	frames := make([]byte, 0, len(data)+frameHeader*len(ends))
 	from := 0
@@ -99,14 +123,20 @@ func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
 		frames = appendFrame(frames, data[from:end], now)
 		from = end
 	}
-	_, err := q.file.WriteAt(frames, q.tail-q.base)
-	if err == nil {
-		err = q.file.Sync()
-	}
+	err := q.with(func(f file) error {
+		_, err := f.WriteAt(frames, q.tail-q.base)
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			// What was written of it is overwritten by the next Append, or is
+			// unfinished, or was acknowledged by nobody.
+			return errors.Join(err, f.Truncate(q.tail-q.base))
+		}
+		return nil
+	})
 	if err != nil {
-		// What was written of it is overwritten by the next Append, or is
-		// unfinished, or was acknowledged by nobody.
-		return fmt.Errorf("park records: %w", errors.Join(err, q.file.Truncate(q.tail-q.base)))
+		return fmt.Errorf("park records: %w", err)
 	}
 	q.tail += int64(len(frames))
 	q.records += len(ends)
@@ -126,48 +156,47 @@ func appendFrame(dst, record []byte, now time.Time) []byte {
 // create makes the file. q.mu is held.
 func (q *Queue) create() error {
 	header := appendHeader(nil, q.name)
-	if q.path == "" {
-		q.file = &memory{b: header}
-	} else {
-		f, err := writeFile(q.path, header)
-		if err != nil {
-			return err
-		}
-		q.file = f
+	if _, err := q.replace(header); err != nil {
+		return err
 	}
+	q.made = true
 	q.begin = int64(len(header))
 	q.base = 0
 	q.head, q.tail, q.records = q.begin, q.begin, 0
 	return nil
 }
 
-// writeFile puts a file in the place of one that may be there, at once.
-func writeFile(path string, content ...[]byte) (f *os.File, err error) {
-	dir := filepath.Dir(path)
+// replace puts content in the place of the file that may be there, at once, and
+// reports whether it is there now, also where it may not survive a crash and there is
+// an error. q.mu is held.
+func (q *Queue) replace(content ...[]byte) (done bool, err error) {
+	if q.path == "" {
+		q.memory.b = slices.Concat(content...)
+		return true, nil
+	}
+	dir := filepath.Dir(q.path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return false, err
 	}
-	f, err = os.OpenFile(path+tmpSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := os.OpenFile(q.path+tmpSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
 	for _, b := range content {
-		if _, err := f.Write(b); err != nil {
-			return nil, err
+		if err == nil {
+			_, err = f.Write(b)
 		}
 	}
-	if err := f.Sync(); err != nil {
-		return nil, err
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := os.Rename(path+tmpSuffix, path); err != nil {
-		return nil, err
+	if err := errors.Join(err, f.Close()); err != nil {
+		return false, err
 	}
-	return f, syncDir(dir)
+	if err := os.Rename(q.path+tmpSuffix, q.path); err != nil {
+		return false, err
+	}
+	return true, syncDir(dir)
 }
 
 // syncDir makes the names in a directory last, and its own.
@@ -205,18 +234,24 @@ func putHead(dst []byte, head int64) {
 func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.head == q.tail {
+		return nil, nil
+	}
 	at, sum := q.head, 0
-	for at < q.tail && (len(records) < atLeast || sum < bytes) {
-		data, parked, err := readFrame(q.file, at-q.base, q.tail-q.base)
-		if err != nil {
-			if len(records) > 0 {
-				break
+	err = q.with(func(f file) error {
+		for at < q.tail && (len(records) < atLeast || sum < bytes) {
+			data, parked, err := readFrame(f, at-q.base, q.tail-q.base)
+			if err != nil {
+				return err
 			}
-			return nil, fmt.Errorf("read parked records: %w", err)
+			at += int64(frameHeader + len(data))
+			sum += len(data)
+			records = append(records, Record{Data: data, Parked: parked, end: at})
 		}
-		at += int64(frameHeader + len(data))
-		sum += len(data)
-		records = append(records, Record{Data: data, Parked: parked, end: at})
+		return nil
+	})
+	if err != nil && len(records) == 0 {
+		return nil, fmt.Errorf("read parked records: %w", err)
 	}
 	return records, nil
 }
@@ -274,7 +309,7 @@ func (q *Queue) DropAll() (records int, err error) {
 
 // dropped brings the file up to date. q.mu is held.
 func (q *Queue) dropped() error {
-	if q.file == nil {
+	if !q.made {
 		return nil
 	}
 	if gone := q.head - q.base - q.begin; q.head < q.tail && gone > compactFrom && gone > q.tail-q.head {
@@ -282,7 +317,11 @@ func (q *Queue) dropped() error {
 	}
 	var b [8 + 4]byte
 	putHead(b[:], q.head-q.base)
-	if _, err := q.file.WriteAt(b[:], int64(headAt)); err != nil {
+	err := q.with(func(f file) error {
+		_, err := f.WriteAt(b[:], int64(headAt))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("drop parked records: %w", err)
 	}
 	return nil
@@ -291,21 +330,21 @@ func (q *Queue) dropped() error {
 // compact rewrites the file without the records that were dropped. q.mu is held.
 func (q *Queue) compact() error {
 	rest := make([]byte, q.tail-q.head)
-	if _, err := q.file.ReadAt(rest, q.head-q.base); err != nil {
+	err := q.with(func(f file) error {
+		_, err := f.ReadAt(rest, q.head-q.base)
+		return err
+	})
+	done := false
+	if err == nil {
+		done, err = q.replace(appendHeader(nil, q.name), rest)
+	}
+	if done {
+		q.base = q.head - q.begin
+		q.unsynced = err != nil
+	}
+	if err != nil {
 		return fmt.Errorf("drop parked records: %w", err)
 	}
-	header := appendHeader(nil, q.name)
-	if q.path == "" {
-		q.file = &memory{b: append(header, rest...)}
-	} else {
-		f, err := writeFile(q.path, header, rest)
-		if err != nil {
-			return fmt.Errorf("drop parked records: %w", err)
-		}
-		q.file.Close() // nothing depends on it
-		q.file = f
-	}
-	q.base = q.head - q.begin
 	return nil
 }
 
@@ -318,12 +357,11 @@ func (q *Queue) Remove() (bool, error) {
 		return false, nil
 	}
 	var err error
-	if q.file != nil {
-		err = q.file.Close()
-		q.file = nil
+	if q.made {
+		q.made, q.memory = false, memory{}
 		q.head, q.tail, q.base = 0, 0, 0
 		if q.path != "" {
-			err = errors.Join(err, os.Remove(q.path))
+			err = os.Remove(q.path)
 		}
 	}
 	q.mu.Unlock()
@@ -334,15 +372,6 @@ func (q *Queue) Remove() (bool, error) {
 	return true, nil
 }
 
-func (q *Queue) close() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.file == nil || q.path == "" {
-		return nil
-	}
-	return q.file.Close()
-}
-
 // openQueue opens a file and returns how many bytes at its end were damaged or
 // unfinished. Those are cut off.
 func openQueue(path string) (q *Queue, cut int64, err error) {
@@ -350,11 +379,7 @@ func openQueue(path string) (q *Queue, cut int64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, err
@@ -405,7 +430,7 @@ func readHeader(f file, size int64) (*Queue, error) {
 	if crc32.Checksum(rest[:n], castagnoli) != binary.LittleEndian.Uint32(rest[n:]) {
 		return nil, errDamaged
 	}
-	q := &Queue{name: string(rest[:n]), file: f, begin: int64(len(fixed)) + n + 4}
+	q := &Queue{name: string(rest[:n]), made: true, begin: int64(len(fixed)) + n + 4}
 	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
 	if crc32.Checksum(fixed[headAt:headAt+8], castagnoli) != binary.LittleEndian.Uint32(fixed[headAt+8:]) || q.head < q.begin || q.head > size {
 		q.head = q.begin // torn by a crash: what was dropped comes back
@@ -419,13 +444,12 @@ func fileName(stream string) string {
 	return hex.EncodeToString(sum[:16]) + suffix
 }
 
-// file is what a queue is kept in.
+// file is where a queue is kept.
 type file interface {
 	ReadAt(b []byte, at int64) (int, error)
 	WriteAt(b []byte, at int64) (int, error)
 	Truncate(size int64) error
 	Sync() error
-	Close() error
 }
 
 // memory is a file in memory.
@@ -442,4 +466,3 @@ func (m *memory) WriteAt(b []byte, at int64) (int, error) {
 
 func (m *memory) Truncate(size int64) error { m.b = m.b[:size]; return nil }
 func (m *memory) Sync() error               { return nil }
-func (m *memory) Close() error              { return nil }

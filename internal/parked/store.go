@@ -51,7 +51,7 @@ type Store struct {
 }
 
 // Open returns a store with the queues that its directory holds. A file that
-// cannot be read is left where it is, with a warning.
+// cannot be read is renamed, so that nothing takes its place, and logged.
 func Open(o Options) (*Store, error) {
 	s := &Store{dir: o.Dir, maxBytes: o.MaxBytes, log: o.Logger, queues: make(map[string]*Queue)}
 	if s.log == nil {
@@ -76,7 +76,11 @@ func Open(o Options) (*Store, error) {
 			}
 		case strings.HasSuffix(e.Name(), suffix):
 			if err := s.load(path); err != nil {
-				s.log.Error("parked records cannot be read, their file is left where it is", "file", path, "err", err)
+				aside, renameErr := setAside(path)
+				if renameErr != nil {
+					return nil, fmt.Errorf("open parked records: %w", errors.Join(err, renameErr))
+				}
+				s.log.Error("parked records cannot be read, their file is kept under another name", "file", aside, "err", err)
 			}
 		}
 	}
@@ -97,9 +101,27 @@ func (s *Store) load(path string) error {
 	if cut > 0 {
 		s.log.Warn("the end of a file of parked records is damaged or unfinished and was cut off", "file", path, "bytes", cut)
 	}
+	if q.records == 0 { // the process ended before it was removed
+		return os.Remove(path)
+	}
 	q.store = s
 	s.queues[q.name] = q
 	return nil
+}
+
+// setAside renames a file to a name that no file has.
+func setAside(path string) (aside string, err error) {
+	for n := 0; ; n++ {
+		aside = path + asideSuffix
+		if n > 0 {
+			aside += fmt.Sprintf(".%d", n)
+		}
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			return aside, os.Rename(path, aside)
+		} else if err != nil {
+			return "", err
+		}
+	}
 }
 
 // Queues returns the queues that hold records, ordered by name.
@@ -181,16 +203,6 @@ func defaultBytes(dir string) int64 {
 
 // Durable reports whether the store survives the process.
 func (s *Store) Durable() bool { return s.dir != "" }
-
-// Close closes the files. In memory it does nothing, and the records stay.
-func (s *Store) Close() (err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, q := range s.queues {
-		err = errors.Join(err, q.close())
-	}
-	return err
-}
 
 // forget removes an empty queue, unless it has been replaced.
 func (s *Store) forget(q *Queue) {
