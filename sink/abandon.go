@@ -13,17 +13,22 @@ import (
 
 // keepBound gives up the oldest parked records while all together exceed the bound,
 // those of the stream that has most.
-func (l *loop) keepBound() error {
+func (l *loop) keepBound() {
 	l.parking.giveUp.Lock()
 	defer l.parking.giveUp.Unlock()
 	for {
 		q, over := l.Parked.Excess()
 		if q == nil {
-			return nil
+			return
 		}
 		records, err := q.Front(1, int(min(over, int64(l.BatchBytes))))
-		if err != nil || len(records) == 0 {
-			return err
+		switch {
+		case errors.Is(err, parked.ErrDamaged):
+			l.loseParked(q, err)
+			continue
+		case err != nil:
+			l.Logger.Warn("parked records exceed their bound and cannot be read", "stream", q.Name(), "err", err)
+			return
 		}
 		if !l.parking.exceeded {
 			l.parking.exceeded = true
@@ -31,6 +36,13 @@ func (l *loop) keepBound() error {
 		}
 		l.abandon(q, records, l.metrics.overflown, "the stream is refused, and too much of it is parked")
 	}
+}
+
+// loseParked drops the records of a queue that cannot be read.
+func (d *Delivery) loseParked(q *parked.Queue, err error) {
+	n, dropErr := q.DropAll()
+	d.Logger.Error("parked records are damaged and are lost", "stream", q.Name(), "records", n, "err", err, "drop_err", dropErr)
+	d.metrics.damaged.Add(float64(n))
 }
 
 // Abandon gives up all parked records where they would be lost with the process, and

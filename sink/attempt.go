@@ -31,7 +31,11 @@ func (l *loop) send(s *stream, to *flight, now time.Time) {
 		b.room, b.gaps = l.room(), nil
 	}
 	if s.queue != nil {
-		l.fillParked(b)
+		if err := l.fillParked(b); err != nil {
+			l.fail(result{stream: s, number: l.attempts + 1, began: now, err: err}, nil, now)
+			l.enqueue(s)
+			return
+		}
 		if len(b.ends) == 0 { // all of it was given up
 			if err := s.queue.Drop(b.parked); err != nil {
 				l.Logger.Warn("parked records that were given up may come again after a restart", "stream", s.name, "err", err)

@@ -126,7 +126,7 @@ func (f *failing) noteOthers(now time.Time) {
 func (l *loop) letGo(s *stream) {
 	if len(l.streams) > 1 || s.failing.alone || s.failing.streamed {
 		l.keepRoom(s.batch.room)
-		s.batch.room = room{}
+		s.batch.room, s.batch.parked = room{}, nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -80,11 +81,15 @@ func (l *loop) sortParked(q *parked.Queue) error {
 	if r, err := reader.Read(records[0].Data); err != nil || string(l.Sink.AppendStream(nil, r)) == q.Name() {
 		return nil
 	}
-	for q.Len() > 0 {
+	// Those that stay, since they belong to it or cannot be decoded, are added again
+	// at its end.
+	for left := q.Len(); left > 0; {
 		records, err := q.Front(1, l.BatchBytes)
 		if err != nil {
 			return nil
 		}
+		records = records[:min(len(records), left)]
+		left -= len(records)
 		for _, p := range records {
 			name := q.Name()
 			if r, err := reader.Read(p.Data); err == nil {
@@ -152,7 +157,7 @@ func (l *loop) nothingElse() bool {
 func (l *loop) park(s *stream) {
 	l.queue.remove(s)
 	l.aside.remove(s)
-	if len(l.parking.streams) == 0 {
+	if len(l.parking.streams) == 0 && l.parking.retry == nil {
 		l.Logger.Warn("a stream is refused while others are accepted; its records are parked and sent once it is accepted again",
 			"stream", s.name, "records", s.len, "failed_attempts", s.failing.failures, "err", s.failing.err)
 	}
@@ -211,7 +216,8 @@ func (l *loop) sendToQueue(s *stream, now time.Time) {
 		if err := queue.Append(b.data, b.ends, now); err != nil {
 			return err
 		}
-		return l.keepBound()
+		l.keepBound()
+		return nil
 	})
 }
 
@@ -222,6 +228,17 @@ func (l *loop) cannotPark(s *stream, err error, now time.Time) {
 		l.Logger.Error("records of a stream that is refused cannot be parked and hold up the journal", "stream", s.name, "err", err)
 	}
 	s.rested = now.Add(l.parking.retry.NextDelay())
+	if q := s.parked; q.queue.Len() == 0 && !q.inFlight {
+		// Its records are sent from the journal until it is parked again: the disk may
+		// be full for as long as they are in the journal.
+		l.aside.remove(q)
+		delete(l.parking.streams, s.name)
+		s.parked, s.failing = nil, q.failing
+		if s.failing != nil {
+			s.failing.since = time.Time{}
+			l.failing[s] = struct{}{}
+		}
+	}
 	l.parking.mend = fmt.Errorf("records of stream %s cannot be parked: %w", s.name, err)
 	l.enqueue(s)
 }
@@ -250,17 +267,19 @@ func (l *loop) settleParking(r result, now time.Time) error {
 
 // fillParked reads the oldest records of a queue into a batch: those that it had when
 // it was tried before, and as many as a batch may have behind them. Records that
-// cannot be read or are too old are given up.
-func (l *loop) fillParked(b *pending) {
+// are damaged or too old are given up. Its error means that they cannot be read, for
+// now.
+func (l *loop) fillParked(b *pending) error {
 	q := b.stream.queue
 	b.data, b.ends, b.gaps, b.parked = b.data[:0], b.ends[:0], nil, nil
 	for {
 		records, err := q.Front(max(b.count, 1), l.BatchBytes)
-		if err != nil {
-			n, dropErr := q.DropAll()
-			l.Logger.Error("parked records are damaged and are lost", "stream", q.Name(), "records", n, "err", err, "drop_err", dropErr)
-			l.metrics.damaged.Add(float64(n))
-			return
+		switch {
+		case errors.Is(err, parked.ErrDamaged):
+			l.loseParked(q, err)
+			return nil
+		case err != nil:
+			return err
 		}
 		old := 0
 		for old < len(records) && time.Since(records[old].Parked) > maxParkedAge {
@@ -268,7 +287,7 @@ func (l *loop) fillParked(b *pending) {
 		}
 		if old == 0 {
 			l.encodeParked(b, records)
-			return
+			return nil
 		}
 		l.abandon(q, records[:old], l.metrics.expired, fmt.Sprintf("the stream was refused for %d days", int(maxParkedAge.Hours()/24)))
 	}
@@ -281,8 +300,9 @@ func (l *loop) encodeParked(b *pending, records []parked.Record) {
 		if len(b.ends) >= want && len(b.data) >= l.BatchBytes {
 			break
 		}
-		b.parked = append(b.parked, p)
 		r, err := reader.Read(p.Data)
+		p.Data = nil // it is not needed any more, and the batch may wait for long
+		b.parked = append(b.parked, p)
 		if err != nil {
 			l.Logger.Error("a parked record cannot be decoded and is lost", "stream", b.stream.name, "err", err)
 			l.metrics.damaged.Inc()

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,11 +103,23 @@ func (q *Queue) with(do func(file) error) error {
 	return errors.Join(do(f), f.Close())
 }
 
+// gone reports whether somebody has removed the file. q.mu is held.
+func (q *Queue) gone() bool {
+	if q.path == "" {
+		return false
+	}
+	_, err := os.Lstat(q.path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // Append adds records: data, in which the i-th ends at ends[i]. It returns nil once
 // they are kept as well as the store keeps anything; after an error none is.
 func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.records == 0 && q.gone() {
+		q.made = false
+	}
 	if !q.made {
 		if err := q.create(); err != nil {
 			return fmt.Errorf("park records: %w", err)
@@ -229,8 +243,9 @@ func putHead(dst []byte, head int64) {
 }
 
 // Front returns the oldest records: at least as many as atLeast, if there are, and
-// more while they have fewer than bytes together. Of damage it returns an error;
-// the records before it are returned first, without one.
+// more while they have fewer than bytes together. Of damage it returns ErrDamaged,
+// and any other error where they cannot be read for now; the records before it are
+// returned first, without one.
 func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -250,35 +265,48 @@ func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
 		}
 		return nil
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(ErrDamaged, err)
+	}
 	if err != nil && len(records) == 0 {
 		return nil, fmt.Errorf("read parked records: %w", err)
 	}
 	return records, nil
 }
 
-// errDamaged is what a frame is that does not hold what was written.
-var errDamaged = errors.New("damaged")
+// ErrDamaged means that records do not hold what was written, or that their file is
+// gone.
+var ErrDamaged = errors.New("damaged")
 
 func readFrame(f file, at, tail int64) (record []byte, parked time.Time, err error) {
 	var header [frameHeader]byte
 	if tail-at < frameHeader {
-		return nil, time.Time{}, errDamaged
+		return nil, time.Time{}, ErrDamaged
 	}
-	if _, err := f.ReadAt(header[:], at); err != nil {
+	if err := readFull(f, header[:], at); err != nil {
 		return nil, time.Time{}, err
 	}
 	n := int64(binary.LittleEndian.Uint32(header[:]))
 	if n > maxRecord || n > tail-at-frameHeader {
-		return nil, time.Time{}, errDamaged
+		return nil, time.Time{}, ErrDamaged
 	}
 	body := make([]byte, 4+n)
-	if _, err := f.ReadAt(body, at+8); err != nil {
+	if err := readFull(f, body, at+8); err != nil {
 		return nil, time.Time{}, err
 	}
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(header[4:]) {
-		return nil, time.Time{}, errDamaged
+		return nil, time.Time{}, ErrDamaged
 	}
 	return body[4:], time.Unix(int64(binary.LittleEndian.Uint32(body)), 0), nil
+}
+
+// readFull reads what a file must have.
+func readFull(f file, b []byte, at int64) error {
+	_, err := f.ReadAt(b, at)
+	if errors.Is(err, io.EOF) {
+		return ErrDamaged
+	}
+	return err
 }
 
 // Drop removes records that Front has returned, all that are still there.
@@ -304,6 +332,9 @@ func (q *Queue) DropAll() (records int, err error) {
 	defer q.mu.Unlock()
 	records, q.records = q.records, 0
 	q.head = q.tail
+	if q.gone() {
+		return records, nil
+	}
 	return records, q.dropped()
 }
 
@@ -361,7 +392,9 @@ func (q *Queue) Remove() (bool, error) {
 		q.made, q.memory = false, memory{}
 		q.head, q.tail, q.base = 0, 0, 0
 		if q.path != "" {
-			err = os.Remove(q.path)
+			if err = os.Remove(q.path); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
 		}
 	}
 	q.mu.Unlock()
@@ -392,7 +425,7 @@ func openQueue(path string) (q *Queue, cut int64, err error) {
 	at := q.head
 	for at < info.Size() {
 		data, _, err := readFrame(f, at, info.Size())
-		if errors.Is(err, errDamaged) {
+		if errors.Is(err, ErrDamaged) {
 			break
 		}
 		if err != nil {
@@ -414,21 +447,21 @@ func readHeader(f file, size int64) (*Queue, error) {
 	const most = 1 << 20 // of a name
 	fixed := make([]byte, nameAt+4)
 	if size < int64(len(fixed)) {
-		return nil, errDamaged
+		return nil, ErrDamaged
 	}
 	if _, err := f.ReadAt(fixed, 0); err != nil {
 		return nil, err
 	}
 	n := int64(binary.LittleEndian.Uint32(fixed[nameAt:]))
 	if string(fixed[:headAt]) != magic || n > most || size < int64(len(fixed))+n+4 {
-		return nil, errDamaged
+		return nil, ErrDamaged
 	}
 	rest := make([]byte, n+4)
 	if _, err := f.ReadAt(rest, int64(len(fixed))); err != nil {
 		return nil, err
 	}
 	if crc32.Checksum(rest[:n], castagnoli) != binary.LittleEndian.Uint32(rest[n:]) {
-		return nil, errDamaged
+		return nil, ErrDamaged
 	}
 	q := &Queue{name: string(rest[:n]), made: true, begin: int64(len(fixed)) + n + 4}
 	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
