@@ -53,7 +53,7 @@ func (d *Delivery) Abandon() (records int) {
 	}
 	reason := "the stream was refused until the end of the process"
 	state := d.State()
-	if err := cmp.Or(errors.Unwrap(state.Mend), state.Err); err != nil {
+	if err := cmp.Or(errors.Unwrap(state.Mend), state.Parked, state.Err); err != nil {
 		reason += ": " + err.Error()
 	}
 	for _, q := range d.Parked.Queues() {

@@ -48,6 +48,9 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 	s := r.stream
 	f := l.noteFailure(s, r.number, why, now)
 	f.err = r.err
+	if s.queue != nil {
+		l.parking.err = r.err
+	}
 	l.letGo(s)
 	if f.alone || f.streamed {
 		if !f.streamed && s.queue == nil {

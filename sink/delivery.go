@@ -135,6 +135,9 @@ type State struct {
 	// Mend is what somebody has to mend so that all records arrive, although others
 	// are accepted: why a stream is parked, or a gap record was refused. Nil: nothing.
 	Mend error
+	// Parked is why a parked stream was refused last. Nil: none is parked, or was
+	// refused since the process began.
+	Parked error
 }
 
 // stuckAfter is how long a batch may take before that is a reason to be called

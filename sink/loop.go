@@ -345,7 +345,7 @@ func (l *loop) publish() {
 	for len(l.tried) > 0 && l.tried[0].settled {
 		l.tried = l.tried[1:]
 	}
-	s := State{Err: l.outage.err, Accepted: l.accepted, Mend: l.parking.mend}
+	s := State{Err: l.outage.err, Accepted: l.accepted, Mend: l.parking.mend, Parked: l.parking.err}
 	if s.Mend == nil {
 		s.Mend = l.gapErr
 	}

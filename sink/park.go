@@ -45,6 +45,7 @@ type parking struct {
 	writing flight
 	checked time.Time // when it was last looked for streams to park
 	mend    error     // see State
+	err     error     // of the last attempt of a parked stream that failed; nil if none is parked
 	retry   *backoff.Backoff
 
 	giveUp   sync.Mutex // held while records are given up; guards exceeded
@@ -169,6 +170,7 @@ func (l *loop) park(s *stream) {
 		s.batch.settled = true
 		l.keepRoom(s.batch.room)
 	}
+	l.parking.err = s.failing.err
 	delete(l.failing, s)
 	s.batch, s.failing, s.rested = nil, nil, time.Time{}
 	s.parked = q
@@ -357,6 +359,7 @@ func (l *loop) endParking(s *stream, now time.Time) {
 		l.parking.giveUp.Lock()
 		l.parking.exceeded = false
 		l.parking.giveUp.Unlock()
+		l.parking.err = nil
 		l.Logger.Info("no stream is parked any more")
 	}
 	if half == nil {

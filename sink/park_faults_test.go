@@ -234,3 +234,35 @@ func TestParkedRecordsTakeNoMemory(t *testing.T) {
 		}
 	})
 }
+
+// What is given up at the end is said with the destination's last answer, also where
+// nobody has to mend anything.
+func TestParkedRecordsAreAbandonedWithTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := newSource(), &perStream{}
+		out.set(func(_ context.Context, b *sink.Batch) error {
+			if b.Stream == bad {
+				return &sink.Error{Reason: sink.ReasonRateLimited, Err: errors.New("push: 429")}
+			}
+			return nil
+		})
+		addAll(in)
+		var reasons []string
+		d, wait := start(t.Context(), sink.Options{
+			Consumer: in, Sink: out, OnRefused: func(reason string) { reasons = append(reasons, reason) },
+			Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16},
+		})
+		d.Drain()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.Abandon(); n != parkRecords/parkStreams {
+			t.Errorf("%d records are given up", n)
+		}
+		for _, r := range reasons {
+			if !strings.HasSuffix(r, "push: 429") {
+				t.Errorf("given up because %s", r)
+			}
+		}
+	})
+}
