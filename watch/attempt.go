@@ -100,6 +100,11 @@ func (w *Watcher) watch(ctx context.Context) error {
 		}
 		version, err := w.take(ctx, fr, seen)
 		if err != nil {
+			var silent errSilent
+			if version > seen && (errors.Is(err, errOverdue) || errors.As(err, &silent)) {
+				// It has brought something, which is not taken: that is no stall.
+				return errBlocked
+			}
 			return err
 		}
 		if came.IsZero() && version > seen {
@@ -116,7 +121,7 @@ func (w *Watcher) watch(ctx context.Context) error {
 }
 
 // take hands over what a frame brings, unless it is not newer than what was
-// seen, and returns its version.
+// seen, and returns its version, also if it could not be handed over.
 func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, error) {
 	switch fr.kind {
 	case apiwatch.Added, apiwatch.Modified, apiwatch.Deleted, apiwatch.Bookmark:
@@ -142,7 +147,7 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 			if version := rec.Position.Version; version > seen {
 				if err := w.endStall(ctx, watchesWork); err != nil {
 					w.hand.free(room)
-					return 0, err
+					return version, err
 				}
 				return version, w.hand.put(ctx, w.ours(rec), room, len(fr.object), blockedFor)
 			}
@@ -160,7 +165,7 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 		return 0, fmt.Errorf("%w: %w", errGarbled, err)
 	case m.version > seen:
 		if err := w.endStall(ctx, watchesWork); err != nil {
-			return 0, err
+			return m.version, err
 		}
 		rec := event.Record{Position: event.Position{Version: m.version}}
 		return m.version, w.hand.put(ctx, w.ours(rec), nil, 0, blockedFor)

@@ -186,6 +186,37 @@ func TestSilentOnce(t *testing.T) {
 	})
 }
 
+// Watches whose records are not taken, because the journal is full, bring something
+// all the same: they are no silent ones.
+func TestFullJournalIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		a.write("a")
+		r := run(a, at(101))
+		time.Sleep(time.Minute)
+		r.journal.fill()
+		var want []string
+		write := func(n int) {
+			for range n {
+				want = append(want, fmt.Sprintf("b@%d", a.write("b")))
+			}
+			synctest.Wait()
+		}
+		write(1)            // waits to be taken
+		write(groupRecords) // fills the group behind it
+		time.Sleep(idleAfter - time.Second)
+		write(1)
+		time.Sleep(10 * time.Minute)
+		wantStalls(t, r, 0)
+		r.journal.free()
+		time.Sleep(5 * time.Minute)
+		wantStates(t, "taken", r.states(), want...)
+		if gaps := gapRecords(r); len(gaps) > 0 {
+			t.Errorf("%d gaps", len(gaps))
+		}
+	})
+}
+
 // A proxy that holds back the body of a watch until it has ended delays, and loses
 // nothing.
 func TestBufferedWatches(t *testing.T) {
