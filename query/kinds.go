@@ -85,10 +85,14 @@ type object struct {
 	kind  *labels.Matcher
 	name  string
 	known bool // a kind of Kubernetes
-	group string
+	// groups are those that its kind has in the API; empty: any.
+	groups []string
 	// cluster is set if the object certainly has no namespace.
 	cluster bool
 }
+
+// formerGroup is where several kinds were before they had the group of today.
+const formerGroup = "extensions"
 
 var version = regexp.MustCompile(`^v\d+((alpha|beta)\d+)?$`)
 
@@ -104,10 +108,16 @@ func parseObject(s string) (o object, err error) {
 	if v, rest, _ := strings.Cut(group, "."); version.MatchString(v) {
 		group = rest
 	}
-	o = object{name: name, group: group}
+	o = object{name: name}
+	if group != "" {
+		o.groups = []string{group}
+	}
 	field := event.FieldKind.String()
-	if k, ok := kinds[resource]; ok && (group == "" || group == k.group || group == "extensions" || k.name == "Event") {
+	if k, ok := kinds[resource]; ok && (group == "" || group == k.group || group == formerGroup || k.name == "Event") {
 		o.kind, o.known, o.cluster = labels.MustNewMatcher(labels.MatchEqual, field, k.name), true, k.cluster
+		if group != "" {
+			o.groups = append(o.groups, k.group, formerGroup)
+		}
 		return o, nil
 	}
 	candidates := singulars(resource)

@@ -40,9 +40,8 @@ type Selection struct {
 	matchers []*labels.Matcher
 	grep     *regexp.Regexp
 
-	// Of an object whose kind is none of Kubernetes' own:
-	group     string // its API group; empty: any
-	namespace string // its own, if it has one; empty: any
+	groups    []string // of the object, any of them; empty: any
+	namespace string   // of an object whose kind is none of Kubernetes' own; empty: any
 }
 
 // NewSelection says what is wrong with a filter in the words of its flags.
@@ -103,9 +102,7 @@ func (s *Selection) about(of, namespace string) error {
 	if m := oneOf(event.FieldNamespace, in); m != nil {
 		s.matchers = append(s.matchers, m)
 	}
-	if !o.known {
-		s.group = o.group
-	}
+	s.groups = o.groups
 	s.matchers = append(s.matchers, o.kind, labels.MustNewMatcher(labels.MatchEqual, event.FieldName.String(), o.name))
 	return nil
 }
@@ -118,8 +115,12 @@ func (s *Selection) SeveralNamespaces() bool { return s.namespace != "" }
 // has it: the API group and the namespace of the object.
 func (s *Selection) matchObject(r *line.Record) bool {
 	o := &r.Event.InvolvedObject
-	if s.group != "" && o.APIVersion != "" {
-		if group, _, _ := strings.Cut(o.APIVersion, "/"); group != s.group {
+	if len(s.groups) > 0 && o.APIVersion != "" {
+		group, _, ok := strings.Cut(o.APIVersion, "/")
+		if !ok {
+			group = "" // of v1
+		}
+		if !slices.Contains(s.groups, group) {
 			return false
 		}
 	}

@@ -169,6 +169,9 @@ func TestForTellsObjectsApart(t *testing.T) {
 	whole := func(namespace, about, version string) *line.Record {
 		return record(t, `{"verb":"ADDED","event":{"metadata":{"namespace":"`+namespace+`","uid":"1"},"involvedObject":{"kind":"Service","name":"x","namespace":"`+about+`","apiVersion":"`+version+`"},"reason":"A"}}`)
 	}
+	policy := func(version string) *line.Record {
+		return record(t, "namespace=prod name=x kind=NetworkPolicy objectAPIversion="+version+" reason=A")
+	}
 	for name, c := range map[string]struct {
 		object string
 		r      *line.Record
@@ -177,6 +180,11 @@ func TestForTellsObjectsApart(t *testing.T) {
 		"the group":                      {"services.serving.knative.dev/x", whole("prod", "prod", "serving.knative.dev/v1"), true},
 		"another group":                  {"services.serving.knative.dev/x", whole("prod", "prod", "v1"), false},
 		"a group that is not known":      {"services.serving.knative.dev/x", whole("prod", "prod", ""), true},
+		"a group that has the kind too":  {"networkpolicies.networking.k8s.io/x", policy("crd.projectcalico.org/v1"), false},
+		"the group of the kind":          {"networkpolicies.networking.k8s.io/x", policy("networking.k8s.io/v1"), true},
+		"the group that it had before":   {"networkpolicies.networking.k8s.io/x", policy("extensions/v1beta1"), true},
+		"asked by its former group":      {"networkpolicies.v1beta1.extensions/x", policy("networking.k8s.io/v1"), true},
+		"a group that was not asked for": {"netpol/x", policy("crd.projectcalico.org/v1"), true},
 		"no namespace":                   {"services.serving.knative.dev/x", whole("default", "", ""), true},
 		"the namespace default":          {"services.serving.knative.dev/x", whole("default", "default", ""), false},
 		"that of a line of logfmt":       {"clusterissuer/x", record(t, "namespace=default name=x kind=ClusterIssuer reason=A"), true},
