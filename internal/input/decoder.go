@@ -239,7 +239,7 @@ func (d *Decoder) content(text []byte, at place) {
 		}
 		d.torn = false
 	}
-	if len(bytes.TrimSpace(text)) == 0 {
+	if bare := bytes.TrimSpace(text); len(bare) == 0 || string(bare) == "null" { // jq .items of a list without any
 		return
 	}
 	if indented := bytes.TrimLeft(text, " \t"); indented[0] == '{' || indented[0] == '[' {

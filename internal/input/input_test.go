@@ -76,6 +76,8 @@ const (
 
 	pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-0"}}`
 
+	logfmtTwo = "time=2026-11-29T02:00:00Z namespace=shop name=web-0 kind=Pod reason=Killing msg=two detected_level=info"
+
 	stamp = "2026-11-29T02:00:00.123456789Z "
 	klog  = "I1129 02:00:01.123456       1 glogsink.go:42] "
 )
@@ -125,6 +127,7 @@ var inputs = map[string]struct {
 	"the same, of its beta version":          {`{"kind":"EventList","apiVersion":"events.k8s.io/v1beta1","items":[` + newer + `]}`, justTwo, nil},
 	"the same, with sorted keys":             {"{\n\"apiVersion\":\"v1\",\n \"items\":[\n " + bare1 + ",\n " + newer + "],\n \"kind\":\"EventList\"}", both, nil},
 	"items of the beta version":              {`{"kind":"List","items":[{"kind":"Event","apiVersion":"events.k8s.io/v1beta1",` + newer[1:] + `]}`, justTwo, nil},
+	"what jq prints of a list of null":       {"null\n", nil, nil},
 	"an empty list":                          {`{"kind":"EventList","items":[]}`, nil, nil},
 	"a list of null":                         {`{"kind":"EventList","apiVersion":"v1","metadata":{},"items":null}`, nil, nil},
 	"a list of null, in lines":               {"{\n  \"kind\": \"EventList\",\n  \"items\": null\n}\n", nil, nil},
@@ -206,6 +209,16 @@ var inputs = map[string]struct {
 	"lines of text with timestamps":  {stamp + stamp + "shop Killing Pod/web-0: one\n" + stamp + "stdout F " + stamp + "shop Killing Pod/web-0: two\n", both, nil},
 	"logfmt in a container's log":    {stamp + "stdout F time=2026-11-29T02:00:00Z namespace=shop name=web-0 kind=Pod reason=Killing msg=one detected_level=info\n", justOne, nil},
 	"lines behind other beginnings":  {"eventrouter-1  | " + router1 + "\nNov 29 02:00:01 host eventrouter[1]: " + router2 + "\n", both, nil},
+
+	"a flat object about an Event":   {`{"time":"2026-11-29T02:00:00Z","name":"a","kind":"Event","objectAPIversion":"v1","msg":"one","detected_level":"info"}` + "\n", justOne, nil},
+	"a flat object about a Status":   {`{"time":"2026-11-29T02:00:00Z","name":"a","kind":"Status","msg":"one","detected_level":"info"}` + "\n", justOne, nil},
+	"the journal of systemd":         {"-- Logs begin at Sun 2026-11-29 02:00:00 UTC. --\nNov 29 02:00:01 host hindsight[1]: " + stamp + "shop Killing Pod/web-0: one\nNov 29 02:00:01.123456 host hindsight[1]: " + logfmtTwo + "\n", both, []string{`line 1: looks like text: "-- Logs begin at Sun 2026-11-29 02:00:00 UTC. --"`}},
+	"the same with ISO times":        {"2026-11-29T02:00:01+0000 host hindsight[1]: " + stamp + "shop Killing Pod/web-0: one\n2026-11-29T02:00:01.123456+00:00 host hindsight[1]: " + logfmtTwo + "\n", both, nil},
+	"syslog":                         {"<14>Nov  9 02:00:01 host hindsight: " + stamp + "shop Killing Pod/web-0: one\n<14>1 2026-11-29T02:00:01.1Z host hindsight 1 - [a b=\"]\"] " + logfmtTwo + "\n", both, nil},
+	"documents in the journal":       {strings.ReplaceAll("\n"+pretty1, "\n", "\nNov 29 02:00:01 host kubectl[1]: ")[1:] + "\n", justOne, nil},
+	"logs in the journal":            {"Nov 29 02:00:01 host kubelet[1]: started\n", nil, []string{`line 1: looks like logs of another program: "Nov 29 02:00:01 host kubelet[1]: started"`}},
+	"text that looks like syslog":    {stamp + "shop Pod/web-0: " + stamp + "one\n", []string{stamp + "one"}, nil},
+	"an empty line whose space went": {stamp + "stdout P " + router1 + "\n" + stamp + "stdout F\n" + stamp + "stdout F\n" + stamp + "stdout F " + router2 + "\n", both, nil},
 
 	// Encodings.
 	"a byte order mark":                {"\ufeff" + one + "\n\ufeff" + two, both, nil},

@@ -80,13 +80,14 @@ func (d *Decoder) object(raw []byte, of *list, at place) {
 	case e.Verb != "" && isObject(e.Event):
 		d.eventrouter(&e, raw, at)
 	case isObject(e.Object) && d.frame(&e, at):
+	// Before kinds: its kind is that of the object, such as Event.
+	case e.DetectedLevel != "" && e.Time != "" && d.ours(raw, at):
 	case e.Items != nil:
 		d.items(raw, &e, at)
 	case e.Kind == "Status":
 		d.problems.addWatchError(at.line, statusText(raw))
 	case e.Kind == "Event", e.Kind == "" && (isObject(e.InvolvedObject) || isObject(e.Regarding)):
 		d.event(raw, &e, at)
-	case e.DetectedLevel != "" && e.Time != "" && d.ours(raw, at):
 	case d.wrapped(&e, raw, at):
 	case e.Kind != "":
 		d.problems.addObject(at.line, kindName(&e))

@@ -20,13 +20,33 @@ const (
 	wrapPrefix    = "prefix:" // [pod/NAME/CONTAINER] LINE, as kubectl logs --prefix prints it
 	wrapTimestamp = "time"    // TIME LINE, as kubectl logs --timestamps prints it
 	wrapKlog      = "klog"    // I1129 02:00:01.123456       1 file.go:42] LINE
+	wrapSyslog    = "syslog:" // Nov 29 02:00:01 node-1 hindsight[1]: LINE, as journalctl and syslog print it
 )
 
 var podPrefix = regexp.MustCompile(`^\[[a-z]+/[^\s\]/]+/[^\s\]/]+\] `)
 
+// syslogHeader begins a line of journalctl in its formats short*, of syslog (RFC 3164)
+// or, with a version, of RFC 5424. The groups tell sources apart: host and program.
+var syslogHeader = regexp.MustCompile(`^(?:<\d{1,3}>)?(?:` +
+	`(?:\w{3} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)) (\S+) ([^\s:\[/"]+(?:\[\d+\])?): ` +
+	`|1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+ \S+) \S+ (?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) )`)
+
+// cutSyslog cuts a header of syslog off.
+func cutSyslog(text []byte) (inner []byte, how string) {
+	m := syslogHeader.FindSubmatch(text)
+	if m == nil {
+		return nil, ""
+	}
+	return text[len(m[0]):], wrapSyslog + string(bytes.Join(m[1:], []byte(" ")))
+}
+
 // unwrap takes one wrapping off a line and says which. It returns nil for a line
 // without any. part is set for a line of which the rest follows in another.
 func unwrap(text []byte) (inner []byte, how string, part bool) {
+	// Without an Event behind it, the header is that of a program's own logs.
+	if inner, how := cutSyslog(text); beginsRecord(inner) {
+		return inner, how, false
+	}
 	switch c := text[0]; {
 	case c == '[':
 		if m := podPrefix.Find(text); m != nil {
@@ -54,6 +74,12 @@ func unwrap(text []byte) (inner []byte, how string, part bool) {
 	return nil, "", false
 }
 
+// beginsRecord reports whether an object, or a line of ours, may begin the text.
+func beginsRecord(text []byte) bool {
+	_, _, stamped := cutTime(text)
+	return stamped || bytes.HasPrefix(text, []byte("{")) || bytes.HasPrefix(text, logfmtStart) && isOurs(text)
+}
+
 // cutTime cuts a time and the space behind it off.
 func cutTime(text []byte) (stamp, rest []byte, ok bool) {
 	stamp, rest, ok = bytes.Cut(text, []byte(" "))
@@ -72,7 +98,10 @@ func cutCRI(text []byte) (inner []byte, stream string, part, ok bool) {
 		if !found {
 			continue
 		}
-		tags, inner, _ := bytes.Cut(rest, []byte(" "))
+		tags, inner, ok := bytes.Cut(rest, []byte(" "))
+		if !ok { // an editor has removed the space at the end of an empty line
+			inner = []byte{}
+		}
 		tag, _, _ := bytes.Cut(tags, []byte(":"))
 		switch string(tag) {
 		case "F":
@@ -103,6 +132,12 @@ func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
 			}
 			log, whole := strings.CutSuffix(string(*e.Log), "\n")
 			text, part = []byte(log), !whole
+		case strings.HasPrefix(how, wrapSyslog):
+			inner, was := cutSyslog(text)
+			if was != how {
+				return nil, false, false
+			}
+			text = inner
 		default:
 			inner, was, p := unwrap(text)
 			if was != how {
