@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -107,6 +108,11 @@ sinks:
 	if err := os.WriteFile(config, []byte(yaml), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	var gz bytes.Buffer
+	z := gzip.NewWriter(&gz)
+	_, _ = z.Write([]byte(older + "\n"))
+	_ = z.Close()
+	packed := gz.String()
 	for name, c := range map[string]struct {
 		input  string
 		args   []string
@@ -146,6 +152,12 @@ sinks:
 			input:  "PK\x03\x04" + strings.Repeat("\n\x01\xff", 100),
 			code:   exitFailure,
 			stderr: "hindsight: standard input looks like a zip archive; Events are not read from that\n",
+		},
+		"packed data that breaks off": {
+			input:  packed[:len(packed)-4],
+			code:   exitFailure,
+			stdout: []string{`"older"`},
+			stderr: "hindsight: standard input cannot be unpacked to its end: unexpected EOF; Events may be missing\n",
 		},
 		"a watch that ended in an error": {
 			input:  `{"type":"ADDED","object":` + older + `}` + "\n" + `{"type":"DELETED","object":` + newer + `}` + "\n" + `{"type":"ERROR","object":{"kind":"Status","message":"too old resource version","reason":"Expired","code":410}}`,

@@ -38,7 +38,11 @@ func TestQueryOtherFiles(t *testing.T) {
 		"a list, oldest first": {input: list, stdout: "event/a.1\nevent/b.1\n"},
 		"the newest of it":     {input: list, args: []string{"--limit", "1"}, stdout: "event/b.1\n"},
 		"packed":               {input: packed.String(), stdout: "event/a.1\nevent/b.1\n"},
-		"frames: a row":        {input: frames, stdout: "event/a.1\n"},
+		"packed, and breaking off": {
+			input: packed.String()[:packed.Len()-4], code: exitFailure, stdout: "event/a.1\nevent/b.1\n",
+			stderr: "hindsight: " + path + " cannot be unpacked to its end: unexpected EOF; Events may be missing\n",
+		},
+		"frames: a row": {input: frames, stdout: "event/a.1\n"},
 		"text of another program among them": {
 			input: "starting\n" + list + "\nstopped\n", stdout: "event/a.1\nevent/b.1\n",
 			stderr: "hindsight: " + path + `: line 1: looks like text: "starting" (and 1 more)` + "\n",

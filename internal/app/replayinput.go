@@ -59,6 +59,10 @@ func (p *pipeline) feedFrom(ctx context.Context, in Input, drain time.Duration) 
 	if errors.As(err, &foreign) {
 		return fmt.Errorf("%s %w", in.Name, foreign), nil
 	}
+	var damage *input.Damage
+	if errors.As(err, &damage) {
+		bad, err = fmt.Errorf("%s %w", in.Name, damage), nil
+	}
 	switch {
 	case ctx.Err() == nil:
 		err = errors.Join(err, decoder.Close())

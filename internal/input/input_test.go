@@ -316,12 +316,15 @@ func TestReadErrorsAreReturned(t *testing.T) {
 	if _, err := input.Text(iotest.ErrReader(bad)); !errors.Is(err, bad) {
 		t.Errorf("got %v", err)
 	}
-	text, err := input.Text(strings.NewReader(packed(one)[:40]))
-	if err == nil {
-		_, err = io.ReadAll(text)
-	}
-	if err == nil {
-		t.Error("gzip that breaks off is no error")
+	for _, size := range []int{5, 40} {
+		text, err := input.Text(strings.NewReader(packed(one)[:size]))
+		if err == nil {
+			_, err = io.ReadAll(text)
+		}
+		var damage *input.Damage
+		if !errors.As(err, &damage) {
+			t.Errorf("gzip that breaks off after %d bytes: %v", size, err)
+		}
 	}
 }
 

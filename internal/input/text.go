@@ -3,7 +3,9 @@ package input
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -17,12 +19,39 @@ type Foreign struct{ What string }
 
 func (e *Foreign) Error() string { return "looks like " + e.What + "; Events are not read from that" }
 
+// Damage is why packed data cannot be read to its end. What came before was read.
+type Damage struct{ Err error }
+
+func (e *Damage) Error() string {
+	return fmt.Sprintf("cannot be unpacked to its end: %v; Events may be missing", e.Err)
+}
+
+func (e *Damage) Unwrap() error { return e.Err }
+
+// unpacker is a gzip.Reader whose errors about the data are Damage.
+type unpacker struct{ *gzip.Reader }
+
+func (u unpacker) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	return n, damage(err)
+}
+
+// damage returns an error of unpacking as Damage if it is about the data.
+func damage(err error) error {
+	var corrupt flate.CorruptInputError
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.As(err, &corrupt) {
+		return &Damage{err}
+	}
+	return err
+}
+
 // headBytes is enough to tell what an input is: a tar archive says so at 257.
 const headBytes = 512
 
 // Text returns the text of an input in UTF-8: it unpacks gzip, which it knows by
 // its first bytes, and converts UTF-16, with or without a byte order mark. Its
-// error is *Foreign, or that of reading. If the text is the input as it is, what
+// error is *Foreign, or that of reading; so is that of the text, which is *Damage
+// for packed data that breaks off. If the text is the input as it is, what
 // is appended to the input after its end can be read from it too.
 func Text(r io.Reader) (io.Reader, error) { return unpack(r, 2) }
 
@@ -41,9 +70,9 @@ func unpack(r io.Reader, times int) (io.Reader, error) {
 	case bytes.HasPrefix(head, []byte("\x1f\x8b")) && times > 0:
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("unpack gzip: %w", err)
+			return nil, damage(err)
 		}
-		return unpack(z, times-1)
+		return unpack(unpacker{z}, times-1)
 	case bytes.HasPrefix(head, []byte("\xff\xfe")), len(head) >= 4 && isASCII(head[0]) && isASCII(head[2]) && head[1] == 0 && head[3] == 0:
 		return utf16(in, unicode.LittleEndian), nil
 	case bytes.HasPrefix(head, []byte("\xfe\xff")), len(head) >= 4 && isASCII(head[1]) && isASCII(head[3]) && head[0] == 0 && head[2] == 0:

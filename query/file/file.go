@@ -31,7 +31,7 @@ type Files struct {
 	visit    func(line.Entry) error // of Range or Follow
 	events   int                    // visited by Range
 	problems []string               // of the files that were read
-	failed   bool                   // one of them is an error that an API server sent
+	failed   bool                   // one of them is that Events may be missing
 }
 
 // Open finds the files of a sink by the path of its configuration. A file that
@@ -67,8 +67,8 @@ func (f *Files) Close() error {
 
 // Problems returns what the last Range could not read as Events: a text for each
 // file and sort. err is set if more than that is wrong: nothing that was read was
-// an Event, or a watch that was recorded ended in an error, so that Events may be
-// missing.
+// an Event, or a watch that was recorded ended in an error or packed data broke off, so
+// that Events may be missing.
 func (f *Files) Problems() (problems []string, err error) {
 	if len(f.problems) > 0 && (f.failed || f.events == 0) {
 		return f.problems, errors.New(strings.Join(f.problems, "\n"))
@@ -195,7 +195,7 @@ func (f *Files) readMoved(ctx context.Context, m moved) error {
 		return err
 	}
 	decoder := input.NewDecoder(f.visitOne)
-	if err := readOn(ctx, in, text, decoder); err != nil {
+	if err := f.readOn(ctx, in, text, decoder); err != nil {
 		return err
 	}
 	err = decoder.Close()
@@ -206,7 +206,8 @@ func (f *Files) readMoved(ctx context.Context, m moved) error {
 // visitOne calls what Range or Follow visit with now.
 func (f *Files) visitOne(e line.Entry) error { return f.visit(e) }
 
-// textOf returns the text of a file; that of one that is not for us is empty.
+// textOf returns the text of a file; that of one that is not for us, or damaged from
+// the beginning, is empty.
 func (f *Files) textOf(in *os.File) (io.Reader, error) {
 	text, err := input.Text(in)
 	var foreign *input.Foreign
@@ -214,10 +215,19 @@ func (f *Files) textOf(in *os.File) (io.Reader, error) {
 		f.problems = append(f.problems, fmt.Sprintf("%s %v", in.Name(), foreign))
 		return strings.NewReader(""), nil
 	}
+	var damage *input.Damage
+	if errors.As(err, &damage) {
+		f.addDamage(in, damage)
+		return strings.NewReader(""), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", in.Name(), err)
 	}
 	return text, nil
+}
+
+func (f *Files) addDamage(in *os.File, damage *input.Damage) {
+	f.problems, f.failed = append(f.problems, fmt.Sprintf("%s %v", in.Name(), damage)), true
 }
 
 func (f *Files) keep(path string, problems []input.Problem) {
@@ -247,11 +257,11 @@ func (f *Files) readCurrent(ctx context.Context) (err error) {
 		}
 		f.decoder = input.NewDecoder(f.visitOne)
 	}
-	return readOn(ctx, f.current, f.text, f.decoder)
+	return f.readOn(ctx, f.current, f.text, f.decoder)
 }
 
-// readOn reads on to where the text ends now.
-func readOn(ctx context.Context, in *os.File, text io.Reader, to *input.Decoder) error {
+// readOn reads on to where the text ends now, or breaks off.
+func (f *Files) readOn(ctx context.Context, in *os.File, text io.Reader, to *input.Decoder) error {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := text.Read(buffer)
@@ -261,8 +271,12 @@ func readOn(ctx context.Context, in *os.File, text io.Reader, to *input.Decoder)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		var damage *input.Damage
 		switch {
 		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &damage):
+			f.addDamage(in, damage)
 			return nil
 		case err != nil:
 			return fmt.Errorf("read %s: %w", in.Name(), err)

@@ -114,8 +114,10 @@ func TestWhatCannotBeRead(t *testing.T) {
 	bad := filepath.Join(dir, "bad-20260302T000000.000Z.jsonl.gz")
 	write(t, bad, "\x1f\x8bno gzip")
 	f := open(t, filepath.Join(dir, "bad.jsonl"))
-	err := f.Range(t.Context(), time.Time{}, func(line.Entry) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), bad) {
+	if got := read(t, f, time.Time{}); got != "" {
+		t.Errorf("got Events %q from damaged data", got)
+	}
+	if _, err := f.Problems(); err == nil || !strings.Contains(err.Error(), bad) {
 		t.Errorf("damage: %v", err)
 	}
 }
