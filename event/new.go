@@ -184,10 +184,11 @@ func observedTime(e *corev1.Event) (time.Time, time.Duration) {
 	case !e.FirstTimestamp.IsZero():
 		return seconds(e.FirstTimestamp), time.Second
 	}
-	if t := managedTime(e); !t.IsZero() {
+	created := seconds(e.CreationTimestamp)
+	if t := managedTime(e); t.After(created) { // nothing is written before it is created
 		return t, time.Second
 	}
-	return seconds(e.CreationTimestamp), time.Second
+	return created, time.Second
 }
 
 // firstTime returns when the first occurrence was seen, zero if the Event does

@@ -70,6 +70,13 @@ func TestTime(t *testing.T) {
 			want: "12:00:02.000001", server: "12:00:05",
 		},
 		{
+			name: "nothing is written before it is created, and the server reports no times",
+			event: corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("10:00:00"), CreationTimestamp: at("12:00:00")},
+			},
+			want: "12:00:00", server: "12:00:00",
+		},
+		{
 			name: "then the first timestamp",
 			event: corev1.Event{
 				ObjectMeta:     metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
