@@ -1,6 +1,8 @@
 package query
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -98,17 +100,27 @@ func appendJSON(dst []byte, r *line.Record) ([]byte, error) {
 	return append(dst, filed...), nil
 }
 
-// appendYAML writes a document.
+// appendYAML writes a document. One with characters that could drive a terminal is
+// written in JSON, which is YAML too: outside of double quotes they cannot be escaped.
 func appendYAML(dst []byte, r *line.Record) ([]byte, error) {
-	b, err := appendJSON(nil, r)
+	asJSON, err := appendJSON(nil, r)
+	var b []byte
 	if err == nil {
-		b, err = yaml.JSONToYAML(b)
+		b, err = yaml.JSONToYAML(asJSON)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("print as YAML: %w", err)
 	}
 	dst = append(dst, "---\n"...)
-	return append(dst, strings.TrimSuffix(printableLines(string(b)), "\n")...), nil
+	text := strings.TrimSuffix(string(b), "\n")
+	if bare := strings.ReplaceAll(text, "\t", " "); bare == printableLines(bare) {
+		return append(dst, text...), nil
+	}
+	indented := bytes.NewBuffer(dst)
+	if err := json.Indent(indented, asJSON, "", "  "); err != nil {
+		return nil, fmt.Errorf("print as YAML: %w", err)
+	}
+	return indented.Bytes(), nil
 }
 
 // appendName writes the name that kubectl get knows the Event by, for as long as

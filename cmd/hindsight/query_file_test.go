@@ -94,6 +94,17 @@ func TestTheTimeOfALineIsKept(t *testing.T) {
 			t.Errorf("-o %s:\n%s\nbecomes\n%s%s", output, printed, again, stderr)
 		}
 	}
+	// Neither a terminal nor YAML changes what a message holds.
+	for _, message := range []string{`a\u2028b: \u202ex`, `panic\n\tmain.go:1\n`, `\u001b[0m`} {
+		line := strings.Replace(line, "Starting kubelet.", message, 1)
+		if err := os.WriteFile(path, []byte(line), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, printed, _ := call(t, "", "query", "-A", "--file", path, "-o", "yaml")
+		if _, again, stderr := call(t, printed, "replay", "-"); again != line || strings.ContainsAny(printed, "\u2028\u202e\x1b") {
+			t.Errorf("-o yaml:\n%q\nbecomes\n%s%s", printed, again, stderr)
+		}
+	}
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(config, []byte("sinks: [{name: out, stdout: {format: logfmt}}]\n"), 0o644); err != nil {
 		t.Fatal(err)
