@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -176,6 +177,9 @@ func (c *Config) checkHTTP(bad func(key string, err error)) {
 	}
 }
 
+// numericHost matches what no name ends in, and so is an IP address, if a right one.
+var numericHost = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+
 // checkAddress refuses an address that nothing can be sent to. Its errors never
 // repeat it, for it may hold a password.
 func checkAddress(u *url.URL, schemes ...string) error {
@@ -190,6 +194,12 @@ func checkAddress(u *url.URL, schemes ...string) error {
 		return errors.New("has no host")
 	case strings.HasSuffix(u.Host, ":"):
 		return errors.New("has no port after the colon")
+	case u.Fragment != "":
+		return errors.New("has a fragment (#…), which is never sent")
+	case numericHost.MatchString(u.Hostname()):
+		if _, err := netip.ParseAddr(u.Hostname()); err != nil {
+			return errors.New("has a host that is neither an IP address nor a name")
+		}
 	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
@@ -211,11 +221,8 @@ func (u URL) Parse() (*url.URL, error) {
 		return nil, errors.New("is missing; " + want)
 	}
 	parsed, err := url.Parse(strings.TrimSpace(string(u)))
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, errors.New("is not a URL; " + want)
-	case parsed.Fragment != "":
-		return nil, errors.New("has a fragment (#…), which is never sent; " + want)
 	}
 	if err := checkAddress(parsed, "http", "https"); err != nil {
 		return nil, fmt.Errorf("%w; %s", err, want)
