@@ -55,7 +55,7 @@ func checkTextRoundTrip(t *testing.T, r *Record, standalone bool) {
 func TestTextIsReadBack(t *testing.T) {
 	odd := []string{
 		"", " ", "Warning", "Normal", "a b", "a: b", "a:", ":", "a/b", "/", `"`, `"a"`, `\`, "a\nb", "Event", "(x2)", "x (x2)",
-		"-", "é", "by x", "by", "Warning by x", "Warning: x", "2026-03-06T14:00:00Z", `{"verb":`, "time=1", "a (b/c)", "(observed at 2026-03-06T14:00:00Z, x)", `C:\new`, "\u202e", "\xff",
+		"-", "é", "by x", "by", "Warning by x", "Warning: x", "2026-03-06T14:00:00Z", `{"verb":`, "time=1", "a (b/c)", "(observed at 2026-03-06T14:00:00Z, x)", `C:\new`, "\u202e", "\xff", "info",
 	}
 	for _, a := range odd {
 		for _, b := range odd {
@@ -100,6 +100,7 @@ func TestTextOfOthers(t *testing.T) {
 	for _, text := range []string{
 		"", "hello", "2026-03-06T14:00:00Z", "2026-03-06T14:00:00Z INFO setup/main.go:12 starting", "GET /a/b HTTP/1.1",
 		"2026-03-06T14:00:00Z error app/server.go:33: failed", "2026-03-06T14:00:00Z\tINFO\tcontroller/controller.go:220\tStarting",
+		"2026-03-06T14:00:00.123Z info Kustomization/apps: reconciled", "2026-03-06T14:00:00Z error Reconciler error Pod/a/b (x2)",
 		`"a" "b" "c" "d" Pod/x`, `"a`, `Pod/`, `"a"Pod/x`, "Killing Pod/x and more",
 	} {
 		if s, ok := ParseText(text); ok {

@@ -105,7 +105,15 @@ const (
 	wordCharacters  = lowerCharacters + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 )
 
-func bareNamespace(s string) bool { return s != "" && strings.Trim(s, lowerCharacters) == "" }
+// bareNamespace excludes log levels: lines of other programs have them behind the time.
+func bareNamespace(s string) bool {
+	return s != "" && strings.Trim(s, lowerCharacters) == "" && !logLevels[s]
+}
+
+var logLevels = map[string]bool{
+	"trace": true, "debug": true, "info": true, "notice": true, "warn": true, "warning": true,
+	"error": true, "critical": true, "fatal": true, "panic": true,
+}
 
 func bareKind(s string) bool { return bareWord(s) && s[0] >= 'A' && s[0] <= 'Z' }
 
