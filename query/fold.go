@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
@@ -33,7 +34,7 @@ func stateKey(r *line.Record) key {
 	if e.UID != "" && e.ResourceVersion != "" {
 		return keyOf(string(e.UID), e.ResourceVersion)
 	}
-	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
+	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), r.Value(event.FieldCount), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
 }
 
 // maxFolded bounds the memory of a fold to about 80 MiB.

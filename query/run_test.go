@@ -124,6 +124,22 @@ func TestOneRowForEachEvent(t *testing.T) {
 	}
 }
 
+// Events that were saved without their versions have states as well.
+func TestStatesWithoutVersions(t *testing.T) {
+	source := &stored{}
+	for _, count := range []string{"1", "4", "4"} { // one of them twice
+		e := state(noon.Add(-time.Minute), "a", 0, count, "again")
+		delete(e.Metadata, "event_version")
+		source.entries = append(source.entries, e)
+	}
+	if got := rows(t, source, 0, true); len(got) != 2 {
+		t.Errorf("--states: %v", got)
+	}
+	if got := rows(t, source, 0, false); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
 // Read from either end, and with any limit, the rows are the same.
 func TestLimitCountsEvents(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
