@@ -84,7 +84,7 @@ func TestNeedLoki(t *testing.T) {
 		},
 		"none, but required": {
 			require: "promtail, loki",
-			failed:  "HINDSIGHT_TEST_REQUIRE requires it",
+			failed:  "HINDSIGHT_TEST_REQUIRE requires it", counted: tally.Failed,
 		},
 		"what can never be found is required": {
 			inPath: fmt.Sprintf(answer, "3.7.8"), require: "lokki",
@@ -92,15 +92,15 @@ func TestNeedLoki(t *testing.T) {
 		},
 		"named but missing": {
 			named: "DIR/nowhere/loki", inPath: fmt.Sprintf(answer, "3.7.8"),
-			failed: "HINDSIGHT_TEST_LOKI does not name a program",
+			failed: "HINDSIGHT_TEST_LOKI does not name a program", counted: tally.Failed,
 		},
 		"named by a relative path": {
 			named:  "./loki",
-			failed: "set an absolute one",
+			failed: "set an absolute one", counted: tally.Failed,
 		},
 		"does not run": {
 			inPath: "echo no such library; exit 127",
-			failed: "does not run: -version: exit status 127: no such library",
+			failed: "does not run: -version: exit status 127: no such library", counted: tally.Failed,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -62,13 +63,16 @@ func lookFor(t testing.TB, program string, without tally.Result) (Found, bool) {
 		t.Logf("%s %s: %s", program, found.Version, found.Path)
 		entry.Result, entry.Version = tally.Ran, found.Version
 	case !errors.Is(err, ErrNotInstalled):
-		t.Fatal(err)
+		entry.Result = tally.Failed
 	case slices.Contains(required, program):
-		t.Fatalf("%v; %s requires it", err, requireVariable)
+		entry.Result, err = tally.Failed, fmt.Errorf("%w; %s requires it", err, requireVariable)
 	default:
 		entry.Result = without
 	}
 	if err := tally.Append(entry); err != nil {
+		t.Fatal(err)
+	}
+	if entry.Result == tally.Failed {
 		t.Fatal(err)
 	}
 	return found, err == nil

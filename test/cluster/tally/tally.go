@@ -25,6 +25,7 @@ const (
 	Ran     Result = "ran"     // against the program
 	Skipped Result = "skipped" // the program is missing
 	Partly  Result = "partly"  // the program is missing; the rest of the test ran
+	Failed  Result = "failed"  // the program is missing though required, or does not run
 )
 
 // Entry is one test that asked for a program.
@@ -101,6 +102,9 @@ func Summary(entries []Entry) string {
 		part += fmt.Sprintf(", %d skipped without it", count[Skipped])
 		if count[Partly] > 0 {
 			part += fmt.Sprintf(", %d ran without that part", count[Partly])
+		}
+		if count[Failed] > 0 {
+			part += fmt.Sprintf(", %d failed for lack of it", count[Failed])
 		}
 		parts = append(parts, part)
 	}

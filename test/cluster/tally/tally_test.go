@@ -29,6 +29,13 @@ func TestSummary(t *testing.T) {
 			},
 			"tests: 0 ran against loki, 2 skipped without it, 1 ran without that part",
 		},
+		"required": {
+			[]Entry{
+				{Program: "loki", Package: "/a", Test: "TestOne", Result: Failed},
+				{Program: "promtail", Package: "/a", Test: "TestTwo", Result: Skipped},
+			},
+			"tests: 0 ran against loki, 0 skipped without it, 1 failed for lack of it; 0 ran against promtail, 1 skipped without it",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "tally")
