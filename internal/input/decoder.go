@@ -1,16 +1,15 @@
-// Package input reads Events from files and streams in the forms in which people
-// have them:
+// Package input reads Events from files and streams, in any of these forms:
 //
 //   - lists of Events, as JSON or YAML, with or without the kinds of their items;
 //     arrays and sequences of them; several documents in a row;
-//   - what a watch brings, Events or frames around them;
-//   - lines of Hindsight in each of its formats, and those of eventrouter;
-//   - any of these in the log of a container, as container runtimes keep it and as
+//   - the output of a watch: Events, or frames around them;
+//   - lines of Hindsight in each of its formats, and lines of eventrouter;
+//   - any of these in the log of a container, as a container runtime stores it or
 //     kubectl logs prints it;
-//   - any of these packed with gzip, in UTF-16, or with a byte order mark.
+//   - any of these compressed with gzip, in UTF-16, or with a byte order mark.
 //
-// Forms may be mixed. It holds no more than one Event at a time, however long the
-// input is.
+// One input may mix these forms. A Decoder holds no more than one Event at a time,
+// however long the input is.
 package input
 
 import (
@@ -23,15 +22,16 @@ import (
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
-// maxLine is how long a line may be that is looked at as a whole. Longer ones are
-// read if they are JSON.
+// maxLine is the length up to which a line is examined as a whole. Longer lines are
+// read only if they are JSON.
 const maxLine = 1 << 20
 
 // maxWraps is how many times a line may be wrapped into another.
 const maxWraps = 5
 
-// Decoder finds the Events in text that is written to it in pieces. Problems in it
-// do not end the reading; they are gathered. It is for one goroutine.
+// Decoder finds the Events in text that is written to it in pieces. A problem in the
+// text does not end the reading; Problems lists all of them. A Decoder is not safe
+// for concurrent use.
 type Decoder struct {
 	visit    func(line.Entry) error
 	err      error // of visit
@@ -39,10 +39,10 @@ type Decoder struct {
 
 	line    int    // number of the line that is being read
 	buffer  []byte // its beginning
-	rest    bool   // its beginning is with scan, or was left out
+	rest    bool   // scan has its beginning, or the beginning was skipped
 	scan    scanner
 	scanned wraps // of the document that scan reads
-	torn    bool  // what follows, up to the next document, belongs to one that broke off
+	torn    bool  // the text up to the next document belongs to a truncated one
 	yaml    yamlDocument
 	parts   map[string][]byte // of lines that a container runtime has split, by stream
 	marker  bool              // a line with --- came before
@@ -51,7 +51,7 @@ type Decoder struct {
 
 // NewDecoder returns a Decoder that calls visit for each state of an Event in the
 // order of the input. Entry.Record is set; Entry.Line is as well if the Event was
-// a line of Hindsight. An error of visit ends the reading.
+// a line of Hindsight. An error from visit ends the reading.
 func NewDecoder(visit func(line.Entry) error) *Decoder {
 	d := &Decoder{visit: visit, parts: map[string][]byte{}}
 	d.scan.object = func(raw []byte, of *list, line int) { d.object(raw, of, place{line: line}) }
@@ -59,7 +59,7 @@ func NewDecoder(visit func(line.Entry) error) *Decoder {
 	return d
 }
 
-// Write reads a piece of the text. Its error is that of visit.
+// Write reads a piece of the text. It returns the error of visit, if any.
 func (d *Decoder) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 && d.err == nil {
@@ -92,8 +92,9 @@ func (d *Decoder) Write(p []byte) (int, error) {
 	return n, d.err
 }
 
-// Close reads what was not complete as if it were, and reports what breaks off.
-// The Decoder can be used for another input then, which counts as a part of this.
+// Close reads an incomplete last line or document as if it were complete, and
+// records a problem if it is truncated. The Decoder can then read another input,
+// which counts as a continuation of this one.
 func (d *Decoder) Close() error {
 	if len(d.buffer) > 0 || d.rest {
 		_, _ = d.Write([]byte("\n"))
@@ -111,19 +112,19 @@ func (d *Decoder) Close() error {
 	return d.err
 }
 
-// Between reports whether everything that was written is read: no document has
-// begun that is not complete.
+// Between reports whether everything that was written has been read, so that the
+// input is between two documents.
 func (d *Decoder) Between() bool {
 	return len(d.buffer) == 0 && !d.rest && !d.scan.active() && !d.yaml.active() && len(d.parts) == 0
 }
 
-// Growing reports whether the input ends in the middle of a line and is the file
-// of a file sink, by the line before: the rest of the line is being written.
+// Growing reports whether the input ends in the middle of a line and, judging by the
+// line before, is the file of a file sink: the rest of the line is being written.
 func (d *Decoder) Growing() bool {
 	return d.growing && len(d.buffer) > 0 && !d.scan.active() && !d.yaml.active() && !json.Valid(d.buffer)
 }
 
-// Problems returns what could not be read so far, one for each sort.
+// Problems returns one problem for each sort of text that could not be read so far.
 func (d *Decoder) Problems() []Problem { return d.problems.list() }
 
 // place is where something was found.
@@ -132,7 +133,8 @@ type place struct {
 	wraps wraps
 }
 
-// hand hands a record over. text is the line that it was, nil if it was none.
+// hand passes a record to visit. text is the line it was read from, nil if it was
+// not read from a line.
 func (d *Decoder) hand(r *line.Record, text []byte) {
 	d.growing = text != nil
 	if d.err == nil {
@@ -165,8 +167,8 @@ func (d *Decoder) whole(text []byte) {
 	d.content(text, place{line: d.line})
 }
 
-// begins reports whether a line begins at its first column with what cannot go on
-// with a JSON document. An array may have elements that begin there.
+// begins reports whether a line begins in its first column with text that cannot
+// continue a JSON document. An array may have elements that begin there.
 func begins(text []byte, inArray bool) bool {
 	if len(text) == 0 {
 		return false
@@ -177,7 +179,7 @@ func begins(text []byte, inArray bool) bool {
 	return strings.IndexByte(" \t\"}],:", text[0]) < 0
 }
 
-// long reads a part of a line that is too long to be looked at as a whole.
+// long reads a part of a line that is too long to be examined as a whole.
 func (d *Decoder) long(text []byte, end bool) {
 	if !d.rest {
 		d.rest = true
@@ -196,7 +198,7 @@ func (d *Decoder) long(text []byte, end bool) {
 	d.scanOn(text, end)
 }
 
-// scanOn goes on with a document of JSON, or begins one.
+// scanOn continues a JSON document, or begins one.
 func (d *Decoder) scanOn(text []byte, end bool) {
 	for {
 		rest, err := d.scan.feed(text, d.line)
@@ -231,7 +233,7 @@ func (d *Decoder) breakOff(why string) {
 	d.torn = true
 }
 
-// content reads a line, or what was wrapped into one, that begins a document.
+// content reads a line, or the line that was wrapped into it, that begins a document.
 func (d *Decoder) content(text []byte, at place) {
 	if d.torn && len(at.wraps) == 0 {
 		if !begins(text, false) {
@@ -273,7 +275,7 @@ func (d *Decoder) content(text []byte, at place) {
 	d.problems.addLine(at.line, text)
 }
 
-// beginScan begins a document that takes several lines, or is broken.
+// beginScan begins a document that spans several lines or is malformed.
 func (d *Decoder) beginScan(text []byte, at place) {
 	if d.scan.active() { // of another container's output
 		d.problems.addDamaged(at.line, "not an Event in JSON: %s", excerpt(text))

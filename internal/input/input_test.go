@@ -171,7 +171,7 @@ var inputs = map[string]struct {
 	// Watches.
 	"a watch as kubectl prints it": {pretty1 + "\n" + pretty2 + "\n", both, nil},
 	"frames":                       {`{"type":"ADDED","object":` + one + "}\n" + `{"type":"MODIFIED","object":` + two + "}\n", both, nil},
-	"frames that say nothing happened": {
+	"frames of nothing new": {
 		`{"type":"DELETED","object":` + one + "}\n" + `{"type":"BOOKMARK","object":{"kind":"Event","apiVersion":"v1","metadata":{"resourceVersion":"9"}}}` + "\n" + `{"type":"ADDED","object":` + two + "}\n",
 		justTwo, nil,
 	},
@@ -187,28 +187,28 @@ var inputs = map[string]struct {
 	"frames of something else": {`{"type":"ADDED","object":` + pod + "}\n", nil, []string{"line 1: not an Event, but Pod"}},
 
 	// Lines.
-	"lines of eventrouter":           {router1 + "\n" + router2, both, nil},
-	"a line of logfmt":               {"time=2026-11-29T02:00:00Z namespace=shop name=web-0 kind=Pod reason=Killing msg=one detected_level=info\n", justOne, nil},
-	"a line of flat JSON":            {`{"time":"2026-11-29T02:00:00Z","name":"web-0","kind":"Pod","msg":"one","detected_level":"info"}` + "\n", justOne, nil},
-	"a line of text":                 {stamp + "shop Killing Pod/web-0: one\n", justOne, nil},
-	"an Event without a kind":        {bare1 + "\n", justOne, nil},
-	"an object around the line":      {`{"kubernetes_event": ` + router1 + "}\n", justOne, nil},
-	"an object around it and more":   {`{"kubernetes_event": ` + router1 + `,"time":"2026-11-29T02:00:00Z","kubernetes":{"labels":{}}}` + "\n", justOne, nil},
-	"a line of a log collector":      {fmt.Sprintf(`{"message":%q,"kubernetes":{"pod_name":"x"}}`+"\n"+`{"log":%q,"kubernetes":{}}`, router1, router2), both, nil},
-	"eventrouter's glog lines":       {klog + router1 + "\n" + klog + router2 + "\n", both, nil},
-	"what a container runtime keeps": {stamp + "stdout F " + router1 + "\n" + stamp + "stderr F " + klog + "Starting\n" + stamp + "stdout F " + router2 + "\n", both, []string{`line 2: looks like logs of another program: "I1129 02:00:01.123456       1 glogsink.go:42] Starting"`}},
-	"lines that it has split":        {stamp + "stdout P " + router1[:10] + "\n" + stamp + "stderr P {\n" + stamp + "stdout P " + router1[10:20] + "\n" + stamp + "stdout F " + router1[20:] + "\n" + stamp + "stderr F }\n" + stamp + "stdout F " + router2 + "\n", both, []string{`line 5: looks like text: "{}"`}},
-	"the last part is missing":       {stamp + "stdout F " + router1 + "\n" + stamp + "stdout P " + router2[:30] + "\n", justOne, []string{"line 2: not an Event in JSON: it breaks off in a string"}},
-	"what Docker keeps":              {docker(router1+"\n") + docker(router2+"\n"), both, nil},
-	"lines that it has split too":    {docker(router1[:30]) + docker(router1[30:]+"\n") + docker(router2+"\n"), both, nil},
-	"documents in a container's log": {strings.ReplaceAll("\n"+pretty1, "\n", "\n"+stamp+"stdout F ")[1:] + "\n" + strings.Join([]string{docker("{\n"), docker(pretty2[2:] + "\n")}, ""), both, nil},
-	"kubectl logs --prefix":          {"[pod/a/b] " + router1 + "\n[pod/a/c] " + router2 + "\n", both, nil},
-	"kubectl logs --timestamps":      {stamp + router1 + "\n" + stamp + router2 + "\n", both, nil},
-	"both, and glog":                 {"[pod/a/b] " + stamp + klog + router1 + "\n", justOne, nil},
-	"documents with timestamps":      {strings.ReplaceAll("\n"+pretty1, "\n", "\n[pod/a/b] "+stamp)[1:] + "\n", justOne, nil},
-	"lines of text with timestamps":  {stamp + stamp + "shop Killing Pod/web-0: one\n" + stamp + "stdout F " + stamp + "shop Killing Pod/web-0: two\n", both, nil},
-	"logfmt in a container's log":    {stamp + "stdout F time=2026-11-29T02:00:00Z namespace=shop name=web-0 kind=Pod reason=Killing msg=one detected_level=info\n", justOne, nil},
-	"lines behind other beginnings":  {"eventrouter-1  | " + router1 + "\nNov 29 02:00:01 host eventrouter[1]: " + router2 + "\n", both, nil},
+	"lines of eventrouter":            {router1 + "\n" + router2, both, nil},
+	"a line of logfmt":                {"time=2026-11-29T02:00:00Z namespace=shop name=web-0 kind=Pod reason=Killing msg=one detected_level=info\n", justOne, nil},
+	"a line of flat JSON":             {`{"time":"2026-11-29T02:00:00Z","name":"web-0","kind":"Pod","msg":"one","detected_level":"info"}` + "\n", justOne, nil},
+	"a line of text":                  {stamp + "shop Killing Pod/web-0: one\n", justOne, nil},
+	"an Event without a kind":         {bare1 + "\n", justOne, nil},
+	"an object around the line":       {`{"kubernetes_event": ` + router1 + "}\n", justOne, nil},
+	"an object around it and more":    {`{"kubernetes_event": ` + router1 + `,"time":"2026-11-29T02:00:00Z","kubernetes":{"labels":{}}}` + "\n", justOne, nil},
+	"a line of a log collector":       {fmt.Sprintf(`{"message":%q,"kubernetes":{"pod_name":"x"}}`+"\n"+`{"log":%q,"kubernetes":{}}`, router1, router2), both, nil},
+	"eventrouter's glog lines":        {klog + router1 + "\n" + klog + router2 + "\n", both, nil},
+	"as a container runtime keeps it": {stamp + "stdout F " + router1 + "\n" + stamp + "stderr F " + klog + "Starting\n" + stamp + "stdout F " + router2 + "\n", both, []string{`line 2: looks like logs of another program: "I1129 02:00:01.123456       1 glogsink.go:42] Starting"`}},
+	"lines that it has split":         {stamp + "stdout P " + router1[:10] + "\n" + stamp + "stderr P {\n" + stamp + "stdout P " + router1[10:20] + "\n" + stamp + "stdout F " + router1[20:] + "\n" + stamp + "stderr F }\n" + stamp + "stdout F " + router2 + "\n", both, []string{`line 5: looks like text: "{}"`}},
+	"the last part is missing":        {stamp + "stdout F " + router1 + "\n" + stamp + "stdout P " + router2[:30] + "\n", justOne, []string{"line 2: not an Event in JSON: it breaks off in a string"}},
+	"as Docker keeps it":              {docker(router1+"\n") + docker(router2+"\n"), both, nil},
+	"lines that it has split too":     {docker(router1[:30]) + docker(router1[30:]+"\n") + docker(router2+"\n"), both, nil},
+	"documents in a container's log":  {strings.ReplaceAll("\n"+pretty1, "\n", "\n"+stamp+"stdout F ")[1:] + "\n" + strings.Join([]string{docker("{\n"), docker(pretty2[2:] + "\n")}, ""), both, nil},
+	"kubectl logs --prefix":           {"[pod/a/b] " + router1 + "\n[pod/a/c] " + router2 + "\n", both, nil},
+	"kubectl logs --timestamps":       {stamp + router1 + "\n" + stamp + router2 + "\n", both, nil},
+	"both, and glog":                  {"[pod/a/b] " + stamp + klog + router1 + "\n", justOne, nil},
+	"documents with timestamps":       {strings.ReplaceAll("\n"+pretty1, "\n", "\n[pod/a/b] "+stamp)[1:] + "\n", justOne, nil},
+	"lines of text with timestamps":   {stamp + stamp + "shop Killing Pod/web-0: one\n" + stamp + "stdout F " + stamp + "shop Killing Pod/web-0: two\n", both, nil},
+	"logfmt in a container's log":     {stamp + "stdout F time=2026-11-29T02:00:00Z namespace=shop name=web-0 kind=Pod reason=Killing msg=one detected_level=info\n", justOne, nil},
+	"lines behind other beginnings":   {"eventrouter-1  | " + router1 + "\nNov 29 02:00:01 host eventrouter[1]: " + router2 + "\n", both, nil},
 
 	"a flat object about an Event":   {`{"time":"2026-11-29T02:00:00Z","name":"a","kind":"Event","objectAPIversion":"v1","msg":"one","detected_level":"info"}` + "\n", justOne, nil},
 	"a flat object about a Status":   {`{"time":"2026-11-29T02:00:00Z","name":"a","kind":"Status","msg":"one","detected_level":"info"}` + "\n", justOne, nil},
@@ -236,7 +236,7 @@ var inputs = map[string]struct {
 	"YAML times without quotes":        {"kind: Event\nmetadata: {name: a}\nmessage: one\nlastTimestamp: 2026-11-28T10:00:00Z\neventTime: 2026-11-28T10:00:00.123456Z\n", justOne, nil},
 	"gzip of UTF-16":                   {packed("\xff\xfe" + toUTF16(one, false)), justOne, nil},
 
-	// What breaks off.
+	// Truncated inputs.
 	"a torn line":                     {router1[:30] + "\n" + router2 + "\n", justTwo, []string{"line 1: not an Event in JSON: it breaks off in a string"}},
 	"the last line is torn":           {router1 + "\n" + router2[:30], justOne, []string{"line 2: not an Event in JSON: it breaks off in a string"}},
 	"an object that breaks off":       {pretty1[:60] + "\n" + pretty2 + "\n", justTwo, []string{"line 1: not an Event in JSON: it breaks off in a string"}},
@@ -248,7 +248,7 @@ var inputs = map[string]struct {
 	"Events of nothing, one message":  {strings.Repeat(`{"verb":"ADDED","event":{}}`+"\n", 3), nil, []string{"line 1: not an Event: neither it nor the object it is about has a name (and 2 more)"}},
 	"a list that holds a broken item": {"{\"kind\":\"List\",\"items\":[\n {\"kind\":\"Event\",,},\n " + two + "]}", justTwo, []string{"line 2: not an Event in JSON: invalid character ',' looking for beginning of object key string"}},
 
-	// What is not for us.
+	// Other formats.
 	"nothing":           {"", nil, nil},
 	"empty lines":       {"\n\r\n  \n", nil, nil},
 	"text":              {"hello\n42\n\nworld\n" + one + "\n", justOne, []string{`line 1: looks like text: "hello" (and 2 more)`}},
@@ -280,7 +280,7 @@ func TestInputs(t *testing.T) {
 	}
 }
 
-// Inputs that are whole can stand behind each other in one.
+// Complete inputs can follow each other in one.
 func TestMixedInput(t *testing.T) {
 	var all strings.Builder
 	var want []string

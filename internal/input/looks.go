@@ -14,7 +14,8 @@ var (
 	described  = regexp.MustCompile(`^(Name|Namespace|Events):( |$)`)
 )
 
-// looksLike says what a line that we do not read looks like, and so what follows it.
+// looksLike describes the likely format of a line that is not read, and of the lines
+// after it.
 func looksLike(line []byte) string {
 	lower := bytes.ToLower(bytes.TrimSpace(line))
 	switch {
@@ -25,7 +26,7 @@ func looksLike(line []byte) string {
 	case eventTable.Match(line):
 		return "the table that kubectl prints; save Events with -o json or -o yaml"
 	case described.Match(line):
-		return "what kubectl describe prints; save Events with kubectl get events -o json"
+		return "the output of kubectl describe; save Events with kubectl get events -o json"
 	case bytes.HasPrefix(line, []byte("# HELP ")), bytes.HasPrefix(line, []byte("# TYPE ")):
 		return "metrics"
 	case bytes.HasPrefix(lower, []byte("error from server")), bytes.HasPrefix(lower, []byte("unable to connect to the server")):

@@ -18,7 +18,7 @@ import (
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
-// envelope has the fields by which the forms of JSON objects are told apart.
+// envelope has the fields that distinguish the forms of JSON objects.
 type envelope struct {
 	Kind       text `json:"kind"`
 	APIVersion text `json:"apiVersion"`
@@ -43,8 +43,8 @@ type envelope struct {
 	Line          json.RawMessage `json:"line"`
 }
 
-// text is a string, and empty for any other value: objects that are not for us
-// may have what they like under the names above.
+// text is a string, and empty for any other JSON value: foreign objects may have any
+// value under the names above.
 type text string
 
 func (t *text) UnmarshalJSON(b []byte) error {
@@ -60,11 +60,10 @@ func (d *Decoder) document(raw []byte, at place) {
 	d.object(raw, nil, at)
 }
 
-// object reads a JSON object. of is the list it is an item of, nil if it is of
-// none.
+// object reads a JSON object. of is the list that contains it, or nil.
 func (d *Decoder) object(raw []byte, of *list, at place) {
 	if of != nil && of.foreign() {
-		return // said at the end of the list
+		return // listEnd records the problem
 	}
 	var e envelope
 	if err := json.Unmarshal(raw, &e); err != nil {
@@ -110,7 +109,7 @@ func kindName(e *envelope) string {
 	return string(e.Kind)
 }
 
-// foreign reports whether a list says that its items are no Events.
+// foreign reports whether the kind of a list excludes Events.
 func (l *list) foreign() bool {
 	return strings.HasSuffix(l.kind, "List") && l.kind != "List" && (l.kind != "EventList" || !ofEvents(l.apiVersion))
 }
@@ -129,13 +128,13 @@ func (l *list) inherit(e *envelope) {
 	}
 }
 
-// ofEvents reports whether Kubernetes' own Events have that version. None at all
-// is that of an Event written by hand.
+// ofEvents reports whether Kubernetes' own Events have that version. An Event that
+// was written by hand may have none.
 func ofEvents(apiVersion string) bool {
 	return apiVersion == "" || apiVersion == "v1" || strings.HasPrefix(apiVersion, eventsv1.GroupName+"/")
 }
 
-// items reads a list that was decoded at once.
+// items reads the items of a list that was decoded as a whole.
 func (d *Decoder) items(raw []byte, e *envelope, at place) {
 	l := &list{kind: string(e.Kind), apiVersion: string(e.APIVersion)}
 	var items []json.RawMessage
@@ -155,7 +154,7 @@ func (d *Decoder) items(raw []byte, e *envelope, at place) {
 	d.listEnd(raw, l, at)
 }
 
-// listEnd looks at what a list says of itself, once its items were read.
+// listEnd checks the remaining fields of a list after its items have been read.
 func (d *Decoder) listEnd(raw []byte, l *list, at place) {
 	var t metav1.TypeMeta
 	if err := json.Unmarshal(raw, &t); err != nil {
@@ -198,7 +197,7 @@ func statusText(raw []byte) string {
 	return s.Message
 }
 
-// anyEvent is an Event of either API, and what a line of ours has beside it.
+// anyEvent is an Event of either API, with the fields that our lines add to it.
 type anyEvent struct {
 	corev1.Event
 
@@ -215,8 +214,8 @@ type anyEvent struct {
 
 var errNoName = errors.New("not an Event: neither it nor the object it is about has a name")
 
-// readEvent reads an Event of core/v1 or, in the shape that has there, of
-// events.k8s.io in any version: they are two faces of one object.
+// readEvent reads an Event of core/v1, or one of events.k8s.io in any version, which
+// it converts to core/v1: both are representations of one object.
 func readEvent(raw []byte, newer bool) (*corev1.Event, string, error) {
 	var a anyEvent
 	if err := json.Unmarshal(raw, &a); err != nil {
@@ -248,8 +247,8 @@ func (d *Decoder) event(raw []byte, e *envelope, at place) {
 	d.emitEvent(raw, newer, "", nil, at)
 }
 
-// eventrouter reads {"verb":…,"event":{…}}. The Event does not say that it is one,
-// since the encoder of Go types leaves its kind out.
+// eventrouter reads {"verb":…,"event":{…}}. The Event has no kind, since Go's encoder
+// of API types omits it.
 func (d *Decoder) eventrouter(e *envelope, raw []byte, at place) {
 	var inner envelope
 	if err := json.Unmarshal(e.Event, &inner); err != nil {
@@ -267,8 +266,8 @@ func (d *Decoder) eventrouter(e *envelope, raw []byte, at place) {
 	d.emitEvent(e.Event, newer, string(e.Time), raw, at)
 }
 
-// emitEvent hands over an Event. filed is the time beside it, and text the line
-// that it was in, if that is one of ours.
+// emitEvent passes an Event to visit. filed is the time beside it, and text the line
+// that contained it, if the line is one of ours.
 func (d *Decoder) emitEvent(raw []byte, newer bool, filed string, text []byte, at place) {
 	e, inside, err := readEvent(raw, newer)
 	if err != nil {
@@ -293,8 +292,8 @@ func parseTime(s string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// fromVersion reports whether a time ends in the nanoseconds that Hindsight makes
-// from the Event's version, and so is one that it has written.
+// fromVersion reports whether a time ends in the nanoseconds that Hindsight derives
+// from the Event's version, so that Hindsight must have written it.
 func fromVersion(t time.Time, e *corev1.Event) bool {
 	of := event.NewReplayed(&corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{ResourceVersion: e.ResourceVersion},
@@ -303,7 +302,7 @@ func fromVersion(t time.Time, e *corev1.Event) bool {
 	return t.Nanosecond() == of.Time.Nanosecond()
 }
 
-// ours reads a line of the formats logfmt, json or text that stands alone.
+// ours reads a standalone line of the formats logfmt, json or text.
 func (d *Decoder) ours(text []byte, at place) bool {
 	r, err := line.Parser{}.Parse(line.Entry{Line: string(text)})
 	if err != nil || r.Time.IsZero() {
@@ -314,7 +313,7 @@ func (d *Decoder) ours(text []byte, at place) bool {
 }
 
 // wrapped reads an object of a log collector that holds a line: as a string, or as
-// an object, as eventrouter can be told to write it.
+// an object, which eventrouter can be configured to write.
 func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
 	if len(at.wraps) >= maxWraps {
 		return false

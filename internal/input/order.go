@@ -11,24 +11,25 @@ import (
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
-// What an Order holds at the most, compressed: on disk some four million Events.
+// Bounds of an Order, compressed: on disk some four million Events.
 const (
 	maxOnDisk   = 1 << 30
 	maxInMemory = 32 << 20
 )
 
-// Order puts records into the order of their times, in a few MB of memory: what
-// does not fit is kept in an unlinked file in the directory for temporary files,
-// or in memory if that fails. Records of the same time stay in their order. It is
-// for one goroutine.
+// Order sorts records by time, in a few MB of memory. Records that do not fit are
+// kept in an unlinked file in the directory for temporary files, or in memory if
+// that fails. Records of the same time keep their order. An Order is not safe for
+// concurrent use.
 type Order struct {
-	// Visit is called for each record in the order of time. Its error ends Add or
-	// Flush and is returned as it is.
+	// Visit is called for each record in the order of time. Add or Flush returns its
+	// error unchanged.
 	Visit func(*line.Record) error
-	// Overflow is told, once, that there were more records than an Order holds: it
-	// has passed on those it had, though earlier ones may follow. Nil: nobody.
+	// Overflow, if not nil, is called once when there are more records than an Order
+	// holds: it has visited the records it held, though earlier ones may follow. err
+	// is the reason why there was no file, or nil.
 	Overflow func(err error)
-	// Unbounded is set where order counts for more than the room that it takes.
+	// Unbounded removes the bounds: the order matters more than the space it takes.
 	Unbounded bool
 
 	sorter     extsort.Sorter
@@ -37,7 +38,7 @@ type Order struct {
 	most       int64 // for tests: instead of maxOnDisk
 }
 
-// Add adds a record, which can be changed afterwards.
+// Add adds a copy of a record.
 func (o *Order) Add(r *line.Record) error {
 	if o.sorter.Dir == "" {
 		o.sorter.Dir, o.sorter.KeepEqual = os.TempDir(), true
@@ -62,7 +63,7 @@ func (o *Order) Add(r *line.Record) error {
 	return o.Flush()
 }
 
-// Flush visits all that was added, and holds nothing any more.
+// Flush visits all records that were added and not visited, and empties the Order.
 func (o *Order) Flush() error {
 	return o.sorter.Drain(func(_ uint64, b []byte) error {
 		r := line.Record{Whole: b[0] == 1}
@@ -73,11 +74,11 @@ func (o *Order) Flush() error {
 	})
 }
 
-// Close lets go of what was added and not visited.
+// Close discards records that were added and not visited.
 func (o *Order) Close() { o.sorter.Reset() }
 
-// timeKey is a number in the order of times; those out of the range of int64
-// nanoseconds come first or last.
+// timeKey maps times to numbers of the same order. Times outside of the range of
+// int64 nanoseconds come first or last.
 func timeKey(t time.Time) uint64 {
 	switch {
 	case t.Year() < 1679:

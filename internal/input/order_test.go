@@ -52,7 +52,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// What does not fit is passed on in sorted parts, and said once; nothing is lost.
+// Records beyond the bound are visited in sorted parts, which is reported once; none is lost.
 func TestOrderOverflows(t *testing.T) {
 	const n = 8000
 	seen, descents, overflows := map[string]bool{}, 0, 0
@@ -82,7 +82,7 @@ func TestOrderOverflows(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(seen) != n || overflows != 1 || descents == 0 || descents > 10 {
-		t.Errorf("%d of %d records, %d overflows said, %d parts", len(seen), n, overflows, descents+1)
+		t.Errorf("%d of %d records, %d calls of Overflow, %d parts", len(seen), n, overflows, descents+1)
 	}
 
 	o.most, o.Unbounded, descents, last = 1, true, 0, time.Time{}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Problem is what in an input could not be read as Events, one for each sort of
-// it.
+// Problem is a part of an input that could not be read as Events: the first one of
+// its sort, and the number of others.
 type Problem struct {
 	Line int // of the first, counted from 1
 	Text string
@@ -20,14 +20,14 @@ type Problem struct {
 
 func (p Problem) String() string { return fmt.Sprintf("line %d: %s", p.Line, p.Text) }
 
-// problems gathers what could not be read.
+// problems collects the parts of an input that could not be read.
 type problems struct {
 	damaged, lines, watch sort
 	objects               sort
 	kinds                 map[string]int
 }
 
-// sort is how often something was found, and its first.
+// sort counts the problems of one sort and keeps the first.
 type sort struct {
 	count int
 	line  int
@@ -41,7 +41,7 @@ func (s *sort) add(line int, text func() string) {
 	}
 }
 
-// more says how many there are beyond the first.
+// more returns the number of problems beyond the first as a note, or nothing.
 func (s *sort) more() string {
 	if s.count == 1 {
 		return ""
@@ -72,7 +72,7 @@ func (p *problems) addWatchError(line int, text string) {
 	p.watch.add(line, func() string { return "the API server answered with an error: " + text })
 }
 
-// list returns them in the order of their lines.
+// list returns the problems in the order of their lines.
 func (p *problems) list() []Problem {
 	var all []Problem
 	for _, s := range []*sort{&p.damaged, &p.lines, &p.watch} {

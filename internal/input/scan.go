@@ -11,19 +11,19 @@ import (
 // 1.5 MiB by default.
 const maxValue = 16 << 20
 
-// scanner finds the objects in JSON that comes in pieces: the elements of arrays
+// scanner finds the objects in JSON that it receives in pieces: the elements of arrays
 // and the items of lists one by one, however long these are, and any other object
-// whole. It looks at nothing but brackets and strings.
+// whole. It recognizes nothing but brackets and strings.
 type scanner struct {
-	// object is called with each object and the list it is an item of, nil if it
-	// is of none. listEnd is called with a list whose items were found, without
-	// them. raw is valid until they return; line is the one it begins on.
+	// object is called with each object and the list that contains it, or nil.
+	// listEnd is called with a list after its items, without them. raw is valid until
+	// they return; line is the number of its first line.
 	object  func(raw []byte, of *list, line int)
 	listEnd func(raw []byte, l *list, line int)
 
 	stack    []byte  // open brackets
 	frames   []frame // open objects, but for those inside an object that is no list
-	arrays   []int   // lengths of stack inside the open arrays whose elements are looked at
+	arrays   []int   // lengths of stack inside the open arrays whose elements are examined
 	inString bool
 	escaped  bool
 	scalars  bool // an array had elements that are no objects
@@ -43,14 +43,14 @@ type frame struct {
 // list is a list whose items are read one by one.
 type list struct {
 	kind, apiVersion string // as far as they came before the items
-	unknown          int    // items of which nothing tells the kind
+	unknown          int    // items of an unknown kind
 	unknownLine      int    // of the first
 }
 
-// maxDepth is as deep as encoding/json goes.
+// maxDepth is the greatest depth that encoding/json accepts.
 const maxDepth = 10_000
 
-// broken is why a value cannot be read to its end.
+// broken is the reason why a value cannot be read to its end.
 type broken string
 
 func (e broken) Error() string { return string(e) }
@@ -62,13 +62,13 @@ func (s *scanner) reset() {
 	s.inString, s.escaped, s.scalars = false, false, false
 }
 
-// feed takes a piece of a value, and returns what follows once the value is
-// complete. line is that of the piece. An error is broken.
+// feed reads a piece of a value. Once the value is complete, it returns the rest of
+// the piece. line is the line number of the piece. An error is of the type broken.
 func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 	if !s.active() {
 		s.begin = line
 	}
-	start := 0 // of what the innermost object was not given yet
+	start := 0 // of the bytes that the innermost object does not have yet
 	keep := func(to int) {
 		if f := s.frame(); f != nil && !s.inArray() {
 			f.raw = append(f.raw, b[start:to]...)
@@ -134,7 +134,7 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 			}
 			if s.inArray() {
 				s.arrays = s.arrays[:len(s.arrays)-1]
-				start = i // what is between elements belongs to nothing
+				start = i // bytes between elements belong to no object
 			}
 			if c == '}' && inside {
 				keep(i + 1)
@@ -160,7 +160,7 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 	return nil, nil
 }
 
-// pop hands over the object that is complete.
+// pop passes on the object that is complete.
 func (s *scanner) pop() {
 	last := len(s.frames) - 1
 	f := s.frames[last]
@@ -184,15 +184,15 @@ func (s *scanner) frame() *frame {
 	return &s.frames[len(s.frames)-1]
 }
 
-// inArray reports whether what comes next is an element that is looked at.
+// inArray reports whether the next value is an element that is examined.
 func (s *scanner) inArray() bool {
 	return len(s.arrays) > 0 && s.arrays[len(s.arrays)-1] == len(s.stack)
 }
 
-// readHeader reads what a list says of itself before its items.
+// readHeader reads the fields of a list that precede its items.
 func readHeader(raw []byte) *list {
 	var t metav1.TypeMeta
 	raw = append(bytes.TrimRight(bytes.Clone(raw), ", \t\r\n"), '}')
-	_ = json.Unmarshal(raw, &t) // what is wrong is found at the end of the list
+	_ = json.Unmarshal(raw, &t) // listEnd finds errors
 	return &list{kind: t.Kind, apiVersion: t.APIVersion}
 }

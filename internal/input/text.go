@@ -14,7 +14,8 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// Foreign is an input that is not text, or not for us: nothing in it can be read.
+// Foreign is the error for an input that is not text, or has a format of which
+// nothing can be read.
 type Foreign struct{ What string }
 
 func (e *Foreign) Error() string { return "looks like " + e.What + "; Events are not read from that" }
@@ -45,20 +46,21 @@ func damage(err error) error {
 	return err
 }
 
-// headBytes is enough to tell what an input is: a tar archive says so at 257.
+// headBytes is enough to recognize every format below: the mark of a tar archive is
+// at offset 257.
 const headBytes = 512
 
-// Text returns the text of an input in UTF-8: it unpacks gzip, which it knows by
-// its first bytes, and converts UTF-16, with or without a byte order mark. Its
-// error is *Foreign, or that of reading; so is that of the text, which is *Damage
-// for packed data that breaks off. If the text is the input as it is, what
-// is appended to the input after its end can be read from it too.
+// Text returns the text of an input in UTF-8: it decompresses gzip, which it
+// recognizes by its first bytes, and converts UTF-16, with or without a byte order
+// mark. It returns *Foreign, or the error of reading; reading the text of compressed data
+// that breaks off returns *Damage. If the input needs no conversion, data that is
+// appended to it after its end can be read as well.
 func Text(r io.Reader) (io.Reader, error) { return unpack(r, 2) }
 
-// unpack is Text for an input that may be packed so many times.
+// unpack is Text for an input that may be compressed so many times.
 func unpack(r io.Reader, times int) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
-	// No more is waited for than it takes: what comes may be a watch.
+	// Wait for no more than this needs: the input may be a watch.
 	head, err := in.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -84,14 +86,14 @@ func unpack(r io.Reader, times int) (io.Reader, error) {
 	return in, nil
 }
 
-// isASCII reports whether a byte is one that JSON or YAML in ASCII may have.
+// isASCII reports whether a byte may be part of JSON or YAML in ASCII.
 func isASCII(c byte) bool { return c == '\n' || c == '\r' || c == '\t' || c >= ' ' && c < 0x7f }
 
 func utf16(in io.Reader, order unicode.Endianness) io.Reader {
 	return transform.NewReader(in, unicode.UTF16(order, unicode.UseBOM).NewDecoder())
 }
 
-// magics are the first bytes of what people keep files in.
+// magics are the first bytes of common file formats.
 var magics = []struct{ magic, what string }{
 	{"\x1f\x8b", "data packed with gzip more than twice"},
 	{"PK\x03\x04", "a zip archive"},
@@ -113,8 +115,8 @@ var magics = []struct{ magic, what string }{
 	{"PAR1", "a Parquet file"},
 }
 
-// binary returns what a beginning looks like that is no text, or no text of ours;
-// empty if it may be.
+// binary returns the likely format of an input that cannot hold Events, by its first
+// bytes; empty if it may hold some.
 func binary(head []byte) string {
 	for _, m := range magics {
 		if bytes.HasPrefix(head, []byte(m.magic)) {

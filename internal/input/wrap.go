@@ -10,10 +10,10 @@ import (
 )
 
 // wraps are the ways in which a line was wrapped into others, outermost first.
-// They tell apart what containers and streams have written.
+// They distinguish the lines of different containers and streams.
 type wraps []string
 
-// Ways of wrapping. The first three are followed by what tells streams apart.
+// Ways of wrapping. The name of the stream follows the first three.
 const (
 	wrapCRI       = "cri:"    // TIME stdout F LINE, as container runtimes keep it
 	wrapDocker    = "docker:" // {"log":"LINE\n","stream":"stdout","time":…}, as Docker keeps it
@@ -40,8 +40,8 @@ func cutSyslog(text []byte) (inner []byte, how string) {
 	return text[len(m[0]):], wrapSyslog + string(bytes.Join(m[1:], []byte(" ")))
 }
 
-// unwrap takes one wrapping off a line and says which. It returns nil for a line
-// without any. part is set for a line of which the rest follows in another.
+// unwrap removes one wrapping from a line and returns the way of wrapping. It returns
+// nil for a line that is not wrapped. part is set if another line continues this one.
 func unwrap(text []byte) (inner []byte, how string, part bool) {
 	// Without an Event behind it, the header is that of a program's own logs.
 	if inner, how := cutSyslog(text); beginsRecord(inner) {
@@ -66,7 +66,7 @@ func unwrap(text []byte) (inner []byte, how string, part bool) {
 			return rest, wrapTimestamp, false
 		}
 	case c == 'I' || c == 'W' || c == 'E' || c == 'F':
-		// Without an object behind it, the header is that of a program's own logs.
+		// Without an object after it, the header belongs to a program's own log.
 		if m := klogHeader.Find(text); m != nil && bytes.HasPrefix(text[len(m):], []byte("{")) {
 			return text[len(m):], wrapKlog, false
 		}
@@ -80,7 +80,7 @@ func beginsRecord(text []byte) bool {
 	return stamped || bytes.HasPrefix(text, []byte("{")) || bytes.HasPrefix(text, logfmtStart) && isOurs(text)
 }
 
-// cutTime cuts a time and the space behind it off.
+// cutTime removes a time and the space after it.
 func cutTime(text []byte) (stamp, rest []byte, ok bool) {
 	stamp, rest, ok = bytes.Cut(text, []byte(" "))
 	if !ok || len(stamp) < len("2006-01-02T15:04:05Z") || len(stamp) > len("2006-01-02T15:04:05.000000000+00:00") {
@@ -90,7 +90,7 @@ func cutTime(text []byte) (stamp, rest []byte, ok bool) {
 	return stamp, rest, err == nil
 }
 
-// cutCRI reads what a container runtime writes behind the time:
+// cutCRI reads the fields that a container runtime writes after the time:
 // https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md
 func cutCRI(text []byte) (inner []byte, stream string, part, ok bool) {
 	for _, stream := range []string{"stdout", "stderr"} {
@@ -113,7 +113,7 @@ func cutCRI(text []byte) (inner []byte, stream string, part, ok bool) {
 	return nil, "", false, false
 }
 
-// strip takes these wrappings off a line. It returns false for a line that is
+// strip removes these wrappings from a line. It returns false for a line that is
 // wrapped in another way.
 func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
 	for _, how := range w {
@@ -149,7 +149,7 @@ func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
 	return text, part, true
 }
 
-// unwrapped goes on with a line that was taken out of another, once it is whole.
+// unwrapped reads a line that was wrapped into another, once it is complete.
 func (d *Decoder) unwrapped(inner []byte, how string, part bool, at place) {
 	at.wraps = append(slices.Clip(at.wraps), how)
 	key := strings.Join(at.wraps, "\x00")

@@ -8,7 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// yamlDocument gathers the lines of a YAML document: of a list or a sequence, one
+// yamlDocument collects the lines of a YAML document; of a list or a sequence, one
 // item at a time, since the whole would not fit into memory.
 type yamlDocument struct {
 	on    bool
@@ -16,8 +16,8 @@ type yamlDocument struct {
 	rest  []byte          // the lines outside of items
 	keys  map[string]bool // at its first column
 
-	items    bool // the lines that come are those of items
-	sequence bool // there is nothing but items
+	items    bool // the next lines belong to items
+	sequence bool // the document has nothing but items
 	indent   int  // of the items' dashes; -1: not known yet
 	item     []byte
 	itemLine int
@@ -37,8 +37,8 @@ var (
 	yamlVersion = regexp.MustCompile(`(?m)^["']?apiVersion["']?:\s*["']?([^\s"']+)`)
 )
 
-// beginYAML begins a document if the line looks like the beginning of one, and
-// takes what may stand in front of it.
+// beginYAML begins a document if the line looks like the first of one. It also accepts
+// lines that may precede a document.
 func (d *Decoder) beginYAML(text []byte) bool {
 	switch {
 	case bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || text[3] == ' '), string(text) == "...", bytes.HasPrefix(text, []byte("%YAML")):
@@ -71,7 +71,7 @@ func (y *yamlDocument) continues(text []byte) bool {
 		return yamlDash.Match(text)
 	}
 	m := yamlKey.FindSubmatch(text)
-	return m != nil && !y.keys[string(m[1])] // a key for the second time is that of another
+	return m != nil && !y.keys[string(m[1])] // a second key of this name begins another document
 }
 
 // addYAML adds a line to the document.
@@ -144,7 +144,7 @@ func (d *Decoder) endItem() {
 	}
 }
 
-// endYAML reads what is left of the document.
+// endYAML reads the rest of the document.
 func (d *Decoder) endYAML() {
 	if !d.yaml.on {
 		return
