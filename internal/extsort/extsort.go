@@ -1,5 +1,5 @@
-// Package extsort sorts more states of Events than fit into memory: an external
-// merge sort, in a few MB however much there is.
+// Package extsort sorts more states of Events than fit into memory. It is an external
+// merge sort that needs a few MB of memory for any number of states.
 package extsort
 
 import (
@@ -15,21 +15,20 @@ import (
 	"github.com/golang/snappy"
 )
 
-// Sizes of a sorter. A run is what is sorted in memory at once. When runs are
-// merged one block of each is in memory, so blocks are small: a list of a
-// million Events makes some 250 runs.
+// Sizes of a sorter. A run is sorted in memory as a whole. The merge holds one block
+// of each run in memory, so blocks are small: a list of a million Events makes some
+// 250 runs.
 const (
 	runBytes   = 2 << 20
 	blockBytes = 8 << 10
 )
 
-// Sorter puts states, which come in any order, into the order of their versions,
-// in a few MB of memory however many there are: it keeps sorted and compressed
-// runs and merges them. A state added more than once comes out once, unless
-// KeepEqual is set. It is for one goroutine.
+// Sorter sorts states by version in a few MB of memory: it keeps sorted and
+// compressed runs and merges them. A state that was added several times is returned
+// once, unless KeepEqual is set. A Sorter is not safe for concurrent use.
 //
-// Runs are kept in an unlinked file in Dir, or in memory if Dir is empty; and in
-// memory from the moment on at which the file failed.
+// Runs are kept in an unlinked file in Dir. They are kept in memory if Dir is empty,
+// and after the file has failed.
 type Sorter struct {
 	Dir string
 	// KeepEqual keeps all states of equal versions, in the order in which they
@@ -40,21 +39,21 @@ type Sorter struct {
 
 	run     []spooled
 	runData []byte // the states of run
-	scratch []byte // for a run on its way to where it is kept
-	block   []byte // the same of a block, on its way into the run
+	scratch []byte // for a compressed run
+	block   []byte // for a block of it
 
 	runs             []*io.SectionReader
 	inFile, inMemory int64 // bytes of all runs
-	fileErr          error // why runs are in memory although there is a dir
+	fileErr          error // the reason why runs are in memory although Dir is set
 }
 
-// spooled is a state of the run that is being gathered.
+// spooled is a state of the current run, which is not sorted yet.
 type spooled struct {
 	version    uint64
 	start, end int // in runData
 }
 
-// Add takes a copy of a state.
+// Add adds a copy of a state.
 func (s *Sorter) Add(version uint64, state []byte) {
 	start := len(s.runData)
 	s.runData = append(s.runData, state...)
@@ -64,7 +63,7 @@ func (s *Sorter) Add(version uint64, state []byte) {
 	}
 }
 
-// store sorts the run that was gathered and puts it away.
+// store sorts the current run, and writes it to the file or keeps it in memory.
 func (s *Sorter) store() {
 	s.scratch = s.sortedRun(s.scratch[:0])
 	size := int64(len(s.scratch))
@@ -109,9 +108,9 @@ func createUnlinked(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// sortedRun appends to data the run that was gathered, in the form in which runs are
-// kept: snappy blocks of states, each of these version, length and bytes. Before
-// each block stands its length, and a length of 0 behind the last.
+// sortedRun appends the current run to data in the stored form: snappy blocks of
+// states, each with version, length and bytes. The length of each block precedes
+// it, and a length of 0 follows the last.
 func (s *Sorter) sortedRun(data []byte) []byte {
 	slices.SortStableFunc(s.run, func(a, b spooled) int { return cmp.Compare(a.version, b.version) })
 	s.block = s.block[:0]
@@ -132,9 +131,9 @@ func (s *Sorter) sortedRun(data []byte) []byte {
 // lengthBytes is the size of the length of a block.
 const lengthBytes = 4
 
-// appendBlock appends a block to data, compressed. To write and read it as it is
-// would take about as much CPU, two and a half times the disk, and as much more of
-// the page cache, which counts as memory of the container.
+// appendBlock appends a compressed block to data. Uncompressed blocks would take about
+// as much CPU, but two and a half times the disk and the page cache, which counts as
+// memory of the container.
 func appendBlock(data, block []byte) []byte {
 	start := len(data) + lengthBytes
 	data = slices.Grow(data, lengthBytes+snappy.MaxEncodedLen(len(block)))
@@ -143,16 +142,16 @@ func appendBlock(data, block []byte) []byte {
 	return data[:start+len(packed)]
 }
 
-// Drain hands over every state once, the lowest version first, and leaves the
-// sorter empty. A state is valid until visit returns. An error of visit is
-// returned as it is.
+// Drain calls visit with each state, the lowest version first, and leaves the Sorter
+// empty. A state is valid until visit returns. Drain returns an error of visit
+// unchanged.
 func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	defer s.Reset()
 	runs := s.runs
 	switch {
 	case len(s.run) == 0:
 	case len(runs) == 0:
-		// A short list is never put away.
+		// A short list is never stored.
 		data := s.sortedRun(nil)
 		runs = append(runs, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))))
 	default:
@@ -161,7 +160,7 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	}
 	s.run, s.runData, s.scratch, s.block = nil, nil, nil, nil
 
-	var packed []byte // shared: a block is unpacked as soon as it was read
+	var packed []byte // shared: each block is decompressed right after it was read
 	heap := make([]*runReader, 0, len(runs))
 	for i, run := range runs {
 		r := &runReader{in: run, run: i, packed: &packed}
@@ -201,7 +200,7 @@ func compare(a, b *runReader) int {
 	return cmp.Or(cmp.Compare(a.version, b.version), cmp.Compare(a.run, b.run))
 }
 
-// siftDown restores the heap after its first element changed.
+// siftDown restores the heap after a change of its first element.
 func siftDown(heap []*runReader) {
 	for i := 0; ; {
 		least := i
@@ -218,34 +217,34 @@ func siftDown(heap []*runReader) {
 	}
 }
 
-// Size returns how many bytes the runs have, and how many of these are in memory.
+// Size returns the size of all runs in bytes, and the part of it that is in memory.
 func (s *Sorter) Size() (total, inMemory int64) { return s.inFile + s.inMemory, s.inMemory }
 
-// FileErr returns why runs are in memory although there is a Dir, else nil.
+// FileErr returns the reason why runs are in memory although Dir is set, else nil.
 func (s *Sorter) FileErr() error { return s.fileErr }
 
 // Reset empties the sorter.
 func (s *Sorter) Reset() {
 	if s.file != nil {
-		_ = s.file.Close() // unlinked: nothing of it is wanted any more
+		_ = s.file.Close() // unlinked, and not needed any more
 	}
 	*s = Sorter{Dir: s.Dir, KeepEqual: s.KeepEqual, fileErr: s.fileErr}
 }
 
-// runReader reads a run. version and state are those of the state next found.
+// runReader reads a run. next sets version and state.
 type runReader struct {
 	in      *io.SectionReader
-	run     int     // its place among the runs
-	at      int64   // where in the run the next block begins
-	length  int     // of that block, as it is kept
+	run     int     // index of the run
+	at      int64   // offset of the next block in the run
+	length  int     // of that block, compressed
 	packed  *[]byte // scratch
-	block   []byte  // as unpacked
+	block   []byte  // decompressed
 	rest    []byte  // of block, after state
 	version uint64
 	state   []byte
 }
 
-var errDamaged = errors.New("read spool: it is not what was written")
+var errDamaged = errors.New("read spool: it is damaged")
 
 // next moves on to the next state, or returns io.EOF.
 func (r *runReader) next() error {
@@ -267,8 +266,8 @@ func (r *runReader) next() error {
 	return nil
 }
 
-// nextBlock reads a block together with the length of the one behind it, and, in
-// front of the first, its length.
+// nextBlock reads a block together with the length of the next one, and before the
+// first block its length.
 func (r *runReader) nextBlock() (err error) {
 	if r.at == 0 {
 		if _, err := r.read(0); err != nil {
@@ -295,8 +294,8 @@ func (r *runReader) nextBlock() (err error) {
 	return nil
 }
 
-// read reads so many bytes and the length behind them. They are valid until
-// another run is read.
+// read reads size bytes and the length after them. They are valid until another run is
+// read.
 func (r *runReader) read(size int) ([]byte, error) {
 	if int64(size+lengthBytes) > r.in.Size()-r.at {
 		return nil, errDamaged

@@ -87,7 +87,7 @@ func TestSorterFileFails(t *testing.T) {
 	}
 }
 
-// What was written and cannot be read is an error, not a shorter list.
+// Data that cannot be read back is an error, not a shorter list.
 func TestSorterFileIsDamaged(t *testing.T) {
 	for name, damage := range map[string]func(*os.File) error{
 		"cut":         func(f *os.File) error { return f.Truncate(5) },

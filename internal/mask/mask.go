@@ -1,5 +1,5 @@
-// Package mask hides what may be secret in addresses before they are shown: in
-// logs, errors and printed configurations.
+// Package mask replaces parts of addresses that may be secret, before logs, errors and
+// printed configurations show them.
 package mask
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// hidden stands for a secret, as in net/url. It can be part of a URL.
+// hidden replaces a secret, as in net/url. It can be part of a URL.
 const hidden = "xxxxx"
 
 // URL returns the address with xxxxx in place of its password, of a user without a
@@ -44,9 +44,9 @@ func Parsed(u *url.URL) *url.URL {
 	return &masked
 }
 
-// Error returns why a request has failed, without the request's own address, which
-// errors of net/http quote with its query. The address of a request that it made
-// necessary, one for a token, is masked.
+// Error returns the reason why a request failed, without the address of the request,
+// which errors of net/http quote with its query. The address of a request that was
+// made on its behalf, such as one for a token, is masked.
 func Error(err error) error {
 	var request *url.Error
 	if !errors.As(err, &request) {

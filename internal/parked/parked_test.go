@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// stores are the two places to keep records; reopen opens what is there again.
+// stores are the two kinds of a store; reopen opens a store again with its records.
 func stores(t *testing.T, test func(t *testing.T, s *Store, reopen func() *Store)) {
 	t.Run("directory", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "parked", "loki")
@@ -106,12 +106,12 @@ func TestQueueGivesBackWhatItWasGiven(t *testing.T) {
 		}
 		s = reopen()
 		if n, _ := s.Size(); n != 1 {
-			t.Errorf("%d records, want that of the other queue", n)
+			t.Errorf("%d records, want the one of the other queue", n)
 		}
 	})
 }
 
-// A queue that never becomes empty does not keep what was dropped.
+// A queue that never becomes empty does not keep dropped records on disk.
 func TestQueueLetsGoOfSpace(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, reopen func() *Store) {
 		q := s.Queue("a")

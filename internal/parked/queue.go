@@ -19,10 +19,11 @@ import (
 // A file is a header, then a frame for each record:
 //
 //	header: magic, head (uint64), CRC of head, length of name, name, CRC of all but head and its CRC
-//	frame:  length of record, CRC of what follows, Unix time of parking (uint32), record
+//	frame:  length of record, CRC of the rest, Unix time of parking (uint32), record
 //
-// Numbers are little-endian and have 32 bits unless said otherwise. Head is where
-// the oldest record begins that has not been dropped; it is overwritten in place.
+// Numbers are little-endian and have 32 bits unless another size is given. Head is
+// the offset of the oldest record that has not been dropped; it is overwritten in
+// place.
 const (
 	suffix      = ".parked"
 	tmpSuffix   = ".tmp"
@@ -33,10 +34,10 @@ const (
 	nameAt      = headAt + 8 + 4
 	frameHeader = 4 + 4 + 4
 
-	// maxRecord bounds a record, as the journal does.
+	// maxRecord is the largest size of a record, the same as in the journal.
 	maxRecord = 17 << 20
 
-	// compactFrom is how many bytes of dropped records a file must hold to be
+	// compactFrom is the number of bytes of dropped records from which a file is
 	// rewritten without them, if they are more than half of it.
 	// There may be thousands of files.
 	compactFrom = 64 << 10
@@ -44,8 +45,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Queue is the records of one stream. Its methods may be called from any
-// goroutine.
+// Queue holds the records of one stream. It is safe for concurrent use.
 type Queue struct {
 	store *Store
 	name  string
@@ -66,19 +66,19 @@ type Queue struct {
 type Record struct {
 	Data   []byte
 	Parked time.Time // when, to the second
-	end    int64     // where it ends
+	end    int64     // offset of its end
 }
 
-// Name is that of the stream.
+// Name returns the name of the stream.
 func (q *Queue) Name() string { return q.name }
 
-// Len is the number of records.
+// Len returns the number of records.
 func (q *Queue) Len() int {
 	n, _ := q.size()
 	return n
 }
 
-// Bytes is the size of the records with their framing.
+// Bytes returns the size of the records with their framing.
 func (q *Queue) Bytes() int64 {
 	_, b := q.size()
 	return b
@@ -113,7 +113,7 @@ func (q *Queue) gone() bool {
 }
 
 // Append adds records: data, in which the i-th ends at ends[i]. It returns nil once
-// they are kept as well as the store keeps anything; after an error none is.
+// they are synced to disk, or in memory; after an error, none of them is kept.
 func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -213,7 +213,8 @@ func (q *Queue) replace(content ...[]byte) (done bool, err error) {
 	return true, syncDir(dir)
 }
 
-// syncDir makes the names in a directory last, and its own.
+// syncDir syncs a directory and the two above it, so that their entries survive a
+// crash.
 func syncDir(dir string) error {
 	for _, d := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
 		f, err := os.Open(d)
@@ -325,8 +326,7 @@ func (q *Queue) Drop(records []Record) error {
 	return q.dropped()
 }
 
-// DropAll removes everything, also what cannot be read, and returns how many
-// records that were.
+// DropAll removes all records, including damaged ones, and returns their number.
 func (q *Queue) DropAll() (records int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -338,7 +338,7 @@ func (q *Queue) DropAll() (records int, err error) {
 	return records, q.dropped()
 }
 
-// dropped brings the file up to date. q.mu is held.
+// dropped updates the file after records were dropped. q.mu is held.
 func (q *Queue) dropped() error {
 	if !q.made {
 		return nil
@@ -379,8 +379,8 @@ func (q *Queue) compact() error {
 	return nil
 }
 
-// Remove removes the queue if it is empty, and its file, and reports whether it
-// was.
+// Remove removes the queue and its file if it is empty, and reports whether it was
+// empty.
 func (q *Queue) Remove() (bool, error) {
 	q.mu.Lock()
 	if q.records > 0 {
@@ -466,18 +466,18 @@ func readHeader(f file, size int64) (*Queue, error) {
 	q := &Queue{name: string(rest[:n]), made: true, begin: int64(len(fixed)) + n + 4}
 	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
 	if crc32.Checksum(fixed[headAt:headAt+8], castagnoli) != binary.LittleEndian.Uint32(fixed[headAt+8:]) || q.head < q.begin || q.head > size {
-		q.head = q.begin // torn by a crash: what was dropped comes back
+		q.head = q.begin // torn by a crash: dropped records are returned again
 	}
 	return q, nil
 }
 
-// fileName is short whatever the stream is called.
+// fileName returns a name of fixed length for any stream.
 func fileName(stream string) string {
 	sum := sha256.Sum256([]byte(stream))
 	return hex.EncodeToString(sum[:16]) + suffix
 }
 
-// file is where a queue is kept.
+// file is the storage of a queue.
 type file interface {
 	ReadAt(b []byte, at int64) (int, error)
 	WriteAt(b []byte, at int64) (int, error)

@@ -1,10 +1,10 @@
-// Package parked keeps records whose stream a sink refuses while it accepts
-// others, until the stream is accepted again: a queue for each stream, bounded
-// together, in a directory or in memory.
+// Package parked keeps the records of streams that a sink refuses while it accepts
+// other streams, until it accepts them again. Each stream has a queue, in a
+// directory or in memory; one bound applies to all queues together.
 //
-// In a directory each queue is a file that is only appended to, with a CRC over
-// each record. A record that Append has returned for survives a crash. One that was
-// dropped just before a crash may come back, once.
+// In a directory each queue is an append-only file with a CRC over each record. A
+// record survives a crash once Append has returned. A record that was dropped just
+// before a crash may be returned once more.
 package parked
 
 import (
@@ -30,22 +30,22 @@ const (
 
 // Options of a Store.
 type Options struct {
-	// Dir is where the files are kept. It is made when it is needed. Empty: in
-	// memory, and gone with the process.
+	// Dir is the directory of the files; it is created when it is needed. If it is
+	// empty, records are kept in memory and lost with the process.
 	Dir string
 
 	// MaxBytes bounds the records of all queues together; 0: the default.
 	MaxBytes int64
 
-	Logger *slog.Logger // nil: silent
+	Logger *slog.Logger // nil: no log
 }
 
-// Store is the queues of one sink. It is safe for concurrent use.
+// Store holds the queues of one sink. It is safe for concurrent use.
 type Store struct {
 	dir string
 	log *slog.Logger
 
-	mu       sync.Mutex // guards what follows; taken before that of a Queue
+	mu       sync.Mutex // guards the fields below; locked before the mutex of a Queue
 	maxBytes int64
 	queues   map[string]*Queue
 }
@@ -99,7 +99,7 @@ func (s *Store) load(path string) error {
 		return err
 	}
 	if cut > 0 {
-		s.log.Warn("the end of a file of parked records is damaged or unfinished and was cut off", "file", path, "bytes", cut)
+		s.log.Warn("cut off the end of a file of parked records: it is damaged or unfinished", "file", path, "bytes", cut)
 	}
 	if q.records == 0 { // the process ended before it was removed
 		return os.Remove(path)
@@ -165,8 +165,8 @@ func (s *Store) Size() (records int, bytes int64) {
 	return records, bytes
 }
 
-// Excess returns the queue with most bytes if all together exceed the bound, and by
-// how many bytes; nil if they do not.
+// Excess returns the queue with most bytes, and the number of bytes by which all
+// queues together exceed the bound. It returns nil if they do not exceed it.
 func (s *Store) Excess() (largest *Queue, over int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +204,7 @@ func defaultBytes(dir string) int64 {
 // Durable reports whether the store survives the process.
 func (s *Store) Durable() bool { return s.dir != "" }
 
-// forget removes an empty queue, unless it has been replaced.
+// forget removes an empty queue from the store, unless another has replaced it.
 func (s *Store) forget(q *Queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
