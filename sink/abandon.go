@@ -11,8 +11,8 @@ import (
 	"github.com/hindsight-events/hindsight/internal/parked"
 )
 
-// keepBound gives up the oldest parked records while all together exceed the bound,
-// those of the stream that has most.
+// keepBound gives up the oldest records of the largest queue as long as all parked
+// records together exceed the bound.
 func (l *loop) keepBound() {
 	l.parking.giveUp.Lock()
 	defer l.parking.giveUp.Unlock()
@@ -32,9 +32,9 @@ func (l *loop) keepBound() {
 		}
 		if !l.parking.exceeded {
 			l.parking.exceeded = true
-			l.Logger.Error("parked records exceed their bound; the oldest are given up", "stream", q.Name())
+			l.Logger.Error("parked records exceed their bound; giving up the oldest", "stream", q.Name())
 		}
-		l.abandon(q, records, l.metrics.overflown, "the stream is refused, and too much of it is parked")
+		l.abandon(q, records, l.metrics.overflown, "the stream is refused, and too many records are parked")
 	}
 }
 
@@ -45,8 +45,8 @@ func (d *Delivery) loseParked(q *parked.Queue, err error) {
 	d.metrics.damaged.Add(float64(n))
 }
 
-// Abandon gives up all parked records where they would be lost with the process, and
-// returns how many that were. It is called after Run.
+// Abandon gives up all parked records if they are kept in memory, and returns their
+// number. It may be called only after Run has returned.
 func (d *Delivery) Abandon() (records int) {
 	if d.Parked.Durable() {
 		return 0
@@ -69,8 +69,8 @@ func (d *Delivery) Abandon() (records int) {
 	return records
 }
 
-// abandon gives up records and removes them from their queue. A sink that keeps dead
-// letters is given them.
+// abandon gives up records: it passes them to a sink that keeps dead letters, else
+// logs their number, and removes them from their queue.
 func (d *Delivery) abandon(q *parked.Queue, records []parked.Record, count prometheus.Counter, reason string) {
 	count.Add(float64(len(records)))
 	if d.OnRefused != nil {
@@ -87,9 +87,9 @@ func (d *Delivery) abandon(q *parked.Queue, records []parked.Record, count prome
 		}
 		to.DeadLetter(&b, reason)
 	} else {
-		d.Logger.Error("parked records are given up", "stream", q.Name(), "records", len(records), "reason", reason)
+		d.Logger.Error("giving up parked records", "stream", q.Name(), "records", len(records), "reason", reason)
 	}
 	if err := q.Drop(records); err != nil {
-		d.Logger.Warn("parked records were given up and may come again after a restart", "err", fmt.Errorf("stream %s: %w", q.Name(), err))
+		d.Logger.Warn("cannot remove records that were given up from their parking file; a restart may send them", "err", fmt.Errorf("stream %s: %w", q.Name(), err))
 	}
 }

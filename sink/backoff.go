@@ -10,32 +10,32 @@ import (
 )
 
 const (
-	// asideFlight is how many batches are in flight of streams that are refused
-	// while others are accepted. They take no place of the others: each may hang.
+	// asideFlight bounds the batches in flight of streams that are refused while
+	// others are accepted. They are counted separately, because each may hang.
 	asideFlight = 4
 
-	// maxRest bounds for how long all streams wait for what was said to one: it may
-	// be about that one alone.
+	// maxRest bounds how long all streams wait after the failure of one: the answer
+	// may concern that stream alone.
 	maxRest = 45 * time.Second
 )
 
-// failing is a stream whose last attempt failed. Whether that is the fault of the
-// destination or of the stream is not read from the answer: it is that of the
-// stream if another one is accepted by an attempt that began after the failure, and
-// this one fails again.
+// failing is the state of a stream whose last attempt failed. The answer does not
+// decide whether the destination or the stream is to blame. The stream is to blame if
+// another one is accepted by an attempt that began after the failure, and this one
+// fails again.
 type failing struct {
-	at       time.Duration // when it failed last, since the loop began
+	at       time.Duration // of the last failure, since the loop began
 	first    uint64        // number of the attempt that failed first
 	last     uint64        // attempts begun when it failed last
 	failures int
 	err      error
 	retry    *backoff.Backoff
 
-	alone    bool      // it is the fault of the stream
-	since    time.Time // since when others are known to be accepted while it is not
-	lately   bool      // whether any was between its last two failures
-	streamed bool      // the sink said that it concerns this stream only
-	asked    time.Time // until when the destination asked to be left alone with it
+	alone    bool      // the stream is to blame
+	since    time.Time // since when other streams are known to be accepted
+	lately   bool      // another one was accepted between the last two failures
+	streamed bool      // according to the sink, the failure concerns this stream only
+	asked    time.Time // end of the pause that the destination asked for
 }
 
 func newBackoff(ctx context.Context, from, to time.Duration) *backoff.Backoff {
@@ -56,14 +56,14 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 		if !f.streamed && s.queue == nil {
 			l.limit = max(1, l.limit/2)
 		}
-		// Further records may show whether it is the stream or one of these.
+		// Further records may show whether the stream or a record is to blame.
 		s.batch.grows = true
 		s.rested = now.Add(pause(f.retry, why))
 		l.streamOutage.failed(r, s.rested.Sub(now))
 		return
 	}
-	// Of several attempts that were under way together, the first to fail
-	// counts: their failures are one.
+	// Attempts that were in flight at the same time count as one failure: the
+	// first that fails.
 	if r.number > l.failed {
 		l.failed = l.attempts
 		l.failures++
@@ -80,7 +80,8 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 	l.outage.failed(r, max(s.rested.Sub(now), l.rested.Sub(now)))
 }
 
-// noteFailure finds out whose fault a failure is.
+// noteFailure updates the state of a stream after a failure, and decides whether the
+// stream is to blame.
 func (l *loop) noteFailure(s *stream, number uint64, why *Error, now time.Time) *failing {
 	f := s.failing
 	if f == nil {
@@ -117,15 +118,15 @@ func (l *loop) noteFailure(s *stream, number uint64, why *Error, now time.Time) 
 	return f
 }
 
-// noteOthers says that others are accepted while this stream is not.
+// noteOthers records that others are accepted while this stream is not.
 func (f *failing) noteOthers(now time.Time) {
 	if f.since.IsZero() {
 		f.since = now
 	}
 }
 
-// letGo lets go of the memory of a batch that was refused, where there may be many
-// of them: it is read again.
+// letGo frees the memory of a refused batch if there may be many such batches. The
+// next attempt reads it again.
 func (l *loop) letGo(s *stream) {
 	if len(l.streams) > 1 || s.failing.alone || s.failing.streamed {
 		l.keepRoom(s.batch.room)
@@ -133,9 +134,9 @@ func (l *loop) letGo(s *stream) {
 	}
 }
 
-// pause is how long to wait after a failure: for as long as the destination asked,
-// and no less than the backoff, which grows. Both are jittered, so that those who
-// were refused together do not come back together.
+// pause returns how long to wait after a failure: the longer of Retry-After and the
+// growing backoff. Both are jittered, so that clients refused at the same time do not
+// retry at the same time.
 func pause(retry *backoff.Backoff, why *Error) time.Duration {
 	return max(retry.NextDelay(), jittered(retryAfter(why)))
 }
@@ -147,7 +148,8 @@ func retryAfter(why *Error) time.Duration {
 	return why.RetryAfter
 }
 
-// jittered adds up to a tenth, of half a second at least and half a minute at most.
+// jittered adds a random part of a tenth of d, where the tenth is at least half a
+// second and at most half a minute.
 func jittered(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -155,8 +157,8 @@ func jittered(d time.Duration) time.Duration {
 	return d + rand.N(min(max(d/10, time.Second/2), time.Minute/2))
 }
 
-// needsMending reports whether an attempt failed for something that does not
-// pass by itself.
+// needsMending reports whether an attempt failed for a reason that a person has to
+// fix.
 func needsMending(err error) bool {
 	var why *Error
 	if !errors.As(err, &why) {
@@ -170,7 +172,7 @@ func needsMending(err error) bool {
 	}
 }
 
-// streamNeedsMending reports the same of a stream that is refused while others are
+// streamNeedsMending is needsMending for a stream that is refused while others are
 // accepted.
 func streamNeedsMending(err error) bool {
 	var why *Error

@@ -17,8 +17,8 @@ import (
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// Those that a destination in trouble has told to come back in a second do not all
-// come back every second for as long as it lasts, nor at the same instant.
+// Streams to which a failing destination answered Retry-After: 1 do not all retry
+// every second, nor at the same instant.
 func TestRetryAfterIsNoMetronome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const senders, minutes = 10, 30
@@ -52,7 +52,7 @@ func TestRetryAfterIsNoMetronome(t *testing.T) {
 	})
 }
 
-// What was said to one stream may be about that one alone.
+// An answer may concern one stream alone.
 func TestRetryAfterOfOneStreamHoldsUpOthersForLessThanAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &perStream{}
@@ -80,7 +80,7 @@ func TestRetryAfterOfOneStreamHoldsUpOthersForLessThanAMinute(t *testing.T) {
 	})
 }
 
-// A success that began before a failure says nothing about what comes after it.
+// A success that began before a failure proves nothing about the time after it.
 func TestAnEarlierSuccessDoesNotCancelAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &perStream{}
@@ -153,7 +153,7 @@ func TestOutagesDoNotFlapInTheLog(t *testing.T) {
 	})
 }
 
-// A gap that nobody can read of is a silent loss.
+// A gap without a record in the destination would be a silent loss.
 func TestARefusedGapRecordMakesTheSinkUnready(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gap := event.NewGap(event.Gap{Namespace: "ns-0", Cause: event.CauseTooOld})

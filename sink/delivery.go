@@ -113,7 +113,7 @@ func (l *Limits) setDefaults() {
 // accepted.
 type Delivery struct {
 	Options
-	ownParked bool // nobody else keeps what is parked
+	ownParked bool // Parked is a store in memory that ends with the delivery
 	metrics   sinkMetrics
 
 	draining context.Context

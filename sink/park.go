@@ -14,45 +14,45 @@ import (
 )
 
 const (
-	// parkAfter is for how long a stream may be refused while others are accepted.
-	// Then its records are parked, so that the journal is acknowledged without them.
+	// parkAfter is how long a stream may be refused while others are accepted, before
+	// its records are parked so that the journal can be acknowledged.
 	parkAfter = time.Minute
 
-	// parkAfterFull is the same where the others have to wait for it.
+	// parkAfterFull is the same if other streams have to wait for the refused one.
 	parkAfterFull = 5 * time.Second
 
-	// parkFlight is how many batches are being parked at once: each waits for the
-	// disk.
+	// parkFlight is the number of batches that are parked at the same time: each
+	// waits for the disk.
 	parkFlight = 4
 
 	// maxParkedBackoff bounds the pause between attempts of a parked stream. All are
 	// tried at once when one of them is accepted again.
 	maxParkedBackoff = time.Minute
 
-	// leaveAfter is how often parked records are tried at the end of a delivery that
-	// keeps them to itself.
+	// leaveAfter is the number of attempts to send parked records at the end of a
+	// delivery that has a store of its own, which ends with it.
 	leaveAfter = 3
 
-	// maxParkedAge is for how long a record is parked. Loki by default refuses those
-	// that are older.
+	// maxParkedAge is how long a record may be parked. By default Loki refuses older
+	// ones.
 	maxParkedAge = 7 * 24 * time.Hour
 )
 
-// parking is the part of a loop that is about parked streams.
+// parking is the state of a loop for parked streams.
 type parking struct {
 	streams map[string]*stream // the halves that have a queue, by name
 	toPark  dueQueue           // the other halves, that have records to park
 	writing flight
-	checked time.Time // when it was last looked for streams to park
+	checked time.Time // when parkOverdue last ran
 	mend    error     // see State
 	err     error     // of the last attempt of a parked stream that failed; nil if none is parked
 	retry   *backoff.Backoff
 
 	giveUp   sync.Mutex // held while records are given up; guards exceeded
-	exceeded bool       // that was logged
+	exceeded bool       // the bound was exceeded, which has been logged
 }
 
-// resumeParked takes up the streams that were parked before.
+// resumeParked resumes the streams that an earlier delivery parked.
 func (l *loop) resumeParked() error {
 	for _, q := range l.Parked.Queues() {
 		if err := l.sortParked(q); err != nil {
@@ -65,7 +65,7 @@ func (l *loop) resumeParked() error {
 		l.enqueue(s)
 	}
 	if n, _ := l.Parked.Size(); n > 0 {
-		l.Logger.Info("parked records are taken up", "records", n, "streams", len(l.parking.streams))
+		l.Logger.Info("resuming parked records", "records", n, "streams", len(l.parking.streams))
 	}
 	l.countParked()
 	return nil
@@ -77,7 +77,7 @@ func (l *loop) sortParked(q *parked.Queue) error {
 	var reader event.Reader
 	records, err := q.Front(1, 0)
 	if err != nil || len(records) == 0 {
-		return nil // it is damaged, which is found out when it is sent
+		return nil // sending it reports the damage
 	}
 	if r, err := reader.Read(records[0].Data); err != nil || string(l.Sink.AppendStream(nil, r)) == q.Name() {
 		return nil
@@ -108,8 +108,8 @@ func (l *loop) sortParked(q *parked.Queue) error {
 	return err
 }
 
-// pressed reports whether the journal or the window is about to be full of what
-// waits for the oldest record.
+// pressed reports whether the journal or the window is about to be full of records that
+// wait for the oldest one.
 func (l *loop) pressed() bool { return l.full() || l.window.bytes >= 2*l.WindowBytes }
 
 // parkOverdue parks the streams that have been refused for too long, and returns
@@ -123,7 +123,7 @@ func (l *loop) parkOverdue(now time.Time) (next time.Time) {
 		return next
 	}
 	l.parking.checked = now
-	// At the end of a delivery that leaves nothing in the journal, nothing else comes.
+	// At the end of a delivery that leaves nothing in the journal, no more records come.
 	after, pressed := parkAfter, l.pressed() || l.drained && l.ownParked
 	if pressed {
 		after = parkAfterFull
@@ -131,8 +131,8 @@ func (l *loop) parkOverdue(now time.Time) (next time.Time) {
 	nothingElse := pressed && l.nothingElse()
 	for s := range l.failing {
 		f := s.failing
-		// Where there is nothing else to try, what began after the attempt that failed
-		// has to do.
+		// If there is nothing else to try, an acceptance since the first failure has to
+		// suffice.
 		others := l.lastAccepted > f.last || nothingElse && l.lastAccepted > f.first
 		if others {
 			f.noteOthers(now)
@@ -147,13 +147,13 @@ func (l *loop) parkOverdue(now time.Time) (next time.Time) {
 	return now.Add(every)
 }
 
-// nothingElse reports whether all that waits to be sent has been refused, and most of
-// what came with it is accepted, as is not so where the destination is down.
+// nothingElse reports whether all waiting streams have been refused while most of the
+// window was accepted, unlike in an outage of the destination.
 func (l *loop) nothingElse() bool {
 	return l.flight.batches == 0 && l.buffered < l.window.bytes/2 && !slices.ContainsFunc(l.queue, func(s *stream) bool { return s.failing == nil })
 }
 
-// park makes the records of a stream go to a queue of their own, from which they are
+// park redirects the records of a stream to a queue of its own, from which they are
 // sent.
 func (l *loop) park(s *stream) {
 	l.queue.remove(s)
@@ -165,7 +165,7 @@ func (l *loop) park(s *stream) {
 	q := &stream{name: s.name, index: -1, queue: l.Parked.Queue(s.name), failing: s.failing, rested: s.rested}
 	q.failing.alone, q.failing.retry, q.failing.failures = true, nil, 0 // with a longer backoff
 	if s.batch != nil {
-		// The sink may have accepted a part of it: it is offered first, as it was.
+		// The sink may have accepted a part of it: it is sent first, unchanged.
 		q.batch = &pending{stream: q, count: s.batch.count, tries: s.batch.tries, grows: true, gaps: s.batch.gaps}
 		s.batch.settled = true
 		l.keepRoom(s.batch.room)
@@ -179,14 +179,15 @@ func (l *loop) park(s *stream) {
 	l.enqueue(s)
 }
 
-// parks reports whether further records of a parked stream go to its queue. They
-// wait in the journal while the queue is about to be empty, so that it ends.
+// parks reports whether further records of a parked stream go to its queue. They wait
+// in the journal while the queue is about to become empty, so that parking can end.
 func (l *loop) parks(s *stream) bool {
 	q := s.parked
 	return q.failing != nil || q.queue.Bytes() > int64(l.BatchBytes) || q.queue.Len() == 0 && !q.inFlight
 }
 
-// dispatchParking parks what is due, and returns when to look again.
+// dispatchParking starts to park the batches that are due, and returns when to look
+// again.
 func (l *loop) dispatchParking(now time.Time) (next time.Time) {
 	for l.parking.writing.mayTake(parkFlight) && l.parking.toPark.Len() > 0 {
 		s := l.parking.toPark[0]
@@ -223,11 +224,11 @@ func (l *loop) sendToQueue(s *stream, now time.Time) {
 	})
 }
 
-// cannotPark lets a stream rest whose records could not be parked.
+// cannotPark delays a stream whose records could not be parked.
 func (l *loop) cannotPark(s *stream, err error, now time.Time) {
 	if l.parking.retry == nil {
 		l.parking.retry = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)
-		l.Logger.Error("records of a stream that is refused cannot be parked and hold up the journal", "stream", s.name, "err", err)
+		l.Logger.Error("cannot park the records of a refused stream; they hold up the journal", "stream", s.name, "err", err)
 	}
 	s.rested = now.Add(l.parking.retry.NextDelay())
 	if q := s.parked; q.queue.Len() == 0 && !q.inFlight {
@@ -241,11 +242,11 @@ func (l *loop) cannotPark(s *stream, err error, now time.Time) {
 			l.failing[s] = struct{}{}
 		}
 	}
-	l.parking.mend = fmt.Errorf("records of stream %s cannot be parked: %w", s.name, err)
+	l.parking.mend = fmt.Errorf("cannot park the records of stream %s: %w", s.name, err)
 	l.enqueue(s)
 }
 
-// settleParking acknowledges what has been parked.
+// settleParking acknowledges the records of a batch that was parked.
 func (l *loop) settleParking(r result, now time.Time) error {
 	s, b := r.stream, r.stream.batch
 	n := b.len()
@@ -267,10 +268,9 @@ func (l *loop) settleParking(r result, now time.Time) error {
 	return l.release(s, n, now)
 }
 
-// fillParked reads the oldest records of a queue into a batch: those that it had when
-// it was tried before, and as many as a batch may have behind them. Records that
-// are damaged or too old are given up. Its error means that they cannot be read, for
-// now.
+// fillParked reads the oldest records of a queue into a batch: the records of its
+// earlier attempt, and as many after them as a batch may have. It gives up records that
+// are damaged or too old. An error means that the queue cannot be read for now.
 func (l *loop) fillParked(b *pending) error {
 	q := b.stream.queue
 	b.data, b.ends, b.gaps, b.parked = b.data[:0], b.ends[:0], nil, nil
@@ -306,7 +306,7 @@ func (l *loop) encodeParked(b *pending, records []parked.Record) {
 		p.Data = nil // it is not needed any more, and the batch may wait for long
 		b.parked = append(b.parked, p)
 		if err != nil {
-			l.Logger.Error("a parked record cannot be decoded and is lost", "stream", b.stream.name, "err", err)
+			l.Logger.Error("cannot decode a parked record; it is lost", "stream", b.stream.name, "err", err)
 			l.metrics.damaged.Inc()
 			continue
 		}
@@ -314,13 +314,13 @@ func (l *loop) encodeParked(b *pending, records []parked.Record) {
 	}
 }
 
-// acceptedParked removes the records of a batch from the queue that they came from.
+// acceptedParked removes the records of an accepted batch from their queue.
 func (l *loop) acceptedParked(s *stream, b *pending, recovered bool, now time.Time) error {
 	if err := s.queue.Drop(b.parked); err != nil {
-		l.Logger.Warn("parked records were accepted and may be sent again after a restart", "stream", s.name, "err", err)
+		l.Logger.Warn("cannot remove accepted records from their parking file; a restart may send them again", "stream", s.name, "err", err)
 	}
 	for _, other := range l.parking.streams {
-		// What was mended for one stream may have been for all.
+		// The cause may have been fixed for all streams.
 		if f := other.failing; recovered && f != nil && other.index >= 0 && !f.asked.After(now) {
 			other.rested = time.Time{}
 			l.enqueue(other)
@@ -330,8 +330,8 @@ func (l *loop) acceptedParked(s *stream, b *pending, recovered bool, now time.Ti
 	return nil
 }
 
-// parkMore parks what has waited in the journal for a queue to become empty, now
-// that its stream is refused again.
+// parkMore parks the records that have waited in the journal for a queue to become
+// empty, now that their stream is refused again.
 func (l *loop) parkMore(s *stream) {
 	l.parking.mend = l.toMend()
 	if half := l.streams[s.name]; half != nil && half.len > 0 && !half.inFlight && half.index < 0 {
@@ -343,7 +343,7 @@ func (l *loop) parkMore(s *stream) {
 func (l *loop) endParking(s *stream, now time.Time) {
 	defer l.countParked()
 	l.parking.mend = l.toMend()
-	half := l.streams[s.name] // that from the journal
+	half := l.streams[s.name] // the half for records from the journal
 	if s.queue.Len() > 0 {
 		l.enqueue(s)
 		return
@@ -352,7 +352,7 @@ func (l *loop) endParking(s *stream, now time.Time) {
 		return // more is being parked
 	}
 	if _, err := s.queue.Remove(); err != nil {
-		l.Logger.Warn("an empty file of parked records cannot be removed", "stream", s.name, "err", err)
+		l.Logger.Warn("cannot remove an empty file of parked records", "stream", s.name, "err", err)
 	}
 	delete(l.parking.streams, s.name)
 	if len(l.parking.streams) == 0 {
@@ -360,7 +360,7 @@ func (l *loop) endParking(s *stream, now time.Time) {
 		l.parking.exceeded = false
 		l.parking.giveUp.Unlock()
 		l.parking.err = nil
-		l.Logger.Info("no stream is parked any more")
+		l.Logger.Info("no stream is parked any longer")
 	}
 	if half == nil {
 		half = l.stream([]byte(s.name)) // for its rest
@@ -374,8 +374,8 @@ func (l *loop) endParking(s *stream, now time.Time) {
 	}
 }
 
-// mayLeaveParked reports whether Run may end although records are parked. Those that
-// nobody else keeps are tried some more times.
+// mayLeaveParked reports whether Run may end although records are parked. If the
+// store is the delivery's own, each stream is tried leaveAfter times first.
 func (l *loop) mayLeaveParked() bool {
 	if !l.ownParked {
 		return true
@@ -388,7 +388,7 @@ func (l *loop) mayLeaveParked() bool {
 	return true
 }
 
-// toMend returns what somebody has to mend about parked streams.
+// toMend returns the error of parked streams that a person has to fix, or nil.
 func (l *loop) toMend() error {
 	for _, s := range l.parking.streams {
 		if s.failing == nil {
@@ -402,7 +402,7 @@ func (l *loop) toMend() error {
 	return nil
 }
 
-// gapRefused says that the destination does not have a gap record.
+// gapRefused records that the destination refused a gap record.
 func (l *loop) gapRefused(stream, reason string) {
 	l.gapErr = fmt.Errorf("a gap record was refused for good and is missing from stream %s: %s", stream, reason)
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// perStream is a destination that answers by stream, and takes its time.
+// perStream is a destination that answers by stream, after a delay.
 type perStream struct {
 	scripted
 	refuse func(ctx context.Context, b *sink.Batch) error // nil: accepted
@@ -109,7 +109,7 @@ var refusals = map[string]func(ctx context.Context, b *sink.Batch) error{
 }
 
 // One stream of twenty is refused: the others are delivered, the journal does not
-// fill, and what was refused arrives in order and once, once it is accepted.
+// fill, and the refused records arrive in order and once when they are accepted.
 func TestAStreamThatIsRefusedHoldsUpNoOther(t *testing.T) {
 	for name, refuse := range refusals {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestAStreamThatIsRefusedHoldsUpNoOther(t *testing.T) {
 					t.Errorf("%d of %d good records arrived within 90 s", got, good)
 				}
 				if got := in.lastAck(); got != parkRecords {
-					t.Errorf("acknowledged up to %d of %d: the journal keeps what is parked", got, parkRecords)
+					t.Errorf("acknowledged up to %d of %d: the journal keeps parked records", got, parkRecords)
 				}
 				if n, _ := store.Size(); n != parkRecords-good {
 					t.Errorf("%d records are parked, want %d", n, parkRecords-good)
@@ -184,7 +184,7 @@ hindsight_sink_parked_total{sink="test"} %[1]d
 	}
 }
 
-// Where nothing is accepted, nothing is parked: it is the destination's fault.
+// While nothing is accepted, nothing is parked: the destination is to blame.
 func TestNothingIsParkedWhileTheDestinationIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &perStream{}
@@ -222,7 +222,8 @@ func TestNothingIsParkedWhileTheDestinationIsDown(t *testing.T) {
 	})
 }
 
-// What is parked is on disk before it is acknowledged, and the next process sends it.
+// Parked records are on disk before they are acknowledged, and the next process sends
+// them.
 func TestParkedRecordsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -276,8 +277,8 @@ func TestParkedRecordsSurviveARestart(t *testing.T) {
 	})
 }
 
-// Past the bound the oldest are given up: counted, logged once, and given to a sink
-// that keeps dead letters.
+// Past the bound the oldest records are given up: counted, logged once, and passed to
+// a sink that keeps dead letters.
 func TestParkedRecordsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -345,8 +346,8 @@ hindsight_sink_dropped_total{reason="removed",sink="test"} 0
 	})
 }
 
-// A backlog of a stream that is refused for something that passes makes nobody get
-// up; a record that is alone in its stream is parked like any other, and given up
+// A backlog of a stream that is refused for a temporary reason does not make the sink
+// unready; a record that is alone in its stream is parked like any other, and given up
 // after a week.
 func TestAParkedRecordIsGivenUpAfterAWeek(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -385,8 +386,8 @@ func TestAParkedRecordIsGivenUpAfterAWeek(t *testing.T) {
 	})
 }
 
-// A delivery that keeps what is parked to itself ends although a stream is refused,
-// and says how much of it.
+// A delivery with a store of its own for parked records ends although a stream is
+// refused, and reports the number of its records.
 func TestDeliveryEndsWhileAStreamIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &perStream{}

@@ -7,22 +7,22 @@ import (
 	"github.com/hindsight-events/hindsight/internal/parked"
 )
 
-// stream is the entries of one stream that have not been settled, as a list
-// through the window.
+// stream holds the entries of one stream that have not been settled, as a linked list
+// in the window.
 type stream struct {
 	name        string
 	first, last uint64 // numbers of the oldest and the newest
 	len         int
 	bytes       int           // in the journal
-	opened      time.Duration // since the loop began: when the oldest of those came that are in no batch, or before
+	opened      time.Duration // since the loop began: arrival of the oldest entry that is in no batch, or earlier
 
 	batch    *pending // of the oldest, once it has been tried
 	inFlight bool
-	rested   time.Time // until when the stream is left alone
+	rested   time.Time // no attempt before
 	failing  *failing  // nil unless its last attempt failed
 
-	// A stream that is parked has two halves: what comes from the journal goes into
-	// the queue of its other half, and from there to the sink.
+	// A parked stream has two halves: records from the journal go into the queue of
+	// the other half, and from there to the sink.
 	parked *stream
 	queue  *parked.Queue // of the other half
 
@@ -30,16 +30,16 @@ type stream struct {
 	index int           // in the queue; -1: not queued
 }
 
-// pending is a batch that has been tried. Its records stay the same until it is
-// settled, but for further ones at the end: a sink may have accepted a part of it.
+// pending is a batch that has been tried. A sink may have accepted a part of it, so
+// until it is settled, records are only added at its end.
 type pending struct {
 	room        // the records, as they are sent; empty while the stream rests
 	count   int // of the stream's oldest entries, those in it
 	stream  *stream
 	tries   int
-	tried   time.Time // for the first time
+	tried   time.Time // of the first attempt
 	unread  int       // failures in a row to read the next record
-	grows   bool      // further records may be added, at its end
+	grows   bool      // records may be added at its end
 	gaps    []int     // which of them are gap records
 	settled bool
 
@@ -47,7 +47,7 @@ type pending struct {
 	parked  []parked.Record // it comes from the queue
 }
 
-// len is that of no batch, too.
+// len returns 0 for nil.
 func (b *pending) len() int {
 	if b == nil {
 		return 0
@@ -57,7 +57,7 @@ func (b *pending) len() int {
 
 func (b *pending) batch() Batch { return Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends} }
 
-// dueQueue holds the streams that have something to send and are not being sent,
+// dueQueue holds the streams that have records to send and are not being sent,
 // the one that is due first at its head.
 type dueQueue []*stream
 

@@ -13,32 +13,32 @@ type serverClock struct {
 	last atomic.Pointer[reading]
 }
 
-// reading is what a Date header said, and when by our clock.
+// reading is a Date header, and the time by our clock when it was read.
 type reading struct{ date, at time.Time }
 
-// now returns the time by the API server's clock: at least that, and at most a second
-// more than its Date header implies, which has no fractions. Without a Date header it
-// is our own clock.
+// now returns the time by the API server's clock, never too early. It is up to a second
+// too late, because a Date header has no fractions of a second. Before the first Date
+// header, it returns the time by our own clock.
 func (c *serverClock) now() time.Time {
 	now := time.Now()
 	last := c.last.Load()
 	if last == nil {
 		return now
 	}
-	// The monotonic clock stands still while a machine is suspended, the wall clock may
-	// be set: the further of the two, so that no true time lies in the future.
+	// The monotonic clock stops while a machine is suspended, and the wall clock may be
+	// set. Take the greater difference, so that no true time is after the result.
 	passed := max(now.Sub(last.at), now.Round(0).Sub(last.at.Round(0)))
 	return last.date.Add(time.Second + passed)
 }
 
 type clockKey struct{}
 
-// withClock makes the answers to requests under a context set the clock.
+// withClock returns a context for requests whose answers set the clock.
 func withClock(ctx context.Context, c *serverClock) context.Context {
 	return context.WithValue(ctx, clockKey{}, c)
 }
 
-// setClock sets the clock of a request's context.
+// setClock sets the clock in the request's context, if any, by an answer.
 func setClock(req *http.Request, resp *http.Response) {
 	c, ok := req.Context().Value(clockKey{}).(*serverClock)
 	if !ok {

@@ -26,8 +26,8 @@ func (a *api) forge(name string) uint64 {
 	return a.change(apiwatch.Modified, e)
 }
 
-// Whoever writes a time of 2099 into managedFields moves neither the record nor the
-// position nor a later gap there, in a list and on a watch.
+// A time of 2099 in managedFields moves neither the record nor the position nor a later
+// gap to that time, in a list and on a watch.
 func TestForgedTimes(t *testing.T) {
 	for _, encoding := range []string{"protobuf", "JSON"} {
 		t.Run(encoding, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestForgedTimes(t *testing.T) {
 	}
 }
 
-// An earlier process has believed a time of 2099.
+// An earlier process has stored a time of 2099.
 func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
@@ -92,7 +92,7 @@ func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
 	})
 }
 
-// Our own clock does not count where the API server tells its own.
+// Our own clock does not count if the API server's is known.
 func TestClockIsTheServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)

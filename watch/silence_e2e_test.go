@@ -20,7 +20,7 @@ import (
 )
 
 // bufferingProxy passes the headers of a response on at once, and its body once the
-// API server has ended it; that of a watch not at all while swallow is set.
+// API server has ended it; it discards the body of a watch while swallow is set.
 func bufferingProxy(t *testing.T, upstream *rest.Config, swallow *atomic.Bool) *rest.Config {
 	t.Helper()
 	transport, err := rest.TransportFor(upstream)
@@ -82,8 +82,8 @@ func TestBehindABufferingProxy(t *testing.T) {
 	}
 }
 
-// A proxy swallows what watches bring. Latest states come by lists, behind one gap,
-// until watches work again.
+// A proxy discards the bodies of watches. Until watches work again, latest states come
+// by lists, behind one gap.
 func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
 	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}

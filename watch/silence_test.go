@@ -32,7 +32,7 @@ func watchLength(r *http.Request) time.Duration {
 	return length
 }
 
-// held is what a proxy has received of a response and not passed on.
+// held is the part of a response that a proxy has received and not passed on.
 type held struct {
 	http.ResponseWriter
 	body bytes.Buffer
@@ -61,7 +61,7 @@ func buffering(a *api, headersAtOnce bool) func(http.ResponseWriter, *http.Reque
 	}
 }
 
-// gapRecords are those taken over.
+// gapRecords returns the gap records that were delivered.
 func gapRecords(r *running) (gaps []event.Record) {
 	for _, rec := range r.journal.all() {
 		if rec.Gap {
@@ -155,7 +155,7 @@ func TestSilentWatches(t *testing.T) {
 	})
 }
 
-// One connection passes nothing. What was written meanwhile is replayed.
+// One connection passes nothing. States that were written meanwhile are replayed.
 func TestSilentOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
@@ -313,7 +313,7 @@ func TestGapBeginsWhereAWatchHasProvenIt(t *testing.T) {
 	})
 }
 
-// Lists work, and watches fail in one way or another for as long as it takes.
+// Lists work, and watches keep failing in one of several ways.
 func TestWatchesThatOnlyFail(t *testing.T) {
 	for name, fail := range map[string]func(a *api, w http.ResponseWriter, r *http.Request){
 		"a gateway refuses them": func(_ *api, w http.ResponseWriter, _ *http.Request) {
@@ -382,7 +382,7 @@ func TestWatchesThatOnlyFail(t *testing.T) {
 	}
 }
 
-// Another process ends the stretch that the first one left.
+// Another process ends the stall that began in the first one.
 func TestStallAcrossARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)

@@ -43,27 +43,27 @@ import (
 const (
 	minShortWatch  = 20 * time.Second
 	maxShortWatch  = 30 * time.Second
-	shortOvertime  = 15 * time.Second // after which a short watch that was not ended is dropped
+	shortOvertime  = 15 * time.Second // after which a short watch that has not ended is closed
 	suspectedFor   = 2 * time.Minute  // after which watches that only fail count as silent
-	listsApart     = time.Minute      // at least, while the source is stalled
-	listsTimeShare = 4                // lists take at most one part in so many and one of the time
+	listsApart     = time.Minute      // the least time between lists while the source is stalled
+	listsTimeShare = 4                // a list is followed by a pause of at least so many times its duration
 )
 
-// stallState is what is known against the watches of a source. It belongs to the
-// loop.
+// stallState is the evidence for and against the watches of a source. Only the loop
+// uses it.
 type stallState struct {
 	opened  uint64 // version at which the last watch was opened
-	brought bool   // it brought something newer
+	brought bool   // that watch brought something newer
 	short   bool   // watches are short
 
-	shown     uint64    // a list showed this version and no watch has brought it; 0: nothing is suspected
-	shownAt   time.Time // when
+	shown     uint64    // version that a list showed and no watch has brought; 0: working or stalled
+	shownAt   time.Time // time of that list
 	probed    time.Time // when the loop last listed before it opened a watch
 	nothing   uint64    // the version of that list, if it showed nothing newer than the position
-	relisted  uint64    // where the last list ended that took the place of failing watches
+	relisted  uint64    // version of the last list that replaced failing watches
 	stalledAt time.Time // zero: not stalled
 	nextList  time.Time
-	openGap   *event.Gap // declared without an end
+	openGap   *event.Gap // a gap that was declared without an end
 }
 
 // errSilent ends an open watch that is silent although a list shows a newer version.
@@ -73,7 +73,7 @@ func (e errSilent) Error() string {
 	return fmt.Sprintf("watch is silent although a list shows version %d", e.shown)
 }
 
-// resumeStall goes on with a stretch that another process left: its gap has no end
+// resumeStall continues a stall that began in an earlier process, whose gap has no end
 // yet.
 func (w *Watcher) resumeStall() {
 	for i, g := range w.gaps {
@@ -92,8 +92,8 @@ const watchesWork = "watches work again"
 
 func (w *Watcher) stalled() bool { return !w.stalledAt.IsZero() }
 
-// watchTimes returns how long the API server is asked to keep the next watch open,
-// how long its headers may take, and how much later than asked it may end.
+// watchTimes returns the timeout that the next watch asks the API server for, the
+// timeout for its headers, and how long after its own timeout it may end.
 func (w *Watcher) watchTimes() (length, answer, over time.Duration) {
 	if !w.short {
 		return minWatch + rand.N(maxWatch-minWatch), otherAnswerWithin, overtime
@@ -116,14 +116,15 @@ func (w *Watcher) suspect(shown uint64) {
 func (w *Watcher) silent() bool {
 	pos, _ := w.hand.at()
 	if w.shown != 0 && w.shown <= pos.Version {
-		w.log.Info("watch brought what the list had shown", "listed", w.shown, "after", time.Since(w.shownAt).Round(time.Millisecond))
+		w.log.Info("watch brought the version that the list had shown", "listed", w.shown, "after", time.Since(w.shownAt).Round(time.Millisecond))
 		w.shown = 0
 	}
 	return w.shown != 0 && pos.Version == w.opened
 }
 
-// endedWell is called when the time of a watch is over; err is nil if the API server,
-// or a proxy, has ended it in good order. It returns the list that is due, if any.
+// endedWell is called when the timeout of a watch is over; err is nil if the API
+// server, or a proxy, has ended it in good order. It returns the list that is due, if
+// any.
 func (w *Watcher) endedWell(err error) *relist {
 	w.strikes = 0
 	if w.silent() {
@@ -141,17 +142,17 @@ func (w *Watcher) endedWell(err error) *relist {
 	}
 	w.nothing = 0
 	if w.brought {
-		// It worked, so it would have brought what was written up to its end. A watch
-		// that brought nothing proves nothing: what it missed may have expired before a
-		// list could show it.
+		// The watch worked, so it would have brought all versions up to its end. A watch
+		// that brought nothing proves nothing: a state that it missed may have expired
+		// before a list could show it.
 		w.hand.prove()
 	}
 	return nil
 }
 
-// keepsFailing is called when watches from the position have failed too often. A
-// list takes their place; if they go on failing from where it ended, they are
-// suspected.
+// keepsFailing is called when watches from the position have failed too often. It
+// returns a list to replace them; if watches from the version of that list fail too,
+// they are suspected.
 func (w *Watcher) keepsFailing(ctx context.Context, r reason) *relist {
 	pos, _ := w.hand.at()
 	switch {
@@ -180,9 +181,8 @@ func (w *Watcher) keepsFailing(ctx context.Context, r reason) *relist {
 	return nil
 }
 
-// stall declares that watches bring nothing, and returns the list that takes their
-// place. It returns none while there are sinks further ahead: a watch from there is
-// tried first.
+// stall marks the source as stalled, and returns the list that replaces watches. While
+// there are sinks further ahead, it returns none: a watch from there is tried first.
 func (w *Watcher) stall() *relist {
 	due := w.relistFor(stalled)
 	if due == nil {
@@ -198,7 +198,7 @@ func (w *Watcher) stall() *relist {
 	return due
 }
 
-// listDue returns the next list of a stretch without watches, if it is time for it.
+// listDue returns the next list of a stall if it is due.
 func (w *Watcher) listDue() *relist {
 	if !w.stalled() || time.Now().Before(w.nextList) {
 		return nil
@@ -207,7 +207,7 @@ func (w *Watcher) listDue() *relist {
 	return &relist{reason: stalled, epoch: pos.Epoch}
 }
 
-// listed takes note of a list that was taken in.
+// listed updates the state after a list has been journaled.
 func (w *Watcher) listed(l *listing, took time.Duration) {
 	switch l.reason {
 	case stalled:
@@ -220,8 +220,8 @@ func (w *Watcher) listed(l *listing, took time.Duration) {
 	}
 }
 
-// endStall ends the stretch of a stall, if there is one: a watch is about to bring
-// something newer than the position, or the epoch is over.
+// endStall ends the stall, if there is one: a watch is about to bring something newer
+// than the position, or the epoch is over.
 func (w *Watcher) endStall(ctx context.Context, why string) error {
 	if err := w.endGap(ctx); err != nil {
 		return err
@@ -252,8 +252,8 @@ func (w *Watcher) endGap(ctx context.Context) error {
 	return nil
 }
 
-// probe lists before a watch is opened if nothing has come for long and no list runs
-// beside the watches: they are short, or fail.
+// probe lists before a watch is opened if the position has not moved for idleAfter and
+// no list runs beside the watches, because they are short or fail.
 func (w *Watcher) probe(ctx context.Context) {
 	pos, moved := w.hand.at()
 	if w.shown != 0 || w.stalled() || !w.short && !w.health.failing() ||
@@ -274,8 +274,8 @@ func (w *Watcher) probe(ctx context.Context) {
 	}
 }
 
-// failedFor reports whether watches have failed with any error for so long that
-// they count as silent.
+// failedFor reports whether watches have failed, with any error, for as long as makes
+// them count as silent.
 func (w *Watcher) failedFor(err error) bool {
 	return !denied(err) && !expired(err) && !errors.Is(err, errBlocked) && !errors.Is(err, errWentBack) &&
 		w.silent() && time.Since(w.shownAt) >= suspectedFor

@@ -125,7 +125,7 @@ func TestConnectionThatPassesNothing(t *testing.T) {
 	})
 }
 
-// Connections are accepted, and that is all.
+// Connections are accepted, and nothing is answered.
 func TestServerThatAcceptsAndNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
