@@ -52,27 +52,28 @@ func LabelSetOf(fields ...Field) (set LabelSet) {
 // Has reports whether the field is in the set.
 func (s LabelSet) Has(f Field) bool { return s&labelBits[f] != 0 }
 
-// LabelDecision says which fields of a set keep the Event's own value as a label.
-// The labels of the set's other fields are Other. The namespace is always kept.
+// LabelDecision is a set of label fields, and the fields of it that keep the Event's
+// own value as a label: Kept, and always the namespace. The labels of the other fields
+// are Other.
 type LabelDecision struct{ Set, Kept LabelSet }
 
-// MaxLabelDecisions is how many sets of fields are decided on for a record.
+// MaxLabelDecisions is the largest number of decisions in a record.
 const MaxLabelDecisions = 8
 
-// LabelDecisions are those of a record, each about another set that is not empty;
-// a decision about the empty set ends them. Without any, namespace and reason are
-// kept.
+// LabelDecisions are the decisions about a record, each about another set of fields
+// that is not empty; a decision about the empty set ends them. Without any decision,
+// namespace and reason are kept.
 type LabelDecisions [MaxLabelDecisions]LabelDecision
 
 var defaultDecisions = LabelDecisions{{DefaultLabels, DefaultLabels}}
 
 // Kept returns the fields of the set whose labels have the Event's own value.
 //
-// Where the intake has not decided on this set, because a configuration that was
-// read later asks for it, the decision applies that has most of its fields in
-// common with it, and the fields that it does not name are not kept. So a reload
-// makes no more streams than that decision allows, and a record that is sent again
-// has the same labels. A namespace is kept always, and all fields of a gap record.
+// If the intake has not decided about this set, because a reload added it, the
+// decision with most fields in common applies, and fields that it does not have are
+// not kept. So a reload makes no more streams than that decision allows, and a record
+// that is sent again has the same labels. The namespace is always kept, and so are all
+// fields of a gap record.
 func (r *Record) Kept(set LabelSet) LabelSet {
 	if r.Gap {
 		return set

@@ -10,24 +10,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Sentence is what a line of the format text says.
+// Sentence is a parsed line of the format text.
 type Sentence struct {
 	// Standalone is set if the line begins with a time. Only such a line has
 	// Time, Namespace, Type, Count and ObservedTime.
 	Standalone      bool
 	Time            time.Time
 	Namespace, Type string
-	Count           int32 // 0: not more than one
+	Count           int32 // 0: one or unknown
 	ObservedTime    time.Time
 
 	Reason     string
 	Kind, Name string // of the object
-	EventName  string // of the Event itself, where it names no object
+	EventName  string // of the Event itself, if it names no object
 	Message    string
-	Related    string // kind/namespace/name, of what there is
+	Related    string // kind/namespace/name, without the empty ones
 }
 
-// What may end a line. The quotes are those of a name that is not bare.
+// The parts that may end a line. A related object is quoted if it is not bare.
 var (
 	textRelated  = regexp.MustCompile(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
 	textCount    = regexp.MustCompile(`(?:^| )\(x(\d+)\)$`)
@@ -115,7 +115,7 @@ func nextWord(s, end string) (w textWord, after string, ok bool) {
 	return w, "", false
 }
 
-// assign says which word is which.
+// assign assigns words to namespace, type and reason.
 func (s *Sentence) assign(words []textWord) bool {
 	if s.Standalone {
 		if len(words) == 0 || !words[0].quoted && !bareNamespace(words[0].text) {
@@ -123,7 +123,7 @@ func (s *Sentence) assign(words []textWord) bool {
 		}
 		s.Namespace, s.Type = words[0].text, corev1.EventTypeNormal
 		words = words[1:]
-		// A Warning without a reason is not a reason.
+		// A single Warning is the type, not the reason.
 		if len(words) == 2 || len(words) == 1 && words[0] == (textWord{text: corev1.EventTypeWarning}) {
 			s.Type = words[0].text
 			words = words[1:]
@@ -140,7 +140,7 @@ func (s *Sentence) assign(words []textWord) bool {
 	}
 }
 
-// ending reads what follows the object, from its end.
+// ending reads the text after the object, backwards from its end.
 func (s *Sentence) ending(rest string) bool {
 	last := func(pattern *regexp.Regexp) (string, bool) {
 		m := pattern.FindStringSubmatchIndex(rest)
@@ -187,7 +187,7 @@ func (s *Sentence) ending(rest string) bool {
 
 var textEscape = regexp.MustCompile(`\\(?:[nrt]|u[0-9a-f]{4})`)
 
-// unescapeText undoes appendEscaped. What that cannot have written stays.
+// unescapeText reverses appendEscaped. Escapes that it cannot have written stay.
 func unescapeText(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

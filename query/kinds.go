@@ -80,7 +80,7 @@ func Kinds() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// object is what --for names.
+// object is the value of --for.
 type object struct {
 	kind  *labels.Matcher
 	name  string
@@ -96,13 +96,13 @@ const formerGroup = "extensions"
 
 var version = regexp.MustCompile(`^v\d+((alpha|beta)\d+)?$`)
 
-// parseObject reads KIND/NAME. KIND is a kind, a plural or a short name of
-// Kubernetes' own kinds, else the kind itself or a plural of it, in any case and
-// with or without .GROUP or .VERSION.GROUP.
+// parseObject reads KIND/NAME. KIND is the kind, plural or short name of one of
+// Kubernetes' own kinds, or the kind or plural of any other, in any case and with or
+// without .GROUP or .VERSION.GROUP.
 func parseObject(s string) (o object, err error) {
 	of, name, ok := strings.Cut(s, "/")
 	if !ok || of == "" || name == "" || strings.Contains(name, "/") {
-		return o, fmt.Errorf("%q is no object; write it as in pod/web-0", s)
+		return o, fmt.Errorf("%q is not an object; write it as in pod/web-0", s)
 	}
 	resource, group, _ := strings.Cut(strings.ToLower(of), ".")
 	if v, rest, _ := strings.Cut(group, "."); version.MatchString(v) {
@@ -130,7 +130,7 @@ func parseObject(s string) (o object, err error) {
 	return o, nil
 }
 
-// singulars returns the word itself and the words that it may be the plural of.
+// singulars returns the word itself and its possible singulars.
 func singulars(word string) []string {
 	all := []string{word}
 	for _, suffix := range [][2]string{{"s", ""}, {"es", ""}, {"ies", "y"}} {
@@ -141,8 +141,8 @@ func singulars(word string) []string {
 	return all
 }
 
-// ClusterScoped reports whether an object, as in node/a, is of a kind of
-// Kubernetes whose objects have no namespace. Events about them are found in any.
+// ClusterScoped reports whether an object, as in node/a, is of one of Kubernetes' own
+// kinds without namespaces. Events about such objects can be in any namespace.
 func ClusterScoped(of string) bool {
 	o, err := parseObject(of)
 	return err == nil && o.cluster

@@ -10,22 +10,22 @@ import (
 )
 
 const (
-	// lookback is how much earlier than a state one of a higher version may be.
-	// A state is filed at most 30 minutes before it was written and at most 2
-	// minutes after (event.New), so it is 32 minutes, and API servers' clocks.
+	// lookback bounds how much earlier the time of a higher version may be. The time
+	// of a state is between 30 minutes before and 2 minutes after its write
+	// (event.New), so the bound is 32 minutes plus the difference of API servers'
+	// clocks.
 	lookback = time.Hour
 
-	// batchSize is for how many rows the highest versions are looked up at a
-	// time, and singleEvents how many Events are asked for by their uids: a URL
-	// has room for some 4 KiB everywhere.
+	// batchSize is the number of rows whose highest versions are looked up together.
+	// Up to singleEvents Events are queried by their uids: every server accepts URLs
+	// of some 4 KiB.
 	batchSize    = 2000
 	singleEvents = 50
 )
 
 // printNewest prints the newest rows of a source that can be read from its end.
-// It reads no further than needed: a state is a row if no higher version of its
-// Event is newer, which has been read by then, or up to lookback older, which is
-// looked up.
+// It reads no further than needed. A state is a row if no higher version of its Event
+// is newer, which has been read by then, or up to lookback older, which lookUp reads.
 func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 	n := &newest{run: q, fold: newFold(), noted: q.To}
 	err := source.Newest(ctx, q.From, q.To, func(e line.Entry) error {
@@ -51,7 +51,7 @@ type newest struct {
 	*run
 	fold  *fold
 	noted time.Time     // fold has all versions from here on
-	batch []line.Record // may be rows
+	batch []line.Record // candidates for rows
 	rows  []line.Record
 }
 

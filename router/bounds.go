@@ -24,42 +24,42 @@ type SinkLabels struct {
 	Fields event.LabelSet
 }
 
-// bounds keeps labels from having any number of values, whatever Events say: for
-// each set of fields that are labels in a sink, it decides which fields keep the
-// Event's own value. It is safe for concurrent use.
+// bounds limits the cardinality of labels. For each set of fields that are labels in a
+// sink, it decides which fields keep the Event's own value. It is safe for concurrent
+// use.
 type bounds struct {
 	mu   sync.Mutex // guards the fields below
 	max  int
 	sets []*bound
 }
 
-// bound is about one set of fields. At most max combinations of their values are
-// in use at a time, and one more for each namespace. A combination is in use until
-// an hour after its last record.
+// bound limits the combinations of values of one set of fields. At most max
+// combinations are in use at a time, and one more for each namespace. A combination is
+// in use until an hour after its last record.
 //
-// Where a record's combination is new and there are too many, it goes by fewer of
-// its values: namespace and reason, then the namespace alone. The last quarter of
-// max is kept for the former, so that a component that is another one each time,
-// say, does not take the reason away from all others.
+// If a record's combination is new and the limit is reached, the record keeps fewer of
+// its values: namespace and reason, or the namespace alone. The last quarter of max is
+// reserved for namespace and reason, so that a field with a new value each time, such
+// as a component, does not take the reason away from other records.
 //
-// The clock is the process's, not the records': what has to be few is the
-// streams a server holds open while we write to them, and a whole day of Events
-// may be read in a second.
+// Times are those of the process, not of the records: the bound is about the streams
+// that a server holds open while we write to them, and a whole day of Events may be
+// read in a second.
 type bound struct {
 	fields   event.LabelSet
-	list     []event.Field // the same
+	list     []event.Field // the same fields
 	sinks    []string
 	lastUsed map[string]*time.Time // by the key of a combination
 	// noneBefore is a time before which no combination can be forgotten, so that a
-	// storm of new ones does not go through all of them each time.
+	// storm of new ones does not scan all of them each time.
 	noneBefore time.Time
-	// lastRefused is when a combination last met with max.
+	// lastRefused is when a combination was last refused because of max.
 	lastRefused time.Time
-	key         []byte // of the record at hand
+	key         []byte // of the current record
 }
 
-// setLabels replaces what is decided about. Of sets that stay, what is in use stays
-// known.
+// setLabels replaces the sets of fields. Sets that stay keep their combinations in
+// use.
 func (b *bounds) setLabels(max int, sinks []SinkLabels) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -72,7 +72,7 @@ func (b *bounds) setLabels(max int, sinks []SinkLabels) {
 		}
 		return nil
 	}
-	if len(sinks) == 0 { // so that a sink added later finds something decided
+	if len(sinks) == 0 { // so that a sink that is added later finds a decision
 		sinks = []SinkLabels{{Fields: event.DefaultLabels}}
 	}
 	for _, s := range sinks {
@@ -90,23 +90,23 @@ func (b *bounds) setLabels(max int, sinks []SinkLabels) {
 	}
 }
 
-// decision is what bounds has decided about a record.
+// decision is the decision of bounds about a record.
 type decision struct {
 	labels    event.LabelDecisions
 	malformed bool     // the reason does not look like one
-	tooMany   bool     // of a set, all combinations are in use
-	begins    []*bound // of which that is so for the first time in an hour
+	tooMany   bool     // some set has no free combination
+	begins    []*bound // the sets of which this is so for the first time in an hour
 }
 
-// decide decides about a record taken in now. It allocates only for a new
-// combination.
+// decide makes the decision about a record that the intake takes in now. It allocates
+// only for a new combination.
 func (b *bounds) decide(now time.Time, r *event.Record) (d decision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, set := range b.sets {
 		kept := set.fields
 		if !set.use(now, r, kept) {
-			// The reason of gap records is the label of our own alone.
+			// The reason of gap records is reserved for our own.
 			if kept&event.LabelReason != 0 && (!camelCase(r.Event.Reason) || r.FalseGap()) {
 				d.malformed = true
 				kept &^= event.LabelReason
@@ -128,13 +128,13 @@ func (b *bounds) decide(now time.Time, r *event.Record) (d decision) {
 		d.labels[i] = event.LabelDecision{Set: set.fields, Kept: kept}
 	}
 	if d.labels == (event.LabelDecisions{{Set: event.DefaultLabels, Kept: event.DefaultLabels}}) {
-		d.labels = event.LabelDecisions{} // which means the same, and takes no room
+		d.labels = event.LabelDecisions{} // which means the same and takes no space
 	}
 	return d
 }
 
-// use reports whether the record's combination of the fields is in use, and then
-// keeps it.
+// use reports whether the record's combination of the fields is in use. If so, it
+// extends the use.
 func (b *bound) use(now time.Time, r *event.Record, fields event.LabelSet) bool {
 	b.key = append(b.key[:0], byte(fields))
 	for _, f := range b.list {
@@ -152,11 +152,11 @@ func (b *bound) use(now time.Time, r *event.Record, fields event.LabelSet) bool 
 	return true
 }
 
-// admit reports whether the record's combination of the fields is in use or may
-// be from now on.
+// admit reports whether the record's combination of the fields is in use, after adding
+// it if the limit allows.
 func (b *bound) admit(now time.Time, r *event.Record, fields event.LabelSet, max int) bool {
 	if fields&^event.LabelNamespace == 0 {
-		return true // one for each namespace takes no place
+		return true // namespaces do not count
 	}
 	if b.use(now, r, fields) {
 		return true
@@ -175,7 +175,7 @@ func (b *bound) admit(now time.Time, r *event.Record, fields event.LabelSet, max
 	return true
 }
 
-// forget lets go of the combinations that are no longer in use.
+// forget removes the combinations that are no longer in use.
 func (b *bound) forget(now time.Time) {
 	if now.Before(b.noneBefore) {
 		return
@@ -192,11 +192,11 @@ func (b *bound) forget(now time.Time) {
 	b.noneBefore = oldest.Add(forgetAfter)
 }
 
-// camelCase reports whether a reason is what the API asks for, "a short,
+// camelCase reports whether a reason has the form that the API asks for, "a short,
 // machine understandable string" such as FailedScheduling:
 // https://github.com/kubernetes/api/blob/v0.37.2/core/v1/types.go (Event.Reason).
-// The API server does not insist, and there are reporters whose reasons are
-// sentences, or hold names and numbers.
+// The API server does not enforce it: some reporters have sentences as reasons, or
+// reasons with names and numbers in them.
 func camelCase(reason string) bool {
 	if reason == "" || len(reason) > maxReasonLength || reason[0] < 'A' || reason[0] > 'Z' {
 		return false

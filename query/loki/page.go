@@ -19,10 +19,10 @@ import (
 	"github.com/hindsight-events/hindsight/query/line"
 )
 
-// Pages begin with a thousand entries, and then hold about pageBytes: Loki never
-// answers with more than 4 MiB by default, since its parts send each other
-// messages of that size (grpc_server_max_send_msg_size), and closes the
-// connection after a minute instead. max_entries_limit_per_query is 5000:
+// The first page has a thousand entries, later ones about pageBytes. By default Loki
+// does not answer with more than 4 MiB, because messages between its components are
+// limited to that size (grpc_server_max_send_msg_size): it closes the connection
+// after a minute instead. max_entries_limit_per_query is 5000:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
 const (
 	firstPage = 1000
@@ -38,26 +38,26 @@ type fetcher struct {
 
 	mu    sync.Mutex // guards limit and most
 	limit int        // entries of the next page
-	most  int        // entries of any page, as far as is known
+	most  int        // the largest limit that may still work
 }
 
-// pageLimit is how many entries the next page may have.
+// pageLimit returns the number of entries that the next page may have.
 func (f *fetcher) pageLimit() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.limit
 }
 
-// larger is the limit of a page that n entries were not enough for; n if there is
-// none.
+// larger returns the limit for a page again after n entries were not enough; n if
+// there is no larger one.
 func (f *fetcher) larger(n int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return max(min(2*n, f.most), n)
 }
 
-// answered adapts the size of pages to that of their entries: as many as fit, but
-// not many more than are known to.
+// answered adapts the limit to the average size of entries: as many as fit into a
+// page, but at most twice the number that has worked.
 func (f *fetcher) answered(entries, bytes int) {
 	if entries == 0 {
 		return
@@ -68,8 +68,8 @@ func (f *fetcher) answered(entries, bytes int) {
 	f.limit = max(min(fit, max(2*entries, f.limit), f.most), leastPage)
 }
 
-// failed makes pages smaller than one that Loki did not answer, and reports
-// whether it could.
+// failed lowers the limit below that of a page which Loki did not answer, and reports
+// whether that was possible.
 func (f *fetcher) failed(limit int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,11 +81,11 @@ func (f *fetcher) failed(limit int) bool {
 	return true
 }
 
-// busy is how often an answer is asked for again that Loki was too busy for.
+// busy is the number of retries of a query that Loki was too busy to answer.
 const busy = 5
 
-// page reads the newest entries from from to before to, newest first. It is full
-// if there may be more.
+// page reads the newest entries between from (included) and to (excluded), newest
+// first. It is full if there may be more.
 func (f *fetcher) page(ctx context.Context, limit int, from, to time.Time) (page []line.Entry, full bool, err error) {
 	wait := time.Second
 	for attempt := 1; ; {
@@ -121,12 +121,12 @@ func (f *fetcher) page(ctx context.Context, limit int, from, to time.Time) (page
 	}
 }
 
-// jitter is d and up to a quarter more, so that clients that were refused at the
-// same time do not return at the same time.
+// jitter adds up to a quarter to d, so that clients that were refused at the same time
+// do not retry at the same time.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
 
-// tooMuch reports whether Loki may answer a smaller page where it did not answer
-// this one: it failed, or closed the connection, or took too long.
+// tooMuch reports whether a smaller page may succeed after this error: Loki failed,
+// closed the connection or took too long.
 func tooMuch(err error) bool {
 	var refused *Error
 	if errors.As(err, &refused) {
@@ -147,8 +147,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// page asks once, newest first. Bytes is about the size of the entries between the parts of
-// Loki.
+// page queries once, newest first. bytes is the approximate size of the entries in
+// messages between Loki's components.
 func (c *Client) page(ctx context.Context, query string, from, to time.Time, limit int) (page []line.Entry, bytes int, err error) {
 	q := span(from, to)
 	q.Set("query", query)
@@ -164,7 +164,7 @@ func (c *Client) page(ctx context.Context, query string, from, to time.Time, lim
 	d := decoder{Iterator: jsoniter.Parse(jsoniter.ConfigDefault, body, 64<<10)}
 	status, resultType := d.answer(func(s stream) {
 		page = slices.Grow(page, len(s.Values))
-		bytes += pairsSize(s.Stream) // of one entry each, where metadata is not kept apart
+		bytes += pairsSize(s.Stream) // a stream has one entry if metadata is among the labels
 		for _, v := range s.Values {
 			e := s.entry(v)
 			bytes += size(e)
@@ -179,13 +179,13 @@ func (c *Client) page(ctx context.Context, query string, from, to time.Time, lim
 	case status != "success":
 		return nil, 0, fmt.Errorf("%s does not answer as Loki does: its status is %q", c.base.String(), status)
 	case resultType != "streams":
-		return nil, 0, fmt.Errorf("query loki: %s finds no entries, but a %s", query, resultType)
+		return nil, 0, fmt.Errorf("query loki: %s returns no entries, but a %s", query, resultType)
 	}
 	slices.SortStableFunc(page, func(a, b line.Entry) int { return b.Time.Compare(a.Time) })
 	return page, bytes, nil
 }
 
-// faultyReader keeps the error that ended it too early.
+// faultyReader keeps the error, other than EOF, that ended it.
 type faultyReader struct {
 	io.Reader
 	err error
@@ -199,7 +199,8 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// size is about that of an entry in a message between the parts of Loki.
+// size returns the approximate size of an entry in a message between Loki's
+// components.
 func size(e line.Entry) int { return 48 + len(e.Line) + pairsSize(e.Metadata) }
 
 func pairsSize(pairs map[string]string) (n int) {
