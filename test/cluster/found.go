@@ -20,7 +20,7 @@ const foundVersionTimeout = 30 * time.Second
 // environment names no binary and none is in PATH.
 var ErrNotInstalled = errors.New("is not installed")
 
-// Found is a program that is not built here but found on the machine.
+// Found is a program that the tests do not build but find on the machine.
 type Found struct {
 	Path    string
 	Version string
@@ -63,14 +63,14 @@ func find(ctx context.Context, program string) (Found, error) {
 	return Found{Path: path, Version: version}, nil
 }
 
-// versions caches what versionOf has found, by path.
+// versions caches the results of versionOf by path.
 var versions struct {
 	sync.Mutex
 	of map[string]string
 }
 
-// versionLine is what programs of the Prometheus family print first, such as
-// "loki, version 3.7.8 (branch: HEAD, revision: 65e30f8)".
+// versionLine matches the first line that programs of the Prometheus family print,
+// such as "loki, version 3.7.8 (branch: HEAD, revision: 65e30f8)".
 var versionLine = regexp.MustCompile(`, version (\S*) ?\(branch: [^,]*, revision: ([^)]*)\)`)
 
 // versionOf runs a program with -version. Development builds may have a revision

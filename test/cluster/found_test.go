@@ -22,7 +22,7 @@ func script(t *testing.T, path, body string) string {
 
 // asked is a test that needs Loki.
 type asked struct {
-	testing.TB // panics for what is not defined here
+	testing.TB // nil: methods that are not defined here panic
 	skipped    string
 	failed     string
 }
@@ -41,7 +41,7 @@ func (a *asked) Skipf(f string, args ...any) {
 	panic(a)
 }
 
-// ask runs what a test asks for until it ends the test.
+// ask runs do until it returns or ends the test.
 func ask(t *testing.T, a *asked, do func(testing.TB)) {
 	t.Helper()
 	a.TB = t
@@ -60,7 +60,7 @@ func TestNeedLoki(t *testing.T) {
 		inPath  string // the script of loki in PATH, empty for none
 		require string
 
-		found, skipped, failed string // what the version, or one of the messages, contains
+		found, skipped, failed string // parts of the version or of the message
 		counted                tally.Result
 	}{
 		"in PATH": {
@@ -86,7 +86,7 @@ func TestNeedLoki(t *testing.T) {
 			require: "promtail, loki",
 			failed:  "HINDSIGHT_TEST_REQUIRE requires it", counted: tally.Failed,
 		},
-		"what can never be found is required": {
+		"an unknown program is required": {
 			inPath: fmt.Sprintf(answer, "3.7.8"), require: "lokki",
 			failed: "HINDSIGHT_TEST_REQUIRE lists lokki",
 		},

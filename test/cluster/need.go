@@ -28,8 +28,8 @@ func NeedPromtail(t testing.TB) Found {
 	return need(t, "promtail")
 }
 
-// HaveLoki is NeedLoki for a test that does without one what it can: it reports
-// whether there is one.
+// HaveLoki is NeedLoki for a test of which a part needs no Loki: it reports whether
+// there is one instead of skipping the test.
 func HaveLoki(t testing.TB) bool {
 	t.Helper()
 	_, have := lookFor(t, "loki", tally.Partly)
@@ -45,8 +45,8 @@ func need(t testing.TB, program string) Found {
 	return found
 }
 
-// lookFor records with which version of a program the test runs, or what it does
-// without.
+// lookFor counts the test: as run with a version of the program, as failed, or, if the
+// program is missing, with the result without.
 func lookFor(t testing.TB, program string, without tally.Result) (Found, bool) {
 	t.Helper()
 	required, err := requiredPrograms()
@@ -78,7 +78,8 @@ func lookFor(t testing.TB, program string, without tally.Result) (Found, bool) {
 	return found, err == nil
 }
 
-// requiredPrograms refuses a name that would never be looked for.
+// requiredPrograms returns the programs in HINDSIGHT_TEST_REQUIRE, or an error if it
+// lists an unknown one.
 func requiredPrograms() (required []string, err error) {
 	for name := range strings.SplitSeq(os.Getenv(requireVariable), ",") {
 		switch name = strings.TrimSpace(name); name {

@@ -25,8 +25,7 @@ func EventByAPIServer(e *corev1.Event) bool {
 	return ByAPIServer(e.ReportingController) || ByAPIServer(e.Source.Component)
 }
 
-// WithoutAPIServer returns the entries without those of Events that the API
-// server writes by itself.
+// WithoutAPIServer removes the entries of Events that the API server writes by itself.
 func WithoutAPIServer(entries []LokiEntry) []LokiEntry {
 	return slices.DeleteFunc(entries, func(e LokiEntry) bool { return ByAPIServer(e.Metadata["component"]) })
 }

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Store is a real store that takes Loki's push: what tests of delivery need of
-// it. The methods that start and stop it may not be called concurrently; the
-// others may, at any time.
+// Store is a real store with Loki's push API, as far as tests of delivery need it. The
+// methods that start and stop it must not be called concurrently; the others are safe
+// for concurrent use.
 type Store interface {
 	// Name for people.
 	Name() string
@@ -17,11 +17,10 @@ type Store interface {
 	// Start starts the store, again with its data at the same address, and
 	// returns when it accepts pushes.
 	Start(ctx context.Context) error
-	// Kill ends the store as abruptly as it can bear without losing what it has
-	// accepted.
+	// Kill ends the store as abruptly as is possible without losing entries that it
+	// has accepted.
 	Kill()
-	// Pause stops the store with SIGSTOP: its connections stay open and it
-	// answers nothing.
+	// Pause stops the store with SIGSTOP: connections stay open without an answer.
 	Pause() error
 	// Resume ends a pause.
 	Resume() error

@@ -24,12 +24,12 @@ import (
 // victoriaLogsStopTimeout bounds how long VictoriaLogs may take to end.
 const victoriaLogsStopTimeout = 30 * time.Second
 
-// VictoriaLogs is a real VictoriaLogs: one process that takes Loki's push,
-// listening on a loopback port. What is pushed can be queried at once.
+// VictoriaLogs is a real VictoriaLogs: one process that accepts Loki's push API on a
+// loopback port. Pushed entries can be queried at once.
 type VictoriaLogs struct {
 	url     string
 	process *component
-	broken  error // why entries it has accepted may be lost
+	broken  error // the reason why accepted entries may be lost
 }
 
 // NewVictoriaLogs builds VictoriaLogs if that has not been done yet (see Build)
@@ -126,7 +126,7 @@ func (v *VictoriaLogs) Answer(ctx context.Context, selector string, start, end t
 func (v *VictoriaLogs) Entries(ctx context.Context, selector string, start, end time.Time) ([]LokiEntry, error) {
 	// Its filter of streams is written like LogQL's.
 	query := fmt.Sprintf("%s _time:[%s, %s)", selector, start.UTC().Format(time.RFC3339Nano), end.UTC().Format(time.RFC3339Nano))
-	// It shows what it has accepted after a second, or this.
+	// It shows accepted entries after a second, or after this request.
 	_, err := v.post(ctx, "/internal/force_flush", nil)
 	var answer []byte
 	if err == nil {

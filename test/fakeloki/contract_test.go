@@ -21,13 +21,13 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// TestContract runs the table of requests and answers against the fake. Where there is a real
-// Loki, TestContractOfLoki runs it against that.
+// TestContract runs the table of requests and answers against the fake; TestContractOfLoki runs it
+// against a real Loki, if one is installed.
 func TestContract(t *testing.T) {
 	contract(t, func(t *testing.T, o fakeloki.Options) string { return fakeloki.Start(t, o).URL })
 }
 
-// contract checks requests and answers of the Lokis that start returns the URLs of.
+// contract checks requests and answers. start starts a Loki and returns its URL.
 func contract(t *testing.T, start func(*testing.T, fakeloki.Options) string) {
 	standard := loki{url: start(t, fakeloki.Options{})}
 	for _, c := range pushes() {
@@ -51,7 +51,7 @@ func contract(t *testing.T, start func(*testing.T, fakeloki.Options) string) {
 					got = append(got, l.lines(t, s.labels, url.Values{})...)
 				}
 			}
-			slices.Sort(got) // those of one time come in any order
+			slices.Sort(got) // entries of the same time have no order
 			if !slices.Equal(got, c.stored) {
 				t.Errorf("%d lines are stored: %.300q, want %d: %.300q", len(got), got, len(c.stored), c.stored)
 			}
@@ -75,7 +75,7 @@ type stream struct {
 	entries []entry
 }
 
-// body is one that the tests write themselves.
+// body is a body that a test has encoded itself.
 type body struct{ contentType, text string }
 
 var now = time.Now().Truncate(time.Second)
@@ -118,7 +118,7 @@ func (l *loki) do(t *testing.T, req *http.Request, status int, wantBody string) 
 	return got
 }
 
-// get asks for the last four hours, unless the parameters say otherwise.
+// get queries the last four hours, unless the parameters have another range.
 func (l *loki) get(t *testing.T, path string, v url.Values, status int, wantBody string) []byte {
 	t.Helper()
 	q := url.Values{"start": {ns(4 * time.Hour)}, "end": {ns(-time.Hour)}}
@@ -213,7 +213,7 @@ func encode(streams []stream) (request []byte) {
 	return request
 }
 
-// pushCase is a push and what becomes of it.
+// pushCase is a push, its answer, and the lines that are stored.
 type pushCase struct {
 	name    string
 	options fakeloki.Options
@@ -222,7 +222,7 @@ type pushCase struct {
 	status  int
 	body    string // a pattern
 	stored  []string
-	tenant  string // asked for what is stored
+	tenant  string // whose stored lines are queried
 }
 
 // labelled returns the selector of a stream of its own.
@@ -340,7 +340,7 @@ func pushes() (all []pushCase) {
 	}
 }
 
-// queries checks what is found of a few entries.
+// queries stores a few entries and checks the answers to queries.
 func queries(t *testing.T, l loki) {
 	m := func(pairs ...string) map[string]string {
 		set := map[string]string{}
@@ -362,7 +362,7 @@ func queries(t *testing.T, l loki) {
 	l.push(t, nil, 204, "^$", body{"application/json", `{"streams":[{"stream":{"job":"j","service_name":"contract"},"values":[` +
 		`["` + ns(10*time.Second) + `","{\"event\":{\"reason\":\"BackOff\",\"count\":3}}",{"detected_level":"info","uid":"u"}],` +
 		`["` + ns(5*time.Second) + `","no JSON",{"detected_level":"info"}]]}]}`})
-	// The form before /loki/api/v1 is accepted and stored as nothing.
+	// The JSON format of the API before /loki/api/v1 is accepted, and nothing is stored.
 	l.push(t, nil, 204, "^$", body{"application/json", `{"streams":[{"labels":"{job=\"legacy\"}","entries":[{"ts":"` + now.Format(time.RFC3339) + `","line":"x"}]}]}`})
 	l.push(t, nil, 400, "", body{"", "x"})
 	l.push(t, nil, 400, "", body{"application/x-protobuf", "no snappy"})
@@ -514,7 +514,7 @@ func queries(t *testing.T, l loki) {
 	t.Run("no such path", func(t *testing.T) { l.get(t, "nothing", nil, http.StatusNotFound, "^404 page not found\n$") })
 }
 
-// tail follows a query: what was there before, and what comes.
+// tail follows a query: entries stored before, and new ones.
 func tail(t *testing.T, l loki) {
 	u := l.url + "/loki/api/v1/tail?" + url.Values{"query": {`{job="t"} | type="Warning"`}, "start": {ns(time.Minute)}, "limit": {"5000"}}.Encode()
 	push := func(n int) {

@@ -20,8 +20,8 @@ type pushed struct {
 	entries []Entry
 }
 
-// decodePush reads the body of a push and how large it is uncompressed. It knows the protocol
-// from its definition, not from the code that it tests.
+// decodePush returns the streams of a push and its uncompressed size. It implements the definition
+// of the protocol and shares no code with the sink.
 func decodePush(r *http.Request) (streams []pushed, size int, err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {

@@ -25,7 +25,7 @@ type query struct {
 // stage reports whether it keeps an entry. It may change the entry, and add to parsed.
 type stage func(e *Entry, parsed map[string]string) bool
 
-// value is what a stage sees under a name.
+// value returns the value of a name in a stage.
 func value(e *Entry, parsed map[string]string, name string) string {
 	for _, set := range []map[string]string{parsed, e.Metadata, e.Labels} {
 		if v, ok := set[name]; ok {
@@ -44,7 +44,7 @@ func (q *query) selects(stream map[string]string) bool {
 	return true
 }
 
-// apply runs the stages on an entry, and returns what they make of it.
+// apply runs the stages on an entry, and returns the changed entry.
 func (q *query) apply(e Entry) (Entry, bool) {
 	parsed := map[string]string{}
 	for _, s := range q.stages {
@@ -55,7 +55,7 @@ func (q *query) apply(e Entry) (Entry, bool) {
 	return e, true
 }
 
-// parseQuery reads what this package knows of LogQL, and refuses the rest.
+// parseQuery parses the part of LogQL that this package supports, and refuses the rest.
 func parseQuery(text string) (*query, error) {
 	p := &scanner{text: text}
 	end := p.selectorEnd()
@@ -131,7 +131,7 @@ func (p *scanner) string() (string, error) {
 	return strconv.Unquote(quoted)
 }
 
-// selectorEnd returns where the selector ends that the text begins with, or -1.
+// selectorEnd returns the end of the selector at the beginning of the text, or -1.
 func (p *scanner) selectorEnd() int {
 	if !p.accept("{") {
 		return -1
@@ -226,7 +226,7 @@ func (p *scanner) lineFormat() (stage, error) {
 	}, nil
 }
 
-// keep reads the names of the only labels and metadata that are left.
+// keep reads the names of the labels and metadata to keep.
 func (p *scanner) keep() (stage, error) {
 	kept := map[string]bool{}
 	for {
@@ -295,7 +295,7 @@ func (p *scanner) labelFilter() (*labels.Matcher, error) {
 			return nil, p.errorf("%v", err)
 		}
 		if kind != labels.MatchEqual && kind != labels.MatchNotEqual && losesEmpty(value) {
-			return nil, p.errorf("%s%s%q: Loki forgets the empty alternative, so nobody should send this", name, kind, value)
+			return nil, p.errorf("%s%s%q: Loki forgets the empty alternative, so do not send this", name, kind, value)
 		}
 		return m, nil
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What Loki answers in an unexpected way is refused, so that a test shows it.
+// The fake refuses patterns that Loki does not treat as written, so that tests fail with them.
 func TestForgottenAlternatives(t *testing.T) {
 	for _, stage := range []string{`type=~"Warning|"`, `type=~"|Warning"`, `type=~""`, `type!~"Warning|"`} {
 		if _, err := parseQuery(`{a="b"} | ` + stage); err == nil || !strings.Contains(err.Error(), "forgets the empty alternative") {

@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// push answers as Loki's distributor does. What it refuses of a push by itself, entry by entry,
-// is answered with 400 while the rest is stored. The ingester's answer for the last stream of the
-// push takes the place of those for the others.
+// push answers as Loki's distributor does. If it refuses single entries itself, the answer is 400
+// although the rest is stored. The ingester's answer for the last stream of the push replaces the
+// answers for the others.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	streams, size, err := decodePush(r)
 	if err != nil {
@@ -110,8 +110,8 @@ func (s *Server) ingest(user string, t *tenant, labels map[string]string, p push
 	var fits []Entry
 	newest, bytes := st.newest, 0
 	for _, e := range p.entries {
-		// Loki keeps a chunk open for two hours, and takes what is up to half of that older
-		// than the newest entry.
+		// Loki keeps a chunk open for two hours, and accepts entries that are older than the
+		// newest one by up to half of that.
 		if cutoff := newest.Add(-time.Hour); !newest.IsZero() && e.Time.Before(cutoff) {
 			refusals = append(refusals, refusal{e.Time, fmt.Sprintf("entry too far behind, entry timestamp is: %s, oldest acceptable timestamp is: %s",
 				e.Time.Format(time.RFC3339), cutoff.Format(time.RFC3339))})
@@ -189,8 +189,8 @@ func parseLabels(text string) (map[string]string, error) {
 	return set, nil
 }
 
-// discoveredFrom are labels of which Loki makes service_name where it is missing, the first that
-// there is. Its list has more.
+// discoveredFrom are labels from which Loki derives a missing service_name, in order of precedence.
+// Loki's own list is longer.
 var discoveredFrom = []string{"service", "app", "application", "name", "container", "component", "workload", "job"}
 
 func checkLabels(set map[string]string, l *Limits) error {
@@ -234,8 +234,8 @@ func checkEntry(stream string, e *Entry, l *Limits, now time.Time) error {
 	return nil
 }
 
-// grouped joins messages as Loki does: equal ones once, with their number if anything is to be
-// counted.
+// grouped joins messages as Loki does: a single message as it is, else each different one once,
+// with its number.
 func grouped(messages []string) string {
 	count := map[string]int{}
 	for _, m := range messages {

@@ -14,18 +14,18 @@ import (
 	"github.com/coder/websocket"
 )
 
-// request is what the parameters of a query say.
+// request holds the parameters of a query.
 type request struct {
 	query      *query
 	start, end time.Time
 	limit      int
 	backward   bool
-	apart      bool // structured metadata are wanted apart from labels
+	apart      bool // the client asked for structured metadata apart from labels
 	tenant     string
 }
 
-// parse reads the parameters of a query, of which that of the given name is the query. It answers
-// by itself and returns false if they are refused.
+// parse reads the parameters of a query; the parameter with the given name is the query. If it
+// refuses them, it answers the request and returns false.
 func (s *Server) parse(w http.ResponseWriter, r *http.Request, name string) (q request, ok bool) {
 	bad := func(format string, args ...any) (request, bool) {
 		fail(w, http.StatusBadRequest, format, args...)
@@ -181,8 +181,8 @@ func (s *Server) streams(q request) []map[string]string {
 	return all
 }
 
-// answer writes data, unless it is too large for Loki's components to pass on: then the
-// connection is closed.
+// answer writes data. It closes the connection if data is larger than a message between Loki's
+// components may be.
 func answer(w http.ResponseWriter, data any) {
 	b, err := json.Marshal(map[string]any{"status": "success", "data": data})
 	if err != nil {
@@ -196,7 +196,7 @@ func answer(w http.ResponseWriter, data any) {
 	_, _ = w.Write(b)
 }
 
-// tail sends entries over a websocket as they come, those since the start first.
+// tail sends entries over a websocket: those since the start, then new ones.
 func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 	q, ok := s.parse(w, r, "query")
 	if !ok {

@@ -1,7 +1,7 @@
-// Package fakeloki is a Loki in memory, for tests. It takes pushes, refuses what Loki refuses in
-// Loki's words, and answers the queries that Hindsight sends: selectors of streams with line
+// Package fakeloki is a Loki in memory, for tests. It accepts pushes, refuses the same entries as
+// Loki in Loki's words, and answers the queries that Hindsight sends: selectors of streams with line
 // filters, label filters, logfmt and json, without aggregations. A contract test runs the same
-// table of requests against it and, where there is one, against a real Loki.
+// table of requests against it and, if one is installed, against a real Loki.
 //
 // It differs from Loki where no test of this project depends on it: it guesses no detected_level,
 // it splits no streams, it keeps chunks for ever, and the dot of a regular expression matches line
@@ -23,7 +23,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Entry is one that is stored.
+// Entry is a stored entry.
 type Entry struct {
 	Time     time.Time
 	Line     string
@@ -33,9 +33,9 @@ type Entry struct {
 
 // Options of a Server. The zero value is a Loki with its default limits, without tenants.
 type Options struct {
-	// Auth refuses requests without a tenant. Each tenant has entries of its own.
+	// Auth refuses requests without a tenant. Each tenant has its own entries.
 	Auth bool
-	// Before3 words the ingester's refusals as Loki 2 does.
+	// Before3 makes the ingester's refusals those of Loki 2.
 	Before3 bool
 	// Limits are named as in Loki's limits_config; zero is Loki's default.
 	Limits Limits
@@ -58,8 +58,8 @@ type Limits struct {
 	MaxQueryLength                time.Duration // 721 hours
 }
 
-// maxMessage is what a message between Loki's components may have: a push, uncompressed, or an
-// answer.
+// maxMessage is the largest size of a message between Loki's components: an uncompressed push, or
+// an answer.
 const maxMessage = 4 << 20
 
 func (l *Limits) setDefaults() {
@@ -85,18 +85,18 @@ func (l *Limits) setDefaults() {
 	l.MaxQueryLength = cmp.Or(l.MaxQueryLength, 721*time.Hour)
 }
 
-// Server is a running fake. Its URL is what Loki's would be.
+// Server is a running fake. Its URL is used like that of a Loki.
 type Server struct {
 	*httptest.Server
 	options Options
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex // guards the fields below
 	tenants map[string]*tenant
 	before  func(http.ResponseWriter, *http.Request) bool
-	changed chan struct{} // closed when something is stored
+	changed chan struct{} // closed when an entry is stored
 }
 
-// tenant has the streams of one, by the string of their labels.
+// tenant holds the streams of a tenant by their labels, as a string.
 type tenant struct {
 	streams map[string]*stream
 	limiter *rate.Limiter
@@ -140,15 +140,15 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// Intercept calls f with each request from now on; where f returns true, it has answered. It may
-// run concurrently. A nil f ends that.
+// Intercept calls f with each request from now on. f returns true for a request that it has
+// answered; calls may be concurrent. A nil f ends the interception.
 func (s *Server) Intercept(f func(http.ResponseWriter, *http.Request) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.before = f
 }
 
-// Store adds entries of the tenant that Loki has without authentication, past all limits.
+// Store adds entries to the tenant of a Loki without authentication, without regard to limits.
 func (s *Server) Store(entries ...Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,14 +159,14 @@ func (s *Server) Store(entries ...Entry) {
 	s.notify()
 }
 
-// Clear forgets all entries of all tenants.
+// Clear removes all entries of all tenants.
 func (s *Server) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.tenants)
 }
 
-// Entries returns what is stored, of all tenants, in the order of their times.
+// Entries returns the entries of all tenants in the order of their times.
 func (s *Server) Entries() (all []Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +179,7 @@ func (s *Server) Entries() (all []Entry) {
 	return all
 }
 
-// notify wakes whoever follows. s.mu is held.
+// notify wakes the tails. s.mu is held.
 func (s *Server) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})

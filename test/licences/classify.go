@@ -17,8 +17,8 @@ import (
 // allowedInProgram are the licences (SPDX identifiers) of modules that the binary may link.
 var allowedInProgram = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
 
-// forbidden matches licences that nothing in the repository may be under, be it a tool or a
-// test. The Commons Clause is an addition that makes another licence one that forbids to sell.
+// forbidden matches licences that no dependency of the repository may have, even if only a tool or
+// a test uses it. The Commons Clause is an addition to another licence that forbids selling.
 var forbidden = regexp.MustCompile(`AGPL|SSPL|BUSL|CommonsClause|Commons-Clause`)
 
 // scanner adds the Business Source License, which licensecheck does not know. One sentence of
@@ -63,7 +63,7 @@ var (
 	licenceName = regexp.MustCompile(`(?i)(licen[sc]e|copying)`)
 	noticeName  = regexp.MustCompile(`(?i)^notice`)
 	readmeName  = regexp.MustCompile(`(?i)^readme`)
-	// Not source code that is about licences, as in license_test.go.
+	// This excludes source code about licences, such as license_test.go.
 	textExtension = regexp.MustCompile(`(?i)^(|\.(txt|md|markdown|rst|apache|mit|bsd|libyaml|docs|code|mpl-2\.0|[0-9]+))$`)
 )
 
@@ -97,7 +97,7 @@ func readLicences(dir string) ([]text, error) {
 	return licences, err
 }
 
-// checkAny returns an error unless texts of a module have a licence that is not forbidden.
+// checkAny returns an error if a module has no licence that is recognized, or a forbidden one.
 func checkAny(licences []text) error {
 	var recognised int
 	for _, t := range licences {
@@ -117,8 +117,8 @@ func checkAny(licences []text) error {
 	return nil
 }
 
-// checkLinked returns an error unless the texts are licences that the program may link, and
-// hold nothing else of weight.
+// checkLinked returns an error unless all licences of a module are among allowedInProgram, and make
+// up most of the text.
 func checkLinked(licences []text) error {
 	if err := checkAny(licences); err != nil {
 		return err

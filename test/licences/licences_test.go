@@ -9,7 +9,7 @@ import (
 
 const root = "../.."
 
-// NOTICE is current, and the program links nothing that it may not.
+// NOTICE is current, and all linked modules have an allowed licence.
 func TestNotice(t *testing.T) {
 	want, err := notice(root)
 	if err != nil {
@@ -66,12 +66,12 @@ func TestLicencesOfModules(t *testing.T) {
 	const (
 		mit = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the \"Software\"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to the following conditions:\n\nThe above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.\n\nTHE SOFTWARE IS PROVIDED \"AS IS\", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.\n"
 		gpl = "This program is free software: you can redistribute it and/or modify it under the terms of the GNU %sGeneral Public License as published by the Free Software Foundation, either version 3 of the License, or (at your option) any later version.\n\nThis program is distributed in the hope that it will be useful, but WITHOUT ANY WARRANTY; without even the implied warranty of MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE. See the GNU %sGeneral Public License for more details.\n"
-		// The sentence that a reader looks for in it.
+		// It contains the sentence that the scanner recognizes.
 		business = "Business Source License 1.1\n\nChange License: MPL 2.0, https://www.mozilla.org/en-US/MPL/2.0/\n\nThe Licensor hereby grants you the right to copy, modify, create derivative works, redistribute, and make non-production use of the Licensed Work.\n"
 	)
 	for name, c := range map[string]struct {
 		files       map[string]string
-		any, linked string // what the errors say; empty: no error
+		any, linked string // parts of the errors; empty: no error
 	}{
 		"Apache":                    {files: map[string]string{"LICENSE": string(apache)}},
 		"MIT with Windows newlines": {files: map[string]string{"License.txt": strings.ReplaceAll(mit, "\n", "\r\n")}},

@@ -1,10 +1,10 @@
 // Command licences writes NOTICE: the licences and notices of the Go modules that the program
-// links. It fails where one of them is not among the licences that the program may link. Its
-// tests check the licences of everything else that the repository refers to.
+// links. It fails if the program may not link one of them because of its licence. Its tests check
+// the licences of all other modules and packages that the repository refers to.
 //
 //	go run ./test/licences
 //
-// It is run in the root of the repository.
+// The working directory must be the root of the repository.
 package main
 
 import (

@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// module is one of a build list.
+// module is a module in a build list.
 type module struct {
 	Path, Version string
 	Dir           string // its source
 	Error         string
 }
 
-// buildList returns the build list of a go.mod, which `go list -m all` shows, with the source
-// of each module. Modules of the list from which nothing is built are downloaded for it.
+// buildList returns the build list of a go.mod, as in `go list -m all`, with the source of each
+// module. It downloads modules of the list that no build needs.
 func buildList(goMod string) ([]module, error) {
 	// In a copy, because the command adds the sums of such modules to go.sum.
 	dir, err := os.MkdirTemp("", "licences-*")
@@ -41,7 +41,7 @@ func buildList(goMod string) ([]module, error) {
 	if err != nil && out == "" {
 		return nil, fmt.Errorf("%s: %w", goMod, err)
 	}
-	// With an error for a module, the command still describes it.
+	// The command describes modules with errors too.
 	var all []module
 	for d := json.NewDecoder(strings.NewReader(out)); ; {
 		var m module
@@ -54,8 +54,8 @@ func buildList(goMod string) ([]module, error) {
 	}
 }
 
-// checkBuildList returns an error for each module of a build list that has no licence or one
-// that is forbidden. checked holds modules that need no second look, and is added to.
+// checkBuildList returns an error for each module of a build list that has no licence or a forbidden
+// one. It skips the modules in checked, and adds the others to it.
 func checkBuildList(goMod string, checked map[string]bool) (n int, problems []error) {
 	all, err := buildList(goMod)
 	if err != nil {
@@ -105,7 +105,7 @@ func checkLockFile(path string) (n int, problems []error) {
 	return len(lock.Packages), problems
 }
 
-// findFiles returns the files of a name in the repository.
+// findFiles returns the paths of files with the name in the repository.
 func findFiles(root, name string) (paths []string, err error) {
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {

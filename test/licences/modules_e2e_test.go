@@ -4,9 +4,9 @@ package main
 
 import "testing"
 
-// No module in the build list of any go.mod is under a forbidden licence or without one, also
-// where nothing is built from it: those who scan a repository see all of them. It downloads
-// several hundred megabytes of modules the first time.
+// Each module in the build list of any go.mod has a licence that is not forbidden, even if nothing
+// is built from the module: licence scanners examine all of them. The first run downloads several
+// hundred megabytes of modules.
 func TestBuildLists(t *testing.T) {
 	paths, err := findFiles(root, "go.mod")
 	if err != nil || len(paths) < 2 {

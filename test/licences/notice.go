@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// notice returns NOTICE: every licence and notice of what the program links, each different
-// text once, after the names of the modules that it belongs to.
+// notice returns the content of NOTICE: the licences and notices of all linked modules, each
+// different text once, after the names of its modules.
 func notice(root string) (string, error) {
 	packages, err := linked(root)
 	if err != nil {
@@ -21,7 +21,7 @@ func notice(root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Text by content; the places that hold it by their name.
+	// Texts by content, and the names of the places that have each.
 	texts := map[string]text{}
 	places := map[string]map[string]bool{}
 	add := func(place string, t text) {
@@ -42,7 +42,7 @@ func notice(root string) (string, error) {
 		add("the Go standard library", t)
 	}
 	for _, module := range slices.Sorted(maps.Keys(packages)) {
-		// A package may have a licence of its own in its folder or one above it.
+		// A package may have its own licence in its folder or a folder above it.
 		for _, dir := range packages[module] {
 			licences, err := readTexts(dir.path, licenceName)
 			if dir.name == module {
@@ -92,8 +92,8 @@ func firstPlace(places map[string]bool) string {
 // folder of a linked package, or one between it and its module's root.
 type folder struct{ name, path string }
 
-// linked returns the modules that the program links on any of its platforms, each with its
-// root and the folders of its packages that are linked.
+// linked returns the modules that the program links on any of its platforms, each with its root and
+// the folders of the linked packages.
 func linked(root string) (map[string][]folder, error) {
 	modules := map[string][]folder{}
 	for _, platform := range [][2]string{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "arm64"}, {"windows", "amd64"}} {

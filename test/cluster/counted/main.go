@@ -34,7 +34,7 @@ func run(command []string) (code int, err error) {
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	// Ctrl-C reaches the command too, and it is the command that decides.
+	// Ctrl-C reaches the command too: it decides when to end.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

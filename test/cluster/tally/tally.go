@@ -17,7 +17,7 @@ import (
 // tests append. Without it, they count nothing.
 const Variable = "HINDSIGHT_TEST_TALLY"
 
-// Result is what became of a test for the sake of a program.
+// Result is the outcome of a test that asked for a program.
 type Result string
 
 // The results.
