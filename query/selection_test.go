@@ -206,7 +206,7 @@ func TestForTellsObjectsApart(t *testing.T) {
 
 func TestWhatCannotBeAsked(t *testing.T) {
 	for want, f := range map[string]Filter{
-		`--for: "web-0" is not an object; write it as in pod/web-0`:                     {For: "web-0"},
+		`--for: "web-0" is not an object; write it as in pod/web-0`:                 {For: "web-0"},
 		`--types: a type is empty; write it as in Warning`:                          {Types: []string{"Warning", ""}},
 		"--grep: error parsing regexp: missing closing ): `(`":                      {Grep: "("},
 		"-l `Preempted`: write it in braces, as in {reason=~\"Preempted|Evicted\"}": {Selector: "Preempted"},
