@@ -36,6 +36,7 @@ func (a *asked) Fatalf(f string, args ...any) {
 	panic(a)
 }
 
+func (a *asked) Skip(args ...any) { a.skipped = fmt.Sprint(args...); panic(a) }
 func (a *asked) Skipf(f string, args ...any) {
 	a.skipped = fmt.Sprintf(f, args...)
 	panic(a)
@@ -160,4 +161,23 @@ func TestWhatRunsPartlyIsNotSkipped(t *testing.T) {
 		t.Errorf("there is a Loki: %t, skips: %q, fails: %q", have, a.skipped, a.failed)
 	}
 	wantTally(t, filepath.Join(dir, "tally"), tally.Partly)
+}
+
+func TestSkipWithout(t *testing.T) {
+	for require, want := range map[string]tally.Result{"": tally.Skipped, "loki": tally.Skipped, "loki,npm": tally.Failed} {
+		t.Run(require, func(t *testing.T) {
+			t.Setenv(requireVariable, require)
+			t.Setenv(tally.Variable, filepath.Join(t.TempDir(), "tally"))
+			a := &asked{}
+			ask(t, a, func(tb testing.TB) { SkipWithout(tb, "npm", "npm is not installed") })
+			message := a.skipped
+			if want == tally.Failed {
+				message = a.failed
+			}
+			if a.skipped != "" && a.failed != "" || !strings.HasPrefix(message, "npm is not installed") {
+				t.Errorf("skips: %q, fails: %q, want it %s", a.skipped, a.failed, want)
+			}
+			wantTally(t, os.Getenv(tally.Variable), want)
+		})
+	}
 }

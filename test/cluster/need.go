@@ -45,23 +45,36 @@ func need(t testing.TB, program string) Found {
 	return found
 }
 
+// CountRan counts a test in the closing line as run with a program that the test has
+// found itself.
+func CountRan(t testing.TB, program, version string) {
+	t.Helper()
+	count(t, tally.Entry{Program: program, Version: version, Result: tally.Ran})
+}
+
+// SkipWithout skips a test that cannot run without a program, and counts it; reason is
+// the complete message. It fails the test if HINDSIGHT_TEST_REQUIRE lists the program.
+func SkipWithout(t testing.TB, program, reason string) {
+	t.Helper()
+	if slices.Contains(requiredPrograms(t), program) {
+		count(t, tally.Entry{Program: program, Result: tally.Failed})
+		t.Fatalf("%s; %s requires %s", reason, requireVariable, program)
+	}
+	count(t, tally.Entry{Program: program, Result: tally.Skipped})
+	t.Skip(reason)
+}
+
 // lookFor counts the test: as run with a version of the program, as failed, or, if the
 // program is missing, with the result without.
 func lookFor(t testing.TB, program string, without tally.Result) (Found, bool) {
 	t.Helper()
-	required, err := requiredPrograms()
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry := tally.Entry{Program: program, Test: t.Name()}
-	if entry.Package, err = os.Getwd(); err != nil {
-		t.Fatal(err)
-	}
+	required := requiredPrograms(t)
 	found, err := find(t.Context(), program)
+	entry := tally.Entry{Program: program, Version: found.Version}
 	switch {
 	case err == nil:
 		t.Logf("%s %s: %s", program, found.Version, found.Path)
-		entry.Result, entry.Version = tally.Ran, found.Version
+		entry.Result = tally.Ran
 	case !errors.Is(err, ErrNotInstalled):
 		entry.Result = tally.Failed
 	case slices.Contains(required, program):
@@ -69,26 +82,40 @@ func lookFor(t testing.TB, program string, without tally.Result) (Found, bool) {
 	default:
 		entry.Result = without
 	}
-	if err := tally.Append(entry); err != nil {
-		t.Fatal(err)
-	}
+	count(t, entry)
 	if entry.Result == tally.Failed {
 		t.Fatal(err)
 	}
 	return found, err == nil
 }
 
-// requiredPrograms returns the programs in HINDSIGHT_TEST_REQUIRE, or an error if it
-// lists an unknown one.
-func requiredPrograms() (required []string, err error) {
+func count(t testing.TB, entry tally.Entry) {
+	t.Helper()
+	var err error
+	entry.Test = t.Name()
+	if entry.Package, err = os.Getwd(); err == nil {
+		err = tally.Append(entry)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// requirable are the programs that HINDSIGHT_TEST_REQUIRE may list.
+var requirable = []string{"loki", "promtail", "npm", "buildah"}
+
+// requiredPrograms returns the programs in HINDSIGHT_TEST_REQUIRE. It fails the test if
+// one of them is unknown.
+func requiredPrograms(t testing.TB) (required []string) {
+	t.Helper()
 	for name := range strings.SplitSeq(os.Getenv(requireVariable), ",") {
-		switch name = strings.TrimSpace(name); name {
-		case "":
-		case "loki", "promtail":
+		switch name = strings.TrimSpace(name); {
+		case name == "":
+		case slices.Contains(requirable, name):
 			required = append(required, name)
 		default:
-			return nil, errors.New(requireVariable + " lists " + name + "; it may list loki and promtail")
+			t.Fatalf("%s lists %s; it may list %s", requireVariable, name, strings.Join(requirable, ", "))
 		}
 	}
-	return required, nil
+	return required
 }

@@ -6,13 +6,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 // What is checked with Grafana's own npm packages.
@@ -48,15 +52,20 @@ func dashboardsAreUpToDate(t *testing.T, dir string) {
 func generator(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil {
-		t.Skip("npm is not installed, so neither the dashboards nor LogQL are checked")
+		cluster.SkipWithout(t, "npm", "npm is not installed, so neither the dashboards nor LogQL are checked")
 	}
 	dir := filepath.Join(t.TempDir(), "generate")
 	if err := copyDir(dir, filepath.Join(dashboardsDir, "generate")); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := npm(t, dir, nil, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"); err != nil {
-		t.Skipf("the packages of deploy/grafana/generate cannot be had, so neither the dashboards nor LogQL are checked: npm ci: %v\n%s", err, out)
+		cluster.SkipWithout(t, "npm", fmt.Sprintf("npm cannot install the packages of deploy/grafana/generate, so neither the dashboards nor LogQL are checked: npm ci: %v\n%s", err, out))
 	}
+	version, err := npm(t, dir, nil, "--version")
+	if err != nil {
+		t.Fatalf("npm --version: %v\n%s", err, version)
+	}
+	cluster.CountRan(t, "npm", strings.TrimSpace(string(version)))
 	return dir
 }
 

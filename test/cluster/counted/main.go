@@ -1,6 +1,6 @@
 // Command counted runs a command, go test as a rule, and then prints one line:
-// how many tests ran against which version of Loki and Promtail, and how many
-// were skipped without them. Its exit code is the command's.
+// how many tests ran against which version of programs found on the machine, such
+// as Loki, and how many were skipped without them. Its exit code is the command's.
 //
 //	go run ./test/cluster/counted go test -tags e2e ./test/...
 package main
