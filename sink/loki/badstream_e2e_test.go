@@ -107,7 +107,7 @@ func TestOneBadStreamOfTwenty(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- loop.Run(ctx) }()
-			t.Cleanup(func() { cancel(); <-done; to.Close(); j.Close(); store.Close() })
+			t.Cleanup(func() { cancel(); <-done; to.Close(); j.Close() })
 
 			began := time.Now()
 			go func() {
