@@ -220,6 +220,10 @@ var inputs = map[string]struct {
 	"text that looks like syslog":    {stamp + "shop Pod/web-0: " + stamp + "one\n", []string{stamp + "one"}, nil},
 	"an empty line whose space went": {stamp + "stdout P " + router1 + "\n" + stamp + "stdout F\n" + stamp + "stdout F\n" + stamp + "stdout F " + router2 + "\n", both, nil},
 
+	"Docker's lines of a terminal": {docker(stamp+"shop Killing Pod/web-0: one\r\n") + docker(logfmtTwo+"\r\n"), both, nil},
+	"our lines in a collector's":   {fmt.Sprintf(`{"message":%q}`+"\n"+`{"log":%q,"kubernetes":{}}`+"\n", stamp+"shop Killing Pod/web-0: one", logfmtTwo+"\n"), both, nil},
+	"other lines in a collector's": {`{"message":"2026-11-29T02:00:00Z started"}` + "\n", nil, []string{`line 1: looks like logs of another program: "2026-11-29T02:00:00Z started"`}},
+
 	// Encodings.
 	"a byte order mark":                {"\ufeff" + one + "\n\ufeff" + two, both, nil},
 	"a byte order mark before YAML":    {"\ufeffkind: Event\nmetadata: {name: a}\nmessage: one\n", justOne, nil},

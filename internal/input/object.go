@@ -319,16 +319,17 @@ func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
 		return false
 	}
 	at.wraps = append(slices.Clip(at.wraps), "collector")
-	for _, member := range []json.RawMessage{e.Message, e.Line} {
-		var inner string
-		if json.Unmarshal(member, &inner) == nil && strings.HasPrefix(inner, "{") {
+	var lines [3]string // none if it is not a string
+	_ = json.Unmarshal(e.Message, &lines[0])
+	_ = json.Unmarshal(e.Line, &lines[1])
+	if e.Log != nil {
+		lines[2] = string(*e.Log)
+	}
+	for _, inner := range lines {
+		if beginsRecord([]byte(inner)) {
 			d.content([]byte(strings.TrimRight(inner, "\r\n")), at)
 			return true
 		}
-	}
-	if e.Log != nil && strings.HasPrefix(string(*e.Log), "{") {
-		d.content([]byte(strings.TrimRight(string(*e.Log), "\r\n")), at)
-		return true
 	}
 	if !bytes.Contains(raw, []byte(`"involvedObject"`)) {
 		return false

@@ -130,8 +130,7 @@ func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
 			if json.Unmarshal(text, &e) != nil || e.Log == nil || e.Stream == nil || how != wrapDocker+string(*e.Stream) {
 				return nil, false, false
 			}
-			log, whole := strings.CutSuffix(string(*e.Log), "\n")
-			text, part = []byte(log), !whole
+			text, part = dockerText(string(*e.Log))
 		case strings.HasPrefix(how, wrapSyslog):
 			inner, was := cutSyslog(text)
 			if was != how {
@@ -170,8 +169,18 @@ func (d *Decoder) unwrapped(inner []byte, how string, part bool, at place) {
 
 // dockerLine reads an entry of Docker's json-file driver.
 func (d *Decoder) dockerLine(log, stream string, at place) {
-	inner, whole := strings.CutSuffix(log, "\n")
-	d.unwrapped([]byte(inner), wrapDocker+stream, !whole, at)
+	inner, part := dockerText(log)
+	d.unwrapped(inner, wrapDocker+stream, part, at)
+}
+
+// dockerText returns the line in an entry of Docker's. Without its end, the rest
+// follows in another. That of a terminal ends in CRLF.
+func dockerText(log string) (text []byte, part bool) {
+	line, whole := strings.CutSuffix(log, "\n")
+	if whole {
+		line = strings.TrimSuffix(line, "\r")
+	}
+	return []byte(line), !whole
 }
 
 // embedded returns the Event in a line that begins with something else, such as
