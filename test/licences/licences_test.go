@@ -109,6 +109,25 @@ func TestLicencesOfModules(t *testing.T) {
 	}
 }
 
+// A module that requires no other has no go.sum.
+func TestBuildListOfNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "go.mod")
+	write(t, path, "module example.com/alone\n\ngo 1.24\n")
+	if n, problems := checkBuildList(path, map[string]bool{}); n != 0 || len(problems) > 0 {
+		t.Errorf("%d modules, %v, want none", n, problems)
+	}
+}
+
+// A module that cannot be downloaded is a problem, since its licence is unknown.
+func TestBuildListWithAMissingModule(t *testing.T) {
+	t.Setenv("GOPROXY", "off")
+	path := filepath.Join(t.TempDir(), "go.mod")
+	write(t, path, "module example.com/needy\n\ngo 1.24\n\nrequire example.com/nowhere v1.2.3\n")
+	if _, problems := checkBuildList(path, map[string]bool{}); len(problems) == 0 {
+		t.Error("no problem is found")
+	}
+}
+
 func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

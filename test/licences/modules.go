@@ -30,6 +30,9 @@ func buildList(goMod string) ([]module, error) {
 	defer os.RemoveAll(dir)
 	for _, name := range []string{"go.mod", "go.sum"} {
 		b, err := os.ReadFile(filepath.Join(filepath.Dir(goMod), name))
+		if name == "go.sum" && errors.Is(err, fs.ErrNotExist) {
+			continue // a module that requires no other
+		}
 		if err != nil {
 			return nil, err
 		}
