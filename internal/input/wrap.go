@@ -33,6 +33,12 @@ var syslogHeader = regexp.MustCompile(`^(?:<\d{1,3}>)?(?:` +
 
 // cutSyslog cuts a header of syslog off.
 func cutSyslog(text []byte) (inner []byte, how string) {
+	if len(text) > 0 && text[0] >= '0' && text[0] <= '9' { // mostly lines of ours: KIND/NAME is before their first colon
+		before, _, ok := bytes.Cut(text, []byte(": "))
+		if !ok || bytes.IndexByte(before, '/') >= 0 {
+			return nil, ""
+		}
+	}
 	m := syslogHeader.FindSubmatch(text)
 	if m == nil {
 		return nil, ""
