@@ -50,6 +50,8 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 	f.err = r.err
 	if s.queue != nil {
 		l.parking.err = r.err
+	} else if f.failures <= holdFailures {
+		l.parking.others = now
 	}
 	l.letGo(s)
 	if f.alone || f.streamed {

@@ -19,7 +19,18 @@ const (
 	parkAfter = time.Minute
 
 	// parkAfterFull is the same if other streams have to wait for the refused one.
-	parkAfterFull = 5 * time.Second
+	parkAfterFull = 10 * time.Second
+
+	// holdFor is for how long no stream that is not parked may have failed before more
+	// is parked than the bound allows, and the oldest is given up; and for
+	// maxParkedBackoff none that is parked may have been accepted. A destination that
+	// is overloaded refuses attempts of all streams, and accepts some: then records wait
+	// in the journal.
+	holdFor = 15 * time.Second
+
+	// holdFailures is after how many failures in a row, some minute, a stream is none
+	// of those: it may have to be parked itself.
+	holdFailures = 7
 
 	// parkFlight is the number of batches that are parked at the same time: each
 	// waits for the disk.
@@ -44,6 +55,9 @@ type parking struct {
 	toPark  dueQueue           // the other halves, that have records to park
 	writing flight
 	checked time.Time // when parkOverdue last ran
+	full    bool      // nearly as much is parked as may be
+	others  time.Time // when a stream failed last that is not parked
+	mended  time.Time // when a parked stream was accepted last
 	mend    error     // see State
 	err     error     // of the last attempt of a parked stream that failed; nil if none is parked
 	retry   *backoff.Backoff
@@ -123,6 +137,9 @@ func (l *loop) parkOverdue(now time.Time) (next time.Time) {
 		return next
 	}
 	l.parking.checked = now
+	if l.holds(now) {
+		return now.Add(every)
+	}
 	// At the end of a delivery that leaves nothing in the journal, no more records come.
 	after, pressed := parkAfter, l.pressed() || l.drained && l.ownParked
 	if pressed {
@@ -186,9 +203,19 @@ func (l *loop) parks(s *stream) bool {
 	return q.failing != nil || q.queue.Bytes() > int64(l.BatchBytes) || q.queue.Len() == 0 && !q.inFlight
 }
 
+// holds reports whether nothing more is parked, since something would be given up
+// that may still be accepted.
+func (l *loop) holds(now time.Time) bool {
+	return l.parking.full && (l.failures > 0 ||
+		now.Sub(l.parking.others) < holdFor || now.Sub(l.parking.mended) < maxParkedBackoff)
+}
+
 // dispatchParking starts to park the batches that are due, and returns when to look
 // again.
 func (l *loop) dispatchParking(now time.Time) (next time.Time) {
+	if l.parking.toPark.Len() > 0 && l.holds(now) {
+		return now.Add(time.Second)
+	}
 	for l.parking.writing.mayTake(parkFlight) && l.parking.toPark.Len() > 0 {
 		s := l.parking.toPark[0]
 		if due := l.began.Add(s.due); !l.hurry(s, now) && due.After(now) {
@@ -316,6 +343,7 @@ func (l *loop) encodeParked(b *pending, records []parked.Record) {
 
 // acceptedParked removes the records of an accepted batch from their queue.
 func (l *loop) acceptedParked(s *stream, b *pending, recovered bool, now time.Time) error {
+	l.parking.mended = now
 	if err := s.queue.Drop(b.parked); err != nil {
 		l.Logger.Warn("cannot remove accepted records from their parking file; a restart may send them again", "stream", s.name, "err", err)
 	}
@@ -411,4 +439,6 @@ func (l *loop) countParked() {
 	n, bytes := l.Parked.Size()
 	l.metrics.parkedRecords.Set(float64(n))
 	l.metrics.parkedBytes.Set(float64(bytes))
+	bound := l.Parked.MaxBytes()
+	l.parking.full = bytes > bound-min(int64(2*parkFlight*l.BatchBytes), bound/2)
 }

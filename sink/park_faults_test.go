@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,6 +264,43 @@ func TestParkedRecordsAreAbandonedWithTheAnswer(t *testing.T) {
 			if !strings.HasSuffix(r, "push: 429") {
 				t.Errorf("given up because %s", r)
 			}
+		}
+	})
+}
+
+// A destination that takes less than is sent refuses no single stream: nothing is
+// given up, although the journal waits.
+func TestOverloadGivesNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			mu    sync.Mutex // guards taken
+			taken time.Time
+		)
+		in, out := newSource(), &perStream{}
+		out.set(func(context.Context, *sink.Batch) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if time.Since(taken) < 100*time.Millisecond {
+				return &sink.Error{Reason: sink.ReasonRateLimited, Err: errors.New("push: 429")}
+			}
+			taken = time.Now()
+			return nil
+		})
+		addAll(in)
+		metrics := prometheus.NewRegistry()
+		start(t.Context(), sink.Options{
+			Consumer: in, Sink: out, Parked: parked.InMemory(200_000), Metrics: sink.NewMetrics(metrics),
+			Limits: sink.Limits{WindowBytes: 10_000, BatchBytes: 500, Concurrency: 16},
+		})
+		time.Sleep(time.Minute)
+		out.set(nil)
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if got := dropped(t, metrics, "parked_overflow"); got > 0 {
+			t.Errorf("%v records are given up", got)
+		}
+		if got := len(out.messages()); got != parkRecords {
+			t.Errorf("%d of %d records arrived", got, parkRecords)
 		}
 	})
 }

@@ -184,6 +184,13 @@ func (s *Store) Excess() (largest *Queue, over int64) {
 	return largest, over
 }
 
+// MaxBytes returns the bound.
+func (s *Store) MaxBytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.maxBytes
+}
+
 // SetMaxBytes changes the bound; see Options.
 func (s *Store) SetMaxBytes(n int64) {
 	s.mu.Lock()
