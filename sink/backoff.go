@@ -14,6 +14,12 @@ const (
 	// others are accepted. They are counted separately, because each may hang.
 	asideFlight = 4
 
+	// toleratedFailures is how many streams in a row may be refused before all streams
+	// wait, if another was accepted within toleratedFor: the destination works, and
+	// refuses many streams.
+	toleratedFailures = 8
+	toleratedFor      = time.Second
+
 	// maxRest bounds how long all streams wait after the failure of one: the answer
 	// may concern that stream alone.
 	maxRest = 45 * time.Second
@@ -72,7 +78,11 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 		l.limit = max(1, l.limit/2)
 		rest := pause(l.retry, why)
 		s.rested = now.Add(rest)
-		if l.failures > 1 || retryAfter(why) > 0 {
+		tolerated := 1
+		if now.Sub(l.acceptedAt) < toleratedFor {
+			tolerated = toleratedFailures
+		}
+		if l.failures > tolerated || retryAfter(why) > 0 {
 			l.rested = now.Add(min(rest, maxRest))
 		}
 		// Else another stream is tried at once, to see whether it fails as well.

@@ -252,3 +252,25 @@ func TestEachRequestAsksForItsPermit(t *testing.T) {
 		}
 	})
 }
+
+// Most of many streams are refused, and the others do not wait for them.
+func TestManyRefusedStreamsDoNotHoldUpTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams, records = 1000, 10_000
+		in, out := newSource(), &perStream{}
+		out.set(func(_ context.Context, b *sink.Batch) error {
+			var n int
+			fmt.Sscanf(b.Stream, "ns-%d", &n)
+			if n%5 < 3 {
+				return &sink.Error{Reason: sink.ReasonUnauthorized, Err: errors.New("403")}
+			}
+			return nil
+		})
+		start(t.Context(), sink.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
+		in.add(inNamespaces(streams, sinktest.Records(0, records)))
+		time.Sleep(time.Minute)
+		if n := len(out.messages()); n != records/5*2 {
+			t.Errorf("after a minute %d of %d good records were accepted", n, records/5*2)
+		}
+	})
+}

@@ -54,8 +54,9 @@ type loop struct {
 
 	// Attempts are numbered as they begin, so that it is known which of two things
 	// came first.
-	attempts     uint64 // begun so far
-	lastAccepted uint64 // the latest one of those that were accepted
+	attempts     uint64    // begun so far
+	lastAccepted uint64    // the latest one of those that were accepted
+	acceptedAt   time.Time // when an attempt was accepted last
 	failing      map[*stream]struct{}
 
 	// Of the destination as a whole:
@@ -285,6 +286,7 @@ func (l *loop) refused(b *pending, why *Error) {
 // the attempt began.
 func (l *loop) wasAccepted(r result, now time.Time) {
 	l.accepted = true
+	l.acceptedAt = now
 	l.lastAccepted = max(l.lastAccepted, r.number)
 	if r.number <= l.failed {
 		return
