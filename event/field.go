@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize/english"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -71,6 +72,15 @@ func (f Field) String() string {
 		return ""
 	}
 	return fieldNames[f]
+}
+
+// FieldNames lists the names of fields for error messages: "a, b and c".
+func FieldNames(fields []Field) string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.String()
+	}
+	return english.WordSeries(names, "and")
 }
 
 // ParseField returns the field of that name, and false if there is none.

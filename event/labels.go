@@ -31,6 +31,15 @@ const (
 // otherwise.
 const DefaultLabels = LabelNamespace | LabelReason
 
+// DefaultLabelFields returns DefaultLabels as a sink's configuration has them: label
+// name to field name.
+func DefaultLabelFields() map[string]string {
+	return map[string]string{
+		FieldNamespace.String(): FieldNamespace.String(),
+		FieldReason.String():    FieldReason.String(),
+	}
+}
+
 var labelBits = [endOfFields]LabelSet{
 	FieldNamespace: LabelNamespace,
 	FieldReason:    LabelReason,

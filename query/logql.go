@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 // Layout is how a Loki sink stores records. The zero value is not one; see
@@ -26,7 +25,7 @@ type Layout struct {
 
 // DefaultLayout is that of a sink with nothing configured.
 func DefaultLayout() Layout {
-	return Layout{Format: event.Logfmt, Metadata: true, Job: "hindsight", Labels: line.DefaultLabels()}
+	return Layout{Format: event.Logfmt, Metadata: true, Job: "hindsight", Labels: event.DefaultLabelFields()}
 }
 
 // metadata are the fields kept in structured metadata.

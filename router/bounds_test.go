@@ -22,22 +22,23 @@ func leaderElection(i int) event.Record {
 	return r
 }
 
-func withLabels(t testing.TB, names ...string) *Labels {
-	t.Helper()
-	fields := map[string]string{}
-	for _, name := range names {
-		fields[name] = name
+// stream returns the labels that a sink gives the record: "namespace=a reason=Killing".
+func stream(fields event.LabelSet, r *event.Record) string {
+	var labels []string
+	for _, f := range fields.Fields() {
+		labels = append(labels, f.String()+"="+r.Label(f, r.Kept(fields)))
 	}
-	return mustLabels(t, LabelOptions{Job: "j", Fields: fields})
+	return strings.Join(labels, " ")
 }
+
+const withComponent = event.DefaultLabels | event.LabelComponent
 
 func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
 	const maxStreams = 100
-	l := withLabels(t, "namespace", "reason", "component")
-	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", l.Fields()}}})
+	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", withComponent}}})
 	streams := map[string]bool{}
 	add := func(r event.Record) string {
-		s := string(l.Append(nil, &in.Take([]event.Record{r})[0]))
+		s := stream(withComponent, &in.Take([]event.Record{r})[0])
 		streams[s] = true
 		return s
 	}
@@ -47,12 +48,12 @@ func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
 	if n := len(streams); n > maxStreams {
 		t.Errorf("%d streams, want at most %d", n, maxStreams)
 	}
-	if want := `{component="other", job="j", namespace="kube-system", reason="LeaderElection"}`; !streams[want] {
+	if want := "namespace=kube-system reason=LeaderElection component=other"; !streams[want] {
 		t.Errorf("there is no stream %s", want)
 	}
 	// Some room is left for reasons.
 	for i := range maxStreams / 5 {
-		want := fmt.Sprintf(`{component="other", job="j", namespace="a", reason="Reason%d"}`, i)
+		want := fmt.Sprintf("namespace=a reason=Reason%d component=other", i)
 		if got := add(record(1, "a", fmt.Sprintf("Reason%d", i))); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
@@ -60,10 +61,10 @@ func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
 	for i := range maxStreams {
 		add(record(1, "a", fmt.Sprintf("Storm%d", i)))
 	}
-	if got, want := add(record(1, "b", "BackOff")), `{component="other", job="j", namespace="b", reason="other"}`; got != want {
+	if got, want := add(record(1, "b", "BackOff")), "namespace=b reason=other component=other"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got, want := add(leaderElection(0)), `{component="controller-7d9f_00000000", job="j", namespace="kube-system", reason="LeaderElection"}`; got != want {
+	if got, want := add(leaderElection(0)), "namespace=kube-system reason=LeaderElection component=controller-7d9f_00000000"; got != want {
 		t.Errorf("got %s, want %s, which is in use", got, want)
 	}
 	if n := len(streams); n > maxStreams+3 {
@@ -79,19 +80,8 @@ func TestEverySetOfLabelsIsBounded(t *testing.T) {
 		namespaces = 3
 	)
 	random := rand.New(rand.NewPCG(3, 4))
-	var all []string
-	for _, f := range event.LabelFields {
-		all = append(all, f.String())
-	}
-	for set := 1; set < 1<<len(all); set++ {
-		var names []string
-		for i, name := range all {
-			if set>>i&1 != 0 {
-				names = append(names, name)
-			}
-		}
-		l := withLabels(t, names...)
-		in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", l.Fields()}}})
+	for fields := event.LabelSet(1); fields <= event.LabelSetOf(event.LabelFields...); fields++ {
+		in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", fields}}})
 		streams := map[string]bool{}
 		for range 1000 {
 			value := func() string { return fmt.Sprintf("Value%d", random.IntN(200)) }
@@ -102,21 +92,21 @@ func TestEverySetOfLabelsIsBounded(t *testing.T) {
 			r.Event.InvolvedObject.Kind = value()
 			r.Event.Type = value()
 			r.Event.Source = corev1.EventSource{Component: value(), Host: value()}
-			streams[string(l.Append(nil, &in.Take([]event.Record{r})[0]))] = true
+			streams[stream(fields, &in.Take([]event.Record{r})[0])] = true
 		}
 		if n := len(streams); n > maxStreams+namespaces {
-			t.Errorf("%v: %d streams, want at most %d and one for each of %d namespaces", names, n, maxStreams, namespaces)
+			t.Errorf("%v: %d streams, want at most %d and one for each of %d namespaces", fields, n, maxStreams, namespaces)
 		}
-		if n := len(streams); n < maxStreams/2 && len(names) > 1 {
-			t.Errorf("%v: only %d streams of %d that were allowed", names, n, maxStreams)
+		if n := len(streams); n < maxStreams/2 && len(fields.Fields()) > 1 {
+			t.Errorf("%v: only %d streams of %d that were allowed", fields, n, maxStreams)
 		}
 	}
 }
 
 func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
-	components, pairs := withLabels(t, "component"), withLabels(t, "namespace", "reason")
+	const components, pairs = event.LabelComponent, event.DefaultLabels
 	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
-		{"a", pairs.Fields()}, {"b", components.Fields()}, {"c", pairs.Fields()},
+		{"a", pairs}, {"b", components}, {"c", pairs},
 	}})
 	var records []event.Record
 	for i := range 100 {
@@ -124,12 +114,12 @@ func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
 	}
 	records = in.Take(append(records, record(1, "a", "Killing")))
 	for i := range records {
-		want := fmt.Sprintf(`{job="j", namespace="%s", reason="%s"}`, records[i].Event.Namespace, records[i].Event.Reason)
-		if got := string(pairs.Append(nil, &records[i])); got != want {
+		want := fmt.Sprintf("namespace=%s reason=%s", records[i].Event.Namespace, records[i].Event.Reason)
+		if got := stream(pairs, &records[i]); got != want {
 			t.Fatalf("got %s, want %s", got, want)
 		}
 	}
-	if got, want := string(components.Append(nil, &records[99])), `{component="other", job="j"}`; got != want {
+	if got, want := stream(components, &records[99]), "component=other"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -137,26 +127,26 @@ func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
 // What was decided before a reload stays, so that a record that is sent again has
 // the same labels; what was not decided is other.
 func TestRecordsFromBeforeAReload(t *testing.T) {
-	before, after := withLabels(t, "namespace", "reason"), withLabels(t, "namespace", "reason", "component")
-	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{"loki", before.Fields()}}})
+	const before, after = event.DefaultLabels, withComponent
+	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{"loki", before}}})
 	old := in.Take([]event.Record{leaderElection(1)})[0]
 	stored, err := old.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.SetRules(nil, nil, 2, []SinkLabels{{"loki", after.Fields()}, {"second", before.Fields()}})
+	in.SetRules(nil, nil, 2, []SinkLabels{{"loki", after}, {"second", before}})
 	var read event.Record
 	if err := read.UnmarshalBinary(stored); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(after.Append(nil, &read)), `{component="other", job="j", namespace="kube-system", reason="LeaderElection"}`; got != want {
+	if got, want := stream(after, &read), "namespace=kube-system reason=LeaderElection component=other"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	next := in.Take([]event.Record{leaderElection(2)})[0]
-	if got, want := string(after.Append(nil, &next)), `{component="controller-7d9f_00000002", job="j", namespace="kube-system", reason="LeaderElection"}`; got != want {
+	if got, want := stream(after, &next), "namespace=kube-system reason=LeaderElection component=controller-7d9f_00000002"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	in.SetRules(nil, nil, 1, []SinkLabels{{"second", before.Fields()}})
+	in.SetRules(nil, nil, 1, []SinkLabels{{"second", before}})
 	if got, want := labelOf(in, "kube-system", "LeaderElection"), "LeaderElection"; got != want {
 		t.Errorf("the pair in use was forgotten: the label is %s", got)
 	}
@@ -168,7 +158,7 @@ func TestRecordsFromBeforeAReload(t *testing.T) {
 func TestMaxStreamsIsLoggedOnceForEachSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		components, pairs := withLabels(t, "component").Fields(), withLabels(t, "namespace", "reason").Fields()
+		const components, pairs = event.LabelComponent, event.DefaultLabels
 		in := NewIntake(IntakeOptions{MaxStreams: 10, Logger: slog.New(slog.NewTextHandler(&log, nil)), Labels: []SinkLabels{
 			{"a", components}, {"b", pairs}, {"c", components},
 		}})

@@ -1,10 +1,9 @@
-// Package router decides what becomes of a record: whether it is taken in at
-// all and with what text (Intake), which sinks want it (Selectors), and under
-// which labels it is stored (Labels).
+// Package router decides which records are journaled and with what text (Intake), and
+// which sinks receive them (Selectors).
 //
-// What the intake decides depends on what the process has seen, and is kept in
-// the record. Selectors and labels are functions of the record alone, so that a
-// record that is sent again goes to the same place under the same name.
+// The intake's decisions depend on earlier Events and are stored in the record.
+// Selectors depend on the record alone, so that a record that is sent again goes to
+// the same sinks.
 package router
 
 import (
@@ -70,7 +69,7 @@ func selectorField(m *labels.Matcher) (event.Field, error) {
 	}
 	field, ok := event.ParseField(m.Name)
 	if !ok || !slices.Contains(event.Fields, field) {
-		return 0, fmt.Errorf("unknown name %q; valid are %s", m.Name, fieldNames(event.Fields))
+		return 0, fmt.Errorf("unknown name %q; valid are %s", m.Name, event.FieldNames(event.Fields))
 	}
 	return field, nil
 }
@@ -82,22 +81,6 @@ func selectorError(text string, err error) error {
 		err = fmt.Errorf("%q", err.Error())
 	}
 	return fmt.Errorf("selector %#q: %w", text, err)
-}
-
-// fieldNames lists names for a person: "a, b and c".
-func fieldNames(fields []event.Field) string {
-	var s strings.Builder
-	for i, f := range fields {
-		switch {
-		case i == 0:
-		case i == len(fields)-1:
-			s.WriteString(" and ")
-		default:
-			s.WriteString(", ")
-		}
-		s.WriteString(f.String())
-	}
-	return s.String()
 }
 
 // Match reports whether the record has what the selector asks for. It does not

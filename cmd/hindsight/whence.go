@@ -10,9 +10,9 @@ import (
 	"github.com/prometheus/common/config"
 	"github.com/spf13/cobra"
 
+	"github.com/hindsight-events/hindsight/event"
 	hindsight "github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/query"
-	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
 	sink "github.com/hindsight-events/hindsight/sink/loki"
 )
@@ -105,7 +105,7 @@ func (w whence) fromConfig(r *resolved) error {
 		Fixed:    s.Loki.ExternalLabels,
 	}
 	if r.layout.Labels == nil {
-		r.layout.Labels = line.DefaultLabels()
+		r.layout.Labels = event.DefaultLabelFields()
 	}
 	r.loki.TenantID, r.loki.HTTP = s.Loki.TenantID, s.Loki.HTTP
 	if w.url != "" {

@@ -5,7 +5,6 @@ package line
 
 import (
 	"errors"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -137,14 +136,7 @@ func (p Parser) beside(e Entry) map[event.Field]string {
 	return b
 }
 
-var defaultLabels = map[string]string{
-	event.FieldNamespace.String(): event.FieldNamespace.String(),
-	event.FieldReason.String():    event.FieldReason.String(),
-}
-
-// DefaultLabels are those taken from an Event unless a sink says otherwise, from
-// the label's name to the field.
-func DefaultLabels() map[string]string { return maps.Clone(defaultLabels) }
+var defaultLabels = event.DefaultLabelFields()
 
 func (p Parser) labels() map[string]string {
 	if p.Labels != nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/internal/quantity"
-	"github.com/hindsight-events/hindsight/router"
 )
 
 // Config of a Loki sink.
@@ -63,7 +62,7 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 		return err
 	}
 	if c.Labels == nil { // a default that was there before would be added to
-		c.Labels = router.DefaultLabels()
+		c.Labels = event.DefaultLabelFields()
 	}
 	return nil
 }
@@ -120,7 +119,7 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 		bad("tenant_id", err)
 	}
 	if _, err := c.labels(cluster); err != nil {
-		var of *router.LabelError
+		var of *labelError
 		errors.As(err, &of)
 		bad(of.Key, err)
 	}
@@ -242,8 +241,8 @@ func (c *Config) endpoint() (*url.URL, error) {
 	return u, nil
 }
 
-func (c *Config) labels(cluster string) (*router.Labels, error) {
-	return router.NewLabels(router.LabelOptions{
+func (c *Config) labels(cluster string) (*labelSet, error) {
+	return newLabelSet(labelOptions{
 		Job:      c.Job,
 		Cluster:  cluster,
 		Fields:   c.Labels,

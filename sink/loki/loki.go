@@ -21,7 +21,6 @@ import (
 	"github.com/golang/snappy"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/router"
 	"github.com/hindsight-events/hindsight/sink"
 )
 
@@ -44,7 +43,7 @@ type Options struct {
 // Sink pushes to one Loki. Its Send may be called from any goroutine, for each
 // stream from one at a time.
 type Sink struct {
-	labels  *router.Labels
+	labels  *labelSet
 	encoder encoder
 	client  *client
 	dead    *deadLetters

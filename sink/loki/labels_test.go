@@ -1,4 +1,4 @@
-package router
+package loki
 
 import (
 	"fmt"
@@ -8,13 +8,31 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
 )
 
-func mustLabels(t testing.TB, o LabelOptions) *Labels {
+func preempted() event.Record {
+	return event.New(&corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "loki", Name: "ingester-3.17b3", UID: "e-1", ResourceVersion: "41",
+			CreationTimestamp: metav1.Unix(1563535200, 0),
+		},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "loki", Name: "ingester-3", UID: "p-1"},
+		Reason:         "Preempted",
+		Message:        "by team-a/querier-7\non node n-12",
+		Source:         corev1.EventSource{Component: "default-scheduler", Host: "n-12"},
+		LastTimestamp:  metav1.Unix(1563535200, 0),
+		Count:          1,
+		Type:           corev1.EventTypeWarning,
+	})
+}
+
+func mustLabels(t testing.TB, o labelOptions) *labelSet {
 	t.Helper()
-	l, err := NewLabels(o)
+	l, err := newLabelSet(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +40,7 @@ func mustLabels(t testing.TB, o LabelOptions) *Labels {
 }
 
 // keepAll is what the intake decides while there are few streams.
-func keepAll(r *event.Record, l *Labels) {
+func keepAll(r *event.Record, l *labelSet) {
 	r.Decisions[0] = event.LabelDecision{Set: l.Fields(), Kept: l.Fields()}
 }
 
@@ -33,25 +51,25 @@ func TestLabelsOfARecord(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name    string
-		options LabelOptions
+		options labelOptions
 		change  func(*event.Record)
 		want    string
 	}{
 		{
 			"namespace and reason by default",
-			LabelOptions{Job: "hindsight", Cluster: "prod-eu-1"},
+			labelOptions{Job: "hindsight", Cluster: "prod-eu-1"},
 			nil,
 			`{cluster="prod-eu-1", job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
 			"no cluster",
-			LabelOptions{Job: "hindsight"},
+			labelOptions{Job: "hindsight"},
 			nil,
 			`{job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
 			"the reason is what the intake made of it",
-			LabelOptions{Job: "hindsight"},
+			labelOptions{Job: "hindsight"},
 			func(r *event.Record) {
 				r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
 			},
@@ -59,7 +77,7 @@ func TestLabelsOfARecord(t *testing.T) {
 		},
 		{
 			"what the intake has not kept is other, also where it is empty",
-			LabelOptions{Job: "hindsight", Fields: all},
+			labelOptions{Job: "hindsight", Fields: all},
 			func(r *event.Record) {
 				r.Event.InvolvedObject.Kind = ""
 				r.Decisions[0] = event.LabelDecision{Set: event.LabelSetOf(event.LabelFields...), Kept: event.DefaultLabels}
@@ -68,13 +86,13 @@ func TestLabelsOfARecord(t *testing.T) {
 		},
 		{
 			"further fields, sorted by label",
-			LabelOptions{Job: "hindsight", Fields: all},
+			labelOptions{Job: "hindsight", Fields: all},
 			nil,
 			`{component="default-scheduler", host="n-12", job="hindsight", kind="Pod", namespace="loki", reason="Preempted", type="Warning"}`,
 		},
 		{
 			"what is empty is left out",
-			LabelOptions{Job: "hindsight", Fields: all},
+			labelOptions{Job: "hindsight", Fields: all},
 			func(r *event.Record) {
 				r.Event.Source.Component, r.Event.Source.Host, r.Event.InvolvedObject.Kind = "", "", ""
 			},
@@ -82,37 +100,37 @@ func TestLabelsOfARecord(t *testing.T) {
 		},
 		{
 			"external labels",
-			LabelOptions{Job: "hindsight", External: map[string]string{"zone": "b", "env": `"x"` + "\n"}},
+			labelOptions{Job: "hindsight", External: map[string]string{"zone": "b", "env": `"x"` + "\n"}},
 			nil,
 			`{env="\"x\"\n", job="hindsight", namespace="loki", reason="Preempted", zone="b"}`,
 		},
 		{
 			"no fields at all",
-			LabelOptions{Job: "hindsight", Fields: map[string]string{}},
+			labelOptions{Job: "hindsight", Fields: map[string]string{}},
 			nil,
 			`{job="hindsight"}`,
 		},
 		{
 			"values are quoted",
-			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\"b\\c\n\x00é" },
 			`{job="hindsight", kind="a\"b\\c\n\x00\u00e9"}`,
 		},
 		{
 			"bytes that are not UTF-8 are replaced",
-			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\xffb" },
 			`{job="hindsight", kind="a_b"}`,
 		},
 		{
 			"a replacement character that stands for itself is replaced too",
-			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\uFFFDb" },
 			`{job="hindsight", kind="a_b"}`,
 		},
 		{
 			"a value that Loki would refuse is cut between characters",
-			LabelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a" + strings.Repeat("é", 2000) },
 			`{job="hindsight", kind="a` + strings.Repeat(`\u00e9`, 1023) + `"}`,
 		},
@@ -140,7 +158,7 @@ func TestLabelsOfARecord(t *testing.T) {
 
 func TestLabelsAppendToWhatIsThere(t *testing.T) {
 	r := preempted()
-	l := mustLabels(t, LabelOptions{Job: "j"})
+	l := mustLabels(t, labelOptions{Job: "j"})
 	if got, want := string(l.Append([]byte("x"), &r)), `x{job="j", namespace="loki", reason="Preempted"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -167,21 +185,21 @@ func TestBadLabelsAreRefused(t *testing.T) {
 		}
 		return m
 	}
-	external := func(name, value string) LabelOptions {
-		return LabelOptions{Job: "j", External: map[string]string{name: value}}
+	external := func(name, value string) labelOptions {
+		return labelOptions{Job: "j", External: map[string]string{name: value}}
 	}
-	field := func(name, field string) LabelOptions {
-		return LabelOptions{Job: "j", Fields: map[string]string{name: field}}
+	field := func(name, field string) labelOptions {
+		return labelOptions{Job: "j", Fields: map[string]string{name: field}}
 	}
 	const names = "a label's name is made of letters, digits and _, and does not begin with a digit"
 	const fields = "; valid are namespace, reason, kind, type, component and node"
 	for _, tt := range []struct {
 		name    string
-		options LabelOptions
+		options labelOptions
 		want    string // empty: not refused
 	}{
-		{"no job", LabelOptions{Cluster: "c"}, `job is empty`},
-		{"a long cluster", LabelOptions{Job: "j", Cluster: strings.Repeat("c", 2049)}, `cluster: its value is longer than 2048 bytes`},
+		{"no job", labelOptions{Cluster: "c"}, `job is empty`},
+		{"a long cluster", labelOptions{Job: "j", Cluster: strings.Repeat("c", 2049)}, `cluster: its value is longer than 2048 bytes`},
 		{"an unknown field", field("pod", "pods"), `label "pod": "pods" cannot be a label` + fields},
 		{"a field with too many values", field("pod", "name"), `label "pod": "name" cannot be a label` + fields},
 		{"the message", field("m", "message"), `label "m": "message" cannot be a label` + fields},
@@ -201,14 +219,14 @@ func TestBadLabelsAreRefused(t *testing.T) {
 		{"a value that is not UTF-8", external("env", "\xff"), `external label "env": its value is not valid UTF-8`},
 		{"a value that Loki cannot parse", external("env", "a\uFFFD"), `external label "env": its value has a replacement character (U+FFFD), which Loki does not accept`},
 		{"a name of a field's label", external("namespace", "x"), `external label "namespace": there is a label of that name already`},
-		{"the name of a label that was replaced", LabelOptions{Job: "j", Fields: map[string]string{"kind": "kind"}, External: map[string]string{"namespace": "x"}}, ""},
-		{"as many as Loki accepts", LabelOptions{Job: "j", External: many(12)}, ""},
-		{"service_name is not counted", LabelOptions{Job: "j", External: many(12, "service_name")}, ""},
-		{"one too many", LabelOptions{Job: "j", External: many(13)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
-		{"one too many with cluster", LabelOptions{Job: "j", Cluster: "c", External: many(12)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
+		{"the name of a label that was replaced", labelOptions{Job: "j", Fields: map[string]string{"kind": "kind"}, External: map[string]string{"namespace": "x"}}, ""},
+		{"as many as Loki accepts", labelOptions{Job: "j", External: many(12)}, ""},
+		{"service_name is not counted", labelOptions{Job: "j", External: many(12, "service_name")}, ""},
+		{"one too many", labelOptions{Job: "j", External: many(13)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
+		{"one too many with cluster", labelOptions{Job: "j", Cluster: "c", External: many(12)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := NewLabels(tt.options)
+			_, err := newLabelSet(tt.options)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -222,7 +240,7 @@ func TestBadLabelsAreRefused(t *testing.T) {
 
 func TestAppendingLabelsDoesNotAllocate(t *testing.T) {
 	r := preempted()
-	l := mustLabels(t, LabelOptions{Job: "hindsight", Cluster: "prod-eu-1", External: map[string]string{"env": "x"}})
+	l := mustLabels(t, labelOptions{Job: "hindsight", Cluster: "prod-eu-1", External: map[string]string{"env": "x"}})
 	buf := make([]byte, 0, 256)
 	if n := testing.AllocsPerRun(100, func() { l.Append(buf, &r) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -231,7 +249,7 @@ func TestAppendingLabelsDoesNotAllocate(t *testing.T) {
 
 func BenchmarkAppendLabels(b *testing.B) {
 	r := preempted()
-	l := mustLabels(b, LabelOptions{Job: "hindsight", Cluster: "prod-eu-1"})
+	l := mustLabels(b, labelOptions{Job: "hindsight", Cluster: "prod-eu-1"})
 	buf := make([]byte, 0, 256)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -243,7 +261,7 @@ func FuzzLabelsCanBeParsed(f *testing.F) {
 	for _, s := range []string{"Pod", "", "a\"b\\", "\xff\uFFFD", "\x00\n\u0085\u2028é", strings.Repeat("é", 2000)} {
 		f.Add(s)
 	}
-	l := mustLabels(f, LabelOptions{Job: "j", Fields: map[string]string{"kind": "kind", "type": "type"}})
+	l := mustLabels(f, labelOptions{Job: "j", Fields: map[string]string{"kind": "kind", "type": "type"}})
 	p := parser.NewParser(parser.Options{})
 	f.Fuzz(func(t *testing.T, value string) {
 		r := preempted()

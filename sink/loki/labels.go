@@ -1,4 +1,4 @@
-package router
+package loki
 
 import (
 	"cmp"
@@ -27,8 +27,8 @@ const (
 	serviceName = "service_name"
 )
 
-// LabelOptions say what the labels of a record are.
-type LabelOptions struct {
+// labelOptions say what the labels of a record are.
+type labelOptions struct {
 	Job     string // the label job; required, so that no stream is without labels
 	Cluster string // the label cluster; empty: none
 
@@ -40,14 +40,14 @@ type LabelOptions struct {
 	External map[string]string
 }
 
-// Labels makes the label string of a record. It is safe for concurrent use.
-type Labels struct {
+// labelSet makes the label string of a record. It is safe for concurrent use.
+type labelSet struct {
 	labels []label // sorted by name
 	fields event.LabelSet
 }
 
 // Fields are those whose values are labels.
-func (l *Labels) Fields() event.LabelSet { return l.fields }
+func (l *labelSet) Fields() event.LabelSet { return l.fields }
 
 // label is a fixed pair, or else a name and where its value comes from.
 type label struct {
@@ -56,34 +56,26 @@ type label struct {
 	field event.Field
 }
 
-var defaultLabels = map[string]string{
-	event.FieldNamespace.String(): event.FieldNamespace.String(),
-	event.FieldReason.String():    event.FieldReason.String(),
-}
-
-// DefaultLabels returns those that are taken from a record unless others are given.
-func DefaultLabels() map[string]string { return maps.Clone(defaultLabels) }
-
-// LabelError says which option of labels is wrong: its key in the configuration,
+// labelError says which option of labels is wrong: its key in the configuration,
 // such as labels.pod.
-type LabelError struct {
+type labelError struct {
 	Key string
 	Err error
 }
 
-func (e *LabelError) Error() string { return e.Err.Error() }
-func (e *LabelError) Unwrap() error { return e.Err }
+func (e *labelError) Error() string { return e.Err.Error() }
+func (e *labelError) Unwrap() error { return e.Err }
 
-// NewLabels refuses what Loki would refuse, and names that are given twice. The
-// error is a LabelError.
-func NewLabels(o LabelOptions) (*Labels, error) {
-	bad := func(key, format string, args ...any) (*Labels, error) {
-		return nil, &LabelError{Key: key, Err: fmt.Errorf(format, args...)}
+// newLabelSet refuses what Loki would refuse, and names that are given twice. The
+// error is a labelError.
+func newLabelSet(o labelOptions) (*labelSet, error) {
+	bad := func(key, format string, args ...any) (*labelSet, error) {
+		return nil, &labelError{Key: key, Err: fmt.Errorf(format, args...)}
 	}
 	if o.Job == "" {
 		return bad("job", "job is empty")
 	}
-	l := &Labels{}
+	l := &labelSet{}
 	fixed := func(name, value string) {
 		l.labels = append(l.labels, label{name: name, fixed: string(appendLabel(nil, name, value))})
 	}
@@ -98,7 +90,7 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 
 	fields := o.Fields
 	if fields == nil {
-		fields = defaultLabels
+		fields = event.DefaultLabelFields()
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if err := checkLabelName(name); err != nil {
@@ -106,7 +98,7 @@ func NewLabels(o LabelOptions) (*Labels, error) {
 		}
 		field, ok := event.ParseField(fields[name])
 		if !ok || !slices.Contains(event.LabelFields, field) {
-			return bad("labels."+name, "label %q: %q cannot be a label; valid are %s", name, fields[name], fieldNames(event.LabelFields))
+			return bad("labels."+name, "label %q: %q cannot be a label; valid are %s", name, fields[name], event.FieldNames(event.LabelFields))
 		}
 		l.labels = append(l.labels, label{name: name, field: field})
 		l.fields |= event.LabelSetOf(field)
@@ -171,7 +163,7 @@ func checkLabelValue(value string) error {
 // {job="hindsight", namespace="default", reason="BackOff"}: sorted by name,
 // without those that have no value. Records with the same labels give the same
 // bytes. It does not allocate if dst has room and all values are valid UTF-8.
-func (l *Labels) Append(dst []byte, r *event.Record) []byte {
+func (l *labelSet) Append(dst []byte, r *event.Record) []byte {
 	kept := r.Kept(l.fields)
 	dst = append(dst, '{')
 	separator := ""
