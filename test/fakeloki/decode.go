@@ -14,15 +14,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// pushed is a stream of a push.
-type pushed struct {
-	labels  string // as a selector
-	entries []Entry
-}
-
-// decodePush returns the streams of a push and its uncompressed size. It implements the definition
-// of the protocol and shares no code with the sink.
-func decodePush(r *http.Request) (streams []pushed, size int, err error) {
+// readPush returns the streams of a push and its uncompressed size.
+func readPush(r *http.Request) (streams []Stream, size int, err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		return nil, 0, err
@@ -35,6 +28,13 @@ func decodePush(r *http.Request) (streams []pushed, size int, err error) {
 		streams, err = decodeJSON(body)
 		return streams, len(body), err
 	}
+	return DecodePush(body)
+}
+
+// DecodePush returns the streams in the body of a push, which is protobuf compressed with snappy, and
+// the uncompressed size. It implements the definition of the protocol and shares no code with the
+// sink.
+func DecodePush(body []byte) (streams []Stream, size int, err error) {
 	plain, err := snappy.Decode(nil, body)
 	if err != nil {
 		return nil, 0, err
@@ -43,16 +43,16 @@ func decodePush(r *http.Request) (streams []pushed, size int, err error) {
 		if number != 1 {
 			return nil
 		}
-		var s pushed
+		var s Stream
 		streams = append(streams, s)
 		return fields(b, func(number protowire.Number, b []byte, _ uint64) error {
 			s := &streams[len(streams)-1]
 			switch number {
 			case 1:
-				s.labels = string(b)
+				s.Labels = string(b)
 			case 2:
 				e, err := decodeEntry(b)
-				s.entries = append(s.entries, e)
+				s.Entries = append(s.Entries, e)
 				return err
 			}
 			return nil
@@ -127,7 +127,7 @@ func fields(b []byte, visit func(number protowire.Number, value []byte, n uint64
 
 // decodeJSON reads {"streams":[{"stream":{…},"values":[["<ns>","line",{metadata}]]}]}. Other
 // members are ignored, as in Loki, so that its older form is stored as nothing.
-func decodeJSON(body []byte) (streams []pushed, err error) {
+func decodeJSON(body []byte) (streams []Stream, err error) {
 	var push struct {
 		Streams []struct {
 			Stream map[string]string
@@ -141,7 +141,7 @@ func decodeJSON(body []byte) (streams []pushed, err error) {
 		if s.Stream == nil {
 			continue
 		}
-		p := pushed{labels: selector(s.Stream)}
+		p := Stream{Labels: selector(s.Stream)}
 		for _, v := range s.Values {
 			var at string
 			e := Entry{Metadata: map[string]string{}}
@@ -157,7 +157,7 @@ func decodeJSON(body []byte) (streams []pushed, err error) {
 				return nil, err
 			}
 			e.Time = time.Unix(0, ns).UTC()
-			p.entries = append(p.entries, e)
+			p.Entries = append(p.Entries, e)
 		}
 		streams = append(streams, p)
 	}

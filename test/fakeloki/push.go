@@ -15,13 +15,26 @@ import (
 // although the rest is stored. The ingester's answer for the last stream of the push replaces the
 // answers for the others.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
-	streams, size, err := decodePush(r)
+	streams, size, err := readPush(r)
 	if err != nil {
 		fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
+	p := &Push{Request: r, Streams: streams}
+	s.mu.Lock()
+	s.pushes = append(s.pushes, p)
+	script := s.script
+	s.mu.Unlock()
+	if script != nil {
+		s.runScript(w, script, p)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	fail := func(w http.ResponseWriter, status int, format string, args ...any) {
+		p.Status = status
+		fail(w, status, format, args...)
+	}
 	name, t := s.tenantOf(r)
 	l := &s.options.Limits
 	now := time.Now()
@@ -30,16 +43,17 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(streams) == 0 {
-		w.WriteHeader(http.StatusNoContent)
+		p.Status = http.StatusNoContent
+		w.WriteHeader(p.Status)
 		return
 	}
 
 	var refused []string // by the distributor
 	lines, bytes := 0, 0
-	var valid []pushed
+	var valid []Stream
 	var labels []map[string]string
 	for _, p := range streams {
-		set, err := parseLabels(p.labels)
+		set, err := parseLabels(p.Labels)
 		if err != nil { // and so none of the push is stored
 			fail(w, http.StatusBadRequest, "%v", err)
 			return
@@ -48,23 +62,23 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 			refused = append(refused, err.Error())
 			continue
 		}
-		stored := pushed{labels: selector(set)}
-		for _, e := range p.entries {
+		stored := Stream{Labels: selector(set)}
+		for _, e := range p.Entries {
 			for name := range e.Metadata {
 				if strings.Trim(name, "_") == "" {
 					fail(w, http.StatusInternalServerError, "label name is empty after its normalization: %q", name)
 					return
 				}
 			}
-			if err := checkEntry(stored.labels, &e, l, now); err != nil {
+			if err := checkEntry(stored.Labels, &e, l, now); err != nil {
 				refused = append(refused, err.Error())
 				continue
 			}
-			stored.entries = append(stored.entries, e)
+			stored.Entries = append(stored.Entries, e)
 			lines++
 			bytes += e.size()
 		}
-		if len(stored.entries) > 0 {
+		if len(stored.Entries) > 0 {
 			valid, labels = append(valid, stored), append(labels, set)
 		}
 	}
@@ -73,8 +87,8 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 			name, l.IngestionRate, lines, bytes)
 		return
 	}
-	if size > maxMessage {
-		fail(w, http.StatusInternalServerError, "rpc error: code = ResourceExhausted desc = trying to send message larger than max (%d vs. %d)", size, maxMessage)
+	if size > l.MaxMessageSize {
+		fail(w, http.StatusInternalServerError, "rpc error: code = ResourceExhausted desc = trying to send message larger than max (%d vs. %d)", size, l.MaxMessageSize)
 		return
 	}
 
@@ -91,15 +105,16 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	case len(refused) > 0:
 		fail(w, http.StatusBadRequest, "%s", grouped(refused))
 	default:
-		w.WriteHeader(http.StatusNoContent)
+		p.Status = http.StatusNoContent
+		w.WriteHeader(p.Status)
 	}
 }
 
 // ingest stores the entries of a stream that are not refused, and returns the answer if some are.
-func (s *Server) ingest(user string, t *tenant, labels map[string]string, p pushed, now time.Time) (status int, body string) {
+func (s *Server) ingest(user string, t *tenant, labels map[string]string, p Stream, now time.Time) (status int, body string) {
 	l := &s.options.Limits
-	if t.streams[p.labels] == nil && len(t.streams) >= l.MaxStreams {
-		return http.StatusTooManyRequests, fmt.Sprintf("maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", p.labels, user)
+	if t.streams[p.Labels] == nil && len(t.streams) >= l.MaxStreams {
+		return http.StatusTooManyRequests, fmt.Sprintf("maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", p.Labels, user)
 	}
 	st := t.stream(labels, l)
 	type refusal struct {
@@ -109,7 +124,7 @@ func (s *Server) ingest(user string, t *tenant, labels map[string]string, p push
 	var refusals []refusal
 	var fits []Entry
 	newest, bytes := st.newest, 0
-	for _, e := range p.entries {
+	for _, e := range p.Entries {
 		// Loki keeps a chunk open for two hours, and accepts entries that are older than the
 		// newest one by up to half of that.
 		if cutoff := newest.Add(-time.Hour); !newest.IsZero() && e.Time.Before(cutoff) {
@@ -127,7 +142,7 @@ func (s *Server) ingest(user string, t *tenant, labels map[string]string, p push
 	if len(fits) > 0 && !st.limiter.AllowN(now, bytes) {
 		for _, e := range fits {
 			refusals = append(refusals, refusal{e.Time, fmt.Sprintf("Per stream rate limit exceeded (limit: %dB/sec) while attempting to ingest for stream '%s' totaling %dB, consider splitting a stream via additional labels or contact your Loki administrator to see if the limit can be increased",
-				l.PerStreamRate, p.labels, e.size())})
+				l.PerStreamRate, p.Labels, e.size())})
 		}
 		status, fits = http.StatusTooManyRequests, nil
 	}
@@ -147,9 +162,9 @@ func (s *Server) ingest(user string, t *tenant, labels map[string]string, p push
 		return 0, ""
 	}
 	var b strings.Builder
-	each, all := "", fmt.Sprintf("user '%s', total ignored: %d out of %d for stream: %s", user, len(refusals), len(p.entries), p.labels)
+	each, all := "", fmt.Sprintf("user '%s', total ignored: %d out of %d for stream: %s", user, len(refusals), len(p.Entries), p.Labels)
 	if s.options.Before3 {
-		each, all = " for stream: "+p.labels, fmt.Sprintf("total ignored: %d out of %d", len(refusals), len(p.entries))
+		each, all = " for stream: "+p.Labels, fmt.Sprintf("total ignored: %d out of %d", len(refusals), len(p.Entries))
 	}
 	for _, r := range refusals[:min(len(refusals), 10)] {
 		fmt.Fprintf(&b, "entry with timestamp %s ignored, reason: '%s'%s,\n", r.at, r.reason, each)

@@ -94,7 +94,7 @@ func (s *Server) queryRange(w http.ResponseWriter, r *http.Request) {
 		return a.Time.Compare(b.Time)
 	})
 	found = found[:min(len(found), q.limit)]
-	answer(w, map[string]any{"resultType": "streams", "result": q.encode(found)})
+	s.answer(w, map[string]any{"resultType": "streams", "result": q.encode(found)})
 }
 
 // find returns the entries that a query selects, in the order of streams and arrival.
@@ -105,7 +105,10 @@ func (s *Server) find(q request) (found []Entry) {
 		if !q.query.selects(st.labels) {
 			continue
 		}
-		for _, e := range st.entries {
+		for i, e := range st.entries {
+			if i < st.flushed && q.start.UnixMilli() >= st.chunkEnd.UnixMilli() {
+				continue
+			}
 			if e.Time.Before(q.start) || !e.Time.Before(q.end) {
 				continue
 			}
@@ -153,7 +156,7 @@ func (q *request) encode(entries []Entry) []*streamJSON {
 // series answers with the labels of streams that have entries in the range.
 func (s *Server) series(w http.ResponseWriter, r *http.Request) {
 	if q, ok := s.parse(w, r, "match[]"); ok {
-		answer(w, s.streams(q))
+		s.answer(w, s.streams(q))
 	}
 }
 
@@ -165,7 +168,7 @@ func (s *Server) labelValues(w http.ResponseWriter, r *http.Request) {
 				values[value] = true
 			}
 		}
-		answer(w, slices.Sorted(maps.Keys(values)))
+		s.answer(w, slices.Sorted(maps.Keys(values)))
 	}
 }
 
@@ -183,13 +186,13 @@ func (s *Server) streams(q request) []map[string]string {
 
 // answer writes data. It closes the connection if data is larger than a message between Loki's
 // components may be.
-func answer(w http.ResponseWriter, data any) {
+func (s *Server) answer(w http.ResponseWriter, data any) {
 	b, err := json.Marshal(map[string]any{"status": "success", "data": data})
 	if err != nil {
 		fail(w, http.StatusInternalServerError, "%v", err)
 		return
 	}
-	if len(b) > maxMessage {
+	if len(b) > s.options.Limits.MaxMessageSize {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")

@@ -3,15 +3,21 @@
 // filters, label filters, logfmt and json, without aggregations. A contract test runs the same
 // table of requests against it and, if one is installed, against a real Loki.
 //
+// Tests observe it with Entries, Pushes and Requests. They let it fail with ScriptPushes, which
+// replaces Loki's rules for pushes, and Intercept, which responds to any request. Options.TLS makes it
+// an HTTPS server.
+//
 // It differs from Loki where no test of this project depends on it: it guesses no detected_level,
-// it splits no streams, it keeps chunks for ever, and the dot of a regular expression matches line
-// breaks.
+// it splits no streams, it deletes nothing, and the dot of a regular expression matches line breaks.
 package fakeloki
 
 import (
 	"cmp"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -37,6 +43,8 @@ type Options struct {
 	Auth bool
 	// Before3 makes the ingester's refusals those of Loki 2.
 	Before3 bool
+	// TLS serves HTTPS with this configuration, unless it is nil.
+	TLS *tls.Config
 	// Limits are named as in Loki's limits_config; zero is Loki's default.
 	Limits Limits
 }
@@ -56,11 +64,8 @@ type Limits struct {
 	BlockIngestionUntil           time.Time     // refuses all pushes, with the status 260
 	MaxEntriesPerQuery            int           // 5000
 	MaxQueryLength                time.Duration // 721 hours
+	MaxMessageSize                int           // 4 MiB, of an uncompressed push or a response
 }
-
-// maxMessage is the largest size of a message between Loki's components: an uncompressed push, or
-// an answer.
-const maxMessage = 4 << 20
 
 func (l *Limits) setDefaults() {
 	for _, f := range []struct {
@@ -77,6 +82,7 @@ func (l *Limits) setDefaults() {
 		{&l.MaxStructuredMetadataSize, 64 << 10},
 		{&l.MaxStructuredMetadataEntries, 128},
 		{&l.MaxEntriesPerQuery, 5000},
+		{&l.MaxMessageSize, 4 << 20},
 	} {
 		*f.value = cmp.Or(*f.value, f.standard)
 	}
@@ -89,11 +95,15 @@ func (l *Limits) setDefaults() {
 type Server struct {
 	*httptest.Server
 	options Options
+	ctx     context.Context // of the test
 
-	mu      sync.Mutex // guards the fields below
-	tenants map[string]*tenant
-	before  func(http.ResponseWriter, *http.Request) bool
-	changed chan struct{} // closed when an entry is stored
+	mu       sync.Mutex // guards the fields below
+	tenants  map[string]*tenant
+	before   func(http.ResponseWriter, *http.Request) bool
+	script   Script
+	requests []*http.Request
+	pushes   []*Push
+	changed  chan struct{} // closed when an entry is stored
 }
 
 // tenant holds the streams of a tenant by their labels, as a string.
@@ -108,21 +118,25 @@ type stream struct {
 	newest  time.Time
 	limiter *rate.Limiter
 	entries []Entry // in the order of their arrival
+
+	flushed  int       // entries of the chunk that Flush ended
+	chunkEnd time.Time // the newest of them
 }
 
 // Start runs a server that ends with the test.
 func Start(t testing.TB, o Options) *Server {
 	o.Limits.setDefaults()
-	s := &Server{options: o, tenants: map[string]*tenant{}, changed: make(chan struct{})}
+	s := &Server{options: o, ctx: t.Context(), tenants: map[string]*tenant{}, changed: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /loki/api/v1/push", s.push)
 	mux.HandleFunc("GET /loki/api/v1/query_range", s.queryRange)
 	mux.HandleFunc("GET /loki/api/v1/series", s.series)
 	mux.HandleFunc("GET /loki/api/v1/label/{name}/values", s.labelValues)
 	mux.HandleFunc("GET /loki/api/v1/tail", s.tail)
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		before := s.before
+		s.requests = append(s.requests, r)
 		s.mu.Unlock()
 		if before != nil && before(w, r) {
 			return
@@ -133,6 +147,12 @@ func Start(t testing.TB, o Options) *Server {
 		}
 		mux.ServeHTTP(w, r)
 	}))
+	if s.TLS = o.TLS; s.TLS != nil {
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.StartTLS()
+	} else {
+		s.Server.Start()
+	}
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()
@@ -159,11 +179,12 @@ func (s *Server) Store(entries ...Entry) {
 	s.notify()
 }
 
-// Clear removes all entries of all tenants.
+// Clear removes the entries of all tenants, and the pushes and requests received so far.
 func (s *Server) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.tenants)
+	s.pushes, s.requests = nil, nil
 }
 
 // Entries returns the entries of all tenants in the order of their times.
