@@ -19,19 +19,19 @@ import (
 // must come round to the checks before a watch well within the five minutes
 // after which etcd is compacted, and many watches should not end together.
 const (
-	minWatch = 120 * time.Second
-	maxWatch = 240 * time.Second
-	overtime = 45 * time.Second // after which a watch that was not ended is dropped
+	minWatch   = 120 * time.Second
+	maxWatch   = 240 * time.Second
+	watchGrace = 45 * time.Second // after which a watch that was not ended is dropped
 )
 
-// settled is how long a watch on which nothing comes must have been open before
+// minOpenTime is how long a watch on which nothing comes must have been open before
 // it counts as one that works.
-const settled = 5 * time.Second
+const minOpenTime = 5 * time.Second
 
-// blockedFor is how long a watch stays open while its records are not taken.
+// closeWhenBlockedFor is how long a watch stays open while its records are not taken.
 // The API server buffers without bound for a watch that is not read:
 // https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/etcd3/watcher.go
-const blockedFor = time.Minute
+const closeWhenBlockedFor = time.Minute
 
 // Ways in which a watch ends, beside errors of the connection and those that the
 // API server answers with.
@@ -43,9 +43,9 @@ var (
 // watch opens one watch at the position and hands over what it brings until it
 // ends. It returns nil if the API server ended it in good order.
 func (w *Watcher) watch(ctx context.Context) error {
-	pos, _ := w.hand.at()
-	w.opened, w.brought = pos.Version, false
-	length, answer, over := w.watchTimes()
+	pos, _ := w.batcher.positionAndTime()
+	w.openedVersion, w.deliveredNewer = pos.Version, false
+	length, answer, over := w.watchTimeouts()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ctx, stop := context.WithTimeoutCause(ctx, length+over, errOverdue)
@@ -64,13 +64,13 @@ func (w *Watcher) watch(ctx context.Context) error {
 		return err
 	}
 	defer in.Close()
-	w.health.answered()
+	w.health.contacted()
 
-	if !w.short {
+	if !w.shortWatches {
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			w.supervise(ctx, cancel)
+			w.monitor(ctx, cancel)
 		}()
 		defer func() {
 			cancel(nil)
@@ -82,23 +82,23 @@ func (w *Watcher) watch(ctx context.Context) error {
 	seen, works := pos.Version, false
 	var came time.Time // the first version that is newer than the position
 	defer func() {
-		if !came.IsZero() && time.Since(came) >= settled {
-			w.short = false // nothing holds back what the watch brings
+		if !came.IsZero() && time.Since(came) >= minOpenTime {
+			w.shortWatches = false // nothing holds back what the watch brings
 		}
 	}()
 	for {
 		fr, err := frames.next()
 		if err == io.EOF {
-			if !works && time.Since(asked) < settled {
+			if !works && time.Since(asked) < minOpenTime {
 				return errClosedAtOnce
 			}
-			w.worked()
+			w.succeeded()
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		version, err := w.take(ctx, fr, seen)
+		version, err := w.handleFrame(ctx, fr, seen)
 		if err != nil {
 			var silent errSilent
 			if version > seen && (errors.Is(err, errOverdue) || errors.As(err, &silent)) {
@@ -108,35 +108,35 @@ func (w *Watcher) watch(ctx context.Context) error {
 			return err
 		}
 		if came.IsZero() && version > seen {
-			came, w.brought = time.Now(), true
+			came, w.deliveredNewer = time.Now(), true
 		}
 		seen = max(seen, version)
 		if works {
-			w.health.answered()
+			w.health.contacted()
 		} else {
-			w.worked()
+			w.succeeded()
 			works = true
 		}
 	}
 }
 
-// take hands over what a frame brings, unless it is not newer than what was
+// handleFrame hands over what a frame brings, unless it is not newer than what was
 // seen, and returns its version, also if it could not be handed over.
-func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, error) {
+func (w *Watcher) handleFrame(ctx context.Context, fr frame, seen uint64) (uint64, error) {
 	switch fr.kind {
 	case apiwatch.Added, apiwatch.Modified, apiwatch.Deleted, apiwatch.Bookmark:
 	case apiwatch.Error:
 		var s metav1.Status
 		if err := s.Unmarshal(fr.object); err != nil {
-			return 0, fmt.Errorf("%w: status: %w", errGarbled, err)
+			return 0, fmt.Errorf("%w: status: %w", errInvalidFrame, err)
 		}
 		return 0, apierrors.FromObject(&s)
 	default:
-		return 0, fmt.Errorf("%w: type %q", errGarbled, fr.kind)
+		return 0, fmt.Errorf("%w: type %q", errInvalidFrame, fr.kind)
 	}
 
 	if fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified {
-		room := w.hand.newRoom()
+		room := w.batcher.newBuffer()
 		clock := w.clock.now()
 		e, err := room.DecodeAt(fr.object, clock)
 		if fr.bad != nil {
@@ -145,33 +145,33 @@ func (w *Watcher) take(ctx context.Context, fr frame, seen uint64) (uint64, erro
 		if err == nil {
 			rec := event.NewAt(e, clock)
 			if version := rec.Position.Version; version > seen {
-				if err := w.endStall(ctx, watchesWork); err != nil {
-					w.hand.free(room)
+				if err := w.endStall(ctx, watchesWorkAgain); err != nil {
+					w.batcher.recycle(room)
 					return version, err
 				}
-				return version, w.hand.put(ctx, w.ours(rec), room, len(fr.object), blockedFor)
+				return version, w.batcher.add(ctx, w.ours(rec), room, len(fr.object), closeWhenBlockedFor)
 			}
 		} else {
-			w.undecodable(err)
+			w.countUndecodable(err)
 		}
-		w.hand.free(room)
+		w.batcher.recycle(room)
 	}
 
 	// What is left only moves the position: Kubernetes forgets Events after an
 	// hour, and that is no news.
-	m, err := peek(fr.object, time.Time{})
+	m, err := parseMeta(fr.object, time.Time{})
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("%w: %w", errGarbled, err)
+		return 0, fmt.Errorf("%w: %w", errInvalidFrame, err)
 	case m.version > seen:
-		if err := w.endStall(ctx, watchesWork); err != nil {
+		if err := w.endStall(ctx, watchesWorkAgain); err != nil {
 			return m.version, err
 		}
 		rec := event.Record{Position: event.Position{Version: m.version}}
-		return m.version, w.hand.put(ctx, w.ours(rec), nil, 0, blockedFor)
+		return m.version, w.batcher.add(ctx, w.ours(rec), nil, 0, closeWhenBlockedFor)
 	case fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified:
 		w.metrics.seen.Inc()
-		w.skipped.Add(1)
+		w.skippedCount.Add(1)
 	}
 	return m.version, nil
 }

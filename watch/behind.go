@@ -10,18 +10,18 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// lineup is where the sinks stand while they do not all stand at one position.
-type lineup struct {
-	start  event.Position            // of all sinks that behind does not name
-	behind map[string]event.Position // sinks before start, by name
-	joined bool                      // one position has been chosen from which on records are for all
-	gone   uint64                    // no watch can begin at this version or before it
+// sinkStarts is where the sinks stand while they do not all stand at one position.
+type sinkStarts struct {
+	start        event.Position            // of all sinks that behind does not name
+	positions    map[string]event.Position // sinks before start, by name
+	aligned      bool                      // one position has been chosen from which on records are for all
+	unreplayable uint64                    // no watch can begin at this version or before it
 }
 
-func (l *lineup) String() string {
+func (l *sinkStarts) String() string {
 	var sinks []string
-	for _, sink := range slices.Sorted(maps.Keys(l.behind)) {
-		sinks = append(sinks, sink+" "+l.behind[sink].String())
+	for _, sink := range slices.Sorted(maps.Keys(l.positions)) {
+		sinks = append(sinks, sink+" "+l.positions[sink].String())
 	}
 	return strings.Join(sinks, ", ")
 }
@@ -32,30 +32,30 @@ func (l *lineup) String() string {
 func replayFrom(p event.Position) uint64 { return max(p.Version, p.Listed) }
 
 // newestSeen is the greatest version that any sink has seen.
-func (l *lineup) newestSeen(pos event.Position) uint64 {
-	if len(l.behind) == 0 {
+func (l *sinkStarts) newestSeen(pos event.Position) uint64 {
+	if len(l.positions) == 0 {
 		return replayFrom(pos)
 	}
 	return max(replayFrom(pos), replayFrom(l.start))
 }
 
-// join takes the position, which is the start, back to where the sinks can go on
+// alignStart takes the position, which is the start, back to where the sinks can go on
 // together. Those for which that is too far ahead are caught up before, one after
 // the other. If nothing can be replayed from where any sink stands, that is the
 // start itself, and the list is returned that is due from there.
 //
 // After an error the position is the start again, and sinks that were caught up
 // have been.
-func (w *Watcher) join(ctx context.Context) (*relist, error) {
-	start, _ := w.hand.at()
-	from, found, err := w.replayable(ctx, start)
+func (w *Watcher) alignStart(ctx context.Context) (*relist, error) {
+	start, _ := w.batcher.positionAndTime()
+	from, found, err := w.oldestReplayable(ctx, start)
 	if err != nil {
 		return nil, err
 	}
 	common := start
 	var late []string
-	for _, sink := range slices.Sorted(maps.Keys(w.behind)) {
-		p := w.behind[sink]
+	for _, sink := range slices.Sorted(maps.Keys(w.positions)) {
+		p := w.positions[sink]
 		switch {
 		case p.Epoch.SameCluster(start.Epoch) && p.Compare(start) >= 0:
 			// Not behind, or caught up by an earlier attempt.
@@ -73,51 +73,51 @@ func (w *Watcher) join(ctx context.Context) (*relist, error) {
 	}
 	for _, sink := range late {
 		if err := w.catchUp(ctx, sink, common, found); err != nil {
-			w.hand.set(start)
+			w.batcher.resetPosition(start)
 			return nil, err
 		}
 	}
-	w.joined = true
-	w.hand.set(common)
+	w.aligned = true
+	w.batcher.resetPosition(common)
 	if !found {
-		return w.relistFor(tooOld), nil
+		return w.relistFor(reasonTooOld), nil
 	}
 	w.log.Info("sinks go on together", "from", common)
 	return nil, nil
 }
 
-// replayable returns the least version, of those from which a sink has to be
+// oldestReplayable returns the least version, of those from which a sink has to be
 // served, from which the API server can still replay. Whether it can from the
 // start is left to the watch to find out, unless a list comes before it.
-func (w *Watcher) replayable(ctx context.Context, start event.Position) (version uint64, found bool, err error) {
+func (w *Watcher) oldestReplayable(ctx context.Context, start event.Position) (version uint64, found bool, err error) {
 	last := replayFrom(start)
 	candidates := []uint64{last}
-	for _, p := range w.behind {
+	for _, p := range w.positions {
 		if v := replayFrom(p); v < last && sameEpoch(p.Epoch, start.Epoch) {
 			candidates = append(candidates, v)
 		}
 	}
 	slices.Sort(candidates)
 	for _, v := range slices.Compact(candidates) {
-		if v <= w.gone {
+		if v <= w.unreplayable {
 			continue
 		}
 		if v == last && start.Listed == 0 {
 			return v, true, nil
 		}
-		if ok, err := w.replays(ctx, v); ok || err != nil {
+		if ok, err := w.canReplayFrom(ctx, v); ok || err != nil {
 			return v, ok, err
 		}
 	}
 	return 0, false, nil
 }
 
-// replays reports whether the API server still has the state as of a version,
+// canReplayFrom reports whether the API server still has the state as of a version,
 // and so can replay from there. It cannot if it answers 410. If it cannot tell,
 // that is an error: as to whether the version is one of the future, the check
 // that comes before every attempt says more.
-func (w *Watcher) replays(ctx context.Context, version uint64) (bool, error) {
-	_, err := w.readPage(ctx, asOf(w.listPage("", 1), version), func([]byte, error) error { return nil })
+func (w *Watcher) canReplayFrom(ctx context.Context, version uint64) (bool, error) {
+	_, err := w.readPage(ctx, listAsOf(w.listPage("", 1), version), func([]byte, error) error { return nil })
 	switch {
 	case expired(err):
 		return false, nil
@@ -131,9 +131,9 @@ func (w *Watcher) replays(ctx context.Context, version uint64) (bool, error) {
 // position and that from which it can go on with the others. If the API server
 // can replay from there, the list is one as of then.
 func (w *Watcher) catchUp(ctx context.Context, sink string, to event.Position, replayable bool) error {
-	from := w.behind[sink]
-	l := w.newListing(relist{reason: behind, epoch: to.Epoch}, from)
-	to.Version = max(to.Version, l.begin.Version) // it may have seen more of a list that is read again
+	from := w.positions[sink]
+	l := w.newListing(relist{reason: reasonSinkBehind, epoch: to.Epoch}, from)
+	to.Version = max(to.Version, l.start.Version) // it may have seen more of a list that is read again
 	l.sink, l.log, l.to = sink, w.log.With("sink", sink), to
 	switch {
 	case from.IsZero():
@@ -144,28 +144,28 @@ func (w *Watcher) catchUp(ctx context.Context, sink string, to event.Position, r
 		l.cause = event.CauseRestored
 	}
 	if replayable {
-		l.exact = replayFrom(to)
+		l.asOf = replayFrom(to)
 	}
 	if err := l.run(ctx); err != nil {
 		return err
 	}
-	w.behind[sink] = to
+	w.positions[sink] = to
 	return nil
 }
 
-// rejoin is called when no watch can begin at a position. If sinks stand further
+// realign is called when no watch can begin at a position. If sinks stand further
 // ahead, perhaps one can begin there: these are not to be told of a gap that they
 // do not have. It reports whether join has to choose again.
-func (w *Watcher) rejoin(pos event.Position) bool {
-	if len(w.behind) == 0 || pos.Compare(w.start) >= 0 {
+func (w *Watcher) realign(pos event.Position) bool {
+	if len(w.positions) == 0 || pos.Compare(w.start) >= 0 {
 		return false
 	}
-	for sink, p := range w.behind {
+	for sink, p := range w.positions {
 		if p.Compare(pos) < 0 {
-			w.behind[sink] = pos
+			w.positions[sink] = pos
 		}
 	}
-	w.joined, w.gone = false, replayFrom(pos)
-	w.hand.set(w.start)
+	w.aligned, w.unreplayable = false, replayFrom(pos)
+	w.batcher.resetPosition(w.start)
 	return true
 }

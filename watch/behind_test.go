@@ -21,7 +21,7 @@ import (
 
 // sinksAt says where sinks stand before the start.
 func sinksAt(behind map[string]event.Position) func(*Options) {
-	return func(o *Options) { o.Behind = behind }
+	return func(o *Options) { o.SinkPositions = behind }
 }
 
 // addressed are the records as states does, but what is for one sink begins with
@@ -166,7 +166,7 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 				given := maps.Clone(test.behind)
 				var gaps []string
 				r := run(a, test.start, sinksAt(test.behind), func(o *Options) {
-					o.Gap = func(g event.Gap) { gaps = append(gaps, strings.TrimPrefix(g.Sink+":gap:"+string(g.Cause), ":")) }
+					o.OnGap = func(g event.Gap) { gaps = append(gaps, strings.TrimPrefix(g.Sink+":gap:"+string(g.Cause), ":")) }
 				})
 				time.Sleep(time.Minute)
 				synctest.Wait()
@@ -205,7 +205,7 @@ func TestAccountOfSinksBehind(t *testing.T) {
 		a.compacted = 105
 		reg := prometheus.NewRegistry()
 		r := run(a, at(106), sinksAt(map[string]event.Position{"loki": at(105), "dead": at(103)}), func(o *Options) {
-			o.Why = "lease"
+			o.StartReason = "lease"
 			o.Metrics = NewMetrics(reg)
 		})
 		synctest.Wait()
@@ -406,7 +406,7 @@ func TestSpoolOverflowOfOneSink(t *testing.T) {
 			r.URL.RawQuery = q.Encode()
 			return false
 		}
-		r := run(a, at(a.version), sinksAt(map[string]event.Position{"dead": at(100)}), func(o *Options) { o.SpoolMax = 1 })
+		r := run(a, at(a.version), sinksAt(map[string]event.Position{"dead": at(100)}), func(o *Options) { o.SortMaxBytes = 1 })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		records := r.journal.all()
@@ -434,9 +434,9 @@ func TestSpoolOverflowOfOneSink(t *testing.T) {
 
 // What only moves the position of one sink takes nothing from another.
 func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
-	h := newHandover(at(100), nil, nil)
+	h := newBatcher(at(100), nil, nil)
 	for _, sink := range []string{"a", "b", "b", ""} {
-		before, _ := h.at()
+		before, _ := h.positionAndTime()
 		to := before
 		to.Version++
 		h.advance(before, event.Record{Position: to, To: sink})
@@ -465,12 +465,12 @@ func TestGapDeclaredAgainIsTheSame(t *testing.T) {
 		a.write("c") // 103, the newest of the gap
 		a.compact()
 		var gaps []event.Gap
-		first := run(a, at(101), func(o *Options) { o.Gap = func(g event.Gap) { gaps = append(gaps, g) } })
+		first := run(a, at(101), func(o *Options) { o.OnGap = func(g event.Gap) { gaps = append(gaps, g) } })
 		synctest.Wait()
 		_ = first.stop()
 		a.write("c") // so that a list shows less of the gap
 		a.compact()
-		second := run(a, at(103), sinksAt(map[string]event.Position{"loki": at(101)}), func(o *Options) { o.Gaps = gaps })
+		second := run(a, at(103), sinksAt(map[string]event.Position{"loki": at(101)}), func(o *Options) { o.KnownGaps = gaps })
 		synctest.Wait()
 		said := func(r *running) (gaps []string) {
 			for _, rec := range r.journal.all() {

@@ -58,7 +58,7 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	dialer := connrotation.NewDialer(dial)
 	cfg.Dial = dialer.DialContext
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return leaving{next, dialer.ConnectionTracker}
+		return closeOnTimeout{next, dialer.ConnectionTracker}
 	})
 
 	client, err := rest.RESTClientFor(cfg)
@@ -71,23 +71,23 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 // How long an API server may take. It gives up on a list itself after a minute
 // (--request-timeout) and says so; its answer should reach us first.
 const (
-	listAnswerWithin  = 75 * time.Second // until the headers of a list
-	otherAnswerWithin = 30 * time.Second // until the headers of anything else
-	quietAtMost       = 30 * time.Second // between two reads of a body, a watch's excepted
+	listHeaderTimeout = 75 * time.Second // until the headers of a list
+	headerTimeout     = 30 * time.Second // until the headers of anything else
+	bodyReadTimeout   = 30 * time.Second // between two reads of a body, a watch's excepted
 )
 
 var errNoAnswer = errors.New("the API server accepted the request and does not answer")
 
-// leaving closes all connections once a request was not answered in time. HTTP/2
+// closeOnTimeout closes all connections once a request was not answered in time. HTTP/2
 // sends every request over one connection and keeps it as long as pings are
 // answered, which something between us and the API server may do with nothing
 // behind it.
-type leaving struct {
+type closeOnTimeout struct {
 	next        http.RoundTripper
 	connections *connrotation.ConnectionTracker
 }
 
-func (l leaving) RoundTrip(req *http.Request) (*http.Response, error) {
+func (l closeOnTimeout) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := l.next.RoundTrip(req)
 	if err != nil && errors.Is(context.Cause(req.Context()), errNoAnswer) {
 		l.connections.CloseAll()
@@ -98,13 +98,13 @@ func (l leaving) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (l leaving) WrappedRoundTripper() http.RoundTripper { return l.next }
+func (l closeOnTimeout) WrappedRoundTripper() http.RoundTripper { return l.next }
 
 // closeConnections closes all connections of a client of NewClient.
 func closeConnections(client *rest.RESTClient) {
 	rt := client.Client.Transport
 	for rt != nil {
-		if l, ok := rt.(leaving); ok {
+		if l, ok := rt.(closeOnTimeout); ok {
 			l.connections.CloseAll()
 			return
 		}

@@ -10,11 +10,11 @@ import (
 // serverClock is the API server's clock, read from the Date header of its answers. It
 // is safe for concurrent use.
 type serverClock struct {
-	last atomic.Pointer[reading]
+	last atomic.Pointer[clockReading]
 }
 
-// reading is a Date header, and the time by our clock when it was read.
-type reading struct{ date, at time.Time }
+// clockReading is a Date header, and the time by our clock when it was read.
+type clockReading struct{ date, at time.Time }
 
 // now returns the time by the API server's clock, never too early. It is up to a second
 // too late, because a Date header has no fractions of a second. Before the first Date
@@ -45,6 +45,6 @@ func setClock(req *http.Request, resp *http.Response) {
 		return
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		c.last.Store(&reading{date: date, at: time.Now()})
+		c.last.Store(&clockReading{date: date, at: time.Now()})
 	}
 }

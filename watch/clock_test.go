@@ -80,7 +80,7 @@ func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
 		a.write("b")
 		a.compact()
 		known := event.Gap{From: start, To: event.Position{Epoch: start.Epoch, Version: 102, Time: start.Time}, Cause: event.CauseTooOld, Namespace: "hindsight"}
-		r := run(a, start, func(o *Options) { o.Gaps = []event.Gap{known} })
+		r := run(a, start, func(o *Options) { o.KnownGaps = []event.Gap{known} })
 		synctest.Wait()
 		gaps := gapRecords(r)
 		if len(gaps) != 1 || gaps[0].Time.After(time.Now()) {

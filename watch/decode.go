@@ -49,7 +49,7 @@ func readList(r io.Reader, visit func(item []byte, err error) error) (metav1.Lis
 	case len(first) > 0 && first[0] == '{':
 		return readJSONList(in, visit)
 	case err != nil:
-		return metav1.ListMeta{}, fmt.Errorf("read event list: %w", unexpected(err))
+		return metav1.ListMeta{}, fmt.Errorf("read event list: %w", unexpectedEOF(err))
 	default:
 		return metav1.ListMeta{}, fmt.Errorf("read event list: neither protobuf nor JSON: it begins with %q", first)
 	}
@@ -147,7 +147,7 @@ func (m *message) next() (protowire.Number, uint64, error) {
 			return 0, 0, io.EOF
 		}
 		if err != nil {
-			return 0, 0, unexpected(err)
+			return 0, 0, unexpectedEOF(err)
 		}
 		num, typ := protowire.DecodeTag(tag)
 		if num < protowire.MinValidNumber || tag>>3 > uint64(protowire.MaxValidNumber) {
@@ -157,7 +157,7 @@ func (m *message) next() (protowire.Number, uint64, error) {
 		case protowire.BytesType:
 			size, err := binary.ReadUvarint(m)
 			if err != nil {
-				return 0, 0, unexpected(err)
+				return 0, 0, unexpectedEOF(err)
 			}
 			if size > uint64(m.left) {
 				return 0, 0, fmt.Errorf("field %d of %d bytes in a message with %d left", num, size, m.left)
@@ -174,7 +174,7 @@ func (m *message) next() (protowire.Number, uint64, error) {
 			err = fmt.Errorf("field %d of unknown type %d", num, typ)
 		}
 		if err != nil {
-			return 0, 0, unexpected(err)
+			return 0, 0, unexpectedEOF(err)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func (m *message) skipScalar(size int) error {
 	}
 	m.left -= int64(size)
 	_, err := m.in.Discard(size)
-	return unexpected(err)
+	return unexpectedEOF(err)
 }
 
 // read reads the field that next returned into buf, which grows as needed.
@@ -199,7 +199,7 @@ func (m *message) read(buf []byte, size uint64) ([]byte, error) {
 // skip passes over the field that next returned.
 func (m *message) skip(size uint64) error {
 	_, err := io.CopyN(io.Discard, m.in, int64(size))
-	return unexpected(err)
+	return unexpectedEOF(err)
 }
 
 func (m *message) ReadByte() (byte, error) {
@@ -226,14 +226,14 @@ func readFull(r io.Reader, buf []byte, size int) ([]byte, error) {
 			buf = buf[:need]
 		}
 		if _, err := io.ReadFull(r, buf[start:]); err != nil {
-			return buf, unexpected(err)
+			return buf, unexpectedEOF(err)
 		}
 	}
 	return buf, nil
 }
 
-// unexpected is err where the end of the input is an error.
-func unexpected(err error) error {
+// unexpectedEOF is err where the end of the input is an error.
+func unexpectedEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}

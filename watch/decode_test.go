@@ -172,7 +172,7 @@ func FuzzPeek(f *testing.F) {
 		f.Add(must(e.Marshal()))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		m, err := peek(raw, time.Time{})
+		m, err := parseMeta(raw, time.Time{})
 		if err != nil {
 			return
 		}
@@ -188,18 +188,18 @@ func FuzzPeek(f *testing.F) {
 
 func TestPeek(t *testing.T) {
 	list := exampleList()
-	got, err := peek(must(list.Items[0].Marshal()), time.Time{})
-	if want := (meta{version: 4711, created: 1563534120, written: 1563534180}); err != nil || got != want {
+	got, err := parseMeta(must(list.Items[0].Marshal()), time.Time{})
+	if want := (eventMeta{version: 4711, created: 1563534120, written: 1563534180}); err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	list.Items[0].ManagedFields = nil
-	got, err = peek(must(list.Items[0].Marshal()), time.Time{})
-	if want := (meta{version: 4711, created: 1563534120, written: 1563534120}); err != nil || got != want {
+	got, err = parseMeta(must(list.Items[0].Marshal()), time.Time{})
+	if want := (eventMeta{version: 4711, created: 1563534120, written: 1563534120}); err != nil || got != want {
 		t.Errorf("without managedFields: got %+v, %v; want %+v", got, err, want)
 	}
 	for _, version := range []string{"", "0", "-1", "seven"} {
 		e := corev1.Event{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}
-		if m, err := peek(must(e.Marshal()), time.Time{}); err == nil {
+		if m, err := parseMeta(must(e.Marshal()), time.Time{}); err == nil {
 			t.Errorf("version %q was read as %d", version, m.version)
 		}
 	}
@@ -214,11 +214,11 @@ func FuzzTrim(f *testing.F) {
 	e.Annotations, e.ManagedFields = nil, append(e.ManagedFields, metav1.ManagedFieldsEntry{Manager: "no time"})
 	f.Add(must(e.Marshal()))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if _, err := peek(raw, time.Time{}); err != nil {
+		if _, err := parseMeta(raw, time.Time{}); err != nil {
 			return
 		}
 		want, wantErr := event.Decode(raw)
-		got, err := event.Decode(trim(nil, raw))
+		got, err := event.Decode(stripManagedFields(nil, raw))
 		if wantErr != nil {
 			return // the reason may have been trimmed
 		}
@@ -233,7 +233,7 @@ func FuzzTrim(f *testing.F) {
 func TestTrim(t *testing.T) {
 	raw := must(exampleList().Items[0].Marshal())
 	fields := "{\"f:count\":{}}"
-	trimmed := trim([]byte("before"), raw)
+	trimmed := stripManagedFields([]byte("before"), raw)
 	if !bytes.HasPrefix(trimmed, []byte("before")) || !bytes.Contains(raw, []byte(fields)) {
 		t.Fatalf("%q became %q", raw, trimmed)
 	}
@@ -241,10 +241,10 @@ func TestTrim(t *testing.T) {
 		t.Errorf("managedFields are left: %q", trimmed)
 	}
 	if n := testing.AllocsPerRun(100, func() {
-		if _, err := peek(raw, time.Time{}); err != nil {
+		if _, err := parseMeta(raw, time.Time{}); err != nil {
 			t.Error(err)
 		}
-		trimmed = trim(trimmed[:0], raw)
+		trimmed = stripManagedFields(trimmed[:0], raw)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -326,7 +326,7 @@ func BenchmarkReadList(b *testing.B) {
 				if bad != nil {
 					return bad
 				}
-				_, err := peek(item, time.Time{})
+				_, err := parseMeta(item, time.Time{})
 				return err
 			}); err != nil {
 				b.Fatal(err)
@@ -344,8 +344,8 @@ func BenchmarkReadList(b *testing.B) {
 					return bad
 				}
 				version++
-				_, err := peek(item, time.Time{})
-				trimmed = trim(trimmed[:0], item)
+				_, err := parseMeta(item, time.Time{})
+				trimmed = stripManagedFields(trimmed[:0], item)
 				s.Add(version*7919%10_007, trimmed)
 				return err
 			})
@@ -388,20 +388,20 @@ func BenchmarkWatch(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			w := New(Options{Logger: slog.New(slog.DiscardHandler)})
-			var g group
+			var g batch
 			frames := newFrames(bytes.NewReader(body))
 			for seen := uint64(0); seen < n; seen++ {
 				fr, err := frames.next()
 				if err == nil {
-					_, err = w.take(b.Context(), fr, seen)
+					_, err = w.handleFrame(b.Context(), fr, seen)
 				}
 				if err != nil {
 					b.Fatal(err)
 				}
-				w.health.answered()
-				if (seen+1)%groupRecords == 0 {
-					g = w.hand.take(g)
-					w.hand.free(g.rooms...)
+				w.health.contacted()
+				if (seen+1)%maxBatchRecords == 0 {
+					g = w.batcher.nextBatch(g)
+					w.batcher.recycle(g.buffers...)
 					clear(g.records)
 				}
 			}

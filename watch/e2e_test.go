@@ -149,7 +149,7 @@ func (s *server) follow(t *testing.T, cfg *rest.Config, start event.Position, op
 	if err != nil {
 		t.Fatal(err)
 	}
-	spool := func(o *Options) { o.SpoolDir = t.TempDir() }
+	spool := func(o *Options) { o.SortDir = t.TempDir() }
 	return follow(t, client, start, append(options, spool)...)
 }
 
@@ -200,7 +200,7 @@ func firstStart(t *testing.T, s *server) {
 	for range 20 {
 		s.mustWrite(t, "e")
 		want := s.here(t).Version
-		if got, err := r.newest(t.Context()); err != nil || got != want {
+		if got, err := r.newestVersion(t.Context()); err != nil || got != want {
 			t.Errorf("newest version is %d, want %d: %v", got, want, err)
 		}
 	}

@@ -47,7 +47,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 		"the server does not end it": {
 			times:  1,
 			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); wait(r, time.Hour) },
-			want:   everything, within: maxWatch + overtime,
+			want:   everything, within: maxWatch + watchGrace,
 		},
 		"the server closes it at once, twice": {
 			times:  2,
@@ -124,7 +124,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 		"the server does not answer": {
 			times:  1,
 			ending: func(_ *api, _ http.ResponseWriter, r *http.Request) { wait(r, time.Hour) },
-			want:   everything, within: otherAnswerWithin + time.Second,
+			want:   everything, within: headerTimeout + time.Second,
 		},
 		"the server has too much to do": {
 			times: 1,
@@ -283,7 +283,7 @@ func TestClosedAtOnceNowAndThen(t *testing.T) {
 				return false
 			}
 			flush(w)
-			if watches++; watches%maxStrikes == 0 {
+			if watches++; watches%maxFailedWatches == 0 {
 				wait(r, 10*time.Second)
 			}
 			return true

@@ -152,7 +152,7 @@ func failovers(t *testing.T, random *rand.Rand) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		write()
-		time.Sleep(deletionsWait)
+		time.Sleep(positionFlushInterval)
 		synctest.Wait()
 		if err := r.stop(); err != nil {
 			t.Fatal(err)

@@ -48,8 +48,8 @@ func newFrames(r io.Reader) *frames {
 	return &frames{in: bufio.NewReaderSize(r, 32<<10)}
 }
 
-// errGarbled is part of every error that is not the connection's.
-var errGarbled = errors.New("not a frame of a watch")
+// errInvalidFrame is part of every error that is not the connection's.
+var errInvalidFrame = errors.New("not a frame of a watch")
 
 // next returns the next frame, io.EOF where the watch ends between two frames,
 // and any other error of the connection as it is.
@@ -69,11 +69,11 @@ func (f *frames) next() (frame, error) {
 
 	var length [4]byte
 	if _, err := io.ReadFull(f.in, length[:]); err != nil {
-		return frame{}, unexpected(err)
+		return frame{}, unexpectedEOF(err)
 	}
 	size := binary.BigEndian.Uint32(length[:])
 	if size > maxObject {
-		return frame{}, fmt.Errorf("%w: %d bytes; at most %d are read", errGarbled, size, maxObject)
+		return frame{}, fmt.Errorf("%w: %d bytes; at most %d are read", errInvalidFrame, size, maxObject)
 	}
 	if f.buf, err = readFull(f.in, f.buf, int(size)); err != nil {
 		return frame{}, err
@@ -100,7 +100,7 @@ func parseFrame(b []byte) (frame, error) {
 		return nil
 	})
 	if err != nil {
-		return frame{}, fmt.Errorf("%w: %w", errGarbled, err)
+		return frame{}, fmt.Errorf("%w: %w", errInvalidFrame, err)
 	}
 	return fr, nil
 }
@@ -129,7 +129,7 @@ func (f *frames) nextJSON() (frame, error) {
 		var syntax *json.SyntaxError
 		var typ *json.UnmarshalTypeError
 		if errors.As(err, &syntax) || errors.As(err, &typ) {
-			err = fmt.Errorf("%w: %w", errGarbled, err)
+			err = fmt.Errorf("%w: %w", errInvalidFrame, err)
 		}
 		return frame{}, err
 	}
@@ -144,7 +144,7 @@ func (f *frames) nextJSON() (frame, error) {
 		raw, err = (&corev1.Event{ObjectMeta: jsonMeta(in.Object)}).Marshal()
 	}
 	if err != nil {
-		return frame{}, fmt.Errorf("%w: %w", errGarbled, err)
+		return frame{}, fmt.Errorf("%w: %w", errInvalidFrame, err)
 	}
 	fr.object = raw
 	return fr, nil

@@ -16,100 +16,100 @@ import (
 // some 1 KB more. Shorter groups would save little memory and cost CPU, for each
 // is a sync of the journal.
 const (
-	groupRecords = 500
-	groupBytes   = 256 << 10
+	maxBatchRecords = 500
+	maxBatchBytes   = 256 << 10
 )
 
 // A record that only says that Events were deleted moves the position, which
 // spares a restart reading the deletion again. That can wait, for every record
 // handed over is a write in the journal.
-const deletionsWait = 10 * time.Second
+const positionFlushInterval = 10 * time.Second
 
-// handover is between reading and Out. It keeps the position and stamps it on
+// batcher is between reading and Out. It keeps the position and stamps it on
 // every record, in the order in which records are put; and it gathers them into
 // groups: whatever has come while Out was busy with the last one.
-type handover struct {
-	out   func(context.Context, []event.Record) error
-	taken func(states int) // is told how many states Out has accepted
-	apart time.Duration    // from one group to the next that is not full
+type batcher struct {
+	handle     func(context.Context, []event.Record) error
+	onAccepted func(states int) // is told how many states Out has accepted
+	interval   time.Duration    // from one group to the next that is not full
 
 	ready chan struct{} // a token: something should be handed over
 	full  chan struct{} // a token: the group is full
-	room  chan struct{} // a token: there is room
+	space chan struct{} // a token: there is room
 
 	mu       sync.Mutex     // guards the following
 	position event.Position // of the last record put
 	proven   event.Position // the last one up to which a watch is known to have delivered everything
 	accepted event.Position // of the last record for all sinks that Out has accepted
-	moved    time.Time      // when something was last put
-	pending  group
+	movedAt  time.Time      // when something was last put
+	pending  batch
 	bytes    int
-	unused   []*event.Room
+	spare    []*event.Room
 }
 
-// group is some records, and the memory that the Events of those are in that were
+// batch is some records, and the memory that the Events of those are in that were
 // read from the API server. At 50,000 Events a second new memory for each would be
 // 60 MB a second.
-type group struct {
+type batch struct {
 	records []event.Record
-	rooms   []*event.Room
+	buffers []*event.Room
 }
 
-func newHandover(start event.Position, out func(context.Context, []event.Record) error, taken func(states int)) *handover {
-	return &handover{
-		out:      out,
-		taken:    taken,
-		ready:    make(chan struct{}, 1),
-		full:     make(chan struct{}, 1),
-		room:     make(chan struct{}, 1),
-		position: start,
-		proven:   start,
-		accepted: start,
-		moved:    time.Now(),
+func newBatcher(start event.Position, out func(context.Context, []event.Record) error, taken func(states int)) *batcher {
+	return &batcher{
+		handle:     out,
+		onAccepted: taken,
+		ready:      make(chan struct{}, 1),
+		full:       make(chan struct{}, 1),
+		space:      make(chan struct{}, 1),
+		position:   start,
+		proven:     start,
+		accepted:   start,
+		movedAt:    time.Now(),
 	}
 }
 
 // errBlocked is returned by put when there was no room for too long.
 var errBlocked = errors.New("records are not taken")
 
-// newRoom returns memory for an Event. It is to be handed to put with the record,
+// newBuffer returns memory for an Event. It is to be handed to put with the record,
 // or to free.
-func (h *handover) newRoom() *event.Room {
+func (h *batcher) newBuffer() *event.Room {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	last := len(h.unused) - 1
+	last := len(h.spare) - 1
 	if last < 0 {
 		return new(event.Room)
 	}
-	room := h.unused[last]
-	h.unused = h.unused[:last]
+	room := h.spare[last]
+	h.spare = h.spare[:last]
 	return room
 }
 
-// free takes memory back that nobody uses any more.
-func (h *handover) free(rooms ...*event.Room) {
+// recycle takes memory back that nobody uses any more.
+func (h *batcher) recycle(rooms ...*event.Room) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.unused = append(h.unused, rooms...)
+	h.spare = append(h.spare, rooms...)
 }
 
-// put adds a record of size bytes, whose Event is in a room of newRoom or, if that
+// add adds a record of size bytes, whose Event is in a room of newRoom or, if that
 // is nil, the garbage collector's. It waits while the group is full: for patience,
 // then it returns errBlocked and the record was not added. One goroutine may put at
 // a time.
 //
 // The version and the time of rec.Position take the position forward, never
 // back; the rest of the position stays as it is.
-func (h *handover) put(ctx context.Context, rec event.Record, in *event.Room, size int, patience time.Duration) error {
-	if h.tryPut(rec, in, size) {
+func (h *batcher) add(ctx context.Context, rec event.Record, in *event.Room, size int, patience time.Duration) error {
+	if h.tryAdd(rec, in, size) {
 		return nil
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
 		select {
-		case <-h.room:
-			if h.tryPut(rec, in, size) {
+		case <-h.space:
+			if h.tryAdd(rec, in, size) {
 				return nil
 			}
 		case <-timer.C:
@@ -120,7 +120,7 @@ func (h *handover) put(ctx context.Context, rec event.Record, in *event.Room, si
 	}
 }
 
-func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
+func (h *batcher) tryAdd(rec event.Record, in *event.Room, size int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.isFull() {
@@ -132,10 +132,10 @@ func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
 		to.Time = rec.Position.Time
 	}
 	rec.Position = to
-	h.push(rec, size)
+	h.append(rec, size)
 	h.proven = to
 	if in != nil {
-		h.pending.rooms = append(h.pending.rooms, in)
+		h.pending.buffers = append(h.pending.buffers, in)
 	}
 	if !rec.PositionOnly() {
 		notify(h.ready)
@@ -147,15 +147,15 @@ func (h *handover) tryPut(rec event.Record, in *event.Room, size int) bool {
 }
 
 // isFull is called with mu held.
-func (h *handover) isFull() bool {
-	return len(h.pending.records) >= groupRecords || h.bytes >= groupBytes
+func (h *batcher) isFull() bool {
+	return len(h.pending.records) >= maxBatchRecords || h.bytes >= maxBatchBytes
 }
 
-// push adds a record and moves the position to where it stands. A record before
+// append adds a record and moves the position to where it stands. A record before
 // it that only moved the position is no longer needed, if it did so for the same
 // sinks. h.mu is held.
-func (h *handover) push(rec event.Record, size int) {
-	h.position, h.moved = rec.Position, time.Now()
+func (h *batcher) append(rec event.Record, size int) {
+	h.position, h.movedAt = rec.Position, time.Now()
 	records := h.pending.records
 	if last := len(records) - 1; last >= 0 && records[last].PositionOnly() && records[last].To == rec.To {
 		records[last] = rec
@@ -167,53 +167,53 @@ func (h *handover) push(rec event.Record, size int) {
 
 // advance moves the position from where it was to that of a record which says
 // no more than that, unless it has moved meanwhile.
-func (h *handover) advance(from event.Position, to event.Record) {
+func (h *batcher) advance(from event.Position, to event.Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.position != from {
 		return
 	}
-	h.push(to, 0)
+	h.append(to, 0)
 	notify(h.ready)
 }
 
-// at returns the position and when something was last put.
-func (h *handover) at() (event.Position, time.Time) {
+// positionAndTime returns the position and when something was last put.
+func (h *batcher) positionAndTime() (event.Position, time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.position, h.moved
+	return h.position, h.movedAt
 }
 
-// set replaces the position; the next record will say so.
-func (h *handover) set(p event.Position) {
+// resetPosition replaces the position; the next record will say so.
+func (h *batcher) resetPosition(p event.Position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.position, h.proven = p, p
 }
 
-// revise changes what is known of the position without moving it.
-func (h *handover) revise(change func(*event.Position)) {
+// amendPosition changes what is known of the position without moving it.
+func (h *batcher) amendPosition(change func(*event.Position)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	change(&h.position)
 	change(&h.proven)
 }
 
-// prove makes the position one that a watch has proven. advance alone does not.
-func (h *handover) prove() {
+// markProven makes the position one that a watch has proven. advance alone does not.
+func (h *batcher) markProven() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.proven = h.position
 }
 
-func (h *handover) lastProven() event.Position {
+func (h *batcher) lastProven() event.Position {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.proven
 }
 
-// wait waits for room, for at most patience.
-func (h *handover) wait(ctx context.Context, patience time.Duration) error {
+// waitEmpty waits for room, for at most patience.
+func (h *batcher) waitEmpty(ctx context.Context, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
@@ -224,7 +224,7 @@ func (h *handover) wait(ctx context.Context, patience time.Duration) error {
 			return nil
 		}
 		select {
-		case <-h.room:
+		case <-h.space:
 		case <-timer.C:
 			return errBlocked
 		case <-ctx.Done():
@@ -234,18 +234,18 @@ func (h *handover) wait(ctx context.Context, patience time.Duration) error {
 }
 
 // run hands over until ctx ends or Out fails.
-func (h *handover) run(ctx context.Context) error {
-	ticker := time.NewTicker(deletionsWait)
+func (h *batcher) run(ctx context.Context) error {
+	ticker := time.NewTicker(positionFlushInterval)
 	defer ticker.Stop()
 	gather := time.NewTimer(0)
 	defer gather.Stop()
 	var last time.Time // that a group was handed over
-	var g group
+	var g batch
 	for {
 		quiet := false
 		select {
 		case <-h.ready:
-			if early := h.apart - time.Since(last); early > 0 {
+			if early := h.interval - time.Since(last); early > 0 {
 				gather.Reset(early)
 				select {
 				case <-h.full:
@@ -260,17 +260,17 @@ func (h *handover) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		g = h.take(g)
+		g = h.nextBatch(g)
 		if len(g.records) == 0 {
 			if quiet {
-				h.release()
+				h.freeSpare()
 			}
 			continue
 		}
 		// The records are Out's until it returns.
 		to, forAll := lastForAll(g.records)
 		states, records := countStates(g.records), len(g.records)
-		if err := h.out(ctx, g.records); err != nil {
+		if err := h.handle(ctx, g.records); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -281,17 +281,17 @@ func (h *handover) run(ctx context.Context) error {
 			h.accepted = to
 			h.mu.Unlock()
 		}
-		h.taken(states)
-		h.free(g.rooms...)
+		h.onAccepted(states)
+		h.recycle(g.buffers...)
 		clear(g.records)
 	}
 }
 
-// release lets go of memory that a long list left.
-func (h *handover) release() {
+// freeSpare lets go of memory that a long list left.
+func (h *batcher) freeSpare() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.unused = nil
+	h.spare = nil
 }
 
 // lastForAll returns the position of the last record that is for all sinks, if
@@ -315,9 +315,9 @@ func countStates(records []event.Record) (n int) {
 	return n
 }
 
-// take returns what is pending and leaves the slices of an earlier group in its
+// nextBatch returns what is pending and leaves the slices of an earlier group in its
 // place.
-func (h *handover) take(spare group) group {
+func (h *batcher) nextBatch(spare batch) batch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	g := h.pending
@@ -325,8 +325,8 @@ func (h *handover) take(spare group) group {
 	case <-h.full: // that was this group
 	default:
 	}
-	h.pending, h.bytes = group{spare.records[:0], spare.rooms[:0]}, 0
-	notify(h.room)
+	h.pending, h.bytes = batch{spare.records[:0], spare.buffers[:0]}, 0
+	notify(h.space)
 	return g
 }
 

@@ -43,16 +43,16 @@ func TestGroups(t *testing.T) {
 // What a list in a quiet minute says of the position counts only if nothing was
 // put meanwhile.
 func TestAdvance(t *testing.T) {
-	h := newHandover(at(100), nil, nil)
-	before, _ := h.at()
-	if !h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1) {
+	h := newBatcher(at(100), nil, nil)
+	before, _ := h.positionAndTime()
+	if !h.tryAdd(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1) {
 		t.Fatal("no room")
 	}
 	h.advance(before, event.Record{Position: at(102)})
-	now, _ := h.at()
+	now, _ := h.positionAndTime()
 	wantPosition(t, now, "uid-a/0@103")
 	h.advance(now, event.Record{Position: at(104)})
-	now, _ = h.at()
+	now, _ = h.positionAndTime()
 	wantPosition(t, now, "uid-a/0@104")
 	if len(h.pending.records) != 2 {
 		t.Errorf("%d records, want 2", len(h.pending.records))
@@ -63,12 +63,12 @@ func TestAdvance(t *testing.T) {
 func TestOutMayChangeTheRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		states := 0
-		h := newHandover(at(100), func(_ context.Context, records []event.Record) error {
+		h := newBatcher(at(100), func(_ context.Context, records []event.Record) error {
 			clear(records)
 			return nil
 		}, func(n int) { states += n })
-		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1)
-		h.tryPut(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 104}}, nil, 1)
+		h.tryAdd(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1)
+		h.tryAdd(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 104}}, nil, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- h.run(ctx) }()
@@ -91,7 +91,7 @@ func TestBlocked(t *testing.T) {
 		blocked time.Duration
 		dropped bool
 	}{
-		"shortly":            {blockedFor - time.Second, false},
+		"shortly":            {closeWhenBlockedFor - time.Second, false},
 		"for an hour":        {time.Hour, true},
 		"and never released": {0, true},
 	} {
@@ -112,7 +112,7 @@ func TestBlocked(t *testing.T) {
 				synctest.Wait()
 				r.journal.fill()
 				var want []string
-				for range 5 * groupRecords {
+				for range 5 * maxBatchRecords {
 					want = append(want, fmt.Sprintf("e@%d", a.write("e")))
 				}
 				synctest.Wait()
@@ -131,7 +131,7 @@ func TestBlocked(t *testing.T) {
 				if got := open.Load() == 0; got != test.dropped {
 					t.Errorf("watch dropped: %t, want %t", got, test.dropped)
 				}
-				if age := time.Since(r.LastTurn()); age > time.Minute {
+				if age := time.Since(r.LastHeartbeat()); age > time.Minute {
 					t.Errorf("the loop has not turned for %s", age)
 				}
 				if got := strings.Contains(r.log.String(), "not taken"); got != test.dropped {
@@ -153,17 +153,17 @@ func TestGroupsApart(t *testing.T) {
 		var groups []int
 		var at []time.Duration
 		began := time.Now()
-		h := newHandover(event.Position{}, func(_ context.Context, records []event.Record) error {
+		h := newBatcher(event.Position{}, func(_ context.Context, records []event.Record) error {
 			groups, at = append(groups, len(records)), append(at, time.Since(began))
 			return nil
 		}, func(int) {})
-		h.apart = 10 * time.Millisecond
+		h.interval = 10 * time.Millisecond
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- h.run(ctx) }()
 		put := func(n int) {
 			for range n {
-				if !h.tryPut(event.Record{Event: &corev1.Event{}}, nil, 1) {
+				if !h.tryAdd(event.Record{Event: &corev1.Event{}}, nil, 1) {
 					t.Error("no room")
 				}
 			}
@@ -175,14 +175,14 @@ func TestGroupsApart(t *testing.T) {
 		time.Sleep(time.Second)
 		put(1)
 		synctest.Wait()
-		put(groupRecords)
+		put(maxBatchRecords)
 		synctest.Wait()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		ms := time.Millisecond
-		if want := []int{1, 3, 3, 2, 1, groupRecords}; !slices.Equal(groups, want) {
+		if want := []int{1, 3, 3, 2, 1, maxBatchRecords}; !slices.Equal(groups, want) {
 			t.Errorf("groups of %v, want %v", groups, want)
 		}
 		if want := []time.Duration{0, 10 * ms, 20 * ms, 30 * ms, 1027 * ms, 1027 * ms}; !slices.Equal(at, want) {
@@ -194,10 +194,10 @@ func TestGroupsApart(t *testing.T) {
 // Memory is used again once Out has returned, and let go of in quiet times.
 func TestRoomsAreUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var h *handover
+		var h *batcher
 		var room *event.Room
-		h = newHandover(event.Position{}, func(context.Context, []event.Record) error {
-			if h.newRoom() == room {
+		h = newBatcher(event.Position{}, func(context.Context, []event.Record) error {
+			if h.newBuffer() == room {
 				t.Error("memory is used for another while Out has it")
 			}
 			return nil
@@ -205,15 +205,15 @@ func TestRoomsAreUsedAgain(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- h.run(ctx) }()
-		room = h.newRoom()
-		h.tryPut(event.Record{Event: &corev1.Event{}}, room, 1)
+		room = h.newBuffer()
+		h.tryAdd(event.Record{Event: &corev1.Event{}}, room, 1)
 		synctest.Wait()
-		if again := h.newRoom(); again != room {
+		if again := h.newBuffer(); again != room {
 			t.Error("memory is not used again")
 		}
-		h.free(room)
-		time.Sleep(2 * deletionsWait)
-		if h.newRoom() == room {
+		h.recycle(room)
+		time.Sleep(2 * positionFlushInterval)
+		if h.newBuffer() == room {
 			t.Error("memory is kept though nothing comes")
 		}
 		cancel()

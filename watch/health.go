@@ -8,61 +8,61 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// unreachableFor is how long requests may fail before that is a reason to be
+// unreadyAfter is how long requests may fail before that is a reason to be
 // called unready. A rolling restart of a control plane takes less.
-const unreachableFor = 5 * time.Minute
+const unreadyAfter = 5 * time.Minute
 
 // health is what is known about how the watching goes. It is safe for
 // concurrent use.
 type health struct {
 	gauge prometheus.Gauge // last contact
 
-	mu       sync.Mutex // guards the following
-	turn     time.Time
-	contact  time.Time
-	failures int       // in a row
-	since    time.Time // of the first of them
-	err      error     // of the last of them
-	silent   time.Time // since when watches bring nothing; zero: they work
+	mu           sync.Mutex // guards the following
+	heartbeatAt  time.Time
+	contactAt    time.Time
+	failures     int       // in a row
+	failingSince time.Time // of the first of them
+	lastErr      error     // of the last of them
+	stalledSince time.Time // since when watches bring nothing; zero: they work
 }
 
-// turned says that the loop is alive.
-func (h *health) turned() {
+// heartbeat says that the loop is alive.
+func (h *health) heartbeat() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.turn = time.Now()
+	h.heartbeatAt = time.Now()
 }
 
-// answered says that the API server answered as it should.
-func (h *health) answered() {
+// contacted says that the API server answered as it should.
+func (h *health) contacted() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.turn = time.Now()
-	h.contact = h.turn
-	h.gauge.Set(unixSeconds(h.contact))
+	h.heartbeatAt = time.Now()
+	h.contactAt = h.heartbeatAt
+	h.gauge.Set(unixSeconds(h.contactAt))
 }
 
-// failed says that an attempt failed, and returns how many have in a row, and
+// recordFailure says that an attempt failed, and returns how many have in a row, and
 // with which error the one before.
-func (h *health) failed(err error) (failures int, last error) {
+func (h *health) recordFailure(err error) (failures int, last error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.turn = time.Now()
+	h.heartbeatAt = time.Now()
 	if h.failures == 0 {
-		h.since = h.turn
+		h.failingSince = h.heartbeatAt
 	}
 	h.failures++
-	last, h.err = h.err, err
+	last, h.lastErr = h.lastErr, err
 	return h.failures, last
 }
 
-// recovered says that things work, and returns how many attempts had failed
+// recordSuccess says that things work, and returns how many attempts had failed
 // before, and since when.
-func (h *health) recovered() (failures int, since time.Time) {
+func (h *health) recordSuccess() (failures int, since time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	failures, since = h.failures, h.since
-	h.failures, h.since, h.err = 0, time.Time{}, nil
+	failures, since = h.failures, h.failingSince
+	h.failures, h.failingSince, h.lastErr = 0, time.Time{}, nil
 	return failures, since
 }
 
@@ -70,27 +70,27 @@ func (h *health) recovered() (failures int, since time.Time) {
 func (h *health) failing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.failures > 0 && !denied(h.err)
+	return h.failures > 0 && !denied(h.lastErr)
 }
 
-// stalled says since when watches bring nothing; zero: they work.
-func (h *health) stalled(since time.Time) {
+// setStalled says since when watches bring nothing; zero: they work.
+func (h *health) setStalled(since time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.silent = since
+	h.stalledSince = since
 }
 
-// LastTurn is when the loop last turned. It turns at least every five minutes,
+// LastHeartbeat is when the loop last turned. It turns at least every five minutes,
 // also while it waits: to retry, for room in the journal, or for something to
 // come on an open watch.
-func (w *Watcher) LastTurn() time.Time {
-	_, moved := w.hand.at()
+func (w *Watcher) LastHeartbeat() time.Time {
+	_, moved := w.batcher.positionAndTime()
 	w.health.mu.Lock()
 	defer w.health.mu.Unlock()
-	if moved.After(w.health.turn) {
+	if moved.After(w.health.heartbeatAt) {
 		return moved
 	}
-	return w.health.turn
+	return w.health.heartbeatAt
 }
 
 // LastContact is when the API server last answered as it should; zero if it
@@ -98,7 +98,7 @@ func (w *Watcher) LastTurn() time.Time {
 func (w *Watcher) LastContact() time.Time {
 	w.health.mu.Lock()
 	defer w.health.mu.Unlock()
-	return w.health.contact
+	return w.health.contactAt
 }
 
 // Ready returns nil, or why Events are not being read as they should: at once if
@@ -109,10 +109,10 @@ func (w *Watcher) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.err != nil && (denied(h.err) || time.Since(h.since) >= unreachableFor):
-		return fmt.Errorf("cannot read events since %s: %w", h.since.UTC().Format(time.RFC3339), h.err)
-	case !h.silent.IsZero():
-		return fmt.Errorf("watches bring nothing, lists do, since %s: only the latest state of each event is read", h.silent.UTC().Format(time.RFC3339))
+	case h.lastErr != nil && (denied(h.lastErr) || time.Since(h.failingSince) >= unreadyAfter):
+		return fmt.Errorf("cannot read events since %s: %w", h.failingSince.UTC().Format(time.RFC3339), h.lastErr)
+	case !h.stalledSince.IsZero():
+		return fmt.Errorf("watches bring nothing, lists do, since %s: only the latest state of each event is read", h.stalledSince.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -15,24 +15,24 @@ const (
 	// become too old to be replayed, although nothing was missed.
 	idleAfter = 2 * time.Minute
 
-	// lateAfter is how long a watch may take to deliver what a list shows before it is
+	// deliveryGrace is how long a watch may take to deliver what a list shows before it is
 	// suspected of bringing nothing (stall.go).
-	lateAfter = 30 * time.Second
+	deliveryGrace = 30 * time.Second
 )
 
-// errNewer ends a list of which no more has to be known.
-var errNewer = errors.New("there is something newer")
+// errFoundNewer ends a list of which no more has to be known.
+var errFoundNewer = errors.New("there is something newer")
 
-// supervise looks after an open watch until ctx ends, and drops it with errSilent if
+// monitor looks after an open watch until ctx ends, and drops it with errSilent if
 // a list shows what it does not deliver: a connection can be alive, and answer pings,
 // with nothing behind it.
-func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
-	if !sleep(ctx, settled) {
+func (w *Watcher) monitor(ctx context.Context, drop context.CancelCauseFunc) {
+	if !sleep(ctx, minOpenTime) {
 		return
 	}
-	w.worked()
+	w.succeeded()
 	for {
-		pos, moved := w.hand.at()
+		pos, moved := w.batcher.positionAndTime()
 		if quiet := time.Since(moved); quiet < idleAfter {
 			if !sleep(ctx, idleAfter-quiet) {
 				return
@@ -40,7 +40,7 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 			continue
 		}
 
-		version, shown, err := w.glance(ctx, pos.Version)
+		version, shown, err := w.probe(ctx, pos.Version)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -48,15 +48,15 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 			w.log.Debug("list in a quiet minute failed", "err", err)
 		case version < pos.Version:
 			// etcd was restored behind a watch that stayed open.
-			drop(fmt.Errorf("%w: list at version %d, position %s", errWentBack, version, pos))
+			drop(fmt.Errorf("%w: list at version %d, position %s", errHistoryRewound, version, pos))
 			return
 		}
 		// Either way the watch gets the same time to deliver what was written before
 		// the list.
-		if !sleep(ctx, lateAfter) {
+		if !sleep(ctx, deliveryGrace) {
 			return
 		}
-		if now, _ := w.hand.at(); err != nil || now != pos {
+		if now, _ := w.batcher.positionAndTime(); err != nil || now != pos {
 			continue
 		}
 		if shown != 0 {
@@ -65,33 +65,33 @@ func (w *Watcher) supervise(ctx context.Context, drop context.CancelCauseFunc) {
 		}
 		to := pos
 		to.Version = version
-		w.hand.advance(pos, w.ours(event.Record{Position: to}))
+		w.batcher.advance(pos, w.ours(event.Record{Position: to}))
 	}
 }
 
-// glance lists without keeping anything. It returns the version of the list and
+// probe lists without keeping anything. It returns the version of the list and
 // that of a state in it that is newer than the given one; 0: there is none.
-func (w *Watcher) glance(ctx context.Context, than uint64) (version, shown uint64, err error) {
+func (w *Watcher) probe(ctx context.Context, than uint64) (version, shown uint64, err error) {
 	token, limit := "", firstPage
 	for {
 		p, err := w.readPage(ctx, w.listPage(token, limit), func(item []byte, err error) error {
 			if err != nil {
 				return nil
 			}
-			if m, err := peek(item, time.Time{}); err == nil && m.version > than {
+			if m, err := parseMeta(item, time.Time{}); err == nil && m.version > than {
 				shown = m.version
-				return errNewer
+				return errFoundNewer
 			}
 			return nil
 		})
-		if errors.Is(err, errNewer) {
-			w.health.answered()
+		if errors.Is(err, errFoundNewer) {
+			w.health.contacted()
 			return than, shown, nil
 		}
 		if err != nil {
 			return 0, 0, err
 		}
-		w.health.answered()
+		w.health.contacted()
 		if version == 0 {
 			version = p.version
 		}

@@ -70,7 +70,7 @@ func TestStalledWatchIsReplaced(t *testing.T) {
 		synctest.Wait()
 		a.write("b")
 		a.write("b")
-		time.Sleep(idleAfter + lateAfter)
+		time.Sleep(idleAfter + deliveryGrace)
 		synctest.Wait()
 		wantStates(t, "nothing is missed", r.states(), "b@102", "b@103")
 		wantGrowing(t, r.journal.all())
@@ -88,7 +88,7 @@ func TestLateWatchIsKept(t *testing.T) {
 		r := run(a, at(101))
 		synctest.Wait()
 		a.write("b")
-		time.Sleep(idleAfter + lateAfter - time.Second)
+		time.Sleep(idleAfter + deliveryGrace - time.Second)
 		deliver <- struct{}{}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -112,7 +112,7 @@ func TestLaterThanTheList(t *testing.T) {
 		r := run(a, at(101))
 		synctest.Wait()
 		a.touch(50)
-		time.Sleep(idleAfter + lateAfter)
+		time.Sleep(idleAfter + deliveryGrace)
 		synctest.Wait()
 		wantPosition(t, r.position(), "uid-a/0@151")
 		a.set(func() {

@@ -13,7 +13,7 @@ import (
 // speak protobuf, for every API server does.
 func readJSONList(in io.Reader, visit func(item []byte, err error) error) (meta metav1.ListMeta, err error) {
 	fail := func(err error) (metav1.ListMeta, error) {
-		return meta, fmt.Errorf("read event list: %w", unexpected(err))
+		return meta, fmt.Errorf("read event list: %w", unexpectedEOF(err))
 	}
 	dec := json.NewDecoder(in)
 	if err := expect(dec, '{'); err != nil {
@@ -55,7 +55,7 @@ func readJSONList(in io.Reader, visit func(item []byte, err error) error) (meta 
 }
 
 func readJSONItems(dec *json.Decoder, visit func(item []byte, err error) error) error {
-	fail := func(err error) error { return fmt.Errorf("read event list: items: %w", unexpected(err)) }
+	fail := func(err error) error { return fmt.Errorf("read event list: items: %w", unexpectedEOF(err)) }
 	switch start, err := dec.Token(); {
 	case err != nil:
 		return fail(err)

@@ -56,7 +56,7 @@ func TestUndecodableJSON(t *testing.T) {
 		if n := a.asked("watch=true"); n != 1 {
 			t.Errorf("%d watches, want 1", n)
 		}
-		if v := r.hand.lastProven().Version; v != 106 {
+		if v := r.batcher.lastProven().Version; v != 106 {
 			t.Errorf("the position is %d, want that of the last one, 106", v)
 		}
 		_ = r.stop()

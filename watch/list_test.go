@@ -111,7 +111,7 @@ func TestPages(t *testing.T) {
 						return test.intercept != nil && test.intercept(a, n, w, r)
 					}
 					r := run(a, event.Position{})
-					time.Sleep(listAnswerWithin + time.Second)
+					time.Sleep(listHeaderTimeout + time.Second)
 					synctest.Wait()
 					wantStates(t, "taken", r.states(), want...)
 					wantGrowing(t, r.journal.all())
@@ -211,7 +211,7 @@ func TestResumeFromEveryRecord(t *testing.T) {
 				a.write("a")
 				a.remove("old")
 				a.write("d")
-				time.Sleep(deletionsWait)
+				time.Sleep(positionFlushInterval)
 				synctest.Wait()
 				_ = r.stop()
 				all := r.journal.all()
@@ -219,7 +219,7 @@ func TestResumeFromEveryRecord(t *testing.T) {
 
 				for i, rec := range all {
 					again := run(a, rec.Position)
-					time.Sleep(deletionsWait)
+					time.Sleep(positionFlushInterval)
 					synctest.Wait()
 					want := states(all[i+1:])
 					if max(rec.Position.Version, rec.Position.Listed) < a.compacted {
@@ -252,8 +252,8 @@ func TestSpoolOverflow(t *testing.T) {
 			}
 			return false
 		}
-		small := func(o *Options) { o.SpoolMax = 1 }
-		fill := func(o *Options) { small(o); o.SpoolDir = t.TempDir() }
+		small := func(o *Options) { o.SortMaxBytes = 1 }
+		fill := func(o *Options) { small(o); o.SortDir = t.TempDir() }
 		for _, options := range []func(*Options){small, fill} {
 			r := run(a, event.Position{}, options)
 			synctest.Wait()
@@ -380,11 +380,11 @@ func TestGapCountsOnce(t *testing.T) {
 func TestListWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
-		want := writeMany(a, 3*groupRecords)
-		r := run(a, event.Position{}, func(o *Options) { o.SpoolDir = t.TempDir() })
+		want := writeMany(a, 3*maxBatchRecords)
+		r := run(a, event.Position{}, func(o *Options) { o.SortDir = t.TempDir() })
 		r.journal.fill()
 		time.Sleep(time.Hour)
-		if age := time.Since(r.LastTurn()); age > time.Minute {
+		if age := time.Since(r.LastHeartbeat()); age > time.Minute {
 			t.Errorf("the loop has not turned for %s", age)
 		}
 		wantPosition(t, r.Position(), "none")

@@ -98,12 +98,12 @@ func TestLongList(t *testing.T) {
 		killed := errors.New("killed")
 		process := func(until uint64) func(*Options) {
 			return func(o *Options) {
-				o.SpoolDir, o.SpoolMax = spool, 1<<30
-				o.Out = func(_ context.Context, records []event.Record) error {
+				o.SortDir, o.SortMaxBytes = spool, 1<<30
+				o.Handle = func(_ context.Context, records []event.Record) error {
 					if next > until {
 						return killed
 					}
-					if len(records) > groupRecords {
+					if len(records) > maxBatchRecords {
 						t.Errorf("%d records at once", len(records))
 					}
 					for _, rec := range records {

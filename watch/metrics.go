@@ -70,7 +70,7 @@ type sourceMetrics struct {
 	events, overflows prometheus.Counter
 	seen, undecodable prometheus.Counter
 	stalls            prometheus.Counter
-	relists           map[reason]prometheus.Counter
+	relists           map[relistReason]prometheus.Counter
 	gaps              map[event.Cause]prometheus.Counter
 }
 
@@ -85,10 +85,10 @@ func (m *Metrics) forSource(source string) sourceMetrics {
 		seen:        m.skipped.WithLabelValues(source, skippedSeen),
 		undecodable: m.skipped.WithLabelValues(source, skippedUndecodable),
 		stalls:      m.stalls.WithLabelValues(source),
-		relists:     make(map[reason]prometheus.Counter),
+		relists:     make(map[relistReason]prometheus.Counter),
 		gaps:        make(map[event.Cause]prometheus.Counter),
 	}
-	for r, cause := range reasons {
+	for r, cause := range gapCauses {
 		s.relists[r] = m.relists.WithLabelValues(source, string(r))
 		if cause != "" {
 			s.gaps[cause] = m.gaps.WithLabelValues(source, string(cause))

@@ -11,28 +11,28 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// page is what is known of a page of a list once it was read.
-type page struct {
+// pageInfo is what is known of a page of a list once it was read.
+type pageInfo struct {
 	version       uint64 // of the list
 	continueToken string // for the next page; empty after the last
 }
 
 // readPage reads one page of a list. An error of visit is returned as it is.
-func (w *Watcher) readPage(ctx context.Context, req *rest.Request, visit func(item []byte, err error) error) (page, error) {
-	in, err := open(ctx, req, listAnswerWithin, quietAtMost)
+func (w *Watcher) readPage(ctx context.Context, req *rest.Request, visit func(item []byte, err error) error) (pageInfo, error) {
+	in, err := open(ctx, req, listHeaderTimeout, bodyReadTimeout)
 	if err != nil {
-		return page{}, err
+		return pageInfo{}, err
 	}
 	defer in.Close()
 	m, err := readList(in, visit)
 	if err != nil {
-		return page{}, err
+		return pageInfo{}, err
 	}
 	version, err := strconv.ParseUint(m.ResourceVersion, 10, 64)
 	if err != nil || version == 0 {
-		return page{}, fmt.Errorf("read event list: resourceVersion %q is not a version", m.ResourceVersion)
+		return pageInfo{}, fmt.Errorf("read event list: resourceVersion %q is not a version", m.ResourceVersion)
 	}
-	return page{version: version, continueToken: m.Continue}, nil
+	return pageInfo{version: version, continueToken: m.Continue}, nil
 }
 
 // events is a request for the Events of the source.
@@ -51,14 +51,14 @@ func (w *Watcher) listPage(token string, limit int) *rest.Request {
 	return req
 }
 
-// asOf makes a list one of the Events as they were at a version.
-func asOf(req *rest.Request, version uint64) *rest.Request {
+// listAsOf makes a list one of the Events as they were at a version.
+func listAsOf(req *rest.Request, version uint64) *rest.Request {
 	return req.Param("resourceVersion", strconv.FormatUint(version, 10)).
 		Param("resourceVersionMatch", string(metav1.ResourceVersionMatchExact))
 }
 
-// continued returns the token with which an expired list can be continued.
-func continued(err error) string {
+// continueToken returns the token with which an expired list can be continued.
+func continueToken(err error) string {
 	var s apierrors.APIStatus
 	if !errors.As(err, &s) {
 		return ""

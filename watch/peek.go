@@ -23,21 +23,21 @@ const (
 	timeSeconds           = 1
 )
 
-// meta is what has to be known of a state before, or instead of, decoding it.
-type meta struct {
+// eventMeta is what has to be known of a state before, or instead of, decoding it.
+type eventMeta struct {
 	version uint64
 	created int64 // seconds since 1970 by the API server's clock
 	written int64 // the same of the last write, as far as that is known
 }
 
-// errFound ends eachField before the end of the message.
-var errFound = errors.New("found")
+// errStop ends eachField before the end of the message.
+var errStop = errors.New("found")
 
-// peek reads the metadata of an Event in protobuf, which comes first. What follows
+// parseMeta reads the metadata of an Event in protobuf, which comes first. What follows
 // is not looked at. Times of managedFields that are impossible by the clock
 // (event.Possible) are ignored; a zero clock ignores none.
-func peek(raw []byte, clock time.Time) (meta, error) {
-	var m meta
+func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
+	var m eventMeta
 	var managed int64
 	var version []byte
 	err := eachField(raw, func(num protowire.Number, metadata []byte) error {
@@ -49,13 +49,13 @@ func peek(raw []byte, clock time.Time) (meta, error) {
 			case metaResourceVersion:
 				version = b
 			case metaCreationTimestamp:
-				m.created, err = peekSeconds(b)
+				m.created, err = parseSeconds(b)
 			case metaManagedFields:
 				err = eachField(b, func(num protowire.Number, b []byte) error {
 					if num != managedFieldsTime {
 						return nil
 					}
-					t, err := peekSeconds(b)
+					t, err := parseSeconds(b)
 					if event.Possible(t, clock) {
 						managed = max(managed, t)
 					}
@@ -64,22 +64,22 @@ func peek(raw []byte, clock time.Time) (meta, error) {
 			}
 			return err
 		})
-		return cmp.Or(err, errFound)
+		return cmp.Or(err, errStop)
 	})
-	if err != nil && err != errFound {
-		return meta{}, fmt.Errorf("read metadata of event: %w", err)
+	if err != nil && err != errStop {
+		return eventMeta{}, fmt.Errorf("read metadata of event: %w", err)
 	}
 	m.version, err = strconv.ParseUint(string(version), 10, 64)
 	if err != nil || m.version == 0 {
-		return meta{}, fmt.Errorf("read metadata of event: resourceVersion %q is not a version", version)
+		return eventMeta{}, fmt.Errorf("read metadata of event: resourceVersion %q is not a version", version)
 	}
 	m.written = max(managed, m.created)
 	return m, nil
 }
 
-// trim appends to dst an Event that peek has read, without what event.Decode
+// stripManagedFields appends to dst an Event that peek has read, without what event.Decode
 // leaves out of it: managedFields, a third of an Event, but for their times.
-func trim(dst, raw []byte) []byte {
+func stripManagedFields(dst, raw []byte) []byte {
 	num, typ, n := protowire.ConsumeTag(raw)
 	if num != eventMetadata || typ != protowire.BytesType {
 		return append(dst, raw...) // no API server writes it like that
@@ -115,8 +115,8 @@ func trim(dst, raw []byte) []byte {
 	return append(dst, rest...)
 }
 
-// peekSeconds reads a metav1.Time.
-func peekSeconds(b []byte) (int64, error) {
+// parseSeconds reads a metav1.Time.
+func parseSeconds(b []byte) (int64, error) {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {

@@ -12,8 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// turnEvery is how often the loop turns while it waits for room.
-const turnEvery = 30 * time.Second
+// heartbeatInterval is how often the loop turns while it waits for room.
+const heartbeatInterval = 30 * time.Second
 
 // Pauses between two attempts.
 const (
@@ -23,14 +23,14 @@ const (
 	maxRetryAfter = 5 * time.Minute  // so that a nonsensical Retry-After does not end us
 )
 
-// retry is called after an attempt failed. It logs the first failure in a row
+// backOff is called after an attempt failed. It logs the first failure in a row
 // and waits for as long as err and the number of failures call for.
-func (w *Watcher) retry(ctx context.Context, attempt string, err error) {
+func (w *Watcher) backOff(ctx context.Context, attempt string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	failures, last := w.health.failed(err)
-	pause := pauseAfter(err, failures)
+	failures, last := w.health.recordFailure(err)
+	pause := backoffAfter(err, failures)
 	level := slog.LevelDebug
 	// While watches bring nothing, which has been logged, attempts to open one may fail.
 	if failures == 1 && !w.stalled() || denied(err) && !denied(last) {
@@ -38,17 +38,17 @@ func (w *Watcher) retry(ctx context.Context, attempt string, err error) {
 	}
 	args := []any{"attempt", attempt, "failures", failures, "pause", pause.Round(time.Millisecond), "err", err}
 	if denied(err) {
-		args = append(args, "mend", w.mend(err))
+		args = append(args, "mend", w.remedy(err))
 	}
 	w.log.Log(ctx, level, "reading events failed, will be repeated until it succeeds", args...)
 	sleep(ctx, pause)
 }
 
-// worked is called when an attempt did what it should. It ends the backoff and
+// succeeded is called when an attempt did what it should. It ends the backoff and
 // logs the recovery.
-func (w *Watcher) worked() {
-	w.health.answered()
-	if failures, since := w.health.recovered(); failures > 0 {
+func (w *Watcher) succeeded() {
+	w.health.contacted()
+	if failures, since := w.health.recordSuccess(); failures > 0 {
 		level := slog.LevelInfo
 		if w.stalled() {
 			level = slog.LevelDebug
@@ -57,11 +57,11 @@ func (w *Watcher) worked() {
 	}
 }
 
-// pauseAfter returns how long to wait after so many failures in a row: a random
+// backoffAfter returns how long to wait after so many failures in a row: a random
 // part of a bound that doubles each time, so that many clients of an API server
 // that comes back do not return at once; and never less than the server asked
 // for (priority and fairness answers 429 with Retry-After).
-func pauseAfter(err error, failures int) time.Duration {
+func backoffAfter(err error, failures int) time.Duration {
 	bound := maxBackoff
 	if denied(err) {
 		bound = deniedBackoff
@@ -78,8 +78,8 @@ func pauseAfter(err error, failures int) time.Duration {
 	return pause
 }
 
-// mend says what has to be done about a denial.
-func (w *Watcher) mend(err error) string {
+// remedy says what has to be done about a denial.
+func (w *Watcher) remedy(err error) string {
 	switch {
 	case status(err) == http.StatusUnauthorized:
 		return "the API server does not accept the credentials"

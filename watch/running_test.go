@@ -131,7 +131,7 @@ func run(a *api, start event.Position, options ...func(*Options)) *running {
 func follow(t testing.TB, client *rest.RESTClient, start event.Position, options ...func(*Options)) *running {
 	r := &running{journal: &journal{}, log: &syncWriter{}}
 	o := Options{
-		Client: client, Start: start, Out: r.journal.take, OwnNamespace: "hindsight",
+		Client: client, Start: start, Handle: r.journal.take, OwnNamespace: "hindsight",
 		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(r.log, t.Output()), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, option := range options {

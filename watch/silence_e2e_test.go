@@ -71,7 +71,7 @@ func TestBehindABufferingProxy(t *testing.T) {
 		want = append(want, s.mustWrite(t, "b"+strconv.Itoa(i%20))...)
 		time.Sleep(time.Second)
 	}
-	for deadline := time.Now().Add(maxWatch + overtime + time.Minute); len(ourStates(r)) < len(want) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(maxWatch + watchGrace + time.Minute); len(ourStates(r)) < len(want) && time.Now().Before(deadline); {
 		time.Sleep(time.Second)
 	}
 	wantStates(t, "taken", ourStates(r), want...)
@@ -101,7 +101,7 @@ func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
 		}
 	}
 	written := s.mustWrite(t, "b", "b", "c")
-	await("the stall is declared", idleAfter+lateAfter+suspectedFor, func() bool { return r.Ready() != nil })
+	await("the stall is declared", idleAfter+deliveryGrace+suspicionTimeout, func() bool { return r.Ready() != nil })
 	if err := r.Ready(); !strings.Contains(err.Error(), "watches bring nothing") {
 		t.Errorf("unready: %v", err)
 	}

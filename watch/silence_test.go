@@ -88,11 +88,11 @@ func TestSilentWatches(t *testing.T) {
 		r := run(a, at(101))
 		synctest.Wait()
 		a.write("b")
-		time.Sleep(idleAfter + lateAfter)
+		time.Sleep(idleAfter + deliveryGrace)
 		if err := r.Ready(); err != nil {
 			t.Errorf("unready while it is only suspected: %v", err)
 		}
-		time.Sleep(suspectedFor - lateAfter)
+		time.Sleep(suspicionTimeout - deliveryGrace)
 		synctest.Wait()
 		wantStates(t, "taken", r.states(), "gap:stalled", "b@102")
 		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "watches bring nothing, lists do") {
@@ -180,7 +180,7 @@ func TestSilentOnce(t *testing.T) {
 		if err := r.Ready(); err != nil {
 			t.Errorf("unready: %v", err)
 		}
-		if r.short {
+		if r.shortWatches {
 			t.Error("watches are still short")
 		}
 	})
@@ -202,8 +202,8 @@ func TestFullJournalIsNoStall(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		write(1)            // waits to be taken
-		write(groupRecords) // fills the group behind it
+		write(1)               // waits to be taken
+		write(maxBatchRecords) // fills the group behind it
 		time.Sleep(idleAfter - time.Second)
 		write(1)
 		time.Sleep(10 * time.Minute)
@@ -237,7 +237,7 @@ func TestBufferedWatches(t *testing.T) {
 							a.set(func() { a.compacted = a.version - uint64(5*time.Minute/apart) - 1 })
 						}
 					}
-					time.Sleep(maxWatch + overtime)
+					time.Sleep(maxWatch + watchGrace)
 					synctest.Wait()
 					wantStates(t, "taken", r.states(), want...)
 					wantStalls(t, r, 0)
@@ -301,7 +301,7 @@ func TestGapBeginsWhereAWatchHasProvenIt(t *testing.T) {
 		a.set(func() { a.intercept = mute })
 		time.Sleep(maxWatch)
 		a.write("b")
-		time.Sleep(2*idleAfter + suspectedFor)
+		time.Sleep(2*idleAfter + suspicionTimeout)
 		synctest.Wait()
 		gaps := gapRecords(r)
 		if len(gaps) != 1 {
@@ -389,10 +389,10 @@ func TestStallAcrossARestart(t *testing.T) {
 		a.write("a")
 		a.set(func() { a.intercept = mute })
 		var declared []event.Gap
-		first := run(a, at(101), func(o *Options) { o.Gap = func(g event.Gap) { declared = append(declared, g) } })
+		first := run(a, at(101), func(o *Options) { o.OnGap = func(g event.Gap) { declared = append(declared, g) } })
 		synctest.Wait()
 		a.write("b")
-		time.Sleep(idleAfter + suspectedFor + maxShortWatch)
+		time.Sleep(idleAfter + suspicionTimeout + maxShortWatch)
 		a.write("c")
 		time.Sleep(2 * time.Minute)
 		if err := first.stop(); err != nil {
@@ -401,8 +401,8 @@ func TestStallAcrossARestart(t *testing.T) {
 		wantStates(t, "the first", first.states(), "gap:stalled", "b@102", "c@103")
 		a.write("d")
 		second := run(a, first.position(), func(o *Options) {
-			o.Gaps = declared
-			o.Gap = func(g event.Gap) { declared = append(declared, g) }
+			o.KnownGaps = declared
+			o.OnGap = func(g event.Gap) { declared = append(declared, g) }
 		})
 		synctest.Wait()
 		if second.Ready() == nil {

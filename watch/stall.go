@@ -41,227 +41,227 @@ import (
 // watches work again. The first version that one of them brings ends the stretch:
 // the gap's record is written again with its end.
 const (
-	minShortWatch  = 20 * time.Second
-	maxShortWatch  = 30 * time.Second
-	shortOvertime  = 15 * time.Second // after which a short watch that has not ended is closed
-	suspectedFor   = 2 * time.Minute  // after which watches that only fail count as silent
-	listsApart     = time.Minute      // the least time between lists while the source is stalled
-	listsTimeShare = 4                // a list is followed by a pause of at least so many times its duration
+	minShortWatch        = 20 * time.Second
+	maxShortWatch        = 30 * time.Second
+	shortWatchGrace      = 15 * time.Second // after which a short watch that has not ended is closed
+	suspicionTimeout     = 2 * time.Minute  // after which watches that only fail count as silent
+	stallListInterval    = time.Minute      // the least time between lists while the source is stalled
+	stallListPauseFactor = 4                // a list is followed by a pause of at least so many times its duration
 )
 
 // stallState is the evidence for and against the watches of a source. Only the loop
 // uses it.
 type stallState struct {
-	opened  uint64 // version at which the last watch was opened
-	brought bool   // that watch brought something newer
-	short   bool   // watches are short
+	openedVersion  uint64 // version at which the last watch was opened
+	deliveredNewer bool   // that watch brought something newer
+	shortWatches   bool   // watches are short
 
-	shown     uint64    // version that a list showed and no watch has brought; 0: working or stalled
-	shownAt   time.Time // time of that list
-	probed    time.Time // when the loop last listed before it opened a watch
-	nothing   uint64    // the version of that list, if it showed nothing newer than the position
-	relisted  uint64    // version of the last list that replaced failing watches
-	stalledAt time.Time // zero: not stalled
-	nextList  time.Time
-	openGap   *event.Gap // a gap that was declared without an end
+	suspectedVersion uint64    // version that a list showed and no watch has brought; 0: working or stalled
+	suspectedAt      time.Time // time of that list
+	probedAt         time.Time // when the loop last listed before it opened a watch
+	probedVersion    uint64    // the version of that list, if it showed nothing newer than the position
+	relistedVersion  uint64    // version of the last list that replaced failing watches
+	stalledAt        time.Time // zero: not stalled
+	nextList         time.Time
+	openGap          *event.Gap // a gap that was declared without an end
 }
 
 // errSilent ends an open watch that is silent although a list shows a newer version.
-type errSilent struct{ shown uint64 }
+type errSilent struct{ listed uint64 }
 
 func (e errSilent) Error() string {
-	return fmt.Sprintf("watch is silent although a list shows version %d", e.shown)
+	return fmt.Sprintf("watch is silent although a list shows version %d", e.listed)
 }
 
 // resumeStall continues a stall that began in an earlier process, whose gap has no end
 // yet.
 func (w *Watcher) resumeStall() {
-	for i, g := range w.gaps {
+	for i, g := range w.knownGaps {
 		if g.Source == w.namespace && g.Sink == "" && g.Cause == event.CauseStalled && g.To.Version == 0 {
-			w.openGap = &w.gaps[i]
+			w.openGap = &w.knownGaps[i]
 		}
 	}
 	if w.openGap != nil {
 		gap := *w.openGap
-		w.openGap, w.short, w.stalledAt = &gap, true, time.Now()
-		w.health.stalled(w.stalledAt)
+		w.openGap, w.shortWatches, w.stalledAt = &gap, true, time.Now()
+		w.health.setStalled(w.stalledAt)
 	}
 }
 
-const watchesWork = "watches work again"
+const watchesWorkAgain = "watches work again"
 
 func (w *Watcher) stalled() bool { return !w.stalledAt.IsZero() }
 
-// watchTimes returns the timeout that the next watch asks the API server for, the
+// watchTimeouts returns the timeout that the next watch asks the API server for, the
 // timeout for its headers, and how long after its own timeout it may end.
-func (w *Watcher) watchTimes() (length, answer, over time.Duration) {
-	if !w.short {
-		return minWatch + rand.N(maxWatch-minWatch), otherAnswerWithin, overtime
+func (w *Watcher) watchTimeouts() (length, answer, over time.Duration) {
+	if !w.shortWatches {
+		return minWatch + rand.N(maxWatch-minWatch), headerTimeout, watchGrace
 	}
 	length = minShortWatch + rand.N(maxShortWatch-minShortWatch)
 	// A proxy may hold the headers back as well. The deadline of the watch is the
 	// only one.
-	return length, length + 2*shortOvertime, shortOvertime
+	return length, length + 2*shortWatchGrace, shortWatchGrace
 }
 
 // suspect begins a suspicion.
 func (w *Watcher) suspect(shown uint64) {
-	w.shown, w.shownAt, w.short = shown, time.Now(), true
-	pos, _ := w.hand.at()
+	w.suspectedVersion, w.suspectedAt, w.shortWatches = shown, time.Now(), true
+	pos, _ := w.batcher.positionAndTime()
 	w.log.Warn("watch is silent although a list shows a newer event, checking with short watches", "position", pos, "listed", shown)
 }
 
-// silent reports whether the watch that has just ended counts against the watches:
+// isSilent reports whether the watch that has just ended counts against the watches:
 // it was opened after a list had shown a newer version, and brought nothing.
-func (w *Watcher) silent() bool {
-	pos, _ := w.hand.at()
-	if w.shown != 0 && w.shown <= pos.Version {
-		w.log.Info("watch brought the version that the list had shown", "listed", w.shown, "after", time.Since(w.shownAt).Round(time.Millisecond))
-		w.shown = 0
+func (w *Watcher) isSilent() bool {
+	pos, _ := w.batcher.positionAndTime()
+	if w.suspectedVersion != 0 && w.suspectedVersion <= pos.Version {
+		w.log.Info("watch brought the version that the list had shown", "listed", w.suspectedVersion, "after", time.Since(w.suspectedAt).Round(time.Millisecond))
+		w.suspectedVersion = 0
 	}
-	return w.shown != 0 && pos.Version == w.opened
+	return w.suspectedVersion != 0 && pos.Version == w.openedVersion
 }
 
-// endedWell is called when the timeout of a watch is over; err is nil if the API
+// endedCleanly is called when the timeout of a watch is over; err is nil if the API
 // server, or a proxy, has ended it in good order. It returns the list that is due, if
 // any.
-func (w *Watcher) endedWell(err error) *relist {
-	w.strikes = 0
-	if w.silent() {
-		return w.stall()
+func (w *Watcher) endedCleanly(err error) *relist {
+	w.failedWatches = 0
+	if w.isSilent() {
+		return w.beginStall()
 	}
-	if err != nil || w.shown != 0 || w.stalled() {
+	if err != nil || w.suspectedVersion != 0 || w.stalled() {
 		return nil
 	}
 	// Nothing newer was listed, or it has been delivered.
-	pos, _ := w.hand.at()
-	if pos.Version == w.opened && w.nothing > pos.Version {
+	pos, _ := w.batcher.positionAndTime()
+	if pos.Version == w.openedVersion && w.probedVersion > pos.Version {
 		to := pos
-		to.Version = w.nothing
-		w.hand.advance(pos, w.ours(event.Record{Position: to}))
+		to.Version = w.probedVersion
+		w.batcher.advance(pos, w.ours(event.Record{Position: to}))
 	}
-	w.nothing = 0
-	if w.brought {
+	w.probedVersion = 0
+	if w.deliveredNewer {
 		// The watch worked, so it would have brought all versions up to its end. A watch
 		// that brought nothing proves nothing: a state that it missed may have expired
 		// before a list could show it.
-		w.hand.prove()
+		w.batcher.markProven()
 	}
 	return nil
 }
 
-// keepsFailing is called when watches from the position have failed too often. It
+// replaceWatches is called when watches from the position have failed too often. It
 // returns a list to replace them; if watches from the version of that list fail too,
 // they are suspected.
-func (w *Watcher) keepsFailing(ctx context.Context, r reason) *relist {
-	pos, _ := w.hand.at()
+func (w *Watcher) replaceWatches(ctx context.Context, r relistReason) *relist {
+	pos, _ := w.batcher.positionAndTime()
 	switch {
 	case w.stalled():
 		return nil
-	case w.silent():
-		return w.stall()
-	case w.relisted != pos.Version:
+	case w.isSilent():
+		return w.beginStall()
+	case w.relistedVersion != pos.Version:
 		return w.relistFor(r)
 	}
-	w.strikes = 0
+	w.failedWatches = 0
 	if !sleep(ctx, minShortWatch) {
 		return nil
 	}
-	version, shown, err := w.glance(ctx, pos.Version)
+	version, shown, err := w.probe(ctx, pos.Version)
 	switch {
 	case err != nil:
-	case shown != 0 && w.shown == 0:
+	case shown != 0 && w.suspectedVersion == 0:
 		w.suspect(shown)
 	case shown == 0 && version > pos.Version:
 		to := pos
 		to.Version = version
-		w.hand.advance(pos, w.ours(event.Record{Position: to}))
-		w.relisted = version
+		w.batcher.advance(pos, w.ours(event.Record{Position: to}))
+		w.relistedVersion = version
 	}
 	return nil
 }
 
-// stall marks the source as stalled, and returns the list that replaces watches. While
+// beginStall marks the source as stalled, and returns the list that replaces watches. While
 // there are sinks further ahead, it returns none: a watch from there is tried first.
-func (w *Watcher) stall() *relist {
-	due := w.relistFor(stalled)
+func (w *Watcher) beginStall() *relist {
+	due := w.relistFor(reasonStalled)
 	if due == nil {
 		return nil
 	}
 	closeConnections(w.client)
 	w.metrics.stalls.Inc()
-	w.shown, w.nothing, w.stalledAt = 0, 0, time.Now()
-	w.health.stalled(w.stalledAt)
+	w.suspectedVersion, w.probedVersion, w.stalledAt = 0, 0, time.Now()
+	w.health.setStalled(w.stalledAt)
 	w.log.Warn("watches bring nothing while lists show newer events, reading by lists until a watch works",
-		"proven", w.hand.lastProven(), "lists_apart", listsApart,
+		"proven", w.batcher.lastProven(), "lists_apart", stallListInterval,
 		"hint", "look at the proxy or load balancer in front of the API server")
 	return due
 }
 
-// listDue returns the next list of a stall if it is due.
-func (w *Watcher) listDue() *relist {
+// stallListDue returns the next list of a stall if it is due.
+func (w *Watcher) stallListDue() *relist {
 	if !w.stalled() || time.Now().Before(w.nextList) {
 		return nil
 	}
-	pos, _ := w.hand.at()
-	return &relist{reason: stalled, epoch: pos.Epoch}
+	pos, _ := w.batcher.positionAndTime()
+	return &relist{reason: reasonStalled, epoch: pos.Epoch}
 }
 
-// listed updates the state after a list has been journaled.
-func (w *Watcher) listed(l *listing, took time.Duration) {
+// afterList updates the state after a list has been journaled.
+func (w *Watcher) afterList(l *listing, took time.Duration) {
 	switch l.reason {
-	case stalled:
-		w.nextList = time.Now().Add(max(listsApart, listsTimeShare*took))
+	case reasonStalled:
+		w.nextList = time.Now().Add(max(stallListInterval, stallListPauseFactor*took))
 		if l.kept > 0 && l.openGap != nil {
 			w.metrics.stalls.Inc() // the watch before it was silent as well
 		}
-	case watchFailing, closedAtOnce:
-		w.relisted = l.to.Version
+	case reasonWatchFailing, reasonClosedAtOnce:
+		w.relistedVersion = l.to.Version
 	}
 }
 
 // endStall ends the stall, if there is one: a watch is about to bring something newer
 // than the position, or the epoch is over.
 func (w *Watcher) endStall(ctx context.Context, why string) error {
-	if err := w.endGap(ctx); err != nil {
+	if err := w.closeOpenGap(ctx); err != nil {
 		return err
 	}
 	if w.stalled() {
 		w.log.Info(why, "after", time.Since(w.stalledAt).Round(time.Millisecond))
 		w.stalledAt = time.Time{}
-		w.health.stalled(w.stalledAt)
+		w.health.setStalled(w.stalledAt)
 	}
 	return nil
 }
 
-// endGap writes the record of the open gap again, with its end: the position.
-func (w *Watcher) endGap(ctx context.Context) error {
+// closeOpenGap writes the record of the open gap again, with its end: the position.
+func (w *Watcher) closeOpenGap(ctx context.Context) error {
 	if w.openGap == nil {
 		return nil
 	}
 	gap := *w.openGap
-	gap.To, _ = w.hand.at()
+	gap.To, _ = w.batcher.positionAndTime()
 	rec := event.NewGap(gap)
 	rec.Position = event.Position{}
-	if err := w.hand.put(ctx, w.ours(rec), nil, rec.Event.Size(), blockedFor); err != nil {
+	if err := w.batcher.add(ctx, w.ours(rec), nil, rec.Event.Size(), closeWhenBlockedFor); err != nil {
 		return err
 	}
 	w.openGap = nil
 	w.log.Warn("events may have been missed", "cause", gap.Cause, "from", gap.From, "to", gap.To)
-	w.declared(gap)
+	w.rememberGap(gap)
 	return nil
 }
 
-// probe lists before a watch is opened if the position has not moved for idleAfter and
+// probeBeforeWatch lists before a watch is opened if the position has not moved for idleAfter and
 // no list runs beside the watches, because they are short or fail.
-func (w *Watcher) probe(ctx context.Context) {
-	pos, moved := w.hand.at()
-	if w.shown != 0 || w.stalled() || !w.short && !w.health.failing() ||
-		time.Since(moved) < idleAfter || time.Since(w.probed) < idleAfter {
+func (w *Watcher) probeBeforeWatch(ctx context.Context) {
+	pos, moved := w.batcher.positionAndTime()
+	if w.suspectedVersion != 0 || w.stalled() || !w.shortWatches && !w.health.failing() ||
+		time.Since(moved) < idleAfter || time.Since(w.probedAt) < idleAfter {
 		return
 	}
-	w.probed, w.nothing = time.Now(), 0
-	version, shown, err := w.glance(ctx, pos.Version)
+	w.probedAt, w.probedVersion = time.Now(), 0
+	version, shown, err := w.probe(ctx, pos.Version)
 	switch {
 	case err != nil:
 		if ctx.Err() == nil {
@@ -270,13 +270,13 @@ func (w *Watcher) probe(ctx context.Context) {
 	case shown != 0:
 		w.suspect(shown)
 	default:
-		w.nothing = version
+		w.probedVersion = version
 	}
 }
 
-// failedFor reports whether watches have failed, with any error, for as long as makes
+// failedTooLong reports whether watches have failed, with any error, for as long as makes
 // them count as silent.
-func (w *Watcher) failedFor(err error) bool {
-	return !denied(err) && !expired(err) && !errors.Is(err, errBlocked) && !errors.Is(err, errWentBack) &&
-		w.silent() && time.Since(w.shownAt) >= suspectedFor
+func (w *Watcher) failedTooLong(err error) bool {
+	return !denied(err) && !expired(err) && !errors.Is(err, errBlocked) && !errors.Is(err, errHistoryRewound) &&
+		w.isSilent() && time.Since(w.suspectedAt) >= suspicionTimeout
 }

@@ -112,10 +112,10 @@ func TestConnectionThatPassesNothing(t *testing.T) {
 		listener := newPipes()
 		client := overHTTP2(a, listener, func(conn int32) bool { return broken.Load() && conn == 1 })
 		r := follow(t, client, at(101))
-		time.Sleep(settled)
+		time.Sleep(minOpenTime)
 		broken.Store(true)
 		a.write("b")
-		time.Sleep(maxWatch + overtime + otherAnswerWithin + minBackoff)
+		time.Sleep(maxWatch + watchGrace + headerTimeout + minBackoff)
 		synctest.Wait()
 		wantStates(t, "taken", r.states(), "b@102")
 		if err := r.Ready(); err != nil {
@@ -133,15 +133,15 @@ func TestServerThatAcceptsAndNeverAnswers(t *testing.T) {
 		listener := newPipes()
 		listener.deaf.Store(true)
 		r := follow(t, overHTTP2(a, listener, func(int32) bool { return false }), event.Position{})
-		time.Sleep(unreachableFor + time.Minute)
+		time.Sleep(unreadyAfter + time.Minute)
 		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "TLS handshake timeout") {
 			t.Errorf("ready: %v; want what is wrong", err)
 		}
-		if age := time.Since(r.LastTurn()); age > time.Minute {
+		if age := time.Since(r.LastHeartbeat()); age > time.Minute {
 			t.Errorf("the loop has not turned for %s", age)
 		}
 		listener.deaf.Store(false)
-		time.Sleep(maxBackoff + otherAnswerWithin + settled)
+		time.Sleep(maxBackoff + headerTimeout + minOpenTime)
 		synctest.Wait()
 		wantStates(t, "taken", r.states(), "a@101")
 		if err := r.Ready(); err != nil {
@@ -160,7 +160,7 @@ func TestConnectionThatPassesLists(t *testing.T) {
 		r := follow(t, overHTTP2(a, newPipes(), func(int32) bool { return false }), at(101))
 		synctest.Wait()
 		a.write("b")
-		time.Sleep(idleAfter + suspectedFor)
+		time.Sleep(idleAfter + suspicionTimeout)
 		a.write("c")
 		time.Sleep(time.Second)
 		synctest.Wait()

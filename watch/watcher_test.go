@@ -179,7 +179,7 @@ func TestForbidden(t *testing.T) {
 
 		granted.Store(true)
 		time.Sleep(deniedBackoff)
-		time.Sleep(settled)
+		time.Sleep(minOpenTime)
 		synctest.Wait()
 		if err := r.Ready(); err != nil {
 			t.Errorf("not ready after permission was granted: %v", err)
@@ -215,19 +215,19 @@ func TestUnreachable(t *testing.T) {
 		if err := r.Ready(); err == nil {
 			t.Error("ready although the API server cannot be reached for 6 minutes")
 		}
-		if age := time.Since(r.LastTurn()); age > time.Minute {
+		if age := time.Since(r.LastHeartbeat()); age > time.Minute {
 			t.Errorf("the loop has not turned for %s", age)
 		}
 		if n := a.asked(""); n < 15 || n > 60 {
 			t.Errorf("%d requests in 6 minutes", n)
 		}
 		up.Store(true)
-		time.Sleep(maxBackoff + settled)
+		time.Sleep(maxBackoff + minOpenTime)
 		synctest.Wait()
 		if err := r.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
 		}
-		if age := time.Since(r.LastContact()); age > maxBackoff+settled {
+		if age := time.Since(r.LastContact()); age > maxBackoff+minOpenTime {
 			t.Errorf("no contact for %s", age)
 		}
 	})
@@ -264,7 +264,7 @@ func TestDeletions(t *testing.T) {
 		for _, name := range []string{"a", "b", "c"} {
 			a.remove(name)
 		}
-		time.Sleep(deletionsWait)
+		time.Sleep(positionFlushInterval)
 		synctest.Wait()
 		wantStates(t, "taken", r.states())
 		if n := len(r.journal.all()); n != 1 {

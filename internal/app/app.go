@@ -226,20 +226,20 @@ func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation
 	for _, namespace := range sources(c) {
 		from := p.standing.from(namespace)
 		g.watchers[namespace] = watch.New(watch.Options{
-			Client:       p.client,
-			Namespace:    namespace,
-			Start:        from.start,
-			Behind:       from.behind,
-			Why:          from.why,
-			Out:          g.pipeline.take,
-			GroupsApart:  groupsApart,
-			Gaps:         p.standing.gaps(),
-			Gap:          p.standing.declare,
-			OwnNamespace: p.OwnNamespace,
-			SpoolDir:     c.Journal.Dir,
-			SpoolMax:     int64(c.Journal.MaxBytes),
-			Logger:       log.With("component", "watch"),
-			Metrics:      p.watchMetrics,
+			Client:        p.client,
+			Namespace:     namespace,
+			Start:         from.start,
+			SinkPositions: from.behind,
+			StartReason:   from.why,
+			Handle:        g.pipeline.take,
+			BatchInterval: groupsApart,
+			KnownGaps:     p.standing.gaps(),
+			OnGap:         p.standing.declare,
+			OwnNamespace:  p.OwnNamespace,
+			SortDir:       c.Journal.Dir,
+			SortMaxBytes:  int64(c.Journal.MaxBytes),
+			Logger:        log.With("component", "watch"),
+			Metrics:       p.watchMetrics,
 		})
 	}
 	return g, nil
@@ -336,7 +336,7 @@ func (p *process) live() (wrong []string) {
 		return nil
 	}
 	for namespace, w := range g.watchers {
-		if still := time.Since(w.LastTurn()); still > stillAfter {
+		if still := time.Since(w.LastHeartbeat()); still > stillAfter {
 			wrong = append(wrong, fmt.Sprintf("%s: the loop has not turned for %s", source(namespace), still.Round(time.Second)))
 		}
 	}

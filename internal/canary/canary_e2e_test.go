@@ -75,7 +75,7 @@ func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 			seen := make(chan *corev1.Event, 100)
 			w := watch.New(watch.Options{
 				Client: clientFor(t, c.Config()), OwnNamespace: namespace, Logger: o.Logger,
-				Out: func(ctx context.Context, records []event.Record) error {
+				Handle: func(ctx context.Context, records []event.Record) error {
 					for i := range records {
 						r := &records[i]
 						out.Seen(r)
