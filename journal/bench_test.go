@@ -186,14 +186,14 @@ func BenchmarkReadAgain(b *testing.B) {
 				must(b, j.Append(context.Background(), rs))
 			}
 			c := mustConsumer(b, j, "a")
-			var found []Place
+			var found []Location
 			for len(found) < backlog {
-				_, err := c.Next(context.Background(), 512, func(e Entry) { found = append(found, e.Place) })
+				_, err := c.Next(context.Background(), 512, func(e Entry) { found = append(found, e.Location) })
 				must(b, err)
 			}
 			b.ReportAllocs()
 			n := 0
-			var batch []Place
+			var batch []Location
 			for b.Loop() {
 				batch = batch[:0]
 				for i := n % apart; i < backlog; i += apart {
@@ -216,9 +216,9 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 		for range 20 {
 			mustAppend(t, j, records(1, 512, 200)...)
 		}
-		var found []Place
+		var found []Location
 		var last uint64
-		visit := func(e Entry) { found, last = append(found, e.Place), e.Offset }
+		visit := func(e Entry) { found, last = append(found, e.Location), e.Offset }
 		again := func(*event.Record) {}
 		next := func() {
 			found = found[:0]

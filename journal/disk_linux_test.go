@@ -52,7 +52,7 @@ func TestAFullVolume(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "blocked by the full volume", func() bool {
-		return strings.Contains(j.Stats().BlockedWhy, "no space left on device")
+		return strings.Contains(j.Stats().BlockedReason, "no space left on device")
 	})
 	c := mustConsumer(t, j, "a")
 	var got []Entry

@@ -68,7 +68,7 @@ func TestConsumersDeclaredAtARestart(t *testing.T) {
 	j = openDir(t, dir, Options{
 		Consumers: []ConsumerOptions{{Name: "kept"}, {Name: "new"}, {Name: "oldest", Start: StartOldest}},
 		Logger:    log.logger(),
-		Dropped:   func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
+		OnDrop:    func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
 	})
 	if len(dropped) != 1 || dropped["removed/with ünusual name removed"] != 3 {
 		t.Errorf("counted as dropped: %v, want the 3 records of the consumer that was removed", dropped)

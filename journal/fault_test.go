@@ -274,7 +274,7 @@ func TestAFailedWriteIsRepeated(t *testing.T) {
 				j = mustOpen(t, disk, Options{Consumers: consumers("a")})
 				defer j.Close()
 				wantStory(t, readAll(t, mustConsumer(t, j, "a")), "1-9")
-				if cut := j.Stats().CutBytes; cut != 0 {
+				if cut := j.Stats().TruncatedBytes; cut != 0 {
 					t.Errorf("%d bytes were left behind", cut)
 				}
 			})
@@ -385,7 +385,7 @@ func TestAFullDisk(t *testing.T) {
 		}()
 		time.Sleep(time.Hour)
 		s := j.Stats()
-		if s.BlockedSince.IsZero() || !strings.Contains(s.BlockedWhy, "no space left on device") {
+		if s.BlockedSince.IsZero() || !strings.Contains(s.BlockedReason, "no space left on device") {
 			t.Fatalf("stats: %+v", s)
 		}
 		if log.count("takes no records for now") != 1 {

@@ -38,7 +38,7 @@ func TestAFullJournalBlocksUntilTheSlowestAcknowledges(t *testing.T) {
 		eventually(t, "blocked", func() bool { return !j.Stats().BlockedSince.IsZero() })
 		gotFast := readAll(t, fast)
 		ackAll(t, fast, gotFast)
-		eventually(t, "blocked by slow alone", func() bool { return j.Stats().BlockedWhy == "full because of slow" })
+		eventually(t, "blocked by slow alone", func() bool { return j.Stats().BlockedReason == "full because of slow" })
 		if n := len(appended); n < 30 || n > 60 {
 			t.Errorf("%d records of 1 KiB were appended below a bound of 64 KiB", n)
 		}
@@ -172,7 +172,7 @@ func TestDropOldest(t *testing.T) {
 		j := open(Options{
 			MaxBytes: smallBound, Namespace: "monitoring", Logger: log.logger(),
 			Consumers: []ConsumerOptions{{Name: "lazy", WhenFull: DropOldest}, {Name: "keen"}},
-			Dropped: func(consumer string, cause event.Cause, n int) {
+			OnDrop: func(consumer string, cause event.Cause, n int) {
 				mu.Lock()
 				defer mu.Unlock()
 				dropped[consumer+" "+string(cause)] += n

@@ -105,10 +105,10 @@ func nextEntries(ctx context.Context, c Consumer, max int) ([]Entry, error) {
 		return entries, fmt.Errorf("Next returned %d after %d entries: %w", n, len(entries), err)
 	}
 	var inLog []Entry
-	var places []Place
+	var places []Location
 	for _, e := range entries {
-		if e.Place.Bytes > 0 {
-			inLog, places = append(inLog, e), append(places, e.Place)
+		if e.Location.Bytes > 0 {
+			inLog, places = append(inLog, e), append(places, e.Location)
 		}
 	}
 	i := 0

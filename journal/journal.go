@@ -62,10 +62,10 @@ type Options struct {
 	// Namespace is our own: gap records are Events in it.
 	Namespace string
 
-	// Dropped is told of records that a consumer will not get: by the causes
+	// OnDrop is told of records that a consumer will not get: by the causes
 	// of gap records, overflow and damage, and by CauseRemoved. May be nil. It must
 	// not call back.
-	Dropped func(consumer string, cause event.Cause, records int)
+	OnDrop func(consumer string, cause event.Cause, records int)
 
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: no metrics
@@ -112,12 +112,12 @@ type Consumer interface {
 	// in the order of their places, once more. A record and its Event are valid
 	// until visit returns. It returns at the first that cannot be read: with
 	// ErrDamaged if it never will be.
-	Read(places []Place, visit func(*event.Record)) error
+	Read(locations []Location, visit func(*event.Record)) error
 
-	// Lose gives up an entry that cannot be read, and returns the gap record that
+	// ReplaceWithGap gives up an entry that cannot be read, and returns the gap record that
 	// says so. Its offset is acknowledged as before: once the gap record is
 	// accepted in its place.
-	Lose(offset uint64) event.Record
+	ReplaceWithGap(offset uint64) event.Record
 
 	// Ack says that everything up to and including offset has been accepted
 	// or was not wanted, and need not be kept for this consumer. It returns
@@ -130,8 +130,8 @@ type Consumer interface {
 type Entry struct {
 	Offset uint64 // grows from record to record
 
-	// Place is the zero Place for a gap record that is not in the log.
-	Place Place
+	// Location is zero for a gap record that is not in the log.
+	Location Location
 
 	// Record and its Event are valid until visit returns, but for a gap record
 	// that is not in the log.
@@ -209,7 +209,7 @@ func open(s storage, o Options) (*Journal, error) {
 		maxBytes:  o.MaxBytes,
 		segBytes:  min(o.MaxBytes/segmentsAtLeast, maxSegmentBytes),
 		namespace: o.Namespace,
-		dropped:   o.Dropped,
+		dropped:   o.OnDrop,
 		log:       o.Logger,
 		work:      make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),

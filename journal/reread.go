@@ -11,16 +11,16 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Place is where a record is in the log. Its fields are the journal's own.
-type Place struct {
+// Location is where a record is in the log. Its fields are the journal's own.
+type Location struct {
 	Segment uint32
-	At      uint32 // of its frame, in bytes
+	Start   uint32 // of its frame, in bytes
 	Bytes   uint32 // of its frame; 0: it is not in the log
 }
 
 // place of the frame peeked at.
-func (r *reader) place() Place {
-	return Place{Segment: uint32(r.seg.id), At: uint32(r.pos), Bytes: uint32(frameHead + r.head.length)}
+func (r *reader) place() Location {
+	return Location{Segment: uint32(r.seg.id), Start: uint32(r.pos), Bytes: uint32(frameHead + r.head.length)}
 }
 
 // ErrDamaged is returned for a record that was read before and is not what was
@@ -109,15 +109,15 @@ func (r *rereader) closeBefore(oldest int) {
 }
 
 // read visits the records at places.
-func (r *rereader) read(places []Place, visit func(*event.Record)) error {
+func (r *rereader) read(places []Location, visit func(*event.Record)) error {
 	r.buf = nil
 	for i, p := range places {
-		if p.Segment != r.segment || p.At < r.at || int(p.At-r.at)+int(p.Bytes) > len(r.buf) {
+		if p.Segment != r.segment || p.Start < r.at || int(p.Start-r.at)+int(p.Bytes) > len(r.buf) {
 			if err := r.fill(places[i:]); err != nil {
 				return err
 			}
 		}
-		b := r.buf[p.At-r.at:][:p.Bytes]
+		b := r.buf[p.Start-r.at:][:p.Bytes]
 		head, err := parseFrameHead(b)
 		if err != nil || frameHead+head.length != len(b) || crc32.Checksum(b[frameHead:], castagnoli) != head.sum {
 			return ErrDamaged
@@ -132,7 +132,7 @@ func (r *rereader) read(places []Place, visit func(*event.Record)) error {
 }
 
 // fill reads the first of the places, and those that lie close behind it.
-func (r *rereader) fill(places []Place) error {
+func (r *rereader) fill(places []Location) error {
 	first := places[0]
 	r.mu.Lock()
 	f, ok := r.held[int(first.Segment)]
@@ -140,20 +140,20 @@ func (r *rereader) fill(places []Place) error {
 	if !ok {
 		return fmt.Errorf("%w: its segment is gone", ErrDamaged)
 	}
-	end := first.At + first.Bytes
+	end := first.Start + first.Bytes
 	for _, p := range places[1:] {
-		if p.Segment != first.Segment || p.At < end || p.At-end > rereadHole || p.At+p.Bytes-first.At > rereadBytes {
+		if p.Segment != first.Segment || p.Start < end || p.Start-end > rereadHole || p.Start+p.Bytes-first.Start > rereadBytes {
 			break
 		}
-		end = p.At + p.Bytes
+		end = p.Start + p.Bytes
 	}
-	n := int(end - first.At)
+	n := int(end - first.Start)
 	if cap(r.room) < n || cap(r.room) > rereadBytes && n <= rereadBytes {
 		r.room = make([]byte, max(n, rereadBytes))
 	}
 	r.buf = r.room[:n]
-	r.segment, r.at = first.Segment, first.At
-	got, err := f.ReadAt(r.buf, int64(first.At))
+	r.segment, r.at = first.Segment, first.Start
+	got, err := f.ReadAt(r.buf, int64(first.Start))
 	switch {
 	case got == n:
 		return nil
@@ -166,11 +166,11 @@ func (r *rereader) fill(places []Place) error {
 	}
 }
 
-func (c *consumer) Read(places []Place, visit func(*event.Record)) error {
+func (c *consumer) Read(places []Location, visit func(*event.Record)) error {
 	return c.again.read(places, visit)
 }
 
-func (c *consumer) Lose(offset uint64) event.Record {
+func (c *consumer) ReplaceWithGap(offset uint64) event.Record {
 	j := c.j
 	j.mu.Lock()
 	positions := clonePositions(c.cursor.positions)

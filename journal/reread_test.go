@@ -11,10 +11,10 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-func places(entries []Entry) []Place {
-	var places []Place
+func places(entries []Entry) []Location {
+	var places []Location
 	for _, e := range entries {
-		places = append(places, e.Place)
+		places = append(places, e.Location)
 	}
 	return places
 }
@@ -114,7 +114,7 @@ func TestDamageBetweenReadingAndReadingAgain(t *testing.T) {
 			dropped := map[string]int{}
 			j, err := Open(t.TempDir(), Options{
 				Namespace: "monitoring", Consumers: consumers("a"),
-				Dropped: func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
+				OnDrop: func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -132,7 +132,7 @@ func TestDamageBetweenReadingAndReadingAgain(t *testing.T) {
 				t.Fatalf("read again %v, %v; want 4 to 6 and that 7 is damaged", got, err)
 			}
 			mustReadAgain(t, c, entries[7:]...)
-			r := c.Lose(entries[6].Offset)
+			r := c.ReplaceWithGap(entries[6].Offset)
 			gap := entries[6]
 			gap.Record = &r
 			wantStory(t, []Entry{gap}, "damage(6..7 missed 1)")

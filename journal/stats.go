@@ -9,16 +9,16 @@ import (
 
 // Stats is what a journal holds and how far its consumers are.
 type Stats struct {
-	Bytes    int64  // kept, what is about to be let go of included
-	MaxBytes int64  // the bound
-	Records  uint64 // kept for some consumer
-	CutBytes int64  // cut off the end when the journal was opened
+	Bytes          int64  // kept, what is about to be let go of included
+	MaxBytes       int64  // the bound
+	Records        uint64 // kept for some consumer
+	TruncatedBytes int64  // cut off the end when the journal was opened
 
 	// Blocked is for how long in all nothing could be appended;
 	// BlockedSince and BlockedWhy are of the time that lasts now, if one does.
-	Blocked      time.Duration
-	BlockedSince time.Time
-	BlockedWhy   string
+	Blocked       time.Duration
+	BlockedSince  time.Time
+	BlockedReason string
 
 	Consumers map[string]ConsumerStats
 }
@@ -35,16 +35,16 @@ func (j *Journal) Stats() Stats {
 	defer j.mu.Unlock()
 	now := time.Now()
 	s := Stats{
-		Bytes:     j.used,
-		MaxBytes:  j.maxBytes,
-		Records:   j.next - min(j.next, j.held()),
-		CutBytes:  j.cutBytes,
-		Blocked:   j.blocked.total,
-		Consumers: make(map[string]ConsumerStats, len(j.consumers)),
+		Bytes:          j.used,
+		MaxBytes:       j.maxBytes,
+		Records:        j.next - min(j.next, j.held()),
+		TruncatedBytes: j.cutBytes,
+		Blocked:        j.blocked.total,
+		Consumers:      make(map[string]ConsumerStats, len(j.consumers)),
 	}
 	if since := j.blocked.since; !since.IsZero() {
 		s.Blocked += now.Sub(since)
-		s.BlockedSince, s.BlockedWhy = since, j.whyBlocked()
+		s.BlockedSince, s.BlockedReason = since, j.whyBlocked()
 	}
 	for name, c := range j.consumers {
 		s.Consumers[name] = c.stats(now)
@@ -85,7 +85,7 @@ func newCollector(j *Journal, reg prometheus.Registerer) (*collector, error) {
 		maxBytes: desc("journal_max_bytes", "Bound of the bytes kept in the journal."),
 		records:  desc("journal_records", "Records kept in the journal for some sink."),
 		blocked:  desc("journal_blocked_seconds_total", "Time for which the journal took no records, because it was full or could not be written."),
-		cut:      desc("journal_cut_bytes_total", "Bytes of unfinished or damaged records cut off the end of the journal when it was opened."),
+		cut:      desc("journal_truncated_bytes_total", "Bytes of unfinished or damaged records cut off the end of the journal when it was opened."),
 		behind:   desc("sink_behind_records", "Records in the journal that the sink has not accepted yet.", "sink"),
 		lag:      desc("sink_lag_seconds", "Time since the oldest record was journaled that the sink has not accepted yet; 0 if there is none.", "sink"),
 	}
@@ -122,7 +122,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.maxBytes, float64(s.MaxBytes))
 	gauge(c.records, float64(s.Records))
 	counter(c.blocked, s.Blocked.Seconds())
-	counter(c.cut, float64(s.CutBytes))
+	counter(c.cut, float64(s.TruncatedBytes))
 	for name, consumer := range s.Consumers {
 		gauge(c.behind, float64(consumer.Behind), name)
 		gauge(c.lag, consumer.Lag.Seconds(), name)

@@ -235,7 +235,7 @@ func TestConsumersAddedAndRemovedWhileOpen(t *testing.T) {
 		dropped, log := map[string]int{}, &logBuffer{}
 		j := open(Options{
 			Consumers: consumers("kept", "removed", "idle"), Logger: log.logger(),
-			Dropped: func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
+			OnDrop: func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
 		})
 		kept, removed := mustConsumer(t, j, "kept"), mustConsumer(t, j, "removed")
 		mustAppend(t, j, records(1, 3, 10)...)
@@ -501,7 +501,7 @@ hindsight_sink_behind_records{sink="b"} 3
 		t.Error(err)
 	}
 	names := []string{
-		"hindsight_journal_bytes", "hindsight_journal_blocked_seconds_total", "hindsight_journal_cut_bytes_total", "hindsight_sink_lag_seconds",
+		"hindsight_journal_bytes", "hindsight_journal_blocked_seconds_total", "hindsight_journal_truncated_bytes_total", "hindsight_sink_lag_seconds",
 	}
 	for _, name := range names {
 		if n, err := testutil.GatherAndCount(reg, name); err != nil || n == 0 {

@@ -137,7 +137,7 @@ func (t *taking) frame(f frame, r *event.Record) {
 	}
 	if mine && !f.position {
 		s.offset, s.appended, s.missed = f.offset, f.time, 1
-		t.visit(Entry{Offset: f.offset, Place: t.c.reader.place(), Record: r})
+		t.visit(Entry{Offset: f.offset, Location: t.c.reader.place(), Record: r})
 		t.entries++
 	}
 	t.step(s)

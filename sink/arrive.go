@@ -21,7 +21,7 @@ type arrival struct {
 
 type found struct {
 	offset uint64
-	place  journal.Place
+	place  journal.Location
 	wanted bool
 	stream int           // where its name ends
 	record *event.Record // if it is not in the journal
@@ -58,8 +58,8 @@ func (l *loop) visit(e journal.Entry, a *arrival) {
 	if wanted {
 		a.streams = l.Sink.AppendStream(a.streams, r)
 	}
-	f := found{offset: e.Offset, place: e.Place, wanted: wanted, stream: len(a.streams)}
-	if wanted && e.Place.Bytes == 0 {
+	f := found{offset: e.Offset, place: e.Location, wanted: wanted, stream: len(a.streams)}
+	if wanted && e.Location.Bytes == 0 {
 		f.record = r
 	}
 	a.entries = append(a.entries, f)

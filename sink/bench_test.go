@@ -32,20 +32,22 @@ func (e *endless) Next(ctx context.Context, most int, visit func(journal.Entry))
 		e.next++
 		visit(journal.Entry{
 			Offset: uint64(e.next), Record: &e.records[e.next%len(e.records)],
-			Place: journal.Place{At: uint32(e.next), Bytes: 450},
+			Location: journal.Location{Start: uint32(e.next), Bytes: 450},
 		})
 	}
 	return most, nil
 }
 
-func (e *endless) Read(places []journal.Place, visit func(*event.Record)) error {
+func (e *endless) Read(places []journal.Location, visit func(*event.Record)) error {
 	for _, p := range places {
-		visit(&e.records[int(p.At)%len(e.records)])
+		visit(&e.records[int(p.Start)%len(e.records)])
 	}
 	return nil
 }
 
-func (e *endless) Lose(uint64) event.Record { return event.NewGap(event.Gap{Cause: event.CauseDamage}) }
+func (e *endless) ReplaceWithGap(uint64) event.Record {
+	return event.NewGap(event.Gap{Cause: event.CauseDamage})
+}
 
 func (e *endless) Ack(offset uint64) error {
 	e.acked = offset

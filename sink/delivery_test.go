@@ -46,9 +46,9 @@ func (s *source) add(records []event.Record) {
 	var entries []journal.Entry
 	for i := range records {
 		s.next++
-		place := journal.Place{At: uint32(len(s.log)), Bytes: recordBytes}
+		place := journal.Location{Start: uint32(len(s.log)), Bytes: recordBytes}
 		s.log = append(s.log, records[i])
-		entries = append(entries, journal.Entry{Offset: s.next, Place: place, Record: &records[i]})
+		entries = append(entries, journal.Entry{Offset: s.next, Location: place, Record: &records[i]})
 	}
 	s.entries <- entries
 }
@@ -80,11 +80,11 @@ func (s *source) Next(ctx context.Context, _ int, visit func(journal.Entry)) (in
 	}
 }
 
-func (s *source) Read(places []journal.Place, visit func(*event.Record)) error {
+func (s *source) Read(places []journal.Location, visit func(*event.Record)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range places {
-		r := s.log[p.At]
+		r := s.log[p.Start]
 		if failures := s.failures[r.Event.Message]; len(failures) > 0 {
 			s.failures[r.Event.Message] = failures[1:]
 			return failures[0]
@@ -94,7 +94,7 @@ func (s *source) Read(places []journal.Place, visit func(*event.Record)) error {
 	return nil
 }
 
-func (s *source) Lose(offset uint64) event.Record {
+func (s *source) ReplaceWithGap(offset uint64) event.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lost = append(s.lost, offset)

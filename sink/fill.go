@@ -95,10 +95,10 @@ func (l *loop) number(s *stream, n int) uint64 {
 func (l *loop) lose(s *stream, n int) {
 	number := l.number(s, n)
 	e := l.window.at(number)
-	gap := l.Consumer.Lose(e.offset)
+	gap := l.Consumer.ReplaceWithGap(e.offset)
 	s.bytes -= int(e.place.Bytes)
 	l.buffered -= int(e.place.Bytes)
-	e.place = journal.Place{}
+	e.place = journal.Location{}
 	l.kept[number] = &gap
 
 	to := l.stream(l.Sink.AppendStream(nil, &gap))

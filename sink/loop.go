@@ -43,7 +43,7 @@ type loop struct {
 	aside    dueQueue   // of streams that are refused while others are accepted
 	tried    []*pending // since their first attempt, oldest first
 	resting  []*stream  // without entries, known only for their rest
-	places   []journal.Place
+	places   []journal.Location
 	rooms    []room // for batches
 
 	asked    bool   // for entries

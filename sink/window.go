@@ -21,7 +21,7 @@ type window struct {
 // behind.
 type entry struct {
 	offset uint64
-	place  journal.Place
+	place  journal.Location
 	next   int32 // from its number to that of the next one of its stream; or settled
 }
 

@@ -367,7 +367,7 @@ func (p *process) ready() (wrong []string) {
 		}
 	}
 	if j := p.store.journal.Stats(); !j.BlockedSince.IsZero() && time.Since(j.BlockedSince) > fullAfter {
-		wrong = append(wrong, fmt.Sprintf("journal: nothing can be appended since %s: %s", j.BlockedSince.UTC().Format(time.RFC3339), j.BlockedWhy))
+		wrong = append(wrong, fmt.Sprintf("journal: nothing can be appended since %s: %s", j.BlockedSince.UTC().Format(time.RFC3339), j.BlockedReason))
 	}
 	return wrong
 }

@@ -104,7 +104,7 @@ export function hindsight(): dashboard.DashboardBuilder {
       over(gauge('journal_records'), '{{instance}}')).datasource(source))
     .withPanel(lines('Blocked', 'The part of the time in which nothing could be appended; and bytes that were cut off when it was opened.', { w: 8 },
       query('A', `rate(${gauge('journal_blocked_seconds_total')}[$__rate_interval])`, 'blocked {{instance}}'),
-      query('B', gauge('journal_cut_bytes_total'), 'bytes cut {{instance}}')).datasource(source)
+      query('B', gauge('journal_truncated_bytes_total'), 'bytes truncated {{instance}}')).datasource(source)
       .unit('percentunit').overrideByQuery('B', [{ id: 'unit', value: 'bytes' }, { id: 'custom.axisPlacement', value: 'right' }]))
 
     .withRow(new dashboard.RowBuilder('Watch'))
