@@ -2,17 +2,17 @@ package lease
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
-)
 
-// jitter spreads the candidates' attempts: each pause is up to a fifth longer.
-const jitter = 0.2
+	"github.com/hindsight-events/hindsight/internal/excerpt"
+	"github.com/hindsight-events/hindsight/internal/wait"
+)
 
 // candidacy is a campaign: what is known of the Lease while another holds it.
 type candidacy struct {
@@ -45,7 +45,7 @@ func (l *Lease) campaign(ctx context.Context) (*coordinationv1.Lease, Held) {
 			return nil, Held{}
 		}
 		l.report(ctx, err)
-		if !sleep(ctx, c.pause()) {
+		if wait.Sleep(ctx, c.pause()) != nil {
 			return nil, Held{}
 		}
 	}
@@ -54,7 +54,7 @@ func (l *Lease) campaign(ctx context.Context) (*coordinationv1.Lease, Held) {
 // pause is until the next attempt: a retry period, or less if the Lease may be
 // taken over before.
 func (c *candidacy) pause() time.Duration {
-	pause := wait.Jitter(c.RetryPeriod, jitter)
+	pause := c.RetryPeriod + rand.N(c.RetryPeriod/5+1) // spreads the candidates' attempts
 	if left := c.left(); left > 0 {
 		pause = min(pause, left)
 	}
@@ -197,7 +197,7 @@ func (c *candidacy) succeed(mine *coordinationv1.Lease) Held {
 		// a position beside others that have one passes for new, and starts at the
 		// end.
 		c.log.Warn("took over the lease, but cannot use the positions in it: all that the API server holds comes again, except what the journal knows",
-			append(args, "err", err, "annotation", excerpt(said))...)
+			append(args, "err", err, "annotation", excerpt.Of(said, 1<<10))...)
 		return Held{}
 	}
 	c.log.Info("took over the lease", append(args, "positions", held.String(), "gaps", len(held.Gaps))...)

@@ -8,10 +8,10 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+
+	"github.com/hindsight-events/hindsight/internal/kube"
 )
 
 // client reads and writes one Lease. Each request has an answer, or an error,
@@ -23,34 +23,16 @@ type client struct {
 }
 
 func newClient(o Options) (*client, error) {
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, coordinationv1.SchemeGroupVersion)
-	scheme.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{})
-
 	cfg := rest.CopyConfig(o.Kubernetes)
-	cfg.APIPath = "/apis"
-	cfg.GroupVersion = &coordinationv1.SchemeGroupVersion
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	cfg.ContentType = runtime.ContentTypeJSON
-	cfg.AcceptContentTypes = ""
-	cfg.WarningHandler = rest.NoWarnings{}
-	cfg.WarningHandlerWithContext = nil
-	if cfg.UserAgent == "" {
-		cfg.UserAgent = rest.DefaultKubernetesUserAgent()
-	}
-	// What paces the requests is the retry period.
-	cfg.QPS = -1
-	cfg.RateLimiter = nil
-	cfg.Timeout = 0
 	// With HTTP/2 a renewal would share its connection with the watch, and a
 	// request that got no answer would be repeated on the same dead connection
 	// until a ping notices, which takes longer than a Lease lasts. With HTTP/1.1
 	// a request that is given up closes its connection.
 	cfg.NextProtos = []string{"http/1.1"}
 
-	c, err := rest.RESTClientFor(cfg)
+	c, err := kube.NewClient(cfg, coordinationv1.SchemeGroupVersion, runtime.ContentTypeJSON, &coordinationv1.Lease{})
 	if err != nil {
-		return nil, fmt.Errorf("create client for %s: %w", cfg.Host, err)
+		return nil, err
 	}
 	// As in client-go's components: there is time for a second attempt.
 	return &client{rest: c, namespace: o.Namespace, name: o.Name, timeout: o.RenewDeadline / 2}, nil

@@ -1,9 +1,6 @@
 package lease
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // instant is a point in time by two clocks.
 type instant struct {
@@ -23,16 +20,4 @@ func now() instant {
 func (i instant) since(earlier instant) time.Duration {
 	// Without Round both would be compared by the monotonic clock.
 	return max(i.mono-earlier.mono, i.wall.Round(0).Sub(earlier.wall.Round(0)))
-}
-
-// sleep waits for d or until ctx ends, and reports whether it was d.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

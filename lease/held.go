@@ -265,12 +265,3 @@ func readTime(s string) (time.Time, error) {
 	}
 	return t, nil
 }
-
-// excerpt is as much of an annotation as belongs into a log line.
-func excerpt(s string) string {
-	const most = 1 << 10
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
