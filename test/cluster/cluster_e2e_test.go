@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // One cluster serves all of these: a start takes seconds. They run in order, the
@@ -91,7 +93,7 @@ func rights(t *testing.T, c *Cluster, client kubernetes.Interface) {
 	}
 	reader := clientFor(t, c, token)
 	// RBAC reads the new objects from a cache.
-	eventually(t, func() error {
+	wait.Success(t, "the ServiceAccount may list Events", func() error {
 		_, err := reader.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 		return err
 	})
@@ -144,7 +146,7 @@ func pauseAPIServer(t *testing.T, c *Cluster, client kubernetes.Interface) {
 	if err := c.ResumeAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	wait.Success(t, "the API server lists Events again", func() error {
 		_, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 		return err
 	})
@@ -160,7 +162,7 @@ func killEtcd(t *testing.T, c *Cluster, client kubernetes.Interface) {
 	if err := c.StartEtcd(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	wait.Success(t, "the API server lists Events again", func() error {
 		_, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 		return err
 	})
@@ -264,7 +266,7 @@ func controllers(t *testing.T, c *Cluster, _ kubernetes.Interface) {
 	if _, err := c.Kubectl(t.Context(), "create", "deployment", "web", "--image=registry.example.com/web:1"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	wait.Success(t, "kubectl lists the Event of the scheduler", func() error {
 		out, err := c.Kubectl(t.Context(), "get", "events", "--all-namespaces")
 		if err == nil && !strings.Contains(string(out), "FailedScheduling") {
 			err = fmt.Errorf("no FailedScheduling among\n%s", out)
@@ -361,19 +363,4 @@ func kubeSystemUID(t *testing.T, client kubernetes.Interface) types.UID {
 		t.Fatal(err)
 	}
 	return ns.UID
-}
-
-func eventually(t *testing.T, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
 }

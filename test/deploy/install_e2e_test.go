@@ -4,7 +4,6 @@ package deploy
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -227,24 +225,6 @@ func (i *installed) object(t *testing.T, kind string, into any) {
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually repeats an attempt until it succeeds, which it has to within 90 s.
-func eventually(t *testing.T, attempt func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	for {
-		err := attempt()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("still so after 90 s: %v", err)
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
 }
 

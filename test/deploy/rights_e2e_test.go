@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // rights holds what the ServiceAccount may do, beyond what another one without
@@ -41,7 +43,7 @@ func (i *installed) rights(t *testing.T) {
 			maps.Copy(want, set("create events", "get events", "patch events"))
 		}
 		// The API server learns of new rights within moments.
-		eventually(t, func() error {
+		wait.Success(t, "the API server applies the rules", func() error {
 			got, everybodys := i.mayDo(t, serviceAccount, namespace), i.mayDo(t, nobody, namespace)
 			maps.DeleteFunc(got, func(right string, _ bool) bool { return everybodys[right] })
 			if !maps.Equal(got, want) {

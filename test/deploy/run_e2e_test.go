@@ -19,6 +19,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/sink/stdout"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // program runs hindsight with the installed configuration and the
@@ -53,7 +54,7 @@ func (i *installed) program(t *testing.T) {
 			"update leases.coordination.k8s.io/hindsight"))
 	}
 	// A request is in the audit log a moment after its answer.
-	eventually(t, func() error {
+	wait.Success(t, "the program uses all its rights", func() error {
 		missing := maps.Clone(used)
 		for _, r := range i.requests(t) {
 			delete(missing, r.String())
@@ -92,7 +93,7 @@ func (i *installed) report(t *testing.T, name string) {
 
 func (i *installed) arrives(t *testing.T, p *program, name string) {
 	t.Helper()
-	eventually(t, func() error {
+	wait.Success(t, "the Event arrives", func() error {
 		select {
 		case err := <-p.ended:
 			t.Fatalf("hindsight has ended: %v", err)
