@@ -1,141 +1,46 @@
-// Package sink holds the contract between the delivery of records and the
-// destinations they are delivered to, and the delivery loop itself.
+// Package sink is the contract between the delivery of records and their destinations.
 //
-// A destination is a folder below this one: its configuration, its code and its
-// tests. Each passes the suite in sinktest.
+// Each destination is a directory below this one, with its configuration, code and tests.
+// It imports this package and none of the delivery, and passes the tests of sinktest.
 package sink
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Sink is one destination.
+// Sink sends records to one destination.
 //
-// Its Append methods are functions of the record alone, so that what has to be
-// sent again is the same bytes. They keep nothing of the record, and each of them
-// and Send may be called at the same time.
+// Its Append methods depend on the record alone, so that a retry sends the same bytes,
+// and do not retain it. Append methods and Send may be called concurrently.
 type Sink interface {
-	// AppendStream appends the name of the stream that a record belongs to.
-	// Batches of one stream are sent one after the other, in the order of the
-	// journal; those of different streams may be sent at once.
+	// AppendStream appends the name of the record's stream. Batches of one stream are
+	// sent one after the other, in the order of the journal; batches of different
+	// streams may be sent concurrently.
 	AppendStream(dst []byte, r *event.Record) []byte
 
-	// AppendRecord appends a record as it is going to be sent.
+	// AppendRecord appends the record in the form in which Send sends it.
 	AppendRecord(dst []byte, r *event.Record) []byte
 
-	// Send hands a batch over and returns nil only once the destination has
-	// accepted all of it, as durably as it accepts anything. Any other outcome
-	// is an error, best an *Error, which says what to do about it. After an
-	// error that may be retried, the next Send of that stream brings the same
-	// records again, perhaps with further ones behind them if the stream alone
-	// was refused.
+	// Send sends a batch. It returns nil only after the destination has accepted every
+	// record, as durably as it accepts any. Other outcomes should be an *Error, which
+	// determines how the delivery proceeds. After an error that may be retried, the
+	// next Send of the stream begins with the same records; more may follow them if
+	// only this stream failed.
 	//
-	// Send returns soon after ctx ends, and does not keep or change the batch. A
-	// Send that makes several requests calls Begin before each.
+	// Send returns soon after ctx ends, and neither changes nor retains the batch. A
+	// Send that makes several requests calls BeginRequest before each.
 	Send(ctx context.Context, b *Batch) error
 
-	// Close lets go of what the sink holds. Nothing is sent afterwards. It does
-	// not wait for a Send that did not return.
+	// Close releases the resources of the sink. It does not wait for a Send that has
+	// not returned. No other method is called afterwards.
 	Close() error
 }
 
-// DeadLetterer is implemented by a Sink that keeps records that are given up.
+// DeadLetterer is a Sink that stores records which are dropped.
 type DeadLetterer interface {
-	// DeadLetter keeps the records of a batch, and why they were given up. It may
-	// be called at the same time as Send.
+	// DeadLetter stores the records of a batch and the reason. It may be called
+	// concurrently with Send.
 	DeadLetter(b *Batch, reason string)
 }
-
-// Batch is a number of records of one stream.
-type Batch struct {
-	Stream string
-
-	// Alone is set if the last attempt of the stream failed and the destination
-	// has accepted other streams since. Something about these records is to blame
-	// then, and a Sink may look for it.
-	Alone bool
-
-	Data []byte // the records as AppendRecord made them, one after the other
-	Ends []int  // where each of them ends in Data
-}
-
-// Len is the number of records.
-func (b *Batch) Len() int { return len(b.Ends) }
-
-// Record returns the i-th record.
-func (b *Batch) Record(i int) []byte {
-	start := 0
-	if i > 0 {
-		start = b.Ends[i-1]
-	}
-	return b.Data[start:b.Ends[i]]
-}
-
-// Error says why a batch was not accepted and what to do about it. Any other
-// error of a Send means: try again.
-type Error struct {
-	// Reason is a word for metrics, of a bounded set: one of Reasons.
-	Reason string
-
-	// Permanent means that trying again cannot help. Without Refused the
-	// destination itself is gone for good, and delivery to it ends.
-	Permanent bool
-
-	// StreamOnly means that other streams need not wait with this one. Where a
-	// Sink cannot tell, the delivery finds out by trying other streams.
-	StreamOnly bool
-
-	// Progress means that a part of the batch, which the sink does not send
-	// again, was accepted by this attempt.
-	Progress bool
-
-	// RetryAfter is how long the destination asked to be left alone; zero if it
-	// did not say. Nothing of this stream is sent before.
-	RetryAfter time.Duration
-
-	// Refused are the records that the destination will never accept. All
-	// others of the batch have been accepted.
-	Refused []Refusal
-
-	Err error
-}
-
-// Refusal is one record that was refused for good.
-type Refusal struct {
-	Index  int    // in the batch
-	Reason string // what the destination said
-}
-
-// Reasons are the values that Error.Reason may have, in metrics and docs. An
-// empty one counts as ReasonOther.
-var Reasons = []string{
-	ReasonBlocked, ReasonClosed, ReasonNoSpace, ReasonNotFound, ReasonRateLimited, ReasonRejected,
-	ReasonStreamLimit, ReasonTimeout, ReasonUnauthorized, ReasonUnavailable, ReasonOther,
-}
-
-const (
-	ReasonBlocked      = "blocked"      // the destination has been told to take nothing
-	ReasonClosed       = "closed"       // the destination is gone for good
-	ReasonNoSpace      = "no_space"     // the destination's disk is full
-	ReasonNotFound     = "not_found"    // what answers is not the destination
-	ReasonRateLimited  = "rate_limited" // too much at once
-	ReasonRejected     = "rejected"     // the destination does not take what was sent
-	ReasonStreamLimit  = "stream_limit" // too many streams
-	ReasonTimeout      = "timeout"      // no answer in time
-	ReasonUnauthorized = "unauthorized" // the credentials are wrong or missing
-	ReasonUnavailable  = "unavailable"  // no connection, or the destination is not well
-	ReasonOther        = "other"
-)
-
-func (e *Error) Error() string {
-	if len(e.Refused) > 0 {
-		return fmt.Sprintf("%d records refused: %v", len(e.Refused), e.Err)
-	}
-	return e.Err.Error()
-}
-
-func (e *Error) Unwrap() error { return e.Err }

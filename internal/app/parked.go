@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/internal/config"
-	"github.com/hindsight-events/hindsight/internal/parked"
 )
 
 // parkedDir is where parked records are kept in the journal's directory, in a

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/hindsight-events/hindsight/delivery"
 	"github.com/hindsight-events/hindsight/internal/config"
-	"github.com/hindsight-events/hindsight/sink"
 )
 
 // What is parked outlives a reload; that of a sink that is gone is not lost in
@@ -21,7 +21,7 @@ func TestParkedRecordsOutliveAReload(t *testing.T) {
 		t.Run(place, func(t *testing.T) {
 			var log bytes.Buffer
 			reg := prometheus.NewRegistry()
-			s := &store{metrics: sink.NewMetrics(reg)}
+			s := &store{metrics: delivery.NewMetrics(reg)}
 			c := config.Default()
 			c.Journal.Dir = dir
 			c.Sinks = []config.Sink{{Name: "kept", MaxParkedBytes: 1 << 20}, {Name: "gone", MaxParkedBytes: 1 << 20}}

@@ -13,9 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hindsight-events/hindsight/delivery"
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/config"
-	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/lease"
@@ -30,7 +31,7 @@ import (
 type store struct {
 	intake  *router.Intake
 	journal *journal.Journal
-	metrics *sink.Metrics
+	metrics *delivery.Metrics
 	parked  map[string]*parked.Store // by sink
 }
 
@@ -43,7 +44,7 @@ func openStore(o Options, reg prometheus.Registerer) (*store, error) {
 			Logger:     o.Log.With("component", "intake"),
 			Registerer: reg,
 		}),
-		metrics: sink.NewMetrics(reg),
+		metrics: delivery.NewMetrics(reg),
 	}
 	options := journal.Options{
 		MaxBytes:   int64(c.Journal.MaxBytes),
@@ -78,7 +79,7 @@ func consumers(c *config.Config) []journal.ConsumerOptions {
 type pipeline struct {
 	*store
 	made
-	deliveries []*sink.Delivery
+	deliveries []*delivery.Delivery
 	kept       bool
 	taken      func(*event.Record)
 	stopped    error // why run did not deliver everything
@@ -91,7 +92,7 @@ type pipelineOptions struct {
 	seen func(sink string) func(*event.Record) bool
 	// taken is told of each record that is taken in; nil: nobody.
 	taken func(*event.Record)
-	// permit is asked before anything is sent; see sink.Options.
+	// permit is asked before anything is sent; see delivery.Options.
 	permit func() (until time.Time, ok bool)
 	// refused is called with a reason when a sink refuses records for good; nil:
 	// it is counted and logged all the same.
@@ -171,17 +172,17 @@ func newPipeline(o Options, on *store, m made, l pipelineOptions) (*pipeline, er
 		if l.refused != nil {
 			onRefused = func(reason string) { l.refused(s.Name, reason) }
 		}
-		p.deliveries = append(p.deliveries, sink.NewDelivery(sink.Options{
-			Name:      s.Name,
-			Consumer:  consumer,
-			Sink:      p.sinks[i],
-			Parked:    aside,
-			Match:     match,
-			Permit:    l.permit,
-			OnRefused: onRefused,
-			Limits:    window(m.limits[i], s, c.Journal.MaxBytes),
-			Logger:    o.Log.With("component", "sink"),
-			Metrics:   p.metrics,
+		p.deliveries = append(p.deliveries, delivery.New(delivery.Options{
+			Name:       s.Name,
+			Consumer:   consumer,
+			Sink:       p.sinks[i],
+			Parked:     aside,
+			Match:      match,
+			Fence:      l.permit,
+			OnRejected: onRefused,
+			Limits:     window(m.limits[i], s, c.Journal.MaxBytes),
+			Logger:     o.Log.With("component", "sink"),
+			Metrics:    p.metrics,
 		}))
 	}
 	return p, nil
@@ -196,7 +197,7 @@ func window(l sink.Limits, s config.Sink, journalBytes quantity.Size) sink.Limit
 	if s.WhenFull == journal.DropOldest {
 		part = 8
 	}
-	l.WindowBytes = min(cmp.Or(l.WindowBytes, sink.DefaultWindowBytes), int(journalBytes)/part)
+	l.WindowBytes = min(cmp.Or(l.WindowBytes, delivery.DefaultWindowBytes), int(journalBytes)/part)
 	return l
 }
 

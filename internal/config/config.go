@@ -16,8 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/router"

@@ -28,12 +28,12 @@ func TestBadRecordIsFoundByAnyAnswerWhereOtherStreamsAreAccepted(t *testing.T) {
 			var refused *sink.Error
 			for range 60 {
 				err := s.Send(t.Context(), b)
-				if refused = asError(t, err); len(refused.Refused) > 0 {
+				if refused = asError(t, err); len(refused.Rejected) > 0 {
 					break
 				}
-				b.Alone = true // as the delivery has found out by now
+				b.Isolate = true // as the delivery has found out by now
 			}
-			if len(refused.Refused) != 1 || refused.Refused[0].Index != 137 {
+			if len(refused.Rejected) != 1 || refused.Rejected[0].Index != 137 {
 				t.Fatalf("got %v, want record 137 refused", refused)
 			}
 			distinct := map[string]bool{}
@@ -158,7 +158,7 @@ func TestWordsOfTheVersions(t *testing.T) {
 			records[0].Event.InvolvedObject.Name += "-longer"
 			why := asError(t, s.Send(t.Context(), sinktest.Batch(s, records)))
 			var refused []int
-			for _, r := range why.Refused {
+			for _, r := range why.Rejected {
 				refused = append(refused, r.Index)
 			}
 			if c.refused != slices.Equal(refused, []int{0}) || !c.refused && refused != nil {

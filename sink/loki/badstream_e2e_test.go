@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hindsight-events/hindsight/internal/parked"
+	"github.com/hindsight-events/hindsight/delivery"
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/journal"
-	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 )
 
@@ -103,7 +103,7 @@ func TestOneBadStreamOfTwenty(t *testing.T) {
 			}
 			limits := to.Limits()
 			limits.WindowBytes = int(options.MaxBytes) / 4
-			loop := sink.NewDelivery(sink.Options{Name: "loki", Consumer: consumer, Sink: to, Limits: limits, Parked: store, Logger: slog.New(slog.DiscardHandler)})
+			loop := delivery.New(delivery.Options{Name: "loki", Consumer: consumer, Sink: to, Limits: limits, Parked: store, Logger: slog.New(slog.DiscardHandler)})
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- loop.Run(ctx) }()

@@ -93,7 +93,7 @@ func TestHostileServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t, rawServer(t, c.serve), func(c *loki.Config, _ *loki.Options) { c.Timeout = quantity.Duration(300 * time.Millisecond) })
 			why := asError(t, s.Send(t.Context(), oneRecord(s)))
-			if why.Permanent || len(why.Refused) > 0 || c.reason != "" && why.Reason != c.reason {
+			if why.Permanent || len(why.Rejected) > 0 || c.reason != "" && why.Reason != c.reason {
 				t.Errorf("got %+v, want one that may pass, for the reason %s", why, c.reason)
 			}
 			if strings.Contains(why.Error(), "\n") || len(why.Error()) > 1000 {

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/hindsight-events/hindsight/delivery"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/sink"
@@ -52,20 +53,20 @@ func makeRecord(n int, at time.Time, change func(*corev1.Event)) event.Record {
 	return event.New(e)
 }
 
-// delivery is a sink with the real delivery loop and a journal before it.
-type delivery struct {
+// pipeline is a sink with the real delivery loop and a journal before it.
+type pipeline struct {
 	t       *testing.T
 	sink    *loki.Sink
 	journal *journal.Journal
-	loop    *sink.Delivery
+	loop    *delivery.Delivery
 	log     *bytes.Buffer // to be read once it has ended
 	dead    string
 	done    chan error
 }
 
-func deliver(t *testing.T, c loki.Config, change func(*sink.Limits)) *delivery {
+func deliver(t *testing.T, c loki.Config, change func(*sink.Limits)) *pipeline {
 	t.Helper()
-	d := &delivery{t: t, log: &bytes.Buffer{}, dead: filepath.Join(t.TempDir(), "dead-letters"), done: make(chan error, 1)}
+	d := &pipeline{t: t, log: &bytes.Buffer{}, dead: filepath.Join(t.TempDir(), "dead-letters"), done: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(d.log, nil))
 	var err error
 	d.sink, err = loki.New(c, loki.Options{Name: "loki", Cluster: "e2e", DeadLetterDir: d.dead, Logger: log})
@@ -85,7 +86,7 @@ func deliver(t *testing.T, c loki.Config, change func(*sink.Limits)) *delivery {
 	if change != nil {
 		change(&limits)
 	}
-	d.loop = sink.NewDelivery(sink.Options{Name: "loki", Consumer: consumer, Sink: d.sink, Limits: limits, Logger: log})
+	d.loop = delivery.New(delivery.Options{Name: "loki", Consumer: consumer, Sink: d.sink, Limits: limits, Logger: log})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { d.done <- d.loop.Run(ctx) }()
 	t.Cleanup(func() {
@@ -96,7 +97,7 @@ func deliver(t *testing.T, c loki.Config, change func(*sink.Limits)) *delivery {
 	return d
 }
 
-func (d *delivery) add(records ...event.Record) {
+func (d *pipeline) add(records ...event.Record) {
 	d.t.Helper()
 	for part := range slices.Chunk(records, 500) {
 		if err := d.journal.Append(d.t.Context(), part); err != nil {
@@ -106,7 +107,7 @@ func (d *delivery) add(records ...event.Record) {
 }
 
 // finish waits until everything is delivered.
-func (d *delivery) finish() {
+func (d *pipeline) finish() {
 	d.t.Helper()
 	d.loop.Drain()
 	select {
@@ -123,7 +124,7 @@ func (d *delivery) finish() {
 }
 
 // failing waits until an attempt has failed with an error that says a text.
-func (d *delivery) failing(text string) {
+func (d *pipeline) failing(text string) {
 	d.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -138,7 +139,7 @@ func (d *delivery) failing(text string) {
 }
 
 // letters returns the dead letters, none if there is no file of them.
-func (d *delivery) letters() []deadLetter {
+func (d *pipeline) letters() []deadLetter {
 	d.t.Helper()
 	path := filepath.Join(d.dead, "loki.jsonl")
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {

@@ -35,7 +35,7 @@ func TestEachRecordIsStoredOrADeadLetter(t *testing.T) {
 				t.Fatalf("the attempts end with %v, want some records refused: %v", refused, failed)
 			}
 			got := map[int]int{} // refused
-			for _, r := range refused.Refused {
+			for _, r := range refused.Rejected {
 				got[r.Index]++
 			}
 			stored := map[int]int{}
@@ -76,8 +76,8 @@ func TestNothingIsGivenUpWhereNothingIsTaken(t *testing.T) {
 			s := newSink(t, l.URL, nil)
 			for range 3 {
 				why := asError(t, s.Send(t.Context(), todays(s, 20)))
-				if len(why.Refused) > 0 || why.Permanent || !strings.Contains(why.Error(), c.says) {
-					t.Fatalf("%d records refused, permanent %v: %v; want %q", len(why.Refused), why.Permanent, why, c.says)
+				if len(why.Rejected) > 0 || why.Permanent || !strings.Contains(why.Error(), c.says) {
+					t.Fatalf("%d records refused, permanent %v: %v; want %q", len(why.Rejected), why.Permanent, why, c.says)
 				}
 			}
 			if n := len(l.Entries()); n > 0 {

@@ -115,12 +115,12 @@ func New(c Config, o Options) (*Sink, error) {
 		dead:   &deadLetters{path: path, log: log},
 		log:    log,
 		limits: sink.Limits{
-			BatchBytes:  pushBytes,
-			BatchWait:   time.Duration(c.BatchWait),
-			Concurrency: concurrency,
-			Rate:        float64(c.MaxRate),
-			StreamRate:  streamRate,
-			Requests:    true,
+			BatchBytes:   pushBytes,
+			BatchWait:    time.Duration(c.BatchWait),
+			Concurrency:  concurrency,
+			Rate:         float64(c.MaxRate),
+			StreamRate:   streamRate,
+			MultiRequest: true,
 		},
 		progress: make(map[string]*progress),
 	}
@@ -173,7 +173,7 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 		return &sink.Error{
 			Reason:    sink.ReasonRejected,
 			Permanent: true,
-			Refused:   p.refused,
+			Rejected:  p.refused,
 			Err:       errors.New("the rest is stored; see the dead letters"),
 		}
 	}

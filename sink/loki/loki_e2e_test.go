@@ -204,7 +204,7 @@ func TestEntryTooFarBehindIsADeadLetterAndTheRestIsStored(t *testing.T) {
 }
 
 // wantLetters checks that there is one dead letter for each of the records.
-func wantLetters(t *testing.T, d *delivery, records []event.Record, says string) {
+func wantLetters(t *testing.T, d *pipeline, records []event.Record, says string) {
 	t.Helper()
 	got := map[string]int{}
 	for _, l := range d.letters() {

@@ -72,7 +72,7 @@ func send(t *testing.T, s *loki.Sink, b *sink.Batch, attempts int) (failed []*si
 			return failed, nil
 		}
 		why := asError(t, err)
-		if len(why.Refused) > 0 {
+		if len(why.Rejected) > 0 {
 			return failed, why
 		}
 		failed = append(failed, why)
@@ -205,7 +205,7 @@ func TestAnswers(t *testing.T) {
 			}
 			b := todays(s, 3)
 			why := asError(t, s.Send(t.Context(), b))
-			if why.Permanent || len(why.Refused) > 0 {
+			if why.Permanent || len(why.Rejected) > 0 {
 				t.Fatalf("something was given up: %+v", why)
 			}
 			if why.Reason != c.reason || why.StreamOnly != c.streamOnly || why.RetryAfter != c.retryAfter {

@@ -21,7 +21,7 @@ type progress struct {
 	open    []int  // entries that are neither stored nor refused, in order
 	most    int    // entries in the next push
 	ceiling int    // entries in any push, for all that is known
-	refused []sink.Refusal
+	refused []sink.Rejection
 
 	whole  int // Sends that ended with a refusal of a push as a whole
 	proven int // refusals of open[0] alone after which another entry was accepted
@@ -106,7 +106,7 @@ func (s *Sink) settle(ctx context.Context, b *sink.Batch, p *progress) error {
 
 		// The push failed as a whole.
 		if len(part) > 1 {
-			if p.halve(v, b.Alone, len(part)) {
+			if p.halve(v, b.Isolate, len(part)) {
 				continue
 			}
 			return v.err
@@ -246,12 +246,12 @@ func (s *Sink) takeApart(b *sink.Batch, p *progress, part []int, v verdict) (und
 // giveUp writes an entry to the dead letters.
 func (s *Sink) giveUp(p *progress, i int, stream string, e entry, v verdict, reason string) {
 	s.dead.write(letter{Status: v.status, Error: reason, Labels: stream, entry: e})
-	p.refused = append(p.refused, sink.Refusal{Index: i, Reason: reason})
+	p.refused = append(p.refused, sink.Rejection{Index: i, Reason: reason})
 }
 
 // push sends some entries of a batch in one push.
 func (s *Sink) push(ctx context.Context, b *sink.Batch, part []int) (verdict, error) {
-	ctx, cancel, err := sink.Begin(ctx)
+	ctx, cancel, err := sink.BeginRequest(ctx)
 	if err != nil {
 		return verdict{}, fmt.Errorf("push to %s: %w", s.client.shown, err)
 	}

@@ -172,7 +172,7 @@ func TestRefusedInPart(t *testing.T) {
 				t.Errorf("%d pushes, want %d", len(d.requests), c.pushes)
 			}
 			got := map[int]bool{}
-			for _, r := range refused.Refused {
+			for _, r := range refused.Rejected {
 				if got[r.Index] {
 					t.Errorf("record %d was refused twice", r.Index)
 				}

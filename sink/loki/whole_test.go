@@ -33,11 +33,11 @@ func TestPushThatIsRefusedAsAWhole(t *testing.T) {
 			s := newSink(t, d.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
 			d.answer = poison(t, status, "no", 0, 337, 338, 999)
 			failed, refused := send(t, s, sinktest.Batch(s, sinktest.Records(0, 1000)), 40)
-			if refused == nil || len(refused.Refused) != 4 {
+			if refused == nil || len(refused.Rejected) != 4 {
 				t.Fatalf("got %v, want 4 records refused", refused)
 			}
 			for i, want := range []int{0, 337, 338, 999} {
-				if got := refused.Refused[i]; got.Index != want || !strings.Contains(got.Reason, ": no") {
+				if got := refused.Rejected[i]; got.Index != want || !strings.Contains(got.Reason, ": no") {
 					t.Errorf("refused is %+v, want record %d", got, want)
 				}
 			}
@@ -79,7 +79,7 @@ func TestNothingIsGivenUpWhileNothingOfTheStreamIsAccepted(t *testing.T) {
 			var last *sink.Error
 			for range 50 {
 				last = asError(t, s.Send(t.Context(), b))
-				if len(last.Refused) > 0 || last.Permanent {
+				if len(last.Rejected) > 0 || last.Permanent {
 					t.Fatalf("given up: %v", last)
 				}
 			}
@@ -134,7 +134,7 @@ func TestOutageInTheMiddleOfABatchIsNotMistakenForBadRecords(t *testing.T) {
 	}
 	b := sinktest.Batch(s, sinktest.Records(0, 100))
 	for range 100 {
-		if why := asError(t, s.Send(t.Context(), b)); len(why.Refused) > 0 {
+		if why := asError(t, s.Send(t.Context(), b)); len(why.Rejected) > 0 {
 			t.Fatalf("given up: %v", why)
 		}
 	}
@@ -235,7 +235,7 @@ func TestBadRecordIsFoundOutByWhatComesLater(t *testing.T) {
 	}
 	longer := sinktest.Batch(s, sinktest.Records(0, 3))
 	_, refused := send(t, s, longer, 40)
-	if refused == nil || len(refused.Refused) != 1 || refused.Refused[0].Index != 0 {
+	if refused == nil || len(refused.Rejected) != 1 || refused.Rejected[0].Index != 0 {
 		t.Fatalf("got %v, want the first record refused", refused)
 	}
 	for _, m := range []string{"record-1.", "record-2."} {

@@ -1,12 +1,12 @@
-package sink_test
+package delivery_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/hindsight-events/hindsight/delivery"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
@@ -18,9 +18,9 @@ func TestDeliveryWithoutPermitSendsNothing(t *testing.T) {
 		permitted := true
 		ctx, stop := context.WithCancel(t.Context())
 		in, out := newSource(), &scripted{}
-		_, wait := start(ctx, sink.Options{
+		_, wait := start(ctx, delivery.Options{
 			Consumer: in, Sink: out,
-			Permit: func() (time.Time, bool) { return time.Now().Add(time.Minute), permitted },
+			Fence: func() (time.Time, bool) { return time.Now().Add(time.Minute), permitted },
 		})
 		in.add(sinktest.Records(0, 3))
 		synctest.Wait()
@@ -48,10 +48,10 @@ func TestDeliveryEndsAnAttemptWithItsPermit(t *testing.T) {
 		began := time.Now()
 		in, out := newSource(), &hanging{}
 		in.add(sinktest.Records(0, 1))
-		d, wait := start(t.Context(), sink.Options{
+		d, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out,
 			Limits: sink.Limits{Timeout: 10 * time.Second, MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond},
-			Permit: func() (time.Time, bool) { return time.Now().Add(4 * time.Second), true },
+			Fence:  func() (time.Time, bool) { return time.Now().Add(4 * time.Second), true },
 		})
 		d.Drain()
 		if err := wait(); err != nil {
@@ -61,15 +61,4 @@ func TestDeliveryEndsAnAttemptWithItsPermit(t *testing.T) {
 			t.Errorf("an attempt that hung was given up after %v, want 4s as permitted", took)
 		}
 	})
-}
-
-// A request that may not begin has a context all the same: its caller asks it
-// whether the time is over.
-func TestBeginReturnsAContextWithItsError(t *testing.T) {
-	ended, end := context.WithCancel(t.Context())
-	end()
-	ctx, cancel, err := sink.Begin(ended)
-	if !errors.Is(err, context.Canceled) || ctx == nil || cancel == nil {
-		t.Errorf("after the end: context %v, error %v", ctx, err)
-	}
 }

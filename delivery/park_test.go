@@ -1,4 +1,4 @@
-package sink_test
+package delivery_test
 
 import (
 	"context"
@@ -15,7 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/hindsight-events/hindsight/internal/parked"
+	"github.com/hindsight-events/hindsight/delivery"
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
@@ -128,8 +129,8 @@ func TestAStreamThatIsRefusedHoldsUpNoOther(t *testing.T) {
 					t.Fatal(err)
 				}
 				var log strings.Builder
-				_, wait := start(t.Context(), sink.Options{
-					Consumer: in, Sink: out, Parked: store, Metrics: sink.NewMetrics(metrics),
+				_, wait := start(t.Context(), delivery.Options{
+					Consumer: in, Sink: out, Parked: store, Metrics: delivery.NewMetrics(metrics),
 					Logger: slog.New(slog.NewTextHandler(&log, nil)),
 					Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16, Timeout: 10 * time.Second},
 				})
@@ -190,7 +191,7 @@ func TestNothingIsParkedWhileTheDestinationIsDown(t *testing.T) {
 		in, out := newSource(), &perStream{}
 		addAll(in)
 		store := parked.InMemory(0)
-		_, wait := start(t.Context(), sink.Options{
+		_, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out, Parked: store,
 			Limits: sink.Limits{WindowBytes: 20_000, BatchBytes: 100, Concurrency: 16},
 		})
@@ -244,7 +245,7 @@ func TestParkedRecordsSurviveARestart(t *testing.T) {
 		addAll(in)
 		ctx, cancel := context.WithCancel(t.Context())
 		limits := sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16}
-		_, wait := start(ctx, sink.Options{Consumer: in, Sink: out, Parked: open(), Limits: limits})
+		_, wait := start(ctx, delivery.Options{Consumer: in, Sink: out, Parked: open(), Limits: limits})
 		time.Sleep(time.Minute)
 		cancel()
 		if err := wait(); err != nil {
@@ -256,7 +257,7 @@ func TestParkedRecordsSurviveARestart(t *testing.T) {
 
 		in, out = newSource(), &perStream{}
 		in.add(inNamespaces(parkStreams, sinktest.Records(parkRecords, 100)))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Parked: open(), Limits: limits})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: open(), Limits: limits})
 		time.Sleep(time.Minute)
 		d.Drain()
 		if err := wait(); err != nil {
@@ -292,8 +293,8 @@ func TestParkedRecordsAreBounded(t *testing.T) {
 		addAll(in)
 		metrics := prometheus.NewRegistry()
 		store := parked.InMemory(50_000)
-		d, wait := start(t.Context(), sink.Options{
-			Consumer: in, Sink: out, Parked: store, Metrics: sink.NewMetrics(metrics),
+		d, wait := start(t.Context(), delivery.Options{
+			Consumer: in, Sink: out, Parked: store, Metrics: delivery.NewMetrics(metrics),
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16},
 		})
@@ -359,7 +360,7 @@ func TestAParkedRecordIsGivenUpAfterAWeek(t *testing.T) {
 			return nil
 		})
 		store := parked.InMemory(0)
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Parked: store})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: store})
 		in.add(inNamespaces(10, sinktest.Records(0, 10)))
 		for i := range 10 {
 			time.Sleep(20 * time.Second)
@@ -399,7 +400,7 @@ func TestDeliveryEndsWhileAStreamIsRefused(t *testing.T) {
 		})
 		addAll(in)
 		began := time.Now()
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 500, Concurrency: 16}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 500, Concurrency: 16}})
 		d.Drain()
 		if err := wait(); err != nil {
 			t.Fatal(err)

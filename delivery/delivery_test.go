@@ -1,4 +1,4 @@
-package sink_test
+package delivery_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/hindsight-events/hindsight/delivery"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/sink"
@@ -190,12 +191,12 @@ func (s *scripted) messages() []string {
 }
 
 // start runs a delivery in the background; wait returns its error.
-func start(ctx context.Context, o sink.Options) (d *sink.Delivery, wait func() error) {
+func start(ctx context.Context, o delivery.Options) (d *delivery.Delivery, wait func() error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Name = "test"
-	d = sink.NewDelivery(o)
+	d = delivery.New(o)
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	return d, func() error { return <-done }
@@ -207,11 +208,11 @@ func TestDeliveryRetriesUntilAccepted(t *testing.T) {
 		in, out := newSource(), &scripted{answers: slices.Repeat([]error{errors.New("no route to host")}, 20)}
 		in.add(sinktest.Records(0, 3))
 		metrics := prometheus.NewRegistry()
-		d, wait := start(t.Context(), sink.Options{
+		d, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out,
 			Limits:  sink.Limits{MinBackoff: time.Second, MaxBackoff: 30 * time.Second},
 			Logger:  slog.New(slog.NewTextHandler(&log, nil)),
-			Metrics: sink.NewMetrics(metrics),
+			Metrics: delivery.NewMetrics(metrics),
 		})
 		time.Sleep(time.Minute) // of the test's own clock
 		if got := in.lastAck(); got != 0 {
@@ -253,7 +254,7 @@ func TestDeliveryHonoursRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &scripted{answers: []error{&sink.Error{RetryAfter: 7 * time.Minute, Err: errors.New("busy")}}}
 		in.add(sinktest.Records(0, 1))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		d.Drain()
 		if err := wait(); err != nil {
 			t.Fatal(err)
@@ -265,7 +266,7 @@ func TestDeliveryHonoursRetryAfter(t *testing.T) {
 }
 
 func TestDeliveryEnds(t *testing.T) {
-	refused := &sink.Error{Refused: []sink.Refusal{{Index: 1, Reason: "too old"}}, Err: errors.New("400")}
+	refused := &sink.Error{Rejected: []sink.Rejection{{Index: 1, Reason: "too old"}}, Err: errors.New("400")}
 	for name, c := range map[string]struct {
 		answer    error
 		wantErr   string
@@ -279,7 +280,7 @@ func TestDeliveryEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in, out := newSource(), &scripted{answers: []error{c.answer}}
 			in.add(sinktest.Records(0, 3))
-			d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out})
+			d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 			d.Drain()
 			if err := wait(); fmt.Sprint(err) != c.wantErr && (err != nil || c.wantErr != "") {
 				t.Errorf("got error %v, want %q", err, c.wantErr)
@@ -299,7 +300,7 @@ func TestDeliveryStopsInTheMiddleOfARetry(t *testing.T) {
 		in, out := newSource(), &scripted{answers: slices.Repeat([]error{errors.New("down")}, 1000)}
 		in.add(sinktest.Records(0, 1))
 		ctx, cancel := context.WithCancel(t.Context())
-		_, wait := start(ctx, sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Hour, MaxBackoff: time.Hour}})
+		_, wait := start(ctx, delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Hour, MaxBackoff: time.Hour}})
 		time.Sleep(time.Minute)
 		cancel()
 		before := time.Now()
@@ -318,7 +319,7 @@ func TestDeliveryStopsInTheMiddleOfARetry(t *testing.T) {
 func TestDeliveryWaitsForMoreRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &scripted{}
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchWait: time.Second}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchWait: time.Second}})
 		begin := time.Now()
 		in.add(sinktest.Records(0, 2))
 		time.Sleep(900 * time.Millisecond)
@@ -349,7 +350,7 @@ func TestDeliverySkipsWhatTheSinkDoesNotWant(t *testing.T) {
 		records[1].Event = nil // moves the position only
 		gap := event.NewGap(event.Gap{Namespace: "monitoring", Cause: event.CauseTooOld})
 		in.add(append(records, gap))
-		d, wait := start(t.Context(), sink.Options{
+		d, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out,
 			Match: func(r *event.Record) bool { return r.Event.Message == "record-2." },
 		})
@@ -380,7 +381,7 @@ func TestDeliverySendsStreamsAtOnceAndEachInOrder(t *testing.T) {
 		const records, streams, concurrency = 200, 10, 4
 		in.add(inNamespaces(streams, sinktest.Records(0, records)))
 		begin := time.Now()
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: concurrency, BatchBytes: 100}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: concurrency, BatchBytes: 100}})
 		d.Drain()
 		if err := wait(); err != nil {
 			t.Fatal(err)
@@ -426,7 +427,7 @@ func TestDeliveryAcknowledgesInTheOrderOfTheJournal(t *testing.T) {
 			return nil
 		}}
 		in.add(inNamespaces(2, sinktest.Records(0, 4))) // the first is of ns-0
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 2}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 2}})
 		time.Sleep(30 * time.Second)
 		if got, want := out.messages(), []string{"record-1.", "record-3."}; !slices.Equal(got, want) {
 			t.Errorf("delivered %v while a stream rests, want those of the other: %v", got, want)
@@ -458,7 +459,7 @@ func TestDeliveryProbesARecoveringDestinationGently(t *testing.T) {
 			return nil
 		}}
 		in.add(inNamespaces(100, sinktest.Records(0, 100)))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, MinBackoff: time.Second, MaxBackoff: time.Second}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, MinBackoff: time.Second, MaxBackoff: time.Second}})
 		time.Sleep(time.Minute)
 		out.mu.Lock()
 		out.most, up = 0, true
@@ -498,7 +499,7 @@ func TestDeliveryKeepsItsRates(t *testing.T) {
 				in, out := newSource(), &scripted{}
 				in.add(inNamespaces(c.streams, sinktest.Records(10, 90)))
 				begin := time.Now()
-				d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: c.limits})
+				d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: c.limits})
 				d.Drain()
 				if err := wait(); err != nil {
 					t.Fatal(err)
@@ -526,7 +527,7 @@ func TestDeliveryKeepsTheOrderOfAStreamThatComesAgain(t *testing.T) {
 			}
 			return nil
 		}}
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{StreamRate: 10}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{StreamRate: 10}})
 		send := func(namespace, message string) {
 			records := sinktest.Records(0, 1)
 			records[0].Event.Namespace, records[0].Event.Message = namespace, message
@@ -569,7 +570,7 @@ func TestDeliveryKeepsFewBytesInFlight(t *testing.T) {
 					records[i].Event.Message = strings.Repeat("m", bytes)
 				}
 				in.add(records)
-				d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, BatchBytes: 500}})
+				d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, BatchBytes: 500}})
 				d.Drain()
 				if err := wait(); err != nil {
 					t.Fatal(err)
@@ -592,7 +593,7 @@ func TestDeliveryTakesNoMoreThanItsWindow(t *testing.T) {
 			in.add(sinktest.Records(i*10, 10))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		_, wait := start(ctx, sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{WindowBytes: 500}})
+		_, wait := start(ctx, delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{WindowBytes: 500}})
 		time.Sleep(time.Hour)
 		if taken := 50 - len(in.entries); taken > 7 {
 			t.Errorf("%d groups of 10 records were taken while nothing was accepted, want no more than fill 500 bytes", taken)
@@ -609,7 +610,7 @@ func TestDeliveryGivesAnAttemptNoMoreThanItsTimeout(t *testing.T) {
 		metrics := prometheus.NewRegistry()
 		in, out := newSource(), &hanging{}
 		in.add(sinktest.Records(0, 1))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Timeout: 10 * time.Second}, Metrics: sink.NewMetrics(metrics)})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Timeout: 10 * time.Second}, Metrics: delivery.NewMetrics(metrics)})
 		time.Sleep(5 * time.Second)
 		if s := d.State(); s.Err != nil || time.Since(s.Since) != 5*time.Second {
 			t.Errorf("state is %+v, want one that is being tried for 5s", s)
@@ -669,7 +670,7 @@ func TestDeliveryAddsToABatchThatFailsAlone(t *testing.T) {
 			return nil
 		}}
 		in.add(sinktest.Records(0, 1))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		time.Sleep(time.Minute)
 		in.add(sinktest.Records(1, 1))
 		time.Sleep(time.Minute)
@@ -702,7 +703,7 @@ func TestDeliveryJoinsWhatWaitsBehindABatchThatFailsAlone(t *testing.T) {
 		}}
 		in.add(sinktest.Records(0, 5))
 		ctx, cancel := context.WithCancel(t.Context())
-		_, wait := start(ctx, sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 1}}) // a record a batch
+		_, wait := start(ctx, delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 1}}) // a record a batch
 		time.Sleep(time.Hour)
 		cancel()
 		if err := wait(); err != nil {
@@ -743,7 +744,7 @@ func TestDeliveryIsUnreadyAtOnceOnlyForWhatWillNotPass(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				in, out := newSource(), &scripted{}
-				d, wait := start(ctx, sink.Options{Consumer: in, Sink: out})
+				d, wait := start(ctx, delivery.Options{Consumer: in, Sink: out})
 				if c.accepted {
 					in.add(sinktest.Records(0, 1))
 					synctest.Wait()

@@ -1,9 +1,10 @@
-package sink_test
+package delivery_test
 
 import (
 	"context"
 	"testing"
 
+	"github.com/hindsight-events/hindsight/delivery"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/sink"
@@ -58,7 +59,7 @@ func (e *endless) Ack(offset uint64) error {
 // destination.
 func BenchmarkDelivery(b *testing.B) {
 	in := &endless{records: inNamespaces(500, sinktest.Records(0, 1000)), n: b.N}
-	d, wait := start(b.Context(), sink.Options{Consumer: in, Sink: &accepting{}, Limits: sink.Limits{Concurrency: 16, BatchBytes: 512}})
+	d, wait := start(b.Context(), delivery.Options{Consumer: in, Sink: &accepting{}, Limits: sink.Limits{Concurrency: 16, BatchBytes: 512}})
 	b.ReportAllocs()
 	b.ResetTimer()
 	d.Drain()

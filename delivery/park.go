@@ -1,4 +1,4 @@
-package sink
+package delivery
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 
 	"github.com/grafana/loki-client-go/pkg/backoff"
 
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/parked"
 )
 
 const (

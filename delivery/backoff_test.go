@@ -1,4 +1,4 @@
-package sink_test
+package delivery_test
 
 import (
 	"context"
@@ -11,8 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hindsight-events/hindsight/delivery"
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
@@ -34,7 +35,7 @@ func TestRetryAfterIsNoMetronome(t *testing.T) {
 			in, out := newSource(), &perStream{}
 			out.set(refuse)
 			in.add(inNamespaces(20, sinktest.Records(0, 100)))
-			start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, BatchBytes: 100}})
+			start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, BatchBytes: 100}})
 		}
 		time.Sleep(minutes * time.Minute)
 		mu.Lock()
@@ -67,7 +68,7 @@ func TestRetryAfterOfOneStreamHoldsUpOthersForLessThanAMinute(t *testing.T) {
 			return nil
 		})
 		in.add(inNamespaces(2, sinktest.Records(0, 10)))
-		start(t.Context(), sink.Options{Consumer: in, Sink: out})
+		start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		time.Sleep(time.Minute)
 		if n := len(out.messages()); n != 5 {
 			t.Errorf("%d records of the other stream arrived within a minute, want 5", n)
@@ -104,7 +105,7 @@ func TestAnEarlierSuccessDoesNotCancelAPause(t *testing.T) {
 			}
 		})
 		in.add(inNamespaces(2, sinktest.Records(0, 2)))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 2}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 2}})
 		time.Sleep(5 * time.Second)
 		in.add(inNamespaces(2, sinktest.Records(2, 2)))
 		d.Drain()
@@ -131,7 +132,7 @@ func TestOutagesDoNotFlapInTheLog(t *testing.T) {
 			}
 			return nil
 		})
-		d, wait := start(t.Context(), sink.Options{
+		d, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 4},
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		})
@@ -161,7 +162,7 @@ func TestARefusedGapRecordMakesTheSinkUnready(t *testing.T) {
 			"for good": func(b *sink.Batch) error {
 				for i := range b.Len() {
 					if string(b.Record(i)) == gap.Event.Message {
-						return &sink.Error{Refused: []sink.Refusal{{Index: i, Reason: "too old"}}, Err: errors.New("400")}
+						return &sink.Error{Rejected: []sink.Rejection{{Index: i, Reason: "too old"}}, Err: errors.New("400")}
 					}
 				}
 				return nil
@@ -175,7 +176,7 @@ func TestARefusedGapRecordMakesTheSinkUnready(t *testing.T) {
 		} {
 			in, out := newSource(), &perStream{}
 			out.set(func(_ context.Context, b *sink.Batch) error { return answer(b) })
-			d, _ := start(t.Context(), sink.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
+			d, _ := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
 			in.add(append(inNamespaces(2, sinktest.Records(0, 2)), gap))
 			for i := range 20 {
 				time.Sleep(10 * time.Second)
@@ -204,7 +205,7 @@ func (c *counting) requests() int {
 
 func (c *counting) Send(ctx context.Context, _ *sink.Batch) error {
 	for range 3 {
-		request, cancel, err := sink.Begin(ctx)
+		request, cancel, err := sink.BeginRequest(ctx)
 		if err != nil {
 			return fmt.Errorf("begin: %w", err)
 		}
@@ -229,9 +230,9 @@ func TestEachRequestAsksForItsPermit(t *testing.T) {
 		began := time.Now()
 		in, out := newSource(), &counting{}
 		in.add(sinktest.Records(0, 1))
-		start(t.Context(), sink.Options{
-			Consumer: in, Sink: out, Limits: sink.Limits{Requests: true},
-			Permit: func() (time.Time, bool) {
+		start(t.Context(), delivery.Options{
+			Consumer: in, Sink: out, Limits: sink.Limits{MultiRequest: true},
+			Fence: func() (time.Time, bool) {
 				return time.Now().Add(time.Minute), time.Since(began) < 1500*time.Millisecond
 			},
 		})
@@ -242,9 +243,9 @@ func TestEachRequestAsksForItsPermit(t *testing.T) {
 
 		in, out = newSource(), &counting{hang: true}
 		in.add(sinktest.Records(0, 1))
-		start(t.Context(), sink.Options{
-			Consumer: in, Sink: out, Limits: sink.Limits{Requests: true, MinBackoff: time.Second, MaxBackoff: time.Second},
-			Permit: func() (time.Time, bool) { return time.Now().Add(4 * time.Second), true },
+		start(t.Context(), delivery.Options{
+			Consumer: in, Sink: out, Limits: sink.Limits{MultiRequest: true, MinBackoff: time.Second, MaxBackoff: time.Second},
+			Fence: func() (time.Time, bool) { return time.Now().Add(4 * time.Second), true },
 		})
 		time.Sleep(time.Minute)
 		if n := out.requests(); n < 10 {
@@ -266,7 +267,7 @@ func TestManyRefusedStreamsDoNotHoldUpTheOthers(t *testing.T) {
 			}
 			return nil
 		})
-		start(t.Context(), sink.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
+		start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
 		in.add(inNamespaces(streams, sinktest.Records(0, records)))
 		time.Sleep(time.Minute)
 		if n := len(out.messages()); n != records/5*2 {

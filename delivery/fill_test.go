@@ -1,4 +1,4 @@
-package sink_test
+package delivery_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hindsight-events/hindsight/delivery"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/sink"
@@ -22,7 +23,7 @@ func TestDeliveryRepeatsABatchFromMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &scripted{answers: []error{errors.New("503"), errors.New("503")}}
 		in.add(sinktest.Records(0, 3))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Minute}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Minute}})
 		synctest.Wait() // it has been tried
 		in.mu.Lock()
 		for i := range 3 {
@@ -60,7 +61,7 @@ func TestDeliveryReadsABatchAgainThatFailsAlone(t *testing.T) {
 			return nil
 		}}
 		in.add(sinktest.Records(0, 5))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 25, MinBackoff: time.Minute, MaxBackoff: time.Minute}})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 25, MinBackoff: time.Minute, MaxBackoff: time.Minute}})
 		synctest.Wait()
 		time.Sleep(2 * time.Minute)
 		in.mu.Lock()
@@ -100,7 +101,7 @@ func TestDeliveryReadsTheJournalAgain(t *testing.T) {
 		in.failures["record-0."] = slices.Repeat([]error{io.ErrUnexpectedEOF}, 4)
 		in.failures["record-3."] = slices.Repeat([]error{io.ErrUnexpectedEOF}, 2)
 		in.add(sinktest.Records(0, 5))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		synctest.Wait()
 		if s := d.State(); s.Err == nil || !errors.Is(s.Err, io.ErrUnexpectedEOF) || s.Since.IsZero() {
 			t.Errorf("while the journal cannot be read the state is %+v", s)
@@ -150,7 +151,7 @@ func TestDeliveryTellsOfWhatTheJournalLost(t *testing.T) {
 					}
 				}
 				in.add(c.records)
-				d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Limits: c.limits})
+				d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: c.limits})
 				time.Sleep(time.Hour)
 				in.add(inNamespaces(2, sinktest.Records(100, 2)))
 				want = append(want, "record-100.", "record-101.")
@@ -205,7 +206,7 @@ func TestDeliveryAcknowledgesALossOnlyOnceItIsTold(t *testing.T) {
 		}}
 		in.failures["record-2."] = []error{journal.ErrDamaged}
 		in.add(sinktest.Records(0, 5))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		time.Sleep(time.Minute)
 		if got := in.lastAck(); got != 2 {
 			t.Errorf("acknowledged up to %d before the gap behind 2 was accepted", got)
@@ -233,7 +234,7 @@ func TestDeliveryKeepsWhatIsNotInTheLog(t *testing.T) {
 		gap.Namespace = "ns-0"
 		in.declare(gap)
 		in.add(inNamespaces(1, sinktest.Records(2, 2)))
-		d, wait := start(t.Context(), sink.Options{Consumer: in, Sink: out, Logger: slog.New(slog.DiscardHandler)})
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Logger: slog.New(slog.DiscardHandler)})
 		d.Drain()
 		if err := wait(); err != nil {
 			t.Fatal(err)

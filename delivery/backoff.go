@@ -1,4 +1,4 @@
-package sink
+package delivery
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/grafana/loki-client-go/pkg/backoff"
+
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 const (
@@ -49,7 +51,7 @@ func newBackoff(ctx context.Context, from, to time.Duration) *backoff.Backoff {
 }
 
 // fail makes the stream, or the whole destination, wait before the next attempt.
-func (l *loop) fail(r result, why *Error, now time.Time) {
+func (l *loop) fail(r result, why *sink.Error, now time.Time) {
 	l.metrics.retries(why).Inc()
 	s := r.stream
 	f := l.noteFailure(s, r.number, why, now)
@@ -94,7 +96,7 @@ func (l *loop) fail(r result, why *Error, now time.Time) {
 
 // noteFailure updates the state of a stream after a failure, and decides whether the
 // stream is to blame.
-func (l *loop) noteFailure(s *stream, number uint64, why *Error, now time.Time) *failing {
+func (l *loop) noteFailure(s *stream, number uint64, why *sink.Error, now time.Time) *failing {
 	f := s.failing
 	if f == nil {
 		f = &failing{first: number}
@@ -149,11 +151,11 @@ func (l *loop) letGo(s *stream) {
 // pause returns how long to wait after a failure: the longer of Retry-After and the
 // growing backoff. Both are jittered, so that clients refused at the same time do not
 // retry at the same time.
-func pause(retry *backoff.Backoff, why *Error) time.Duration {
+func pause(retry *backoff.Backoff, why *sink.Error) time.Duration {
 	return max(retry.NextDelay(), jittered(retryAfter(why)))
 }
 
-func retryAfter(why *Error) time.Duration {
+func retryAfter(why *sink.Error) time.Duration {
 	if why == nil {
 		return 0
 	}
@@ -172,12 +174,12 @@ func jittered(d time.Duration) time.Duration {
 // needsMending reports whether an attempt failed for a reason that a person has to
 // fix.
 func needsMending(err error) bool {
-	var why *Error
+	var why *sink.Error
 	if !errors.As(err, &why) {
 		return false
 	}
 	switch why.Reason {
-	case ReasonBlocked, ReasonNoSpace, ReasonNotFound, ReasonUnauthorized:
+	case sink.ReasonBlocked, sink.ReasonNoSpace, sink.ReasonNotFound, sink.ReasonUnauthorized:
 		return true
 	default:
 		return false
@@ -187,9 +189,9 @@ func needsMending(err error) bool {
 // streamNeedsMending is needsMending for a stream that is refused while others are
 // accepted.
 func streamNeedsMending(err error) bool {
-	var why *Error
+	var why *sink.Error
 	if !errors.As(err, &why) {
 		return false
 	}
-	return needsMending(err) || why.Reason == ReasonRejected || why.Reason == ReasonStreamLimit
+	return needsMending(err) || why.Reason == sink.ReasonRejected || why.Reason == sink.ReasonStreamLimit
 }

@@ -1,4 +1,4 @@
-package sink
+package delivery
 
 import (
 	"cmp"
@@ -7,8 +7,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/parked"
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 // keepBound gives up the oldest records of the largest queue as long as all parked
@@ -73,12 +74,12 @@ func (d *Delivery) Abandon() (records int) {
 // logs their number, and removes them from their queue.
 func (d *Delivery) abandon(q *parked.Queue, records []parked.Record, count prometheus.Counter, reason string) {
 	count.Add(float64(len(records)))
-	if d.OnRefused != nil {
-		d.OnRefused(reason)
+	if d.OnRejected != nil {
+		d.OnRejected(reason)
 	}
-	if to, ok := d.Sink.(DeadLetterer); ok {
+	if to, ok := d.Sink.(sink.DeadLetterer); ok {
 		var reader event.Reader
-		b := Batch{Stream: q.Name()}
+		b := sink.Batch{Stream: q.Name()}
 		for _, p := range records {
 			if r, err := reader.Read(p.Data); err == nil {
 				b.Data = d.Sink.AppendRecord(b.Data, r)

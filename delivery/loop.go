@@ -1,4 +1,4 @@
-package sink
+package delivery
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 // loop is a running Delivery. All of it belongs to the goroutine of run; others
@@ -223,13 +224,13 @@ func (l *loop) settle(r result) error {
 		return l.settleParking(r, now)
 	}
 
-	var why *Error
+	var why *sink.Error
 	errors.As(r.err, &why)
 	refused := 0
 	switch {
 	case r.err == nil:
-	case why != nil && len(why.Refused) > 0:
-		refused = len(why.Refused)
+	case why != nil && len(why.Rejected) > 0:
+		refused = len(why.Rejected)
 		l.refused(b, why)
 	case why != nil && why.Permanent:
 		return r.err
@@ -269,13 +270,13 @@ func (l *loop) settle(r result) error {
 }
 
 // refused counts the records of a batch that the destination will never accept.
-func (l *loop) refused(b *pending, why *Error) {
-	l.metrics.refused.Add(float64(len(why.Refused)))
-	l.Logger.Error("records were refused for good and are dropped", "stream", b.stream.name, "records", len(why.Refused), "first", why.Refused[0].Reason)
-	if l.OnRefused != nil {
-		l.OnRefused(why.Refused[0].Reason)
+func (l *loop) refused(b *pending, why *sink.Error) {
+	l.metrics.refused.Add(float64(len(why.Rejected)))
+	l.Logger.Error("records were refused for good and are dropped", "stream", b.stream.name, "records", len(why.Rejected), "first", why.Rejected[0].Reason)
+	if l.OnRejected != nil {
+		l.OnRejected(why.Rejected[0].Reason)
 	}
-	for _, r := range why.Refused {
+	for _, r := range why.Rejected {
 		if slices.Contains(b.gaps, r.Index) {
 			l.gapRefused(b.stream.name, r.Reason)
 		}

@@ -1,10 +1,12 @@
-package sink
+package delivery
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 // keptRoom is how large a room may be to be kept: in flight are some, and most
@@ -63,7 +65,7 @@ func (l *loop) send(s *stream, to *flight, now time.Time) {
 	}
 	b.tries++
 	batch := b.batch()
-	batch.Alone = s.failing != nil && l.lastAccepted > s.failing.last
+	batch.Isolate = s.failing != nil && l.lastAccepted > s.failing.last
 	if l.Rate > 0 {
 		// A second's worth may be made up for, not more.
 		if earliest := now.Add(-time.Second); l.paced.Before(earliest) {
@@ -108,12 +110,12 @@ func (l *loop) keepRoom(r room) {
 }
 
 // attempt sends a batch, within what time it is given and permitted.
-func (l *loop) attempt(b *Batch) error {
+func (l *loop) attempt(b *sink.Batch) error {
 	began := time.Now()
-	ctx, cancel := withPermit(l.ctx, l.Permit), func() {}
+	ctx, cancel := sink.WithFence(l.ctx, l.Fence), func() {}
 	var err error
-	if !l.Requests {
-		ctx, cancel, err = Begin(ctx)
+	if !l.MultiRequest {
+		ctx, cancel, err = sink.BeginRequest(ctx)
 	}
 	if err == nil {
 		defer cancel()
@@ -125,11 +127,11 @@ func (l *loop) attempt(b *Batch) error {
 		err = l.Sink.Send(ctx, b)
 	}
 	switch {
-	case errors.Is(err, errPermitRefused):
+	case errors.Is(err, sink.ErrFenced):
 		<-l.ctx.Done()
 		return l.ctx.Err()
 	case err != nil && ctx.Err() != nil && l.ctx.Err() == nil:
-		return &Error{Reason: ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", time.Since(began).Round(time.Millisecond), err)}
+		return &sink.Error{Reason: sink.ReasonTimeout, Err: fmt.Errorf("no answer within %v: %w", time.Since(began).Round(time.Millisecond), err)}
 	default:
 		return err
 	}

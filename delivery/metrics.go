@@ -1,10 +1,11 @@
-package sink
+package delivery
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 // Metrics of all deliveries of a process.
@@ -84,23 +85,23 @@ func (m *Metrics) forSink(name string) sinkMetrics {
 		parkedRecords: m.parkedRecords.WithLabelValues(name),
 		parkedBytes:   m.parkedBytes.WithLabelValues(name),
 
-		byReason: make(map[string]prometheus.Counter, len(Reasons)),
+		byReason: make(map[string]prometheus.Counter, len(sink.Reasons)),
 	}
 	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage, journal.CauseRemoved} {
 		m.dropped.WithLabelValues(name, string(reason)) // so that zero is seen
 	}
-	for _, reason := range Reasons {
+	for _, reason := range sink.Reasons {
 		s.byReason[reason] = m.retries.WithLabelValues(name, reason)
 	}
 	return s
 }
 
 // retries counts failed attempts; why is nil where the sink gave no reason.
-func (s sinkMetrics) retries(why *Error) prometheus.Counter {
+func (s sinkMetrics) retries(why *sink.Error) prometheus.Counter {
 	if why != nil {
 		if c, ok := s.byReason[why.Reason]; ok {
 			return c
 		}
 	}
-	return s.byReason[ReasonOther]
+	return s.byReason[sink.ReasonOther]
 }

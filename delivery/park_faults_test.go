@@ -1,4 +1,4 @@
-package sink_test
+package delivery_test
 
 import (
 	"bytes"
@@ -18,8 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/hindsight-events/hindsight/delivery"
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/parked"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
@@ -71,7 +72,7 @@ func TestParkedRecordsAreSortedIntoTheirStreams(t *testing.T) {
 		if err := q.Drop(records[:1]); err != nil {
 			t.Fatal(err)
 		}
-		start(t.Context(), sink.Options{Consumer: newSource(), Sink: out, Parked: store})
+		start(t.Context(), delivery.Options{Consumer: newSource(), Sink: out, Parked: store})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		got := out.messages()
@@ -93,7 +94,7 @@ func TestAStreamIsTriedWhileItCannotBeParked(t *testing.T) {
 		in, out := newSource(), &perStream{}
 		out.set(refuseBad)
 		addAll(in)
-		start(t.Context(), sink.Options{
+		start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out, Parked: blocked,
 			Limits: sink.Limits{WindowBytes: parkRecords * recordBytes * 2, BatchBytes: 500, Concurrency: 16},
 		})
@@ -133,8 +134,8 @@ func TestDamagedParkedRecordsDoNotEndTheBound(t *testing.T) {
 		in, out := newSource(), &perStream{}
 		out.set(refuseBad)
 		metrics := prometheus.NewRegistry()
-		start(t.Context(), sink.Options{
-			Consumer: in, Sink: out, Parked: store, Metrics: sink.NewMetrics(metrics),
+		start(t.Context(), delivery.Options{
+			Consumer: in, Sink: out, Parked: store, Metrics: delivery.NewMetrics(metrics),
 			Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16},
 		})
 		addAll(in)
@@ -224,7 +225,7 @@ func TestParkedRecordsTakeNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &perStream{}
 		out.set(func(context.Context, *sink.Batch) error { return errors.New("push: 504") })
-		start(t.Context(), sink.Options{Consumer: in, Sink: out, Parked: store})
+		start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: store})
 		time.Sleep(30 * time.Minute)
 		synctest.Wait()
 		if n := len(out.attempts); n < streams {
@@ -249,8 +250,8 @@ func TestParkedRecordsAreAbandonedWithTheAnswer(t *testing.T) {
 		})
 		addAll(in)
 		var reasons []string
-		d, wait := start(t.Context(), sink.Options{
-			Consumer: in, Sink: out, OnRefused: func(reason string) { reasons = append(reasons, reason) },
+		d, wait := start(t.Context(), delivery.Options{
+			Consumer: in, Sink: out, OnRejected: func(reason string) { reasons = append(reasons, reason) },
 			Limits: sink.Limits{WindowBytes: 1000, BatchBytes: 500, Concurrency: 16},
 		})
 		d.Drain()
@@ -288,8 +289,8 @@ func TestOverloadGivesNothingUp(t *testing.T) {
 		})
 		addAll(in)
 		metrics := prometheus.NewRegistry()
-		start(t.Context(), sink.Options{
-			Consumer: in, Sink: out, Parked: parked.InMemory(200_000), Metrics: sink.NewMetrics(metrics),
+		start(t.Context(), delivery.Options{
+			Consumer: in, Sink: out, Parked: parked.InMemory(200_000), Metrics: delivery.NewMetrics(metrics),
 			Limits: sink.Limits{WindowBytes: 10_000, BatchBytes: 500, Concurrency: 16},
 		})
 		time.Sleep(time.Minute)

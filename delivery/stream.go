@@ -1,10 +1,11 @@
-package sink
+package delivery
 
 import (
 	"container/heap"
 	"time"
 
-	"github.com/hindsight-events/hindsight/internal/parked"
+	"github.com/hindsight-events/hindsight/delivery/parked"
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 // stream holds the entries of one stream that have not been settled, as a linked list
@@ -55,7 +56,9 @@ func (b *pending) len() int {
 	return b.count
 }
 
-func (b *pending) batch() Batch { return Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends} }
+func (b *pending) batch() sink.Batch {
+	return sink.Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends}
+}
 
 // dueQueue holds the streams that have records to send and are not being sent,
 // the one that is due first at its head.

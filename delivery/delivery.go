@@ -1,4 +1,6 @@
-package sink
+// Package delivery moves records from the journal to a sink: it matches them, sends them in
+// batches, retries failed batches, and acknowledges the completed ones.
+package delivery
 
 import (
 	"context"
@@ -8,16 +10,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/parked"
-	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/sink"
 )
 
 // Options of a Delivery.
 type Options struct {
 	Name     string
-	Consumer journal.Consumer
-	Sink     Sink
+	Consumer Consumer
+	Sink     sink.Sink
 
 	// Match says which records the sink wants. It must depend on the record
 	// alone. Gap records are delivered whatever it says. Nil: all.
@@ -26,53 +28,21 @@ type Options struct {
 	// Permit is asked before each attempt whether it may be made and, unless it
 	// may take forever, until when it must be over. Once it says no, nothing is
 	// sent any more, and Run waits for the end of its context. Nil: always.
-	Permit Permit
+	Fence sink.Fence
 
 	// Parked is where records wait whose stream the destination refuses while it
 	// accepts others. It outlives the delivery, which ends although there are some.
 	// Nil: memory; Abandon says how many are left.
 	Parked *parked.Store
 
-	// OnRefused is called with the first reason of each batch of which the
+	// OnRejected is called with the first reason of each batch of which the
 	// destination refused records for good. Nil: it is only counted and logged.
-	OnRefused func(reason string)
+	OnRejected func(reason string)
 
-	Limits
+	sink.Limits
 
 	Logger  *slog.Logger
 	Metrics *Metrics
-}
-
-// Limits are what a destination can take.
-type Limits struct {
-	BatchBytes  int           // of Batch.Data, unless a single record is larger; default 512 KiB
-	BatchWait   time.Duration // how long a batch may wait to be filled; default 0
-	Concurrency int           // batches in flight at once; default 1
-
-	// Timeout bounds an attempt; 0: it may take forever.
-	Timeout time.Duration
-
-	// Requests means that a Send may make several requests and calls Begin before
-	// each. Of any other sink the whole Send is over when the permit that it began
-	// with ends.
-	Requests bool
-
-	// Rate bounds what is sent in all, in bytes a second as Size counts them;
-	// StreamRate what is sent of one stream, in bytes of Batch.Data; 0: no bound.
-	Rate, StreamRate float64
-
-	// Size is how many bytes the destination counts for a batch; nil: those of
-	// Batch.Data. It is called by one goroutine.
-	Size func(*Batch) int
-
-	// WindowBytes bounds, as bytes in the journal, what was found there and has
-	// not been settled; default DefaultWindowBytes. It takes no memory, but a
-	// journal that is full and drops its oldest records keeps those longer.
-	WindowBytes int
-
-	// MinBackoff and MaxBackoff bound the pause after a failure; defaults 500 ms
-	// and 30 s.
-	MinBackoff, MaxBackoff time.Duration
 }
 
 // DefaultWindowBytes is some 100,000 records.
@@ -87,7 +57,7 @@ const windowRecords = 100_000
 // large, and each is copied and compressed on its way.
 const flightBytes = 1 << 20
 
-func (l *Limits) setDefaults() {
+func setDefaults(l *sink.Limits) {
 	def := func(v *int, to int) {
 		if *v == 0 {
 			*v = to
@@ -97,7 +67,7 @@ func (l *Limits) setDefaults() {
 	def(&l.Concurrency, 1)
 	def(&l.WindowBytes, DefaultWindowBytes)
 	if l.Size == nil {
-		l.Size = func(b *Batch) int { return len(b.Data) }
+		l.Size = func(b *sink.Batch) int { return len(b.Data) }
 	}
 	if l.MinBackoff == 0 {
 		l.MinBackoff = 500 * time.Millisecond
@@ -144,9 +114,9 @@ type State struct {
 // unready. A rolling restart of a destination takes less.
 const stuckAfter = 5 * time.Minute
 
-// NewDelivery returns a delivery that begins when Run is called.
-func NewDelivery(o Options) *Delivery {
-	o.setDefaults()
+// New returns a delivery that begins when Run is called.
+func New(o Options) *Delivery {
+	setDefaults(&o.Limits)
 	if o.Match == nil {
 		o.Match = func(*event.Record) bool { return true }
 	}
