@@ -11,7 +11,7 @@ import (
 // the methods.
 type Consumer interface {
 	Next(ctx context.Context, max int, visit func(journal.Entry)) (int, error)
-	Read(places []journal.Place, visit func(*event.Record)) error
-	Lose(offset uint64) event.Record
+	Read(locations []journal.Location, visit func(*event.Record)) error
+	ReplaceWithGap(offset uint64) event.Record
 	Ack(offset uint64) error
 }
