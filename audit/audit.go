@@ -41,15 +41,15 @@ type Options struct {
 	// all. All are counted.
 	Limit int
 
-	// Inform is told what a person who waits wants to know. It may be nil.
-	Inform func(message string)
+	// Notify is told what a person who waits wants to know. It may be nil.
+	Notify func(message string)
 }
 
 // How far from the time that an Event should have it is looked for.
 const (
-	margin = time.Hour      // at first
-	wide   = 24 * time.Hour // in a search for single Events
-	most   = 30 * 24 * time.Hour
+	margin     = time.Hour      // at first
+	wideMargin = 24 * time.Hour // in a search for single Events
+	maxAge     = 30 * 24 * time.Hour
 
 	// singleEvents is how many Events at most are asked for by their uids.
 	singleEvents = 100
@@ -59,8 +59,8 @@ const (
 // stored. An error means that nothing could be compared; differences are no
 // error.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	if o.Inform == nil {
-		o.Inform = func(string) {}
+	if o.Notify == nil {
+		o.Notify = func(string) {}
 	}
 	began := time.Now()
 	states, err := list(ctx, o.Client, o.Namespace, o.Rules)
@@ -98,7 +98,7 @@ func (c *comparison) run(ctx context.Context) error {
 	if c.read > 0 && c.identified == 0 {
 		return errors.New("the lines do not say which Events they are of (neither uid nor resourceVersion), as those of the format text in a file; they cannot be compared")
 	}
-	if err := c.again(ctx); err != nil {
+	if err := c.recheck(ctx); err != nil {
 		return err
 	}
 	missing := c.missing()
@@ -124,10 +124,10 @@ func (c *comparison) span(indices []int) (from, to time.Time) {
 		}
 	}
 	from, to = from.Add(-margin), to.Add(margin)
-	if bound := c.began.Add(-most); from.Before(bound) {
+	if bound := c.began.Add(-maxAge); from.Before(bound) {
 		from = bound
 	}
-	if bound := c.began.Add(wide); to.After(bound) {
+	if bound := c.began.Add(wideMargin); to.After(bound) {
 		to = bound
 	}
 	return from, to
@@ -143,9 +143,9 @@ func (c *comparison) missing() (indices []int) {
 	return indices
 }
 
-// again looks for what is missing a second time: when it may be expected to have
+// recheck looks for what is missing a second time: when it may be expected to have
 // arrived, with some looks before that, for most arrives soon.
-func (c *comparison) again(ctx context.Context) error {
+func (c *comparison) recheck(ctx context.Context) error {
 	for step := c.Settle / 8; ; step *= 2 {
 		missing := c.missing()
 		if len(missing) == 0 {
@@ -153,7 +153,7 @@ func (c *comparison) again(ctx context.Context) error {
 		}
 		wait := c.unsettled(missing)
 		if wait > 0 && step == c.Settle/8 {
-			c.Inform(fmt.Sprintf("%s not stored yet; looking again, for %s at most", count(len(missing), "Event is", "Events are"), wait.Round(time.Second)))
+			c.Notify(fmt.Sprintf("%s not stored yet; looking again, for %s at most", count(len(missing), "Event is", "Events are"), wait.Round(time.Second)))
 		}
 		last := wait <= step
 		if err := sleep(ctx, min(wait, step)); err != nil {
@@ -192,7 +192,7 @@ func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) er
 	if len(indices) <= singleEvents {
 		search.UIDs = slices.Sorted(maps.Keys(wanted))
 		if last {
-			search.From, search.To = search.From.Add(-wide), search.To.Add(wide)
+			search.From, search.To = search.From.Add(-wideMargin), search.To.Add(wideMargin)
 		}
 	}
 	return c.find(ctx, search, wanted)
@@ -202,9 +202,9 @@ func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) er
 // declared.
 func (c *comparison) insideGaps(ctx context.Context, missing []int, from, to time.Time) error {
 	var gaps []gap
-	err := c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wide), To: to}, func(e line.Entry) error {
+	err := c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wideMargin), To: to}, func(e line.Entry) error {
 		if r, err := c.Parser.Parse(e); err == nil && r.Gap {
-			gaps = append(gaps, readGap(r.Event, r.Time))
+			gaps = append(gaps, parseGap(r.Event, r.Time))
 		}
 		return nil
 	})
@@ -230,7 +230,7 @@ func (c *comparison) beforeStart(ctx context.Context, missing []int) error {
 		return nil
 	}
 	var oldest time.Time
-	err := c.Store.Find(ctx, Search{From: c.began.Add(-most), To: c.began.Add(wide)}, func(e line.Entry) error {
+	err := c.Store.Find(ctx, Search{From: c.began.Add(-maxAge), To: c.began.Add(wideMargin)}, func(e line.Entry) error {
 		r, err := c.Parser.Parse(e)
 		if err != nil || r.Time.IsZero() {
 			return nil

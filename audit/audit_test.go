@@ -356,7 +356,7 @@ func TestSettle(t *testing.T) {
 		var told []string
 		r, err := Run(t.Context(), Options{
 			Client: server.client(t), Store: store, Settle: 30 * time.Second,
-			Inform: func(message string) { told = append(told, message) },
+			Notify: func(message string) { told = append(told, message) },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -451,7 +451,7 @@ func TestSpanIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range store.searches {
-		if s.From.Before(time.Now().Add(-most - wide - time.Hour)) {
+		if s.From.Before(time.Now().Add(-maxAge - wideMargin - time.Hour)) {
 			t.Errorf("searched from %s", s.From)
 		}
 	}

@@ -40,15 +40,15 @@ func (c *comparison) find(ctx context.Context, search Search, wanted map[string]
 				return nil
 			}
 		}
-		c.see(&c.states[i], e, &r)
+		c.observe(&c.states[i], e, &r)
 		return nil
 	})
 }
 
-// see compares an entry of a state with what it should be, and with the others
+// observe compares an entry of a state with what it should be, and with the others
 // of that state.
-func (c *comparison) see(s *state, e line.Entry, r *line.Record) {
-	now := sighting{
+func (c *comparison) observe(s *state, e line.Entry, r *line.Record) {
+	now := storedCopy{
 		stream:   c.stream(e.Labels),
 		time:     r.Time,
 		line:     hash(e.Line),
@@ -92,7 +92,7 @@ func pairs(m map[string]string) string {
 }
 
 // difference says to a person what two entries of one state differ in.
-func (a sighting) difference(b sighting) string {
+func (a storedCopy) difference(b storedCopy) string {
 	var in []string
 	if a.stream != b.stream {
 		what := "stream (" + a.stream + " and " + b.stream

@@ -18,13 +18,13 @@ type gap struct {
 	open      bool // it had not ended when the record was written
 }
 
-// spelled finds the versions in the words of a gap: a line of the format text has
+// gapVersions finds the versions in the words of a gap: a line of the format text has
 // nothing else.
-var spelled = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
+var gapVersions = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
 
-// readGap returns what the Event of a gap says, which is stored under the time
+// parseGap returns what the Event of a gap says, which is stored under the time
 // at.
-func readGap(e *corev1.Event, at time.Time) (g gap) {
+func parseGap(e *corev1.Event, at time.Time) (g gap) {
 	if name := e.InvolvedObject.Name; name != "*" {
 		g.namespace = name
 	}
@@ -37,7 +37,7 @@ func readGap(e *corev1.Event, at time.Time) (g gap) {
 		return 0
 	}
 	said := e.Annotations
-	words := spelled.FindStringSubmatch(e.Message)
+	words := gapVersions.FindStringSubmatch(e.Message)
 	if words == nil {
 		words = make([]string, 5)
 	}

@@ -65,7 +65,7 @@ func TestReadGap(t *testing.T) {
 				if !r.Gap {
 					t.Fatal("it is not taken for a gap")
 				}
-				got := readGap(r.Event, r.Time)
+				got := parseGap(r.Event, r.Time)
 				if format != event.Text && got.cause != string(tt.gap.Cause) {
 					t.Errorf("cause %q", got.cause)
 				}

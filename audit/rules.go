@@ -81,7 +81,7 @@ func (s Selector) matches(e *corev1.Event) bool {
 
 // apply notes in a state what the rules make of it. It changes the Event.
 func (r Rules) apply(e *corev1.Event, s *state) {
-	s.reason, s.detail = r.leavesOut(e) // as it came, before it is redacted
+	s.reason, s.detail = r.excludedBy(e) // as it came, before it is redacted
 	for _, redact := range r.Redact {
 		e.Message = redact.Match.ReplaceAllString(e.Message, redact.With)
 	}
@@ -92,8 +92,8 @@ func (r Rules) apply(e *corev1.Event, s *state) {
 	}
 }
 
-// leavesOut returns why no sink gets an Event; empty: they may.
-func (r Rules) leavesOut(e *corev1.Event) (reason, detail string) {
+// excludedBy returns why no sink gets an Event; empty: they may.
+func (r Rules) excludedBy(e *corev1.Event) (reason, detail string) {
 	if len(r.Namespaces) > 0 && !slices.Contains(r.Namespaces, e.Namespace) {
 		return NotWatched, "source.namespaces: " + strings.Join(r.Namespaces, ", ")
 	}

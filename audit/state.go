@@ -27,15 +27,15 @@ type state struct {
 
 	reason, detail string // why it need not be stored
 
-	found    int      // how often
-	timely   bool     // one of them has the right time
-	first    sighting // the first of them
-	repeated string   // how another differs from it
-	altered  string   // what else one of them says
+	found    int        // how often
+	timely   bool       // one of them has the right time
+	first    storedCopy // the first of them
+	repeated string     // how another differs from it
+	altered  string     // what else one of them says
 }
 
-// sighting is an entry of a state.
-type sighting struct {
+// storedCopy is an entry of a state.
+type storedCopy struct {
 	stream   string
 	time     time.Time
 	line     uint64 // hashed

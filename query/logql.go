@@ -58,7 +58,7 @@ var flatKeys = map[event.Field]string{
 // Grafana. What the stored lines cannot be asked for is left out of it: then it
 // finds more, and Match tells.
 func (s *Selection) LogQL(l Layout) string {
-	q := builder{layout: l, stream: s.fixed(l)}
+	q := builder{layout: l, stream: s.fixedLabels(l)}
 	for _, m := range s.matchers {
 		f, ok := field(m.Name)
 		if !ok {
@@ -78,7 +78,7 @@ func (s *Selection) LogQL(l Layout) string {
 // answer has nothing else, and a short line with uid and version.
 func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	one := *s
-	if m := oneOf(event.FieldEventUID, uids); m != nil {
+	if m := matchAny(event.FieldEventUID, uids); m != nil {
 		one.matchers = append(slices.Clip(s.matchers), m)
 	}
 	query := one.LogQL(l)
@@ -112,7 +112,7 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 // Streams returns a selector of all streams of the sink, whatever is selected in
 // them.
 func (s *Selection) Streams(l Layout) string {
-	stream := s.fixed(l)
+	stream := s.fixedLabels(l)
 	for _, m := range s.matchers {
 		if _, ok := field(m.Name); !ok {
 			stream = append(stream, named(m, m.Name))
@@ -121,9 +121,9 @@ func (s *Selection) Streams(l Layout) string {
 	return "{" + strings.Join(stream, ", ") + "}"
 }
 
-// fixed are the labels that all streams of the sink have, unless others are
+// fixedLabels are the labels that all streams of the sink have, unless others are
 // asked for.
-func (s *Selection) fixed(l Layout) (matchers []string) {
+func (s *Selection) fixedLabels(l Layout) (matchers []string) {
 	asked := map[string]bool{}
 	for _, name := range s.onlyLabels() {
 		asked[name] = true

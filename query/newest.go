@@ -27,9 +27,9 @@ const (
 // It reads no further than needed. A state is a row if no higher version of its Event
 // is newer, which has been read by then, or up to lookback older, which lookUp reads.
 func (q *run) printNewest(ctx context.Context, source newestFirst) error {
-	n := &newest{run: q, fold: newFold(), noted: q.To}
+	n := &newestRows{run: q, fold: newLatestOnly(), knownFrom: q.To}
 	err := source.Newest(ctx, q.From, q.To, func(e line.Entry) error {
-		return q.inRange(e, func(r *line.Record) error { return n.add(ctx, r) })
+		return q.visitInRange(e, func(r *line.Record) error { return n.add(ctx, r) })
 	})
 	if err == nil {
 		err = n.flush(ctx)
@@ -46,23 +46,23 @@ func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 	return nil
 }
 
-// newest collects rows, newest first.
-type newest struct {
+// newestRows collects rows, newest first.
+type newestRows struct {
 	*run
-	fold  *fold
-	noted time.Time     // fold has all versions from here on
-	batch []line.Record // candidates for rows
-	rows  []line.Record
+	fold      *latestOnly
+	knownFrom time.Time     // fold has all versions from here on
+	batch     []line.Record // candidates for rows
+	rows      []line.Record
 }
 
 // add is called for records in order of time, newest first. It returns errEnough
 // once there are as many rows as asked for.
-func (n *newest) add(ctx context.Context, r *line.Record) error {
+func (n *newestRows) add(ctx context.Context, r *line.Record) error {
 	if n.shown.add(stateKey(r)) {
 		return nil
 	}
 	if !n.States {
-		n.fold.note(r)
+		n.fold.observe(r)
 		if n.fold.hides(r) {
 			return nil
 		}
@@ -75,7 +75,7 @@ func (n *newest) add(ctx context.Context, r *line.Record) error {
 }
 
 // flush turns a batch into rows.
-func (n *newest) flush(ctx context.Context) error {
+func (n *newestRows) flush(ctx context.Context) error {
 	if err := n.lookUp(ctx); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (n *newest) flush(ctx context.Context) error {
 		if n.fold.hides(r) {
 			continue
 		}
-		n.fold.shown(r)
+		n.fold.markShown(r)
 		n.rows = append(n.rows, *r)
 		if len(n.rows) == n.Limit {
 			return errEnough
@@ -96,7 +96,7 @@ func (n *newest) flush(ctx context.Context) error {
 
 // lookUp reads the versions of the batch's Events that are older than the batch;
 // those that are newer have been read.
-func (n *newest) lookUp(ctx context.Context) error {
+func (n *newestRows) lookUp(ctx context.Context) error {
 	if n.States || len(n.batch) == 0 {
 		return nil
 	}
@@ -105,8 +105,8 @@ func (n *newest) lookUp(ctx context.Context) error {
 	if from.Before(n.From) {
 		from = n.From
 	}
-	if to.After(n.noted) {
-		to = n.noted
+	if to.After(n.knownFrom) {
+		to = n.knownFrom
 	}
 	if !from.Before(to) {
 		return nil
@@ -121,9 +121,9 @@ func (n *newest) lookUp(ctx context.Context) error {
 	case len(uids) == 0:
 		return nil
 	case len(uids) <= singleEvents:
-		return n.note(ctx, n.fold, uids, from, to)
+		return n.readVersions(ctx, n.fold, uids, from, to)
 	}
-	err := n.note(ctx, n.fold, nil, from, to)
-	n.noted = from
+	err := n.readVersions(ctx, n.fold, nil, from, to)
+	n.knownFrom = from
 	return err
 }

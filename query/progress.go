@@ -12,7 +12,7 @@ type Progress struct {
 	w        io.Writer
 	from, to time.Time
 	began    time.Time
-	said     time.Time // when the line was last written
+	updated  time.Time // when the line was last written
 	shown    bool
 }
 
@@ -22,21 +22,21 @@ func NewProgress(w io.Writer, from, to time.Time) *Progress {
 }
 
 const (
-	patience  = time.Second // before the line appears
-	sayEvery  = 200 * time.Millisecond
-	clearLine = "\r\x1b[K"
+	progressDelay    = time.Second // before the line appears
+	progressInterval = 200 * time.Millisecond
+	clearLine        = "\r\x1b[K"
 )
 
-// Seen takes into account that the search has come to a time.
-func (p *Progress) Seen(at time.Time, entries int) {
+// Update takes into account that the search has come to a time.
+func (p *Progress) Update(at time.Time, entries int) {
 	if p == nil || entries%64 != 0 { // to look at the clock costs more
 		return
 	}
 	now := time.Now()
-	if now.Sub(p.began) < patience || now.Sub(p.said) < sayEvery {
+	if now.Sub(p.began) < progressDelay || now.Sub(p.updated) < progressInterval {
 		return
 	}
-	p.said, p.shown = now, true
+	p.updated, p.shown = now, true
 	done := 100 * float64(at.Sub(p.from)) / float64(max(p.to.Sub(p.from), 1))
 	fmt.Fprintf(p.w, "%ssearching: %s, %.0f%%, %d entries", clearLine, at.Local().Format("2006-01-02 15:04"), min(max(done, 0), 100), entries)
 }

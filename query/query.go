@@ -79,7 +79,7 @@ func Run(ctx context.Context, q Request) (Result, error) {
 	if q.Follow {
 		run.To = q.To.Add(ahead)
 	}
-	err := run.list(ctx)
+	err := run.printRange(ctx)
 	q.Progress.Clear()
 	if flushErr := q.Printer.Flush(); err == nil {
 		err = flushErr
@@ -89,7 +89,7 @@ func Run(ctx context.Context, q Request) (Result, error) {
 			run.From = run.oldest // what is before it was left out
 		}
 		err = q.Source.Follow(ctx, q.To, func(e line.Entry) error {
-			return run.each(e, func(r *line.Record) error {
+			return run.visitEntry(e, func(r *line.Record) error {
 				if r.Time.Before(run.From) || run.shown.add(stateKey(r)) {
 					return nil
 				}
@@ -111,53 +111,53 @@ type run struct {
 	oldest time.Time // of the first row
 }
 
-func (q *run) list(ctx context.Context) error {
+func (q *run) printRange(ctx context.Context) error {
 	source, backwards := q.Source.(newestFirst)
 	switch {
 	case q.Limit > 0 && backwards:
 		return q.printNewest(ctx, source)
 	case q.Limit > 0:
-		last := newTail(q.Limit)
-		if err := q.forward(ctx, func(r *line.Record) error { last.add(*r); return nil }); err != nil {
+		last := newLastN(q.Limit)
+		if err := q.visitOldestFirst(ctx, func(r *line.Record) error { last.add(*r); return nil }); err != nil {
 			return err
 		}
 		return last.each(q.print)
 	default:
-		return q.forward(ctx, q.print)
+		return q.visitOldestFirst(ctx, q.print)
 	}
 }
 
-// forward visits rows oldest first.
-func (q *run) forward(ctx context.Context, row func(*line.Record) error) error {
-	var fold *fold
+// visitOldestFirst visits rows oldest first.
+func (q *run) visitOldestFirst(ctx context.Context, row func(*line.Record) error) error {
+	var fold *latestOnly
 	if !q.States {
-		fold = newFold()
-		if err := q.note(ctx, fold, nil, q.From, q.To); err != nil {
+		fold = newLatestOnly()
+		if err := q.readVersions(ctx, fold, nil, q.From, q.To); err != nil {
 			return err
 		}
 		q.warnIfFull(fold)
 	}
 	return q.Source.Range(ctx, q.From, q.To, func(e line.Entry) error {
-		return q.inRange(e, func(r *line.Record) error {
+		return q.visitInRange(e, func(r *line.Record) error {
 			if q.shown.add(stateKey(r)) || fold.hides(r) {
 				return nil
 			}
-			fold.shown(r)
+			fold.markShown(r)
 			return row(r)
 		})
 	})
 }
 
-// note reads the versions of a part of the range into a fold.
-func (q *run) note(ctx context.Context, fold *fold, uids []string, from, to time.Time) error {
+// readVersions reads the versions of a part of the range into a fold.
+func (q *run) readVersions(ctx context.Context, fold *latestOnly, uids []string, from, to time.Time) error {
 	before := q.result
 	defer func() { q.result = before }() // they are read again
 	return q.Source.States(ctx, uids, from, to, func(e line.Entry) error {
-		return q.inRange(e, func(r *line.Record) error { fold.note(r); return nil })
+		return q.visitInRange(e, func(r *line.Record) error { fold.observe(r); return nil })
 	})
 }
 
-func (q *run) warnIfFull(fold *fold) {
+func (q *run) warnIfFull(fold *latestOnly) {
 	if fold.full {
 		q.Warn("there are more Events than can be folded; some have a row for each of their states: narrow the range, or ask for --states")
 	}
@@ -172,23 +172,23 @@ func (q *run) print(r *line.Record) error {
 	return q.Printer.Print(r)
 }
 
-// each reads an entry and visits it if it is asked for.
-func (q *run) each(e line.Entry, visit func(*line.Record) error) error {
+// visitEntry reads an entry and visits it if it is asked for.
+func (q *run) visitEntry(e line.Entry, visit func(*line.Record) error) error {
 	q.result.Entries++
 	r, err := q.Parser.Parse(e)
 	if err != nil {
 		q.result.Foreign++
 		return nil
 	}
-	q.Progress.Seen(r.Time, q.result.Entries)
+	q.Progress.Update(r.Time, q.result.Entries)
 	if !q.Selection.Match(&r) {
 		return nil
 	}
 	return visit(&r)
 }
 
-func (q *run) inRange(e line.Entry, visit func(*line.Record) error) error {
-	return q.each(e, func(r *line.Record) error {
+func (q *run) visitInRange(e line.Entry, visit func(*line.Record) error) error {
+	return q.visitEntry(e, func(r *line.Record) error {
 		if r.Time.Before(q.From) || !r.Time.Before(q.To) {
 			return nil
 		}

@@ -55,13 +55,13 @@ func NewSelection(f Filter) (*Selection, error) {
 	equal("cluster", f.Cluster)
 	if f.For == "" {
 		equal(event.FieldNamespace.String(), f.Namespace)
-	} else if err := s.about(f.For, f.Namespace); err != nil {
+	} else if err := s.selectObject(f.For, f.Namespace); err != nil {
 		return nil, fmt.Errorf("--for: %w", err)
 	}
-	if err := s.anyType(f.Types); err != nil {
+	if err := s.selectTypes(f.Types); err != nil {
 		return nil, fmt.Errorf("--types: %w", err)
 	}
-	if m := oneOf(event.FieldReason, f.Reasons); m != nil {
+	if m := matchAny(event.FieldReason, f.Reasons); m != nil {
 		s.matchers = append(s.matchers, m)
 	}
 	equal(event.FieldNode.String(), f.Node)
@@ -81,11 +81,11 @@ func NewSelection(f Filter) (*Selection, error) {
 	return s, nil
 }
 
-// about selects the Events about an object in a namespace, and if its kind has no
+// selectObject selects the Events about an object in a namespace, and if its kind has no
 // namespaces, in any. If its kind is not known, they may be in "default" as well,
 // where client-go puts Events about objects without a namespace:
 // https://github.com/kubernetes/client-go/blob/master/tools/record/event.go
-func (s *Selection) about(of, namespace string) error {
+func (s *Selection) selectObject(of, namespace string) error {
 	o, err := parseObject(of)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (s *Selection) about(of, namespace string) error {
 		in = []string{namespace, metav1.NamespaceDefault}
 		s.namespace = namespace
 	}
-	if m := oneOf(event.FieldNamespace, in); m != nil {
+	if m := matchAny(event.FieldNamespace, in); m != nil {
 		s.matchers = append(s.matchers, m)
 	}
 	s.groups = o.groups
@@ -127,9 +127,9 @@ func (s *Selection) matchObject(r *line.Record) bool {
 	return s.namespace == "" || !r.Whole || o.Namespace == "" || o.Namespace == s.namespace
 }
 
-// anyType selects Events of any of the types: Kubernetes' own are written Normal
+// selectTypes selects Events of any of the types: Kubernetes' own are written Normal
 // and Warning, and others in any case.
-func (s *Selection) anyType(types []string) error {
+func (s *Selection) selectTypes(types []string) error {
 	var own, others []string
 	for _, t := range types {
 		switch strings.TrimSuffix(strings.ToLower(t), "s") {
@@ -144,7 +144,7 @@ func (s *Selection) anyType(types []string) error {
 			s.Notes = append(s.Notes, fmt.Sprintf("--types: %q is neither Normal nor Warning; searching for Events of a type of that name", t))
 		}
 	}
-	m := oneOf(event.FieldType, own)
+	m := matchAny(event.FieldType, own)
 	if len(others) > 0 {
 		var err error
 		if m, err = labels.NewMatcher(labels.MatchRegexp, event.FieldType.String(), "(?i:"+strings.Join(append(own, others...), "|")+")"); err != nil {
@@ -157,7 +157,7 @@ func (s *Selection) anyType(types []string) error {
 	return nil
 }
 
-func oneOf(f event.Field, values []string) *labels.Matcher {
+func matchAny(f event.Field, values []string) *labels.Matcher {
 	switch len(values) {
 	case 0:
 		return nil

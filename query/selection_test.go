@@ -228,10 +228,10 @@ func TestFold(t *testing.T) {
 	state := func(uid, version, count string) *line.Record {
 		return record(t, "time=2026-03-06T11:59:30Z name=x kind=Pod reason=A event_uid="+uid+" eventRV="+version+" count="+count)
 	}
-	f := newFold()
-	f.most = 2
+	f := newLatestOnly()
+	f.limit = 2
 	for _, r := range []*line.Record{state("a", "10", "7"), state("a", "30", "1"), state("a", "20", "9"), state("b", "12", "0")} {
-		f.note(r)
+		f.observe(r)
 	}
 	for _, c := range []struct {
 		r    *line.Record
@@ -248,13 +248,13 @@ func TestFold(t *testing.T) {
 			t.Errorf("%s of %s is hidden: %v, want %v", c.r.Event.ResourceVersion, c.r.Event.UID, got, c.want)
 		}
 	}
-	if f.shown(state("a", "30", "1")); !f.hides(state("a", "30", "1")) || f.hides(state("a", "31", "1")) {
+	if f.markShown(state("a", "30", "1")); !f.hides(state("a", "30", "1")) || f.hides(state("a", "31", "1")) {
 		t.Error("a state that was shown is not hidden, or a later one is")
 	}
 	if f.full {
 		t.Error("it is full with as many as may be held")
 	}
-	if f.note(state("c", "50", "2")); !f.full || f.hides(state("c", "40", "1")) {
+	if f.observe(state("c", "50", "2")); !f.full || f.hides(state("c", "40", "1")) {
 		t.Error("more is held than may be")
 	}
 }

@@ -41,41 +41,41 @@ const (
 	// are stored a little after the time that they are of.
 	overlap = 5 * time.Minute
 
-	// fillEvery is how long what Loki's tail has missed may stay missing.
-	fillEvery = 10 * time.Second
+	// catchUpInterval is how long what Loki's tail has missed may stay missing.
+	catchUpInterval = 10 * time.Second
 
-	retryFirst = time.Second
-	retryMost  = 30 * time.Second
+	minBackoff = time.Second
+	maxBackoff = 30 * time.Second
 )
 
 // Follow implements Source. New entries come by Loki's tail, and what that has
 // missed by queries: at once after a lost connection, from 5 minutes before it,
 // and every ten seconds.
 func (s *Loki) Follow(ctx context.Context, from time.Time, f func(line.Entry) error) error {
-	follow := &follower{Loki: s, visit: f, good: from, wait: retryFirst}
+	follow := &follower{Loki: s, visit: f, completeUntil: from, backoff: minBackoff}
 	for {
-		err := follow.once(ctx)
+		err := follow.followOnce(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case follow.failed != nil: // by f
 			return follow.failed
-		case final(err):
+		case permanent(err):
 			return err
 		}
-		if err != nil && follow.since.IsZero() {
-			follow.since = time.Now()
+		if err != nil && follow.lostSince.IsZero() {
+			follow.lostSince = time.Now()
 			s.Warn(err.Error() + "; trying again until it answers")
 		}
-		if err := pause(ctx, follow.wait); err != nil {
+		if err := pause(ctx, follow.backoff); err != nil {
 			return err
 		}
-		follow.wait = min(2*follow.wait, retryMost)
+		follow.backoff = min(2*follow.backoff, maxBackoff)
 	}
 }
 
-// final is of answers that stay as they are.
-func final(err error) bool {
+// permanent is of answers that stay as they are.
+func permanent(err error) bool {
 	var refused *loki.Error
 	return errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 && refused.Status != http.StatusTooManyRequests
 }
@@ -83,16 +83,16 @@ func final(err error) bool {
 // follower is one Follow. It belongs to one goroutine at a time.
 type follower struct {
 	*Loki
-	visit  func(line.Entry) error
-	failed error     // of visit
-	good   time.Time // up to here, all that was stored by then has been visited
-	since  time.Time // the connection is lost; zero: it is not
-	wait   time.Duration
+	visit         func(line.Entry) error
+	failed        error     // of visit
+	completeUntil time.Time // up to here, all that was stored by then has been visited
+	lostSince     time.Time // the connection is lost; zero: it is not
+	backoff       time.Duration
 }
 
-// once follows for as long as one connection lasts. What came is visited by the
+// followOnce follows for as long as one connection lasts. What came is visited by the
 // goroutine of the tail or that of the queries, never by both at once.
-func (s *follower) once(ctx context.Context) error {
+func (s *follower) followOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	entries := make(chan line.Entry)
@@ -116,19 +116,19 @@ func (s *follower) once(ctx context.Context) error {
 		})
 	}()
 	err, running := error(nil), true
-	tick := time.NewTicker(fillEvery)
+	tick := time.NewTicker(catchUpInterval)
 	defer tick.Stop()
 	connected := false
 	for err == nil && running {
 		select {
 		case e := <-entries:
-			err = s.take(e)
+			err = s.visitEntry(e)
 		case <-fill:
 			connected = true
-			err = s.fill(ctx)
+			err = s.catchUp(ctx)
 		case <-tick.C:
 			if connected {
-				err = s.fill(ctx)
+				err = s.catchUp(ctx)
 			}
 		case err = <-ended:
 			running = false
@@ -141,7 +141,7 @@ func (s *follower) once(ctx context.Context) error {
 	return err
 }
 
-func (s *follower) take(e line.Entry) error {
+func (s *follower) visitEntry(e line.Entry) error {
 	if err := s.visit(e); err != nil {
 		s.failed = err
 		return err
@@ -149,17 +149,17 @@ func (s *follower) take(e line.Entry) error {
 	return nil
 }
 
-// fill visits what was stored since the last time, most of it again.
-func (s *follower) fill(ctx context.Context) error {
+// catchUp visits what was stored since the last time, most of it again.
+func (s *follower) catchUp(ctx context.Context) error {
 	now := time.Now()
-	err := s.Client.Range(ctx, s.Selection.LogQL(s.Layout), s.good.Add(-overlap), now.Add(overlap), loki.Forward, s.take)
+	err := s.Client.Range(ctx, s.Selection.LogQL(s.Layout), s.completeUntil.Add(-overlap), now.Add(overlap), loki.Forward, s.visitEntry)
 	if err != nil {
 		return err
 	}
-	s.good, s.wait = now, retryFirst
-	if !s.since.IsZero() {
-		s.Warn("loki answers again, after " + time.Since(s.since).Round(time.Second).String() + "; what came meanwhile is above")
-		s.since = time.Time{}
+	s.completeUntil, s.backoff = now, minBackoff
+	if !s.lostSince.IsZero() {
+		s.Warn("loki answers again, after " + time.Since(s.lostSince).Round(time.Second).String() + "; what came meanwhile is above")
+		s.lostSince = time.Time{}
 	}
 	return nil
 }

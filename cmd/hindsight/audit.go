@@ -183,7 +183,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 		Namespace: a.namespace,
 		Settle:    a.settle,
 		Limit:     a.limit,
-		Inform:    func(message string) { log.Info(message) },
+		Notify:    func(message string) { log.Info(message) },
 	}
 	if !a.allNamespaces && a.namespace == "" {
 		client := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(a.connection.rules, &a.connection.overrides)

@@ -30,7 +30,7 @@ const exitInterrupted = 130
 // queryFlags are those of hindsight query.
 type queryFlags struct {
 	filter        query.Filter
-	span          query.Range
+	span          query.TimeRange
 	allNamespaces bool
 	limit         int
 	states        bool
@@ -223,7 +223,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		warn(fmt.Sprintf("%d of %d lines were not Hindsight's, and were left out", result.Foreign, result.Entries))
 	}
 	if result.Rows == 0 {
-		warn(query.NothingFound(cmd.Context(), source, selection, from.In(q.span.Zone), to.In(q.span.Zone)))
+		warn(query.ExplainEmpty(cmd.Context(), source, selection, from.In(q.span.Zone), to.In(q.span.Zone)))
 	}
 	return nil
 }

@@ -214,7 +214,7 @@ func (p *process) newGeneration(c *config.Config, log *slog.Logger) (*generation
 	}
 	options := pipelineOptions{seen: p.standing.seen, kept: c.Journal.Dir != "" || p.lease != nil}
 	if g.canary != nil {
-		options.taken = g.canary.Seen
+		options.taken = g.canary.Observe
 	}
 	if p.lease != nil {
 		options.permit = p.lease.Valid

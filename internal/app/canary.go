@@ -2,20 +2,23 @@ package app
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/canary"
 	"github.com/hindsight-events/hindsight/internal/config"
+	reader "github.com/hindsight-events/hindsight/query/loki"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 )
+
+// canaryTimeout bounds each query for the canary Event.
+const canaryTimeout = 10 * time.Second
 
 // newCanary makes the canary of a configuration, nil if it is off. Loki is asked
 // as the first Loki sink would be: with its credentials, for its streams.
@@ -40,18 +43,15 @@ func (p *process) newCanary(o Options, m made, reg prometheus.Registerer) (*cana
 			return nil, fmt.Errorf("canary.query_url: %w", err)
 		}
 		s, to := firstLoki(c, m.sinks)
-		client, err := promconfig.NewClientFromConfig(s.HTTP, "hindsight", promconfig.WithUserAgent("hindsight"))
+		client, err := reader.New(reader.Config{URL: address, TenantID: s.TenantID, HTTP: s.HTTP, Timeout: canaryTimeout})
 		if err != nil {
 			return nil, fmt.Errorf("canary: %w", err)
 		}
 		options.Loki = &canary.Loki{
-			URL: address, Client: client, Header: http.Header{},
+			Client: client,
 			Query: func(r *event.Record) string {
 				return strings.TrimSpace(string(to.AppendStream(nil, r)) + " " + versionParser(s))
 			},
-		}
-		if s.TenantID != "" {
-			options.Loki.Header.Set("X-Scope-OrgID", s.TenantID)
 		}
 	}
 	return canary.New(options)

@@ -12,9 +12,9 @@ import (
 	"net/url"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/config"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,16 +23,14 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/canary"
+	reader "github.com/hindsight-events/hindsight/query/loki"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 	"github.com/hindsight-events/hindsight/watch"
 )
 
-// within is for what has to happen, however slow the machine is.
-const within = 2 * time.Minute
-
-// With the permissions that the package asks for and no others, the Event comes
-// back through a real watch and is found in a real Loki; also after somebody
-// deleted it.
+// With only the permissions of the package's doc, the Event comes back through a real watch and is
+// found in a real Loki, also after it was deleted.
 func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 	const namespace = "kube-system" // not default, where an API server is less strict
 	c := cluster.ForTest(t, cluster.Options{})
@@ -43,6 +41,10 @@ func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 	}
 	allow(t, admin, namespace)
 	lokiURL, err := url.Parse(loki.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading, err := reader.New(reader.Config{URL: lokiURL, HTTP: config.DefaultHTTPClientConfig})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +67,7 @@ func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			o := canary.Options{
 				Client: clientFor(t, c.ConfigFor(cluster.NobodyToken)), Namespace: namespace, Pod: test.pod,
-				Loki:   &canary.Loki{URL: lokiURL, Query: func(r *event.Record) string { return `{reason="HindsightCanary"}` }},
+				Loki:   &canary.Loki{Client: reading, Query: func(r *event.Record) string { return `{reason="HindsightCanary"}` }},
 				Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Registerer: reg,
 			}
 			out, err := canary.New(o)
@@ -78,7 +80,7 @@ func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 				Handle: func(ctx context.Context, records []event.Record) error {
 					for i := range records {
 						r := &records[i]
-						out.Seen(r)
+						out.Observe(r)
 						if r.Event == nil || r.Event.Name != canary.Name {
 							continue
 						}
@@ -98,10 +100,10 @@ func TestAgainstAnAPIServerAndALoki(t *testing.T) {
 			defer func() { stop(); <-done; <-done }()
 
 			watched, found := 0.0, 0.0
-			eventually(t, "both have a figure, and nothing is awaited", func() bool {
+			wait.Until(t, "both metrics are set and no state is pending", func() bool {
 				watchedBefore, foundBefore := watched, found
 				watched, found = gauge(t, reg, "hindsight_canary_watch_seconds"), gauge(t, reg, "hindsight_canary_loki_seconds")
-				// What is awaited grows.
+				// The metric grows while a state is pending.
 				return watched > 0 && found > 0 && watched == watchedBefore && found == foundBefore
 			})
 			last := <-seen
@@ -141,7 +143,7 @@ func allow(t *testing.T, admin kubernetes.Interface, namespace string) {
 	}
 }
 
-// push stores a record as a sink would, as far as the canary looks.
+// push stores the parts of a record that the canary queries.
 func push(ctx context.Context, lokiURL string, r *event.Record) error {
 	body, err := json.Marshal(map[string]any{"streams": []any{map[string]any{
 		"stream": map[string]string{"reason": r.Event.Reason},
@@ -161,7 +163,7 @@ func push(ctx context.Context, lokiURL string, r *event.Record) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("loki answers %s", response.Status)
+		return fmt.Errorf("loki responded %s", response.Status)
 	}
 	return nil
 }
@@ -177,20 +179,11 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	t.Fatalf("there is no metric %s", name)
+	t.Fatalf("no metric %s", name)
 	return 0
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(within); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
-// clone copies an Event with its text, which is the watcher's.
+// clone copies an Event and its strings, which belong to the watcher.
 func clone(t *testing.T, e *corev1.Event) *corev1.Event {
 	t.Helper()
 	b, err := e.Marshal()

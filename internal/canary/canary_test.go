@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +24,7 @@ import (
 	"github.com/hindsight-events/hindsight/watch"
 )
 
-// world is an API server that keeps one Event, the watch of it, and a Loki.
+// world is an API server that holds one Event, its watch, and a Loki.
 type world struct {
 	canary *Canary
 
@@ -33,15 +33,13 @@ type world struct {
 	version  int
 	requests []string
 	deny     bool
-	watch    time.Duration // how late the watch is; negative: nothing comes
-	answer   time.Duration // how late the API server answers
+	watch    time.Duration // delay of the watch; negative: it is silent
+	response time.Duration // delay of the API server's response
 
-	stored map[string]bool // versions that Loki has
-	store  time.Duration   // how late; negative: never
-	asked  int
-	broken bool
-	query  url.Values
-	header http.Header
+	stored  map[string]time.Time // versions in Loki
+	store   time.Duration        // delay until an entry is stored
+	queries []string
+	lokiErr error
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -84,46 +82,43 @@ func (w *world) api(r *http.Request) (*http.Response, error) {
 	e.ResourceVersion = strconv.Itoa(w.version)
 	w.event = e
 	if w.watch >= 0 {
-		time.AfterFunc(w.watch, func() { w.bring(e) })
+		time.AfterFunc(w.watch, func() { w.deliver(e) })
 	}
-	if w.answer > 0 {
+	if w.response > 0 {
 		w.mu.Unlock()
-		time.Sleep(w.answer)
+		time.Sleep(w.response)
 		w.mu.Lock()
 	}
 	return respond(r, http.StatusOK, e)
 }
 
-// bring is what the watch and the sink do.
-func (w *world) bring(e *corev1.Event) {
+// deliver passes a state through the watch and the sink.
+func (w *world) deliver(e *corev1.Event) {
 	now := time.Now()
-	w.canary.Seen(&event.Record{Event: e, Time: now})
+	w.canary.Observe(&event.Record{Event: e, Time: now})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.store >= 0 {
-		time.AfterFunc(w.store, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.stored[e.ResourceVersion] = true
-		})
-	}
+	time.AfterFunc(w.store, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.stored[e.ResourceVersion] = now
+	})
 }
 
-func (w *world) loki(r *http.Request) (*http.Response, error) {
+// Has implements the client of Loki.
+func (w *world) Has(_ context.Context, query string, from, to time.Time) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked++
-	w.query, w.header = r.URL.Query(), r.Header
-	if w.broken {
-		return respond(r, http.StatusUnauthorized, "who are you")
+	w.queries = append(w.queries, query)
+	if w.lokiErr != nil {
+		return false, w.lokiErr
 	}
-	result := []any{}
-	for version := range w.stored {
-		if r.URL.Path == "/base/loki/api/v1/query_range" && strings.HasSuffix(w.query.Get("query"), ` | event_version="`+version+`"`) {
-			result = append(result, map[string]any{"stream": map[string]string{}, "values": []any{}})
+	for version, at := range w.stored {
+		if query == `{reason="HindsightCanary"} | event_version="`+version+`"` && !at.Before(from) && at.Before(to) {
+			return true, nil
 		}
 	}
-	return respond(r, http.StatusOK, map[string]any{"status": "success", "data": map[string]any{"resultType": "streams", "result": result}})
+	return false, nil
 }
 
 func (w *world) set(f func()) {
@@ -134,8 +129,8 @@ func (w *world) set(f func()) {
 
 func newWorld(t *testing.T, pod string) (*world, *strings.Builder) {
 	t.Helper()
-	// Times that are no multiple of a second never coincide with the canary's own.
-	w := &world{stored: make(map[string]bool), watch: 500 * time.Millisecond, store: time.Second}
+	// The watch's delay is no multiple of a second, so that it never coincides with the canary's timers.
+	w := &world{stored: make(map[string]time.Time), watch: 500 * time.Millisecond, store: time.Second}
 	client, err := watch.NewClient(&rest.Config{Host: "http://api", Transport: roundTripper(w.api)})
 	if err != nil {
 		t.Fatal(err)
@@ -143,12 +138,7 @@ func newWorld(t *testing.T, pod string) (*world, *strings.Builder) {
 	log := &strings.Builder{}
 	w.canary, err = New(Options{
 		Client: client, Namespace: "monitoring", Pod: pod,
-		Loki: &Loki{
-			URL:    &url.URL{Scheme: "http", User: url.UserPassword("u", "secret"), Host: "loki", Path: "/base"},
-			Client: &http.Client{Transport: roundTripper(w.loki)},
-			Header: http.Header{"X-Scope-Orgid": {"tenant"}},
-			Query:  func(r *event.Record) string { return `{reason="` + r.Event.Reason + `"}` },
-		},
+		Loki:   &Loki{Client: w, Query: func(r *event.Record) string { return `{reason="` + r.Event.Reason + `"}` }},
 		Logger: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -171,29 +161,30 @@ func (w *world) start(t *testing.T) (stop func()) {
 	}
 }
 
-// said returns what was logged. Nothing is, while the bubble is at rest.
-func said(log *strings.Builder) string {
+// logged returns the log once all goroutines are blocked.
+func logged(log *strings.Builder) string {
 	synctest.Wait()
 	return log.String()
 }
 
-func (w *world) want(t *testing.T, seen, found float64) {
+// want checks both metrics, in seconds.
+func (w *world) want(t *testing.T, watch, loki float64) {
 	t.Helper()
 	synctest.Wait()
-	if got := w.canary.watch.seconds(); got != seen {
-		t.Errorf("back through the watch after %v s, want %v", got, seen)
+	if got := w.canary.watch.seconds(); got != watch {
+		t.Errorf("the watch returned the Event after %v s, want %v", got, watch)
 	}
-	if got := w.canary.loki.seconds(); got != found {
-		t.Errorf("found in Loki after %v s, want %v", got, found)
+	if got := w.canary.loki.seconds(); got != loki {
+		t.Errorf("Loki returned the Event after %v s, want %v", got, loki)
 	}
 }
 
-func TestOneEventIsWrittenEveryMinuteAndFound(t *testing.T) {
+func TestWritesEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newWorld(t, "hindsight-0")
 		stop := w.start(t)
 		time.Sleep(3*time.Minute + 30*time.Second)
-		w.want(t, 0.5, 2) // Loki is asked every two seconds
+		w.want(t, 0.5, 2) // Loki is queried every two seconds
 		stop()
 		w.want(t, 0, 0)
 		if got, want := strings.Join(w.requests, " "), "GET /api/v1/namespaces/monitoring/events/hindsight-canary POST /api/v1/namespaces/monitoring/events"+
@@ -205,29 +196,23 @@ func TestOneEventIsWrittenEveryMinuteAndFound(t *testing.T) {
 			e.LastTimestamp.Sub(e.FirstTimestamp.Time) != 3*time.Minute {
 			t.Errorf("the Event is %+v", e)
 		}
-		if got := w.query.Get("query"); got != `{reason="HindsightCanary"} | event_version="4"` {
-			t.Errorf("Loki was asked %s", got)
-		}
-		if w.header.Get("X-Scope-OrgID") != "tenant" {
-			t.Error("Loki was asked without the tenant")
-		}
-		if w.asked > 8 {
-			t.Errorf("Loki was asked %d times for 4 states that were there after a second", w.asked)
+		if len(w.queries) > 8 {
+			t.Errorf("%d queries for 4 states that were stored after a second: %q", len(w.queries), w.queries)
 		}
 	})
 }
 
-func TestAStateMayComeBackBeforeItsWritingIsAnswered(t *testing.T) {
+func TestWatchFasterThanResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newWorld(t, "")
-		w.watch, w.answer = 0, 5*time.Second
+		w.watch, w.response = 0, 5*time.Second
 		defer w.start(t)()
 		time.Sleep(30 * time.Second)
 		w.want(t, 0, 6)
 	})
 }
 
-func TestTheEventGoesOnInAnotherReplica(t *testing.T) {
+func TestContinuesAfterFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newWorld(t, "hindsight-1")
 		w.event = &corev1.Event{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "7"}, Count: 41, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "hindsight-0"}}
@@ -241,7 +226,7 @@ func TestTheEventGoesOnInAnotherReplica(t *testing.T) {
 	})
 }
 
-func TestAnExpiredEventIsMadeAnew(t *testing.T) {
+func TestRecreatesExpiredEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, log := newWorld(t, "")
 		defer w.start(t)()
@@ -252,33 +237,33 @@ func TestAnExpiredEventIsMadeAnew(t *testing.T) {
 		if w.event == nil || w.event.Count != 1 || w.event.InvolvedObject.Kind != "Namespace" {
 			t.Errorf("the Event is %+v", w.event)
 		}
-		if strings.Contains(said(log), "WARN") {
-			t.Errorf("an Event that expired is no fault:\n%s", log)
+		if strings.Contains(logged(log), "WARN") {
+			t.Errorf("want no warning about an expired Event:\n%s", log)
 		}
 	})
 }
 
-func TestASilentWatchIsSeen(t *testing.T) {
+func TestSilentWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, log := newWorld(t, "")
 		defer w.start(t)()
 		time.Sleep(90 * time.Second)
 		w.set(func() { w.watch = -1 })
-		time.Sleep(10 * time.Minute) // the first that is missing was written after 2 minutes
+		time.Sleep(10 * time.Minute) // the first missing state was written after 2 minutes
 		w.want(t, 570, 570)
-		if n := strings.Count(said(log), "the canary has not arrived"); n != 2 {
-			t.Errorf("%d lines about it, want one a stage:\n%s", n, log)
+		if n := strings.Count(logged(log), "canary Event is overdue"); n != 2 {
+			t.Errorf("%d warnings, want one for each probe:\n%s", n, log)
 		}
 		w.set(func() { w.watch = 500 * time.Millisecond })
 		time.Sleep(time.Minute)
 		w.want(t, 0.5, 2)
-		if n := strings.Count(said(log), "the canary arrives again"); n != 2 {
-			t.Errorf("%d lines about the recovery, want one a stage:\n%s", n, log)
+		if n := strings.Count(logged(log), "canary Event arrived again"); n != 2 {
+			t.Errorf("%d recoveries, want one for each probe:\n%s", n, log)
 		}
 	})
 }
 
-func TestALokiThatIsLateIsSeenAndCatchesUp(t *testing.T) {
+func TestLateLoki(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, log := newWorld(t, "")
 		w.store = 5 * time.Minute
@@ -288,54 +273,54 @@ func TestALokiThatIsLateIsSeenAndCatchesUp(t *testing.T) {
 		w.set(func() { w.store = time.Second })
 		time.Sleep(time.Minute)
 		w.want(t, 0.5, 2)
-		if log := said(log); strings.Count(log, "the canary has not arrived") != 1 || strings.Count(log, "the canary arrives again") != 1 {
-			t.Errorf("want one line about it and one about the recovery:\n%s", log)
+		if log := logged(log); strings.Count(log, "canary Event is overdue") != 1 || strings.Count(log, "canary Event arrived again") != 1 {
+			t.Errorf("want one warning and one recovery:\n%s", log)
 		}
 	})
 }
 
-func TestALokiThatCannotBeAskedIsSaid(t *testing.T) {
+func TestQueryFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, log := newWorld(t, "")
-		w.broken = true
+		w.lokiErr = errors.New("status 401")
 		defer w.start(t)()
 		time.Sleep(10 * time.Minute)
 		w.want(t, 0.5, 600)
-		if log := said(log); strings.Count(log, "loki answers 401 Unauthorized") != 1 || strings.Contains(log, "secret") {
-			t.Errorf("want one line that says why, without the password:\n%s", log)
+		if log := logged(log); strings.Count(log, "status 401") != 1 {
+			t.Errorf("want one warning with the error:\n%s", log)
 		}
-		w.set(func() { w.broken = false })
+		w.set(func() { w.lokiErr = nil })
 		time.Sleep(30 * time.Second)
-		if log := said(log); strings.Count(log, "can be looked for again") != 1 {
-			t.Errorf("want one line about the recovery:\n%s", log)
+		if log := logged(log); strings.Count(log, "canary query succeeded again") != 1 {
+			t.Errorf("want one recovery:\n%s", log)
 		}
 	})
 }
 
-func TestMissingPermissionIsSaidAndWaitedFor(t *testing.T) {
+func TestMissingPermission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, log := newWorld(t, "")
 		w.deny = true
 		defer w.start(t)()
 		time.Sleep(5*time.Minute + 30*time.Second)
 		w.want(t, 330, 330)
-		if log := said(log); strings.Count(log, "grant get, create and patch on events in namespace monitoring") != 1 {
-			t.Errorf("want one line that says what to do:\n%s", log)
+		if log := logged(log); strings.Count(log, "grant get, create and patch on events in namespace monitoring") != 1 {
+			t.Errorf("want one hint:\n%s", log)
 		}
 		if n := len(w.requests); n != 6 {
 			t.Errorf("%d requests in five minutes, want one a minute", n)
 		}
 		w.set(func() { w.deny = false })
 		time.Sleep(time.Minute)
-		if log := said(log); strings.Count(log, "can be written again") != 1 {
-			t.Errorf("want one line about the recovery:\n%s", log)
+		if log := logged(log); strings.Count(log, "canary Event written again") != 1 {
+			t.Errorf("want one recovery:\n%s", log)
 		}
 		time.Sleep(time.Minute)
 		w.want(t, 0.5, 2)
 	})
 }
 
-func TestOtherEventsAreNotTheCanary(t *testing.T) {
+func TestIgnoresOtherEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newWorld(t, "")
 		w.watch = -1
@@ -348,7 +333,7 @@ func TestOtherEventsAreNotTheCanary(t *testing.T) {
 			{ObjectMeta: metav1.ObjectMeta{Namespace: "monitoring", Name: "other", ResourceVersion: "1"}, Reason: Reason},
 			{ObjectMeta: metav1.ObjectMeta{Namespace: "monitoring", Name: Name, ResourceVersion: "9"}, Reason: Reason},
 		} {
-			w.canary.Seen(&event.Record{Event: e})
+			w.canary.Observe(&event.Record{Event: e})
 		}
 		time.Sleep(29 * time.Second)
 		w.want(t, 30, 30)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// NothingFound explains to a person that nothing was found: what was searched,
+// ExplainEmpty explains to a person that nothing was found: what was searched,
 // and whether there would have been something to find.
-func NothingFound(ctx context.Context, source Source, s *Selection, from, to time.Time) string {
+func ExplainEmpty(ctx context.Context, source Source, s *Selection, from, to time.Time) string {
 	message := fmt.Sprintf("no Events found from %s to %s", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	l, ok := source.(*Loki)
 	if !ok {

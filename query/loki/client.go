@@ -49,9 +49,10 @@ func New(c Config) (*Client, error) {
 	}
 	base, settings := *c.URL, c.HTTP
 	if base.User != nil {
-		// As a header it is in no URL that an error may quote.
+		// The URL's credentials override others. In a header they are in no URL that an error quotes.
 		password, _ := base.User.Password()
 		settings.BasicAuth = &config.BasicAuth{Username: base.User.Username(), Password: config.Secret(password)}
+		settings.Authorization, settings.OAuth2, settings.BearerToken, settings.BearerTokenFile = nil, nil, "", ""
 		base.User = nil
 	}
 	base.RawQuery, base.Fragment = "", ""
@@ -124,6 +125,13 @@ func (c *Client) LabelValues(ctx context.Context, label, selector string, from, 
 		return nil, err
 	}
 	return values, nil
+}
+
+// Has reports whether a log query finds an entry from from to before to. It sends one request, with
+// no retry.
+func (c *Client) Has(ctx context.Context, query string, from, to time.Time) (bool, error) {
+	entries, _, err := c.page(ctx, query, from, to, 1)
+	return len(entries) > 0, err
 }
 
 func span(from, to time.Time) url.Values {

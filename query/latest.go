@@ -37,22 +37,22 @@ func stateKey(r *line.Record) key {
 	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), r.Value(event.FieldCount), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
 }
 
-// maxFolded bounds the memory of a fold to about 80 MiB.
-const maxFolded = 1 << 21
+// maxTracked bounds the memory of a fold to about 80 MiB.
+const maxTracked = 1 << 21
 
-// fold knows the highest version of each Event, by 64 bits of a hash of its uid:
+// latestOnly knows the highest version of each Event, by 64 bits of a hash of its uid:
 // of a million Events, two share them with a probability of 1 in 37 million. A nil
 // fold hides nothing.
-type fold struct {
+type latestOnly struct {
 	latest map[uint64]uint64 // ranks, by foldKey
-	most   int
+	limit  int
 	full   bool // there were more Events
 }
 
-func newFold() *fold { return &fold{latest: map[uint64]uint64{}, most: maxFolded} }
+func newLatestOnly() *latestOnly { return &latestOnly{latest: map[uint64]uint64{}, limit: maxTracked} }
 
-// foldKey is false for a record that does not say which Event it is of.
-func foldKey(r *line.Record) (uint64, bool) {
+// latestKey is false for a record that does not say which Event it is of.
+func latestKey(r *line.Record) (uint64, bool) {
 	k, ok := eventKey(r)
 	return binary.LittleEndian.Uint64(k[:]), ok
 }
@@ -66,14 +66,14 @@ func rank(r *line.Record) uint64 {
 	return uint64(max(r.Time.UnixNano(), 0)) &^ 1
 }
 
-// note takes a state into account.
-func (f *fold) note(r *line.Record) {
-	k, ok := foldKey(r)
+// observe takes a state into account.
+func (f *latestOnly) observe(r *line.Record) {
+	k, ok := latestKey(r)
 	if !ok {
 		return
 	}
 	known, ok := f.latest[k]
-	if !ok && len(f.latest) >= f.most {
+	if !ok && len(f.latest) >= f.limit {
 		f.full = true
 		return
 	}
@@ -82,20 +82,20 @@ func (f *fold) note(r *line.Record) {
 
 // hides reports whether the Event has a state of a higher version, or the same
 // state was shown.
-func (f *fold) hides(r *line.Record) bool {
+func (f *latestOnly) hides(r *line.Record) bool {
 	if f == nil {
 		return false
 	}
-	k, ok := foldKey(r)
+	k, ok := latestKey(r)
 	return ok && rank(r) < f.latest[k]
 }
 
-// shown makes the fold hide the state from now on.
-func (f *fold) shown(r *line.Record) {
+// markShown makes the fold hide the state from now on.
+func (f *latestOnly) markShown(r *line.Record) {
 	if f == nil {
 		return
 	}
-	if k, ok := foldKey(r); ok && f.latest[k] == rank(r) {
+	if k, ok := latestKey(r); ok && f.latest[k] == rank(r) {
 		f.latest[k]++
 	}
 }
@@ -126,25 +126,25 @@ func (s *recent) add(k key) bool {
 	return ok
 }
 
-// tail holds the last records of many.
-type tail struct {
-	most    int
+// lastN holds the last records of many.
+type lastN struct {
+	n       int
 	records []line.Record
 	next    int // the oldest, once there are as many as there may be
 }
 
-func newTail(most int) *tail { return &tail{most: most} }
+func newLastN(most int) *lastN { return &lastN{n: most} }
 
-func (t *tail) add(r line.Record) {
-	if len(t.records) < t.most {
+func (t *lastN) add(r line.Record) {
+	if len(t.records) < t.n {
 		t.records = append(t.records, r)
 		return
 	}
 	t.records[t.next] = r
-	t.next = (t.next + 1) % t.most
+	t.next = (t.next + 1) % t.n
 }
 
-func (t *tail) each(f func(*line.Record) error) error {
+func (t *lastN) each(f func(*line.Record) error) error {
 	for i := range t.records {
 		if err := f(&t.records[(t.next+i)%len(t.records)]); err != nil {
 			return err

@@ -10,9 +10,9 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Range is a stretch of time as a person says it. Times without a zone are of
+// TimeRange is a stretch of time as a person says it. Times without a zone are of
 // Zone; a date alone, or a weekday, is the whole day; a duration is so long ago.
-type Range struct {
+type TimeRange struct {
 	Since string // a duration; before To if there is no From
 	From  string
 	To    string // empty: now
@@ -24,7 +24,7 @@ const DefaultSince = 24 * time.Hour
 
 // Times returns the beginning and the end of the range, and whether the zone had
 // to be assumed for one of them.
-func (r Range) Times(now time.Time) (from, to time.Time, assumed bool, err error) {
+func (r TimeRange) Times(now time.Time) (from, to time.Time, assumed bool, err error) {
 	bad := func(flag string, err error) (time.Time, time.Time, bool, error) {
 		return time.Time{}, time.Time{}, false, fmt.Errorf("%s: %w", flag, err)
 	}
@@ -33,22 +33,22 @@ func (r Range) Times(now time.Time) (from, to time.Time, assumed bool, err error
 	}
 	to = now
 	if r.To != "" {
-		t, err := parseMoment(r.To, now, r.Zone)
+		t, err := parseTimeExpr(r.To, now, r.Zone)
 		if err != nil {
 			return bad("--to", err)
 		}
-		to, assumed = t.at, t.assumed
-		if t.day { // the whole of it
+		to, assumed = t.at, t.zoneAssumed
+		if t.wholeDay { // the whole of it
 			to = t.at.AddDate(0, 0, 1)
 		}
 	}
 	switch {
 	case r.From != "":
-		t, err := parseMoment(r.From, now, r.Zone)
+		t, err := parseTimeExpr(r.From, now, r.Zone)
 		if err != nil {
 			return bad("--from", err)
 		}
-		from, assumed = t.at, assumed || t.assumed
+		from, assumed = t.at, assumed || t.zoneAssumed
 	case r.Since != "":
 		d, err := parseDuration(r.Since)
 		if err != nil {
@@ -77,11 +77,11 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(d), nil
 }
 
-// moment is a time that a person said.
-type moment struct {
-	at      time.Time
-	day     bool // only the day was said; at is its beginning
-	assumed bool // nothing was said about the zone
+// timeExpr is a time that a person said.
+type timeExpr struct {
+	at          time.Time
+	wholeDay    bool // only the day was said; at is its beginning
+	zoneAssumed bool // nothing was said about the zone
 }
 
 // dates and clocks may be combined, as may what has a zone.
@@ -95,27 +95,27 @@ var (
 	ago  = regexp.MustCompile(`^-?(\S+?)( ago)?$`)
 )
 
-// parseMoment reads a time: RFC 3339, or a date, a time of the day, or both, with
+// parseTimeExpr reads a time: RFC 3339, or a date, a time of the day, or both, with
 // or without a zone; today, yesterday, a weekday (the last one that has begun),
 // alone or with a time of the day; now; a duration ago.
-func parseMoment(s string, now time.Time, zone *time.Location) (moment, error) {
+func parseTimeExpr(s string, now time.Time, zone *time.Location) (timeExpr, error) {
 	text := dayT.ReplaceAllString(strings.ReplaceAll(s, ",", " "), "$1 $2")
 	text = strings.Join(strings.Fields(text), " ")
 	now = now.In(zone)
 	if strings.EqualFold(text, "now") {
-		return moment{at: now}, nil
+		return timeExpr{at: now}, nil
 	}
 	if m := ago.FindStringSubmatch(strings.TrimSpace(s)); m != nil {
 		if d, err := parseDuration(m[1]); err == nil {
-			return moment{at: now.Add(-d)}, nil
+			return timeExpr{at: now.Add(-d)}, nil
 		}
 	}
 	in, text, said := cutZone(text, zone)
 	m, ok := parseLocal(text, now.In(in), in)
 	if !ok {
-		return moment{}, fmt.Errorf("%q is not a time; write it as in 2006-01-02, \"2006-01-02 15:04\", 15:04, yesterday, \"friday 15:04\", 3h or RFC 3339", s)
+		return timeExpr{}, fmt.Errorf("%q is not a time; write it as in 2006-01-02, \"2006-01-02 15:04\", 15:04, yesterday, \"friday 15:04\", 3h or RFC 3339", s)
 	}
-	m.assumed = !said
+	m.zoneAssumed = !said
 	return m, nil
 }
 
@@ -139,7 +139,7 @@ func cutZone(text string, zone *time.Location) (in *time.Location, rest string, 
 }
 
 // parseLocal reads what is said without a zone.
-func parseLocal(text string, now time.Time, in *time.Location) (moment, bool) {
+func parseLocal(text string, now time.Time, in *time.Location) (timeExpr, bool) {
 	text = title(text)
 	parse := func(layout string) (time.Time, bool) {
 		t, err := time.ParseInLocation(layout, text, in)
@@ -147,11 +147,11 @@ func parseLocal(text string, now time.Time, in *time.Location) (moment, bool) {
 	}
 	for _, date := range dates {
 		if t, ok := parse(date); ok {
-			return moment{at: t, day: true}, true
+			return timeExpr{at: t, wholeDay: true}, true
 		}
 		for _, clock := range clocks {
 			if t, ok := parse(date + " " + clock); ok {
-				return moment{at: t}, true
+				return timeExpr{at: t}, true
 			}
 		}
 	}
@@ -165,12 +165,12 @@ func parseLocal(text string, now time.Time, in *time.Location) (moment, bool) {
 			if t.After(now) {
 				t = t.AddDate(-1, 0, 0)
 			}
-			return moment{at: t, day: clock == ""}, true
+			return timeExpr{at: t, wholeDay: clock == ""}, true
 		}
 	}
 	day, rest, named := namedDay(text, now)
 	if named && rest == "" {
-		return moment{at: day, day: true}, true
+		return timeExpr{at: day, wholeDay: true}, true
 	}
 	for _, clock := range clocks {
 		t, err := time.ParseInLocation(clock, rest, in)
@@ -181,9 +181,9 @@ func parseLocal(text string, now time.Time, in *time.Location) (moment, bool) {
 		if !named && at.After(now) {
 			at = at.AddDate(0, 0, -1)
 		}
-		return moment{at: at}, true
+		return timeExpr{at: at}, true
 	}
-	return moment{}, false
+	return timeExpr{}, false
 }
 
 // title writes the names of months as layouts have them, and am and pm.
