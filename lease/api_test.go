@@ -96,10 +96,10 @@ func (a *api) holder() string {
 	if a.lease == nil {
 		return ""
 	}
-	return holder(a.lease)
+	return holderOf(a.lease)
 }
 
-func (a *api) says(t *testing.T) Held {
+func (a *api) says(t *testing.T) Checkpoint {
 	t.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -208,11 +208,11 @@ type replica struct {
 
 	mu     sync.Mutex // guards the following
 	led    bool
-	held   Held          // what it was given
+	held   Checkpoint    // what it was given
 	lost   time.Time     // when the context of lead ended
 	cause  error         // why
 	drains time.Duration // how long lead goes on after that
-	keeps  func() Held
+	keeps  func() Checkpoint
 
 	stop  context.CancelFunc
 	done  chan struct{}
@@ -267,11 +267,11 @@ func (r *replica) start(t *testing.T) *replica {
 	return r
 }
 
-func (r *replica) lead(ctx context.Context, held Held) error {
+func (r *replica) lead(ctx context.Context, held Checkpoint) error {
 	r.mu.Lock()
 	r.led, r.held = true, held
 	if r.keeps != nil {
-		r.Keep(r.keeps)
+		r.SetCheckpoint(r.keeps)
 	}
 	r.mu.Unlock()
 	<-ctx.Done()
@@ -290,17 +290,17 @@ func (r *replica) leads() bool {
 	return r.led
 }
 
-func (r *replica) given() Held {
+func (r *replica) given() Checkpoint {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.held
 }
 
 // at is the position of one sink.
-func at(version uint64) Held {
-	return Held{Sinks: map[string]map[string]event.Position{"loki": {"": {
+func at(version uint64) Checkpoint {
+	return Checkpoint{Sinks: map[string]map[string]event.Position{"loki": {"": {
 		Epoch: event.Epoch{Cluster: "uid-a"}, Version: version, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}}}}
 }
 
-func always(h Held) func() Held { return func() Held { return h } }
+func always(h Checkpoint) func() Checkpoint { return func() Checkpoint { return h } }

@@ -86,7 +86,7 @@ func TestAMachineThatStoodStillLeadsNoMore(t *testing.T) {
 		a := &api{}
 		r := a.replica(t, "first")
 		var slept atomic.Int64 // by the wall clock alone
-		r.valid.now = func() instant {
+		r.deadline.now = func() clockReading {
 			i := now()
 			i.wall = i.wall.Add(time.Duration(slept.Load()))
 			return i
@@ -109,8 +109,8 @@ func TestAMachineThatStoodStillLeadsNoMore(t *testing.T) {
 }
 
 func TestARenewalThatIsAnsweredTooLateDoesNotCount(t *testing.T) {
-	clock := instant{wall: time.Now()}
-	v := validity{deadline: 10 * time.Second, now: func() instant { return clock }}
+	clock := clockReading{wall: time.Now()}
+	v := leaseDeadline{after: 10 * time.Second, now: func() clockReading { return clock }}
 	begun := clock
 	v.begin(begun)
 	clock.mono += 9 * time.Second

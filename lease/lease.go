@@ -66,13 +66,13 @@ var ErrLost = errors.New("the lease is lost")
 // are safe for concurrent use.
 type Lease struct {
 	Options
-	api     *client
-	log     *slog.Logger
-	metrics *metrics
-	health  health
-	unsaved unsaved
-	valid   validity
-	keep    atomic.Pointer[func() Held]
+	api        *client
+	log        *slog.Logger
+	metrics    *metrics
+	health     health
+	unsaved    unsaved
+	deadline   leaseDeadline
+	checkpoint atomic.Pointer[func() Checkpoint]
 }
 
 // New prepares to campaign; nothing is asked of the API server yet.
@@ -85,7 +85,7 @@ func New(o Options) (*Lease, error) {
 		return nil, fmt.Errorf("lease: %w", err)
 	}
 	l := &Lease{Options: o, api: api, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler))}
-	l.valid = validity{deadline: o.RenewDeadline, now: now}
+	l.deadline = leaseDeadline{after: o.RenewDeadline, now: now}
 	l.metrics = newMetrics(o.Registerer, l)
 	return l, nil
 }
@@ -111,11 +111,11 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Keep makes the Lease say, from its next renewal on, what held returns then.
+// SetCheckpoint makes the Lease say, from its next renewal on, what held returns then.
 // Until it is called the Lease says what it said when it was taken over, so that
 // nothing is forgotten while whoever leads gets ready. held is called from
 // another goroutine until Run returns, and has to return at once.
-func (l *Lease) Keep(held func() Held) { l.keep.Store(&held) }
+func (l *Lease) SetCheckpoint(held func() Checkpoint) { l.checkpoint.Store(&held) }
 
 // Valid reports whether this replica may begin something, and until when that
 // has to be over, because from then on another one may lead. It may while less
@@ -123,7 +123,7 @@ func (l *Lease) Keep(held func() Held) { l.keep.Store(&held) }
 // the monotonic or by the wall clock, whichever went further: the former stands
 // still while a machine is suspended. Once it may not it never may again.
 func (l *Lease) Valid() (until time.Time, ok bool) {
-	_, left := l.valid.check()
+	_, left := l.deadline.check()
 	if left <= 0 {
 		return time.Time{}, false
 	}
@@ -161,11 +161,11 @@ func (l *Lease) describe() string { return l.Namespace + "/" + l.Name }
 // to wait for it, and repeats what was accepted since the last renewal.
 //
 // Run is called once.
-func (l *Lease) Run(ctx context.Context, lead func(ctx context.Context, held Held) error) error {
-	mine, held := l.campaign(ctx)
+func (l *Lease) Run(ctx context.Context, lead func(ctx context.Context, held Checkpoint) error) error {
+	mine, held := l.acquire(ctx)
 	if mine == nil {
 		return nil // ctx ended
 	}
-	t := &tenure{Lease: l, mine: mine}
+	t := &holder{Lease: l, lease: mine}
 	return t.run(ctx, held, lead)
 }

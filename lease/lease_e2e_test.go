@@ -70,10 +70,10 @@ type server struct {
 // candidate is a replica in this process.
 type candidate struct {
 	*lease.Lease
-	cut     atomic.Bool     // from the API server
-	leading chan lease.Held // what it took over
-	ended   chan error      // what its context ended by
-	done    chan error      // what Run returned
+	cut     atomic.Bool           // from the API server
+	leading chan lease.Checkpoint // what it took over
+	ended   chan error            // what its context ended by
+	done    chan error            // what Run returned
 	stop    context.CancelFunc
 }
 
@@ -88,9 +88,9 @@ func options(cfg *rest.Config, name, identity string) lease.Options {
 	}
 }
 
-func (s *server) start(t *testing.T, name, identity string, keep *lease.Held) *candidate {
+func (s *server) start(t *testing.T, name, identity string, keep *lease.Checkpoint) *candidate {
 	t.Helper()
-	c := &candidate{leading: make(chan lease.Held, 1), ended: make(chan error, 1), done: make(chan error, 1)}
+	c := &candidate{leading: make(chan lease.Checkpoint, 1), ended: make(chan error, 1), done: make(chan error, 1)}
 	cfg := s.ConfigFor(cluster.NobodyToken)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -112,9 +112,9 @@ func (s *server) start(t *testing.T, name, identity string, keep *lease.Held) *c
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		c.done <- c.Run(ctx, func(ctx context.Context, held lease.Held) error {
+		c.done <- c.Run(ctx, func(ctx context.Context, held lease.Checkpoint) error {
 			if keep != nil {
-				c.Keep(func() lease.Held { return *keep })
+				c.SetCheckpoint(func() lease.Checkpoint { return *keep })
 			}
 			c.leading <- held
 			<-ctx.Done()
@@ -140,18 +140,18 @@ func receive[T any](t *testing.T, what string, from <-chan T) T {
 	}
 }
 
-func taken(version uint64) *lease.Held {
+func taken(version uint64) *lease.Checkpoint {
 	p := event.Position{Epoch: event.Epoch{Cluster: "5a3c0d7e"}, Version: version, Time: time.Unix(1563534000, 0).UTC()}
-	return &lease.Held{
+	return &lease.Checkpoint{
 		Sinks: map[string]map[string]event.Position{"loki": {"": p}},
 		Gaps:  []event.Gap{{From: p, To: p, Cause: event.CauseTooOld}},
 	}
 }
 
-func want(t *testing.T, got lease.Held, want *lease.Held) {
+func want(t *testing.T, got lease.Checkpoint, want *lease.Checkpoint) {
 	t.Helper()
 	if want == nil {
-		want = &lease.Held{}
+		want = &lease.Checkpoint{}
 	}
 	if !reflect.DeepEqual(got, *want) {
 		t.Errorf("held %+v, want %+v", got, *want)
@@ -325,7 +325,7 @@ func (s *server) deleted(t *testing.T) {
 // it has.
 func (s *server) tooLarge(t *testing.T) {
 	const name = "too-large"
-	many := func(namespaces int) *lease.Held {
+	many := func(namespaces int) *lease.Checkpoint {
 		h := taken(300)
 		for i := range namespaces {
 			h.Sinks["loki"][fmt.Sprintf("namespace-of-a-team-%d", i)] = h.Sinks["loki"][""]
@@ -333,15 +333,15 @@ func (s *server) tooLarge(t *testing.T) {
 		return h
 	}
 	fits, tooMany := many(2000), many(5000)
-	var keep atomic.Pointer[lease.Held]
+	var keep atomic.Pointer[lease.Checkpoint]
 	keep.Store(taken(100))
 	c := s.start(t, name, "first", nil)
 	receive(t, "it leads", c.leading)
-	c.Keep(func() lease.Held { return *keep.Load() })
+	c.SetCheckpoint(func() lease.Checkpoint { return *keep.Load() })
 	s.says(t, name, 100)
 
 	for _, test := range []struct {
-		held   *lease.Held
+		held   *lease.Checkpoint
 		others int // bytes of somebody else's annotation
 	}{{tooMany, 0}, {fits, 120 << 10}} {
 		keep.Store(test.held)
@@ -415,8 +415,8 @@ func TestProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = l.Run(t.Context(), func(ctx context.Context, _ lease.Held) error {
-		l.Keep(func() lease.Held { return *taken(100) })
+	err = l.Run(t.Context(), func(ctx context.Context, _ lease.Checkpoint) error {
+		l.SetCheckpoint(func() lease.Checkpoint { return *taken(100) })
 		for ctx.Err() == nil {
 			now := time.Now()
 			if _, ok := l.Valid(); ok {

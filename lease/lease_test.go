@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func wantHeld(t *testing.T, got, want Held) {
+func wantHeld(t *testing.T, got, want Checkpoint) {
 	t.Helper()
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("held %+v, want %+v", got, want)
@@ -35,12 +35,12 @@ func TestTheFirstLeadsAndHandsOverInOrder(t *testing.T) {
 		first.drains = 25 * time.Second
 		var version atomic.Uint64
 		version.Store(100)
-		first.keeps = func() Held { return at(version.Load()) }
+		first.keeps = func() Checkpoint { return at(version.Load()) }
 
 		first.start(t)
 		synctest.Wait()
 		wantLed(t, first, true)
-		wantHeld(t, first.given(), Held{})
+		wantHeld(t, first.given(), Checkpoint{})
 		second.start(t)
 		time.Sleep(time.Minute)
 		wantLed(t, second, false)
@@ -208,7 +208,7 @@ func TestPositionsThatCannotBeReadAreNotUsedInPart(t *testing.T) {
 				r := a.replica(t, "first").start(t)
 				time.Sleep(time.Minute)
 				wantLed(t, r, true)
-				wantHeld(t, r.given(), Held{})
+				wantHeld(t, r.given(), Checkpoint{})
 				if log := r.log.String(); strings.Count(log, "cannot use the positions in it") != 1 {
 					t.Errorf("the log does not say so:\n%s", log)
 				}
@@ -218,7 +218,7 @@ func TestPositionsThatCannotBeReadAreNotUsedInPart(t *testing.T) {
 				if now != said {
 					t.Errorf("the annotation was overwritten before anything else was known: %q", now)
 				}
-				r.Keep(always(at(9)))
+				r.SetCheckpoint(always(at(9)))
 				time.Sleep(r.RetryPeriod + time.Millisecond)
 				wantHeld(t, a.says(t), at(9))
 			})
@@ -236,7 +236,7 @@ func TestPositionsThatDoNotFit(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct {
-		held       Held
+		held       Checkpoint
 		spoil      func(*api)
 		mend       func(*api)
 		bytes, why string
@@ -272,7 +272,7 @@ func TestPositionsThatDoNotFit(t *testing.T) {
 				time.Sleep(time.Minute + time.Millisecond) // not at the instant of a renewal
 				wantMetrics("94", "0")
 				test.spoil(a)
-				r.Keep(always(test.held))
+				r.SetCheckpoint(always(test.held))
 				time.Sleep(time.Minute)
 				if !r.Leading() {
 					t.Fatalf("does not lead any more: %s", r.log)
@@ -284,7 +284,7 @@ func TestPositionsThatDoNotFit(t *testing.T) {
 				wantMetrics(test.bytes, "1")
 
 				test.mend(a)
-				r.Keep(always(at(300)))
+				r.SetCheckpoint(always(at(300)))
 				time.Sleep(r.RetryPeriod + time.Millisecond)
 				wantHeld(t, a.says(t), at(300))
 				if err := r.Ready(); err != nil {

@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 		Name: "hindsight_lease_last_renewal_timestamp_seconds",
 		Help: "When the last successful renewal by this replica was begun; 0 while it waits.",
 	}, func() float64 {
-		renewed, left := l.valid.check()
+		renewed, left := l.deadline.check()
 		if left <= 0 {
 			return 0
 		}

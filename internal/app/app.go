@@ -102,7 +102,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if p.lease != nil {
 		err = p.lease.Run(ctx, p.lead)
 	} else {
-		err = p.lead(ctx, lease.Held{})
+		err = p.lead(ctx, lease.Checkpoint{})
 	}
 	if closeErr := p.store.journal.Close(); err == nil {
 		err = closeErr
@@ -138,7 +138,7 @@ func (p *process) newLease(reg prometheus.Registerer) (*lease.Lease, error) {
 
 // lead does the work, from where held says that it was left, with one
 // configuration after the other.
-func (p *process) lead(ctx context.Context, held lease.Held) (err error) {
+func (p *process) lead(ctx context.Context, held lease.Checkpoint) (err error) {
 	p.standing = newStanding(p.store.journal, held)
 	defer p.setCurrent(nil)
 	var g *generation
@@ -160,7 +160,7 @@ func (p *process) lead(ctx context.Context, held lease.Held) (err error) {
 			}
 		}
 		if p.lease != nil {
-			p.lease.Keep(p.standing.hold)
+			p.lease.SetCheckpoint(p.standing.hold)
 		}
 		next, err := p.run(ctx, g)
 		if err != nil {

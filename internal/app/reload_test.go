@@ -37,7 +37,7 @@ func TestUnusableConfigurationCostsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.journal.Close()
-	p := &process{Options: o, store: s, standing: newStanding(s.journal, lease.Held{})}
+	p := &process{Options: o, store: s, standing: newStanding(s.journal, lease.Checkpoint{})}
 	before, err := p.newGeneration(o.Config, o.Log)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestReloadThatRemovesASinkCountsItsBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.journal.Close()
-	p := &process{Options: o, store: s, standing: newStanding(s.journal, lease.Held{})}
+	p := &process{Options: o, store: s, standing: newStanding(s.journal, lease.Checkpoint{})}
 	g, err := p.newGeneration(o.Config, o.Log)
 	if err != nil {
 		t.Fatal(err)

@@ -19,21 +19,21 @@ import (
 type standing struct {
 	journal *journal.Journal
 
-	mu    sync.Mutex // guards the following
-	held  lease.Held // what the Lease said, and the gaps and unlisted sources since
+	mu    sync.Mutex       // guards the following
+	held  lease.Checkpoint // what the Lease said, and the gaps and unlisted sources since
 	sinks []config.Sink
 	// listed are the sources that are configured; nil before the first
 	// configuration.
 	listed []string
 }
 
-func newStanding(j *journal.Journal, held lease.Held) *standing {
-	s := &standing{journal: j, held: lease.Held{
-		Sinks:    make(map[string]map[string]event.Position, len(held.Sinks)),
-		Gaps:     slices.Clone(held.Gaps),
-		Unlisted: make(map[string]time.Time, len(held.Unlisted)),
+func newStanding(j *journal.Journal, held lease.Checkpoint) *standing {
+	s := &standing{journal: j, held: lease.Checkpoint{
+		Sinks:          make(map[string]map[string]event.Position, len(held.Sinks)),
+		Gaps:           slices.Clone(held.Gaps),
+		RemovedSources: make(map[string]time.Time, len(held.RemovedSources)),
 	}}
-	maps.Copy(s.held.Unlisted, held.Unlisted)
+	maps.Copy(s.held.RemovedSources, held.RemovedSources)
 	for sink, positions := range held.Sinks {
 		s.held.Sinks[sink] = maps.Clone(positions)
 	}
@@ -72,11 +72,11 @@ func (s *standing) setListed(listed []string) {
 	before := s.listed
 	s.listed = listed
 	for _, source := range listed {
-		delete(s.held.Unlisted, source)
+		delete(s.held.RemovedSources, source)
 	}
 	note := func(source string, since time.Time) {
-		if _, noted := s.held.Unlisted[source]; !noted && !slices.Contains(listed, source) {
-			s.held.Unlisted[source] = since
+		if _, noted := s.held.RemovedSources[source]; !noted && !slices.Contains(listed, source) {
+			s.held.RemovedSources[source] = since
 		}
 	}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -221,13 +221,13 @@ func (s *standing) declare(g event.Gap) {
 }
 
 // hold returns what the Lease is to say.
-func (s *standing) hold() lease.Held {
+func (s *standing) hold() lease.Checkpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held := lease.Held{
-		Sinks:    make(map[string]map[string]event.Position, len(s.sinks)),
-		Gaps:     slices.Clone(s.held.Gaps),
-		Unlisted: maps.Clone(s.held.Unlisted),
+	held := lease.Checkpoint{
+		Sinks:          make(map[string]map[string]event.Position, len(s.sinks)),
+		Gaps:           slices.Clone(s.held.Gaps),
+		RemovedSources: maps.Clone(s.held.RemovedSources),
 	}
 	for _, sink := range s.sinks {
 		positions := s.journal.Positions(sink.Name)

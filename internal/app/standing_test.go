@@ -39,7 +39,7 @@ func sinks(names ...string) *config.Config {
 
 // standingOf is that of sinks whose journal holds records of the versions given,
 // acknowledged by each sink up to a version.
-func standingOf(t *testing.T, c *config.Config, held lease.Held, journaled []uint64, acked map[string]uint64) *standing {
+func standingOf(t *testing.T, c *config.Config, held lease.Checkpoint, journaled []uint64, acked map[string]uint64) *standing {
 	t.Helper()
 	j, err := journal.NewMemory(journal.Options{Consumers: consumers(c)})
 	if err != nil {
@@ -74,8 +74,8 @@ func standingOf(t *testing.T, c *config.Config, held lease.Held, journaled []uin
 	return s
 }
 
-func held(positions map[string]uint64, gaps ...event.Gap) lease.Held {
-	h := lease.Held{Sinks: map[string]map[string]event.Position{}, Gaps: gaps}
+func held(positions map[string]uint64, gaps ...event.Gap) lease.Checkpoint {
+	h := lease.Checkpoint{Sinks: map[string]map[string]event.Position{}, Gaps: gaps}
 	for sink, v := range positions {
 		h.Sinks[sink] = map[string]event.Position{"": version(v)}
 	}
@@ -83,7 +83,7 @@ func held(positions map[string]uint64, gaps ...event.Gap) lease.Held {
 }
 
 // known adds a sink that the Lease knows without a position.
-func known(sink string, h lease.Held) lease.Held {
+func known(sink string, h lease.Checkpoint) lease.Checkpoint {
 	h.Sinks[sink] = map[string]event.Position{}
 	return h
 }
@@ -100,7 +100,7 @@ func TestWhereAWatchBegins(t *testing.T) {
 
 	for name, test := range map[string]struct {
 		config    *config.Config
-		held      lease.Held
+		held      lease.Checkpoint
 		journaled []uint64
 		acked     map[string]uint64
 
@@ -183,7 +183,7 @@ func TestANamespaceInheritsThePositionOfAll(t *testing.T) {
 	if got := s.from("team-a").start; got.Version != 10 {
 		t.Errorf("begins at %s, want version 10", got)
 	}
-	s = standingOf(t, c, lease.Held{}, []uint64{20}, nil)
+	s = standingOf(t, c, lease.Checkpoint{}, []uint64{20}, nil)
 	if got := s.from("team-a").start; got.Version != 20 {
 		t.Errorf("begins at %s, want version 20", got)
 	}
@@ -224,14 +224,14 @@ func TestPositionsOfNamespacesThatAreNotListed(t *testing.T) {
 			c.Source.Namespaces = namespaces
 			return c
 		}
-		wantSources := func(h lease.Held, want ...string) {
+		wantSources := func(h lease.Checkpoint, want ...string) {
 			t.Helper()
 			if got := slices.Sorted(maps.Keys(h.Sinks["loki"])); !slices.Equal(got, want) {
 				t.Errorf("the Lease has positions of %v, want %v", got, want)
 			}
 		}
-		at := func(sources ...string) lease.Held {
-			h := lease.Held{Sinks: map[string]map[string]event.Position{"loki": {}}}
+		at := func(sources ...string) lease.Checkpoint {
+			h := lease.Checkpoint{Sinks: map[string]map[string]event.Position{"loki": {}}}
 			for _, source := range sources {
 				h.Sinks["loki"][source] = version(10)
 			}
@@ -250,7 +250,7 @@ func TestPositionsOfNamespacesThatAreNotListed(t *testing.T) {
 		wantSources(s.hold(), "a", "b")
 		time.Sleep(time.Hour)
 		wantSources(s.hold(), "a")
-		if unlisted := s.hold().Unlisted; len(unlisted) != 0 {
+		if unlisted := s.hold().RemovedSources; len(unlisted) != 0 {
 			t.Errorf("the Lease still says since when %v are not listed", unlisted)
 		}
 		s = standingOf(t, list("a"), s.hold(), []uint64{20}, map[string]uint64{"loki": 20})

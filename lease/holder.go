@@ -11,20 +11,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// tenure is the time in which the Lease is ours. Only run's goroutine touches
+// holder is the time in which the Lease is ours. Only run's goroutine touches
 // it.
-type tenure struct {
+type holder struct {
 	*Lease
-	mine *coordinationv1.Lease // as last written
+	lease *coordinationv1.Lease // as last written
 }
 
-// errTaken says that the Lease is another's; no further attempt can succeed.
-var errTaken = errors.New("another replica took it over")
+// errTakenOver says that the Lease is another's; no further attempt can succeed.
+var errTakenOver = errors.New("another replica took it over")
 
 var errTooLate = errors.New("the renewal succeeded, but after the renew deadline")
 
 // run leads, and renews the Lease until whoever leads has ended.
-func (t *tenure) run(ctx context.Context, held Held, lead func(context.Context, Held) error) error {
+func (t *holder) run(ctx context.Context, held Checkpoint, lead func(context.Context, Checkpoint) error) error {
 	if ctx.Err() != nil { // while the Lease was taken over
 		return t.release()
 	}
@@ -38,7 +38,7 @@ func (t *tenure) run(ctx context.Context, held Held, lead func(context.Context, 
 	}()
 
 	if why := t.renewUntil(ended); why != nil {
-		t.valid.end()
+		t.deadline.end()
 		t.log.Error("lost the lease, nothing more may be sent", "lease", t.describe(), "err", why)
 		lost := fmt.Errorf("%w: %w", ErrLost, why)
 		end(lost)
@@ -52,7 +52,7 @@ func (t *tenure) run(ctx context.Context, held Held, lead func(context.Context, 
 }
 
 // renewUntil renews the Lease until ended is closed, or returns how it was lost.
-func (t *tenure) renewUntil(ended <-chan struct{}) error {
+func (t *holder) renewUntil(ended <-chan struct{}) error {
 	pause := time.NewTimer(t.pause(time.Now()))
 	defer pause.Stop()
 	for {
@@ -71,8 +71,8 @@ func (t *tenure) renewUntil(ended <-chan struct{}) error {
 
 // release writes the Lease for the last time, without a holder. It is tried for
 // as long as the Lease is ours.
-func (t *tenure) release() error {
-	defer t.valid.end()
+func (t *holder) release() error {
+	defer t.deadline.end()
 	for {
 		begun := time.Now()
 		done, lost := t.attempt("")
@@ -88,15 +88,15 @@ func (t *tenure) release() error {
 }
 
 // pause is until the next attempt, after one that was begun then.
-func (t *tenure) pause(begun time.Time) time.Duration {
-	_, left := t.valid.check()
+func (t *holder) pause(begun time.Time) time.Duration {
+	_, left := t.deadline.check()
 	return max(0, min(t.RetryPeriod-time.Since(begun), left))
 }
 
 // attempt tries once to write the Lease for a holder, us or nobody, and reports
 // whether that succeeded; lost, if it never will.
-func (t *tenure) attempt(to string) (done bool, lost error) {
-	renewed, left := t.valid.check()
+func (t *holder) attempt(to string) (done bool, lost error) {
+	renewed, left := t.deadline.check()
 	if left <= 0 {
 		return false, t.overdue(renewed)
 	}
@@ -105,7 +105,7 @@ func (t *tenure) attempt(to string) (done bool, lost error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), left, fmt.Errorf("%w before the renew deadline", errNoAnswer))
 	defer cancel()
 	err := t.write(ctx, to)
-	if errors.Is(err, errTaken) {
+	if errors.Is(err, errTakenOver) {
 		return false, err
 	}
 	t.report(ctx, err)
@@ -113,9 +113,9 @@ func (t *tenure) attempt(to string) (done bool, lost error) {
 }
 
 // overdue says since when the Lease could not be renewed, and why.
-func (t *tenure) overdue(renewed instant) error {
+func (t *holder) overdue(renewed clockReading) error {
 	err := fmt.Errorf("it was last renewed %v ago, at %s",
-		t.valid.now().since(renewed).Round(time.Millisecond), renewed.wall.UTC().Format(time.RFC3339))
+		t.deadline.now().since(renewed).Round(time.Millisecond), renewed.wall.UTC().Format(time.RFC3339))
 	if last := t.health.last(); last != nil {
 		return fmt.Errorf("%w: %w", err, last)
 	}
@@ -125,59 +125,59 @@ func (t *tenure) overdue(renewed instant) error {
 // write writes the Lease for a holder. That it was written by somebody else
 // meanwhile, or deleted, is overcome as long as it is ours; if it is another's,
 // that is errTaken.
-func (t *tenure) write(ctx context.Context, to string) error {
-	begun := t.valid.now()
-	written, err := t.api.update(ctx, t.next(t.mine, to))
+func (t *holder) write(ctx context.Context, to string) error {
+	begun := t.deadline.now()
+	written, err := t.api.update(ctx, t.renewedLease(t.lease, to))
 	// An update of what was deleted is a conflict too, as its uid is known.
 	if conflict(err) || apierrors.IsNotFound(err) {
-		written, err = t.writeAnew(ctx, to)
+		written, err = t.rewrite(ctx, to)
 	}
 	if err != nil {
 		return err
 	}
-	t.mine = written
-	if !t.valid.renew(begun) {
+	t.lease = written
+	if !t.deadline.renew(begun) {
 		return errTooLate // the next attempt finds the Lease overdue
 	}
 	return nil
 }
 
-// writeAnew is write after somebody else wrote the Lease or deleted it.
-func (t *tenure) writeAnew(ctx context.Context, to string) (*coordinationv1.Lease, error) {
+// rewrite is write after somebody else wrote the Lease or deleted it.
+func (t *holder) rewrite(ctx context.Context, to string) (*coordinationv1.Lease, error) {
 	found, err := t.api.get(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
 		t.log.Warn("the lease was deleted while it was ours; it is made again", "lease", t.describe())
-		anew := t.mine.DeepCopy()
+		anew := t.lease.DeepCopy()
 		anew.ObjectMeta = metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, Labels: anew.Labels, Annotations: anew.Annotations}
-		return t.api.create(ctx, t.next(anew, to))
+		return t.api.create(ctx, t.renewedLease(anew, to))
 	case err != nil:
 		return nil, err
 	case to == "" && released(found):
 		return found, nil // by a request whose answer did not arrive
-	case holder(found) == "" && !released(found):
+	case holderOf(found) == "" && !released(found):
 		t.log.Warn("the lease was left without a holder while it was ours; it is taken back", "lease", t.describe())
-		found.Spec.AcquireTime = t.mine.Spec.AcquireTime
-		if said, ok := t.mine.Annotations[annotation]; ok {
+		found.Spec.AcquireTime = t.lease.Spec.AcquireTime
+		if said, ok := t.lease.Annotations[annotation]; ok {
 			metav1.SetMetaDataAnnotation(&found.ObjectMeta, annotation, said)
 		}
-		return t.api.update(ctx, t.next(found, to))
-	case !holds(found, t.Identity, t.mine.Spec.AcquireTime):
-		return nil, fmt.Errorf("%w: its holder is now %q", errTaken, holder(found))
+		return t.api.update(ctx, t.renewedLease(found, to))
+	case !holds(found, t.Identity, t.lease.Spec.AcquireTime):
+		return nil, fmt.Errorf("%w: its holder is now %q", errTakenOver, holderOf(found))
 	default:
-		return t.api.update(ctx, t.next(found, to))
+		return t.api.update(ctx, t.renewedLease(found, to))
 	}
 }
 
-// next returns the Lease as it is to be written: renewed, with what is to be
+// renewedLease returns the Lease as it is to be written: renewed, with what is to be
 // kept.
-func (t *tenure) next(l *coordinationv1.Lease, to string) *coordinationv1.Lease {
+func (t *holder) renewedLease(l *coordinationv1.Lease, to string) *coordinationv1.Lease {
 	l = l.DeepCopy()
 	renew(l, to, t.Duration)
 	if to == "" {
 		l.Spec.AcquireTime = nil // see released
 	}
-	held := t.keep.Load()
+	held := t.checkpoint.Load()
 	if held == nil {
 		return l
 	}
@@ -222,8 +222,8 @@ func renew(l *coordinationv1.Lease, to string, duration time.Duration) {
 	l.Spec.LeaseDurationSeconds = &seconds
 }
 
-// holder is who holds a Lease; empty: nobody.
-func holder(l *coordinationv1.Lease) string {
+// holderOf is who holds a Lease; empty: nobody.
+func holderOf(l *coordinationv1.Lease) string {
 	if l.Spec.HolderIdentity == nil {
 		return ""
 	}
@@ -234,11 +234,11 @@ func holder(l *coordinationv1.Lease) string {
 // time of acquisition then. That somebody else has removed the holder says nothing
 // about whether it has stopped.
 func released(l *coordinationv1.Lease) bool {
-	return holder(l) == "" && l.Spec.AcquireTime == nil && l.Spec.RenewTime != nil
+	return holderOf(l) == "" && l.Spec.AcquireTime == nil && l.Spec.RenewTime != nil
 }
 
 // holds reports whether a Lease is held by a candidate since an instant. The
 // instant tells apart what should have had different identities.
 func holds(l *coordinationv1.Lease, identity string, since *metav1.MicroTime) bool {
-	return holder(l) == identity && l.Spec.AcquireTime != nil && l.Spec.AcquireTime.Time.Equal(since.Time)
+	return holderOf(l) == identity && l.Spec.AcquireTime != nil && l.Spec.AcquireTime.Time.Equal(since.Time)
 }

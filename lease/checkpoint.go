@@ -12,8 +12,8 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Held is what the Lease says beside who holds it.
-type Held struct {
+// Checkpoint is what the Lease says beside who holds it.
+type Checkpoint struct {
 	// Sinks says how far each sink has accepted each source: sink -> source
 	// (a namespace, or empty for all) -> position.
 	Sinks map[string]map[string]event.Position
@@ -22,9 +22,9 @@ type Held struct {
 	// MergeGaps.
 	Gaps []event.Gap
 
-	// Unlisted says since when a source of Sinks has not been configured any more,
+	// RemovedSources says since when a source of Sinks has not been configured any more,
 	// in whole seconds; see Prune.
-	Unlisted map[string]time.Time
+	RemovedSources map[string]time.Time
 }
 
 // keepUnlisted is how long the positions of a source are kept that is not
@@ -36,11 +36,11 @@ const keepUnlisted = 24 * time.Hour
 // hours. listed are the sources that are. A sink keeps its position of all
 // namespaces while a listed one has no position of its own, and inherits it. h must
 // not be shared.
-func (h *Held) Prune(listed []string, now time.Time) {
+func (h *Checkpoint) Prune(listed []string, now time.Time) {
 	known := make(map[string]bool)
 	for _, positions := range h.Sinks {
 		for source := range positions {
-			since, unlisted := h.Unlisted[source]
+			since, unlisted := h.RemovedSources[source]
 			inherited := source == "" && slices.ContainsFunc(listed, func(l string) bool {
 				_, own := positions[l]
 				return !own
@@ -52,11 +52,11 @@ func (h *Held) Prune(listed []string, now time.Time) {
 			known[source] = true
 		}
 	}
-	maps.DeleteFunc(h.Unlisted, func(source string, _ time.Time) bool { return !known[source] })
+	maps.DeleteFunc(h.RemovedSources, func(source string, _ time.Time) bool { return !known[source] })
 }
 
 // String shows how far each sink is, for a log line.
-func (h Held) String() string {
+func (h Checkpoint) String() string {
 	const most = 10
 	var parts []string
 	for _, sink := range slices.Sorted(maps.Keys(h.Sinks)) {
@@ -127,7 +127,7 @@ type gap struct {
 // encode returns the annotation that says h, with as many gaps as are kept. The
 // same h gives the same bytes. With the error that they are too many it returns
 // them all the same.
-func encode(h Held) (string, error) {
+func encode(h Checkpoint) (string, error) {
 	d := document{Version: version, Epoch: commonEpoch(h)}
 	d.Sinks = make(map[string]map[string]position, len(h.Sinks))
 	for sink, positions := range h.Sinks {
@@ -143,9 +143,9 @@ func encode(h Held) (string, error) {
 			Cause: string(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
-	for source, since := range h.Unlisted {
+	for source, since := range h.RemovedSources {
 		if d.Unlisted == nil {
-			d.Unlisted = make(map[string]string, len(h.Unlisted))
+			d.Unlisted = make(map[string]string, len(h.RemovedSources))
 		}
 		d.Unlisted[cmp.Or(source, all)] = since.UTC().Format(time.RFC3339)
 	}
@@ -161,18 +161,18 @@ func encode(h Held) (string, error) {
 
 // decode reads what encode wrote. An empty annotation holds nothing. What cannot
 // be understood as a whole gives nothing and an error.
-func decode(s string) (Held, error) {
+func decode(s string) (Checkpoint, error) {
 	if s == "" {
-		return Held{}, nil
+		return Checkpoint{}, nil
 	}
 	var d document
 	if err := json.Unmarshal([]byte(s), &d); err != nil {
-		return Held{}, fmt.Errorf("decode annotation %s: %w", annotation, err)
+		return Checkpoint{}, fmt.Errorf("decode annotation %s: %w", annotation, err)
 	}
 	if d.Version != version {
-		return Held{}, fmt.Errorf("decode annotation %s: it has version %d, and this program knows %d", annotation, d.Version, version)
+		return Checkpoint{}, fmt.Errorf("decode annotation %s: it has version %d, and this program knows %d", annotation, d.Version, version)
 	}
-	var h Held
+	var h Checkpoint
 	var bad error
 	read := func(p position, where string) event.Position {
 		got, err := d.lengthen(p)
@@ -203,24 +203,24 @@ func decode(s string) (Held, error) {
 	for source, said := range d.Unlisted {
 		since, err := readTime(said)
 		if err != nil {
-			return Held{}, fmt.Errorf("decode annotation %s: source %s: %w", annotation, source, err)
+			return Checkpoint{}, fmt.Errorf("decode annotation %s: source %s: %w", annotation, source, err)
 		}
-		if h.Unlisted == nil {
-			h.Unlisted = make(map[string]time.Time, len(d.Unlisted))
+		if h.RemovedSources == nil {
+			h.RemovedSources = make(map[string]time.Time, len(d.Unlisted))
 		}
 		if source == all {
 			source = ""
 		}
-		h.Unlisted[source] = since
+		h.RemovedSources[source] = since
 	}
 	if bad != nil {
-		return Held{}, bad
+		return Checkpoint{}, bad
 	}
 	return h, nil
 }
 
 // commonEpoch is that of the first position: almost always, of all.
-func commonEpoch(h Held) string {
+func commonEpoch(h Checkpoint) string {
 	for _, sink := range slices.Sorted(maps.Keys(h.Sinks)) {
 		for _, source := range slices.Sorted(maps.Keys(h.Sinks[sink])) {
 			return h.Sinks[sink][source].Epoch.String()

@@ -29,7 +29,7 @@ func TestAnnotationStaysAsItIs(t *testing.T) {
 	listing.Listed = 900
 	restored := taken(20)
 	restored.Epoch.Restores = 1
-	h := Held{
+	h := Checkpoint{
 		Sinks: map[string]map[string]event.Position{
 			"loki":     {"": taken(812), "kube-system": restored},
 			"stdout":   {"": listing},
@@ -72,16 +72,16 @@ func TestAnnotationsThatCannotBeRead(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", said, err, want)
 		}
-		if !reflect.DeepEqual(held, Held{}) {
+		if !reflect.DeepEqual(held, Checkpoint{}) {
 			t.Errorf("%s: beside an error got %+v", said, held)
 		}
 	}
 }
 
 func TestSourcesThatAreNotListedRideAlong(t *testing.T) {
-	h := Held{
-		Sinks:    map[string]map[string]event.Position{"loki": {"": taken(1), "team-a": taken(2), "team-b": taken(3)}},
-		Unlisted: map[string]time.Time{"": second, "team-a": second.Add(time.Hour)},
+	h := Checkpoint{
+		Sinks:          map[string]map[string]event.Position{"loki": {"": taken(1), "team-a": taken(2), "team-b": taken(3)}},
+		RemovedSources: map[string]time.Time{"": second, "team-a": second.Add(time.Hour)},
 	}
 	said, err := encode(h)
 	if err != nil {
@@ -133,15 +133,15 @@ func TestPrune(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			build := func(sinks map[string][]string, unlisted map[string]time.Time) Held {
-				h := Held{Sinks: make(map[string]map[string]event.Position), Unlisted: make(map[string]time.Time)}
+			build := func(sinks map[string][]string, unlisted map[string]time.Time) Checkpoint {
+				h := Checkpoint{Sinks: make(map[string]map[string]event.Position), RemovedSources: make(map[string]time.Time)}
 				for sink, sources := range sinks {
 					h.Sinks[sink] = make(map[string]event.Position)
 					for _, source := range sources {
 						h.Sinks[sink][source] = taken(1)
 					}
 				}
-				maps.Copy(h.Unlisted, unlisted)
+				maps.Copy(h.RemovedSources, unlisted)
 				return h
 			}
 			h := build(test.sinks, test.unlisted)
@@ -169,8 +169,8 @@ func TestAnnotationIsSmall(t *testing.T) {
 	}
 }
 
-func large(sinks, namespaces int) Held {
-	h := Held{Sinks: make(map[string]map[string]event.Position)}
+func large(sinks, namespaces int) Checkpoint {
+	h := Checkpoint{Sinks: make(map[string]map[string]event.Position)}
 	for i := range sinks {
 		positions := make(map[string]event.Position)
 		for j := range namespaces {
@@ -183,11 +183,11 @@ func large(sinks, namespaces int) Held {
 
 func TestHeldForALogLine(t *testing.T) {
 	for _, test := range []struct {
-		held Held
+		held Checkpoint
 		want string
 	}{
-		{Held{}, "none"},
-		{Held{Sinks: map[string]map[string]event.Position{"b": {"": taken(2)}, "a": {"x": {}}}}, "a/x=none b/*=" + epoch.String() + "@2"},
+		{Checkpoint{}, "none"},
+		{Checkpoint{Sinks: map[string]map[string]event.Position{"b": {"": taken(2)}, "a": {"x": {}}}}, "a/x=none b/*=" + epoch.String() + "@2"},
 	} {
 		if got := test.held.String(); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
