@@ -21,12 +21,12 @@ type archive struct {
 	prefix, ext string // of their names, around the time
 	keep        int
 	gzip        bool
-	disk        disk
+	fs          fileSystem
 	log         *slog.Logger
 	woken       chan struct{}
 }
 
-func newArchive(path string, c Config, d disk, log *slog.Logger) *archive {
+func newArchive(path string, c Config, d fileSystem, log *slog.Logger) *archive {
 	dir, base := filepath.Split(path)
 	stem, ext := base, filepath.Ext(base)
 	if ext != base {
@@ -40,7 +40,7 @@ func newArchive(path string, c Config, d disk, log *slog.Logger) *archive {
 		ext:    ext,
 		keep:   c.Keep,
 		gzip:   c.Gzip,
-		disk:   d,
+		fs:     d,
 		log:    log,
 		woken:  make(chan struct{}, 1),
 	}
@@ -53,9 +53,9 @@ const (
 	tmpSuffix  = ".gz.tmp"
 )
 
-// archived is a file that was moved away, in any of the forms it may have at
+// rotatedFile is a file that was moved away, in any of the forms it may have at
 // once.
-type archived struct {
+type rotatedFile struct {
 	time            time.Time
 	plain, gz, temp bool
 }
@@ -65,13 +65,13 @@ func (a *archive) path(t time.Time) string {
 }
 
 // list returns the files, oldest first.
-func (a *archive) list() ([]archived, error) {
-	names, err := a.disk.ReadDir(a.dir)
+func (a *archive) list() ([]rotatedFile, error) {
+	names, err := a.fs.ReadDir(a.dir)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
-	var files []archived
+	var files []rotatedFile
 	for _, name := range names {
 		rest, ok := strings.CutPrefix(name, a.prefix)
 		if !ok || len(rest) < len(timeLayout) {
@@ -86,7 +86,7 @@ func (a *archive) list() ([]archived, error) {
 			continue
 		}
 		if n := len(files); n == 0 || !files[n-1].time.Equal(t) {
-			files = append(files, archived{time: t})
+			files = append(files, rotatedFile{time: t})
 		}
 		f := &files[len(files)-1]
 		f.plain = f.plain || suffix == ""
@@ -96,9 +96,9 @@ func (a *archive) list() ([]archived, error) {
 	return files, nil
 }
 
-// name returns the path that a file moved away now should have: behind all
+// nextName returns the path that a file moved away now should have: behind all
 // others, whatever the clock says.
-func (a *archive) name(now time.Time) (string, error) {
+func (a *archive) nextName(now time.Time) (string, error) {
 	files, err := a.list()
 	if err != nil {
 		return "", err
@@ -120,7 +120,7 @@ func (a *archive) wake() {
 
 // run tidies whenever it is woken, until ctx ends.
 func (a *archive) run(ctx context.Context) {
-	tidying := trouble{log: a.log, failed: "rotated files cannot be compressed or removed for now", over: "rotated files can be compressed and removed again"}
+	tidying := failureLog{log: a.log, failed: "rotated files cannot be compressed or removed for now", recovered: "rotated files can be compressed and removed again"}
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
@@ -130,7 +130,7 @@ func (a *archive) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := a.tidy(ctx)
+		err := a.clean(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -142,19 +142,19 @@ func (a *archive) run(ctx context.Context) {
 	}
 }
 
-// tidy leaves every file in one form, and as many as are to be kept. What cannot
+// clean leaves every file in one form, and as many as are to be kept. What cannot
 // be removed does not keep it from the rest.
-func (a *archive) tidy(ctx context.Context) error {
+func (a *archive) clean(ctx context.Context) error {
 	files, err := a.list()
 	if err != nil {
 		return err
 	}
 	remove := func(path string, exists bool) {
 		if exists {
-			err = cmp.Or(err, a.disk.Remove(path))
+			err = cmp.Or(err, a.fs.Remove(path))
 		}
 	}
-	var rotated []archived
+	var rotated []rotatedFile
 	for _, f := range files {
 		path := a.path(f.time)
 		remove(path+tmpSuffix, f.temp)
@@ -196,32 +196,32 @@ func (a *archive) compress(ctx context.Context, path string) (err error) {
 	}()
 	temp := path + tmpSuffix
 	if err := a.writeCompressed(ctx, temp, path); err != nil {
-		_ = a.disk.Remove(temp) // else when it is tidied next
+		_ = a.fs.Remove(temp) // else when it is tidied next
 		return err
 	}
-	if err := a.disk.Rename(temp, path+gzSuffix); err != nil {
+	if err := a.fs.Rename(temp, path+gzSuffix); err != nil {
 		return err
 	}
-	if err := a.disk.SyncDir(a.dir); err != nil {
+	if err := a.fs.SyncDir(a.dir); err != nil {
 		return err
 	}
-	return a.disk.Remove(path)
+	return a.fs.Remove(path)
 }
 
 func (a *archive) writeCompressed(ctx context.Context, to, from string) error {
-	in, err := a.disk.OpenFile(from, os.O_RDONLY, 0)
+	in, err := a.fs.OpenFile(from, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := a.disk.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	out, err := a.fs.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
 	z := gzip.NewWriter(out)
 	z.Name = filepath.Base(from)
-	if _, err := io.Copy(z, reader{ctx, in}); err != nil {
+	if _, err := io.Copy(z, contextReader{ctx, in}); err != nil {
 		return err
 	}
 	if err := z.Close(); err != nil {
@@ -230,28 +230,28 @@ func (a *archive) writeCompressed(ctx context.Context, to, from string) error {
 	return out.Sync()
 }
 
-// reader reads until ctx ends.
-type reader struct {
+// contextReader reads until ctx ends.
+type contextReader struct {
 	ctx context.Context
 	io.Reader
 }
 
-func (r reader) Read(b []byte) (int, error) {
+func (r contextReader) Read(b []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
 	return r.Reader.Read(b)
 }
 
-// trouble logs the beginning and the end of a time in which something fails
+// failureLog logs the beginning and the end of a time in which something fails
 // that is tried again and again, and what lies between at debug.
-type trouble struct {
-	log          *slog.Logger
-	failed, over string
-	since        time.Time // zero: there is none
+type failureLog struct {
+	log               *slog.Logger
+	failed, recovered string
+	since             time.Time // zero: there is none
 }
 
-func (t *trouble) report(err error) {
+func (t *failureLog) report(err error) {
 	switch {
 	case err != nil && t.since.IsZero():
 		t.since = time.Now()
@@ -259,7 +259,7 @@ func (t *trouble) report(err error) {
 	case err != nil:
 		t.log.Debug(t.failed, "err", err)
 	case !t.since.IsZero():
-		t.log.Info(t.over, "after", time.Since(t.since).Round(time.Millisecond))
+		t.log.Info(t.recovered, "after", time.Since(t.since).Round(time.Millisecond))
 		t.since = time.Time{}
 	}
 }

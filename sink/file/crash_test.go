@@ -291,7 +291,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 		_ = child.Wait()
 	}
-	s := start(t, killedConfig(dir), osDisk{}, io.Discard)
+	s := start(t, killedConfig(dir), osFileSystem{}, io.Discard)
 	send(t, s, accepted, killedBatch)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ func TestWhatIsNotARegularFileIsRefused(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := writer{path: path, disk: osDisk{}}
-	err := w.ready()
+	w := writer{path: path, fs: osFileSystem{}}
+	err := w.ensureOpen()
 	if err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 		t.Errorf("a pipe is opened: %v", err)
 	}

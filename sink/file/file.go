@@ -130,9 +130,9 @@ type Sink struct {
 
 	// A call to a disk that does not answer cannot be called off. It is made by
 	// a goroutine of its own, so that Send need not wait for it.
-	batches chan *sink.Batch // to run, unbuffered
-	answers chan error       // what became of them
-	pending bool             // Send gave up on a batch whose answer is still due
+	batches   chan *sink.Batch // to run, unbuffered
+	results   chan error       // what became of them
+	resultDue bool             // Send gave up on a batch whose answer is still due
 
 	stop  context.CancelFunc
 	ended chan struct{} // once nothing runs any more
@@ -142,10 +142,10 @@ type Sink struct {
 // file at once, and again before each batch until that works: what is missing
 // now may come.
 func New(c Config, log *slog.Logger) (*Sink, error) {
-	return newSink(c, osDisk{}, log)
+	return newSink(c, osFileSystem{}, log)
 }
 
-func newSink(c Config, d disk, log *slog.Logger) (*Sink, error) {
+func newSink(c Config, d fileSystem, log *slog.Logger) (*Sink, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
 		return nil, fmt.Errorf("resolve path %q: %w", c.Path, err)
@@ -153,20 +153,20 @@ func newSink(c Config, d disk, log *slog.Logger) (*Sink, error) {
 	log = log.With("path", path)
 	a := newArchive(path, c, d, log)
 	w := &writer{
-		path:    path,
-		maxSize: int64(c.MaxSize),
-		maxAge:  time.Duration(c.MaxAge),
-		disk:    d,
-		archive: a,
-		log:     log,
-		boot:    cmp.Or(d.BootID(), rand.Text()), // unknown: each sink may be the first of a boot
-		moving:  trouble{log: log, failed: "the file cannot be moved away and grows on for now", over: "the file can be moved away again"},
+		path:     path,
+		maxSize:  int64(c.MaxSize),
+		maxAge:   time.Duration(c.MaxAge),
+		fs:       d,
+		archive:  a,
+		log:      log,
+		boot:     cmp.Or(d.BootID(), rand.Text()), // unknown: each sink may be the first of a boot
+		rotation: failureLog{log: log, failed: "the file cannot be moved away and grows on for now", recovered: "the file can be moved away again"},
 	}
 	s := &Sink{
 		path:    path,
 		encoder: event.Encoder{Format: c.Format, Standalone: true},
 		batches: make(chan *sink.Batch),
-		answers: make(chan error, 1),
+		results: make(chan error, 1),
 		ended:   make(chan struct{}),
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -184,7 +184,7 @@ func newSink(c Config, d disk, log *slog.Logger) (*Sink, error) {
 // run does what is done with the file until ctx ends.
 func (s *Sink) run(ctx context.Context, w *writer) {
 	defer w.close()
-	upkeep := trouble{log: w.log, failed: "the file cannot be written to for now", over: "the file can be written to again"}
+	upkeep := failureLog{log: w.log, failed: "the file cannot be written to for now", recovered: "the file can be written to again"}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -194,15 +194,15 @@ func (s *Sink) run(ctx context.Context, w *writer) {
 			if err == nil {
 				upkeep.report(nil)
 			}
-			s.answers <- err
-			timer.Reset(w.untilOld())
+			s.results <- err
+			timer.Reset(w.untilMaxAge())
 		case <-timer.C:
-			err := w.tend()
+			err := w.maintain()
 			upkeep.report(err)
 			if err != nil {
 				timer.Reset(time.Minute)
 			} else {
-				timer.Reset(w.untilOld())
+				timer.Reset(w.untilMaxAge())
 			}
 		case <-ctx.Done():
 			return
@@ -224,7 +224,7 @@ func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte {
 // A write that is under way when ctx ends goes on with the batch. Since the same
 // batch comes again, its outcome is that of the next Send.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
-	if !s.pending {
+	if !s.resultDue {
 		select {
 		case s.batches <- b:
 		case <-ctx.Done():
@@ -232,11 +232,11 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 		}
 	}
 	select {
-	case err := <-s.answers:
-		s.pending = false
+	case err := <-s.results:
+		s.resultDue = false
 		return classify(err)
 	case <-ctx.Done():
-		s.pending = true
+		s.resultDue = true
 		return fmt.Errorf("write %s: the disk does not answer: %w", s.path, ctx.Err())
 	}
 }
@@ -252,20 +252,20 @@ func classify(err error) error {
 	return why
 }
 
-// closePatience is how long Close waits for a disk to answer.
-const closePatience = 5 * time.Second
+// closeTimeout is how long Close waits for a disk to answer.
+const closeTimeout = 5 * time.Second
 
 // Close closes the file and lets go of its lock, unless the disk does not
 // answer: then they are left behind.
 func (s *Sink) Close() error {
 	s.stop()
-	if s.pending {
+	if s.resultDue {
 		return nil
 	}
 	select {
 	case <-s.ended:
 		return nil
-	case <-time.After(closePatience):
+	case <-time.After(closeTimeout):
 		return fmt.Errorf("close %s: the disk does not answer", s.path)
 	}
 }

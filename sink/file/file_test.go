@@ -99,7 +99,7 @@ func TestFormats(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			c := in(t.TempDir())
 			c.Format = format
-			send(t, start(t, c, osDisk{}, io.Discard), 7, 1)
+			send(t, start(t, c, osFileSystem{}, io.Discard), 7, 1)
 			if got := read(t, c.Path); !strings.HasPrefix(got, want) {
 				t.Errorf("got  %s\nwant %s…", got, want)
 			}
@@ -223,7 +223,7 @@ func TestUnusablePath(t *testing.T) {
 					t.Fatal(err)
 				}
 				var log logs
-				s := start(t, in(dir), osDisk{}, &log)
+				s := start(t, in(dir), osFileSystem{}, &log)
 				synctest.Wait()
 				if n := log.count("cannot be written to for now"); n != 1 {
 					t.Errorf("the log says %d times that the file cannot be written to, want once", n)
@@ -260,7 +260,7 @@ func TestDirectoryNotWritable(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, in(dir), osDisk{}, io.Discard)
+	s := start(t, in(dir), osFileSystem{}, io.Discard)
 	if err := try(t, s, 0, 2); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("got %v, want permission denied", err)
 	}
@@ -273,9 +273,9 @@ func TestDirectoryNotWritable(t *testing.T) {
 
 func TestFileOfAnotherSink(t *testing.T) {
 	c := in(t.TempDir())
-	first := start(t, c, osDisk{}, io.Discard)
+	first := start(t, c, osFileSystem{}, io.Discard)
 	send(t, first, 0, 1)
-	second := start(t, c, osDisk{}, io.Discard)
+	second := start(t, c, osFileSystem{}, io.Discard)
 	err := try(t, second, 1, 1)
 	if err == nil || !strings.Contains(err.Error(), "another sink or process writes to this file") {
 		t.Fatalf("got %v, want an error that says that the file is taken", err)

@@ -20,7 +20,7 @@ import (
 
 // start returns a sink that is closed, and whose goroutines have ended, before
 // the test's directory is removed.
-func start(t *testing.T, c Config, d disk, log io.Writer) *Sink {
+func start(t *testing.T, c Config, d fileSystem, log io.Writer) *Sink {
 	t.Helper()
 	s, err := newSink(c, d, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
@@ -184,7 +184,7 @@ func (l *logs) count(message string) int {
 // faultyDisk is a disk on which anything can go wrong. Each operation on it
 // first asks before, which may be nil.
 type faultyDisk struct {
-	osDisk
+	osFileSystem
 	mu     sync.Mutex // guards before and partly
 	before func(op, path string) error
 	partly int // bytes that a failing write lets through
@@ -222,7 +222,7 @@ func (d *faultyDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, er
 	if err := d.ask("open", path); err != nil {
 		return nil, err
 	}
-	f, err := d.osDisk.OpenFile(path, flag, perm)
+	f, err := d.osFileSystem.OpenFile(path, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -233,28 +233,28 @@ func (d *faultyDisk) Lstat(path string) (fs.FileInfo, error) {
 	if err := d.ask("lstat", path); err != nil {
 		return nil, err
 	}
-	return d.osDisk.Lstat(path)
+	return d.osFileSystem.Lstat(path)
 }
 
 func (d *faultyDisk) ReadDir(path string) ([]string, error) {
 	if err := d.ask("readdir", path); err != nil {
 		return nil, err
 	}
-	return d.osDisk.ReadDir(path)
+	return d.osFileSystem.ReadDir(path)
 }
 
 func (d *faultyDisk) Rename(from, to string) error {
 	if err := d.ask("rename", from); err != nil {
 		return err
 	}
-	return d.osDisk.Rename(from, to)
+	return d.osFileSystem.Rename(from, to)
 }
 
 func (d *faultyDisk) Remove(path string) error {
 	if err := d.ask("remove", path); err != nil {
 		return err
 	}
-	return d.osDisk.Remove(path)
+	return d.osFileSystem.Remove(path)
 }
 
 // BootID implements disk: a machine that has crashed since is another.

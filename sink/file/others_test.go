@@ -44,7 +44,7 @@ func TestFileChangedByOthers(t *testing.T) {
 				if err := os.Mkdir(filepath.Dir(c.Path), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				s := start(t, c, osDisk{}, io.Discard)
+				s := start(t, c, osFileSystem{}, io.Discard)
 				send(t, s, 0, written)
 				send(t, s, written, 1)
 				if err := test.change(c.Path); err != nil {
@@ -109,7 +109,7 @@ func TestFileMovedAgainAndAgain(t *testing.T) {
 	c := in(dir)
 	c.Path = filepath.Join(dir, "zz.jsonl") // sorts behind what it is moved to
 	c.MaxSize, c.Keep = quantity.Size(len(lines(0, 50))), 0
-	s := start(t, c, osDisk{}, io.Discard)
+	s := start(t, c, osFileSystem{}, io.Discard)
 	stop := make(chan struct{})
 	var mover sync.WaitGroup
 	moved := 0

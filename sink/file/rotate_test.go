@@ -32,7 +32,7 @@ func TestRotationBySize(t *testing.T) {
 			c := in(dir)
 			c.MaxSize = quantity.Size(test.lines * float64(len(line(11))))
 			c.Keep = 0
-			s := start(t, c, osDisk{}, io.Discard)
+			s := start(t, c, osFileSystem{}, io.Discard)
 			for i := 10; i < 30; i += test.batch {
 				send(t, s, i, test.batch)
 			}
@@ -62,7 +62,7 @@ func TestRotationByAge(t *testing.T) {
 				t.Errorf("%v: got %v, want %v", time.Now(), got, want)
 			}
 		}
-		s := start(t, c, osDisk{}, io.Discard)
+		s := start(t, c, osFileSystem{}, io.Discard)
 
 		time.Sleep(100 * time.Hour)
 		send(t, s, 0, 1)
@@ -85,7 +85,7 @@ func TestRotationByAge(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = start(t, c, osDisk{}, io.Discard)
+		s = start(t, c, osFileSystem{}, io.Discard)
 		send(t, s, 3, 1)
 		time.Sleep(4*time.Hour - time.Second)
 		want(first, "events.jsonl")
@@ -98,7 +98,7 @@ func TestRotationByAge(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(48 * time.Hour)
-		s = start(t, c, osDisk{}, io.Discard)
+		s = start(t, c, osFileSystem{}, io.Discard)
 		const third = "events-20000113T080000.000Z.jsonl"
 		want(first, second, third, "events.jsonl")
 		send(t, s, 5, 1)
@@ -140,7 +140,7 @@ func TestNamesWhenTheClockIsSetBack(t *testing.T) {
 		}
 		c := in(dir)
 		c.MaxSize = quantity.Size(len(line(0)))
-		s := start(t, c, osDisk{}, io.Discard)
+		s := start(t, c, osFileSystem{}, io.Discard)
 		for i := range 3 {
 			send(t, s, i, 1)
 		}
@@ -161,7 +161,7 @@ func TestNamesOfPaths(t *testing.T) {
 		"/data/events-1.jsonl": "/data/events-1-20190719T110000.123Z.jsonl",
 	} {
 		a := newArchive(path, Config{}, listing{}, nil)
-		if got, err := a.name(now); err != nil || got != want {
+		if got, err := a.nextName(now); err != nil || got != want {
 			t.Errorf("%s is moved to %s (%v), want %s", path, got, err, want)
 		}
 	}
@@ -196,7 +196,7 @@ func TestKeep(t *testing.T) {
 		}
 		c := in(dir)
 		c.MaxSize, c.Keep = quantity.Size(len(line(0))), 3
-		s := start(t, c, osDisk{}, io.Discard)
+		s := start(t, c, osFileSystem{}, io.Discard)
 		want("events-19990719T110001.000Z.jsonl.gz", "events-19990719T110002.000Z.jsonl.gz", "events-19990719T110004.000Z.jsonl")
 		send(t, s, 0, 3)
 		want("events-19990719T110004.000Z.jsonl", "events-20000101T000000.000Z.jsonl", "events-20000101T000000.001Z.jsonl")
@@ -253,7 +253,7 @@ func TestGzip(t *testing.T) {
 
 // listing is a disk with files of these names.
 type listing struct {
-	osDisk
+	osFileSystem
 	names []string
 }
 

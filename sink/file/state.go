@@ -40,9 +40,9 @@ const (
 	stateSize = 512
 )
 
-// mine reports whether the unfinished last line of a file is what is left of an
+// ownsTornLine reports whether the unfinished last line of a file is what is left of an
 // append of this sink: the line begins at start, and the file ends at size.
-func (s state) mine(f file, start, size int64, boot string) (bool, error) {
+func (s state) ownsTornLine(f file, start, size int64, boot string) (bool, error) {
 	if s.Closed || start < s.Synced {
 		return false, nil
 	}
@@ -50,12 +50,12 @@ func (s state) mine(f file, start, size int64, boot string) (bool, error) {
 		return false, nil
 	}
 	// After a crash of the machine it may have been a later append.
-	before, err := checksumBefore(f, s.Synced)
+	before, err := tailChecksum(f, s.Synced)
 	return before == s.Before, err
 }
 
-// checksumBefore returns the checksum of the fingerprint bytes before an offset.
-func checksumBefore(f file, offset int64) (uint32, error) {
+// tailChecksum returns the checksum of the fingerprint bytes before an offset.
+func tailChecksum(f file, offset int64) (uint32, error) {
 	b := make([]byte, min(offset, fingerprint))
 	if _, err := f.ReadAt(b, offset-int64(len(b))); err != nil {
 		return 0, fmt.Errorf("read the end of the file: %w", err)

@@ -19,7 +19,7 @@ func crashed(t *testing.T, c Config, synced, more string, appending int, boot st
 	if err := os.WriteFile(c.Path, []byte(synced+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := osDisk{}.OpenFile(c.Path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := osFileSystem{}.OpenFile(c.Path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +72,12 @@ func TestLastLineOfOthersIsKept(t *testing.T) {
 	const theirs = `{"items":[1,2,3]}`
 	killed := func(t *testing.T, c Config, then func()) {
 		t.Helper()
-		s := start(t, c, osDisk{}, io.Discard)
+		s := start(t, c, osFileSystem{}, io.Discard)
 		send(t, s, 0, 2)
 		// Of a process that was killed its lock is gone; its state is as it was.
 		s.stop()
 		<-s.ended
-		lock, err := osDisk{}.OpenFile(c.Path+".lock", os.O_RDWR, 0)
+		lock, err := osFileSystem{}.OpenFile(c.Path+".lock", os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestLastLineOfOthersIsKept(t *testing.T) {
 			write(t, c.Path+".lock", `{"synced":-1}`)
 		}, theirs + "\n"},
 		"added after it was closed": {func(t *testing.T, c Config) {
-			s := start(t, c, osDisk{}, io.Discard)
+			s := start(t, c, osFileSystem{}, io.Discard)
 			send(t, s, 0, 2)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
@@ -146,7 +146,7 @@ func TestLastLineOfOthersIsKept(t *testing.T) {
 			c := in(t.TempDir())
 			test.prepare(t, c)
 			var log logs
-			s := start(t, c, osDisk{}, &log)
+			s := start(t, c, osFileSystem{}, &log)
 			send(t, s, 5, 2)
 			if got, want := read(t, c.Path), test.want+lines(5, 2); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -193,7 +193,7 @@ func TestTornLastLineIsMendedBeforeAnythingIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := in(t.TempDir())
 		crashed(t, c, line(0), line(1)[:9], len(line(1)), bootID())
-		start(t, c, osDisk{}, io.Discard)
+		start(t, c, osFileSystem{}, io.Discard)
 		synctest.Wait()
 		wantOnce(t, read(t, c.Path), 1)
 	})

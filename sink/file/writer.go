@@ -22,7 +22,7 @@ type writer struct {
 	path    string
 	maxSize int64
 	maxAge  time.Duration
-	disk    disk
+	fs      fileSystem
 	archive *archive
 	log     *slog.Logger
 
@@ -30,70 +30,70 @@ type writer struct {
 	stateFile file     // the lock's file, to read and write its content
 	boot      string
 
-	file  file        // nil while it is not open
-	info  fs.FileInfo // of file, to tell it from others of its name
-	state             // of file; Synced is the size of the lines that were synced
-	last  []byte      // the last fingerprint bytes of those
-	torn  bool        // some of Appending may have been written behind them
-	done  int         // records of the batch being sent that were synced
+	file     file        // nil while it is not open
+	info     fs.FileInfo // of file, to tell it from others of its name
+	state                // of file; Synced is the size of the lines that were synced
+	tail     []byte      // the last fingerprint bytes of those
+	unsynced bool        // some of Appending may have been written behind them
+	written  int         // records of the batch being sent that were synced
 
-	moving    trouble   // the file cannot be moved away
-	moveAgain time.Time // when that is tried next; zero: it works
+	rotation      failureLog // the file cannot be moved away
+	retryRotation time.Time  // when that is tried next; zero: it works
 }
 
 // write writes what is left of a batch, in as many files as it takes.
 func (w *writer) write(b *sink.Batch) error {
-	for w.done < b.Len() {
-		if err := w.ready(); err != nil {
+	for w.written < b.Len() {
+		if err := w.ensureOpen(); err != nil {
 			return err
 		}
-		if w.Synced > 0 && w.full(len(b.Record(w.done))) || w.untilOld() <= 0 {
+		if w.Synced > 0 && w.exceedsMaxSize(len(b.Record(w.written))) || w.untilMaxAge() <= 0 {
 			if err := w.rotate(); err != nil {
 				return err
 			}
 		}
 		start := 0
-		if w.done > 0 {
-			start = b.Ends[w.done-1]
+		if w.written > 0 {
+			start = b.Ends[w.written-1]
 		}
-		next := w.done + 1
-		for next < b.Len() && !w.full(b.Ends[next]-start) {
+		next := w.written + 1
+		for next < b.Len() && !w.exceedsMaxSize(b.Ends[next]-start) {
 			next++
 		}
 		if err := w.append(b.Data[start:b.Ends[next-1]]); err != nil {
 			return err
 		}
-		w.done = next
+		w.written = next
 	}
-	w.done = 0
+	w.written = 0
 	return nil
 }
 
-// tend opens the file if it is not open, and moves it away if it is old enough.
-func (w *writer) tend() error {
-	if err := w.ready(); err != nil {
+// maintain opens the file if it is not open, and moves it away if it is old enough.
+func (w *writer) maintain() error {
+	if err := w.ensureOpen(); err != nil {
 		return err
 	}
-	if w.untilOld() > 0 {
+	if w.untilMaxAge() > 0 {
 		return nil
 	}
 	return w.rotate()
 }
 
-// full reports whether so many more bytes are too many for the file. While it
+// exceedsMaxSize reports whether so many more bytes are too many for the file. While it
 // cannot be moved away, nothing is.
-func (w *writer) full(more int) bool {
-	return w.maxSize > 0 && w.Synced+int64(more) > w.maxSize && !time.Now().Before(w.moveAgain)
+func (w *writer) exceedsMaxSize(more int) bool {
+	return w.maxSize > 0 && w.Synced+int64(more) > w.maxSize && !time.Now().Before(w.retryRotation)
 }
 
-// untilOld is how long the file may stay.
-func (w *writer) untilOld() time.Duration {
+// untilMaxAge is how long the file may stay.
+func (w *writer) untilMaxAge() time.Duration {
 	if w.file == nil || w.Synced == 0 || w.maxAge == 0 {
 		return time.Hour // until somebody looks again
 	}
 	old := w.Began.Add(w.maxAge)
-	if old.Before(w.moveAgain) {
-		old = w.moveAgain
+	if old.Before(w.retryRotation) {
+		old = w.retryRotation
 	}
 	return time.Until(old)
 }
@@ -107,7 +107,7 @@ func (w *writer) append(lines []byte) error {
 	if err := w.save(w.stateFile); err != nil {
 		return err
 	}
-	w.torn = true
+	w.unsynced = true
 	_, err := w.file.Write(lines)
 	if err == nil {
 		// After a sync that failed nothing is known of what was written, and
@@ -115,31 +115,31 @@ func (w *writer) append(lines []byte) error {
 		err = w.file.Sync()
 	}
 	if err == nil {
-		err = w.inPlace()
+		err = w.checkInPlace()
 	}
 	if err != nil {
-		_ = w.cutBack() // else it is done, or fails, before the next write
+		_ = w.truncateUnsynced() // else it is done, or fails, before the next write
 		return err
 	}
-	w.torn = false
+	w.unsynced = false
 	w.Synced += int64(len(lines))
-	w.last = append(w.last, lines[max(0, len(lines)-fingerprint):]...)
-	w.last = w.last[max(0, len(w.last)-fingerprint):]
-	_ = w.idle() // the lines are synced; and the next append saves it again
+	w.tail = append(w.tail, lines[max(0, len(lines)-fingerprint):]...)
+	w.tail = w.tail[max(0, len(w.tail)-fingerprint):]
+	_ = w.saveIdle() // the lines are synced; and the next append saves it again
 	return nil
 }
 
-// idle notes that nothing is being appended.
-func (w *writer) idle() error {
-	w.Appending, w.Before = 0, crc32.ChecksumIEEE(w.last)
+// saveIdle notes that nothing is being appended.
+func (w *writer) saveIdle() error {
+	w.Appending, w.Before = 0, crc32.ChecksumIEEE(w.tail)
 	return w.save(w.stateFile)
 }
 
-// cutBack removes what was written after the last sync. What somebody else has
+// truncateUnsynced removes what was written after the last sync. What somebody else has
 // written behind that is not ours to remove: then it all stays, and the file is
 // opened anew.
-func (w *writer) cutBack() error {
-	if !w.torn {
+func (w *writer) truncateUnsynced() error {
+	if !w.unsynced {
 		return nil
 	}
 	info, err := w.file.Stat()
@@ -151,31 +151,31 @@ func (w *writer) cutBack() error {
 			return fmt.Errorf("cut off what was written in part: %w", err)
 		}
 	}
-	w.torn = false
-	_ = w.idle()
+	w.unsynced = false
+	_ = w.saveIdle()
 	return nil
 }
 
 var errNotInPlace = errors.New("the file was moved or removed by someone else")
 
-// inPlace returns errNotInPlace if the open file is not the one at the path.
+// checkInPlace returns errNotInPlace if the open file is not the one at the path.
 // What was written to such a file may be gone already.
-func (w *writer) inPlace() error {
-	info, err := w.disk.Lstat(w.path)
+func (w *writer) checkInPlace() error {
+	info, err := w.fs.Lstat(w.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, w.info) {
 		return fmt.Errorf("write %s: %w", w.path, errNotInPlace)
 	}
 	return err
 }
 
-// ready sees to it that the file is open, is the one at the path, and ends with
+// ensureOpen sees to it that the file is open, is the one at the path, and ends with
 // the last line that was synced.
-func (w *writer) ready() error {
+func (w *writer) ensureOpen() error {
 	if w.file == nil {
 		return w.open()
 	}
-	cut := w.cutBack()
-	err := w.inPlace()
+	cut := w.truncateUnsynced()
+	err := w.checkInPlace()
 	switch {
 	case errors.Is(err, errNotInPlace):
 		w.log.Info(errNotInPlace.Error() + "; a new one is begun")
@@ -201,10 +201,10 @@ func (w *writer) ready() error {
 // open opens the file, which is made if it is missing, and mends its end.
 func (w *writer) open() (err error) {
 	dir := filepath.Dir(w.path)
-	if _, err := w.disk.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.fs.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("open %s: directory %s is missing: %w", w.path, dir, fs.ErrNotExist)
 	}
-	info, err := w.disk.Lstat(w.path)
+	info, err := w.fs.Lstat(w.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // will be made
 	case err != nil:
@@ -221,7 +221,7 @@ func (w *writer) open() (err error) {
 		}
 	}
 	if w.stateFile == nil {
-		if w.stateFile, err = w.disk.OpenFile(w.lock.Name(), os.O_RDWR, 0); err != nil {
+		if w.stateFile, err = w.fs.OpenFile(w.lock.Name(), os.O_RDWR, 0); err != nil {
 			return err
 		}
 	}
@@ -232,7 +232,7 @@ func (w *writer) open() (err error) {
 	if lock, err := w.lock.Stat(); err == nil && !found {
 		known.Began = lock.ModTime() // as it was kept by a version without a state
 	}
-	f, err := w.disk.OpenFile(w.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o640)
+	f, err := w.fs.OpenFile(w.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o640)
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (w *writer) open() (err error) {
 			f.Close()
 		}
 	}()
-	size, err := w.mendEnd(f, known)
+	size, err := w.repairEnd(f, known)
 	if err != nil {
 		return err
 	}
@@ -249,45 +249,45 @@ func (w *writer) open() (err error) {
 		return err
 	}
 	// The file may be here, or have its name, since before a crash.
-	if err := w.disk.SyncDir(dir); err != nil {
+	if err := w.fs.SyncDir(dir); err != nil {
 		return err
 	}
 	if w.info, err = f.Stat(); err != nil {
 		return err
 	}
-	w.last = make([]byte, min(size, fingerprint), 2*fingerprint)
-	if _, err := f.ReadAt(w.last, size-int64(len(w.last))); err != nil {
+	w.tail = make([]byte, min(size, fingerprint), 2*fingerprint)
+	if _, err := f.ReadAt(w.tail, size-int64(len(w.tail))); err != nil {
 		return err
 	}
 	w.state = state{Began: time.Now(), Synced: size, Boot: w.boot}
 	if !known.Began.IsZero() && known.Began.Before(w.Began) {
 		w.Began = known.Began
 	}
-	if err := w.idle(); err != nil {
+	if err := w.saveIdle(); err != nil {
 		return err
 	}
 	if err := w.stateFile.Sync(); err != nil {
 		return err
 	}
-	w.file, w.torn = f, false
+	w.file, w.unsynced = f, false
 	w.archive.wake()
 	return nil
 }
 
-// mendEnd sees to it that the file ends with a whole line, and returns its size.
+// repairEnd sees to it that the file ends with a whole line, and returns its size.
 // An unfinished last line that this sink left is cut off; one that it did not
 // write is ended.
-func (w *writer) mendEnd(f file, known state) (size int64, err error) {
+func (w *writer) repairEnd(f file, known state) (size int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
 	size = info.Size()
-	start, err := endOfLines(f, size)
+	start, err := lastLineEnd(f, size)
 	if err != nil || start == size {
 		return size, err
 	}
-	mine, err := known.mine(f, start, size, w.boot)
+	mine, err := known.ownsTornLine(f, start, size, w.boot)
 	if err != nil {
 		return 0, err
 	}
@@ -305,8 +305,8 @@ func (w *writer) mendEnd(f file, known state) (size int64, err error) {
 	return size + 1, nil
 }
 
-// endOfLines returns where the last complete line of so many bytes ends.
-func endOfLines(f file, size int64) (int64, error) {
+// lastLineEnd returns where the last complete line of so many bytes ends.
+func lastLineEnd(f file, size int64) (int64, error) {
 	chunk := make([]byte, 64<<10)
 	for size > 0 {
 		start := max(0, size-int64(len(chunk)))
@@ -322,24 +322,24 @@ func endOfLines(f file, size int64) (int64, error) {
 	return 0, nil
 }
 
-// moveRetry is between attempts to move the file away that cannot be.
-const moveRetry = time.Minute
+// rotationRetry is between attempts to move the file away that cannot be.
+const rotationRetry = time.Minute
 
 // rotate moves the file away and begins a new one. Nothing is written to the new
 // one before the names of both are synced. If the file cannot be moved away, it
 // stays, and grows on.
 func (w *writer) rotate() error {
-	name, err := w.archive.name(time.Now())
+	name, err := w.archive.nextName(time.Now())
 	if err == nil {
 		w.closeFile()
-		err = w.disk.Rename(w.path, name)
+		err = w.fs.Rename(w.path, name)
 	}
-	w.moving.report(err)
-	w.moveAgain = time.Time{}
+	w.rotation.report(err)
+	w.retryRotation = time.Time{}
 	if err != nil {
-		w.moveAgain = time.Now().Add(moveRetry)
+		w.retryRotation = time.Now().Add(rotationRetry)
 	}
-	return w.ready()
+	return w.ensureOpen()
 }
 
 // closeFile closes the file. What counts in it has been synced.
@@ -347,7 +347,7 @@ func (w *writer) closeFile() {
 	if w.file != nil {
 		w.file.Close()
 	}
-	w.file, w.info, w.state, w.last, w.torn = nil, nil, state{}, nil, false
+	w.file, w.info, w.state, w.tail, w.unsynced = nil, nil, state{}, nil, false
 }
 
 func (w *writer) unlock() {
@@ -362,7 +362,7 @@ func (w *writer) unlock() {
 
 // close lets go of the file and its lock.
 func (w *writer) close() {
-	if w.file != nil && w.cutBack() == nil {
+	if w.file != nil && w.truncateUnsynced() == nil {
 		// Nothing that comes to be behind these lines is ours.
 		w.Closed = true
 		if w.save(w.stateFile) == nil {

@@ -23,22 +23,22 @@ const (
 	// over servers that came later.
 	renewAfter = 3 * time.Minute
 
-	// endGrace is how long a push may take to end after its context has.
-	endGrace = 100 * time.Millisecond
+	// cancelGrace is how long a push may take to end after its context has.
+	cancelGrace = 100 * time.Millisecond
 
-	// maxAnswer bounds what is read of an answer. Loki says a line for each
+	// maxResponseBytes bounds what is read of an answer. Loki says a line for each
 	// entry that it refuses.
-	maxAnswer = 1 << 20
+	maxResponseBytes = 1 << 20
 )
 
 // client posts to one address. It is safe for concurrent use.
 type client struct {
-	url     *url.URL
-	shown   string // the URL without what may be secret
-	tenant  string
-	timeout time.Duration
-	oauth2  bool
-	build   func() (*http.Client, *connections, error)
+	url         *url.URL
+	redactedURL string // the URL without what may be secret
+	tenant      string
+	timeout     time.Duration
+	oauth2      bool
+	build       func() (*http.Client, *connections, error)
 
 	mu      sync.Mutex // guards what follows
 	current *http.Client
@@ -46,11 +46,11 @@ type client struct {
 	since   time.Time
 }
 
-// answer is what a server said to a push.
-type answer struct {
+// response is what a server said to a push.
+type response struct {
 	status     int
 	body       string
-	cut        bool // there was more of the body, or it could not be read
+	truncated  bool // there was more of the body, or it could not be read
 	html       bool
 	location   string // of a redirect that was not followed
 	retryAfter time.Duration
@@ -77,11 +77,11 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 		dial = (&net.Dialer{}).DialContext
 	}
 	cl := &client{
-		url:     &target,
-		shown:   shown.String(),
-		tenant:  c.TenantID,
-		timeout: time.Duration(c.Timeout),
-		oauth2:  settings.OAuth2 != nil,
+		url:         &target,
+		redactedURL: shown.String(),
+		tenant:      c.TenantID,
+		timeout:     time.Duration(c.Timeout),
+		oauth2:      settings.OAuth2 != nil,
 	}
 	cl.build = func() (*http.Client, *connections, error) {
 		dial := dial
@@ -113,8 +113,8 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 	return cl, nil
 }
 
-// http returns the client to use, a new one from time to time.
-func (c *client) http() (*http.Client, *connections) {
+// httpClient returns the client to use, a new one from time to time.
+func (c *client) httpClient() (*http.Client, *connections) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.since) > renewAfter {
@@ -123,9 +123,9 @@ func (c *client) http() (*http.Client, *connections) {
 	return c.current, c.dialed
 }
 
-// drop lets go of the connections of a client that has failed, so that the name
+// discard lets go of the connections of a client that has failed, so that the name
 // is resolved anew. Requests that use them go on.
-func (c *client) drop(failed *http.Client) {
+func (c *client) discard(failed *http.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == failed {
@@ -164,26 +164,26 @@ func (c *client) closeIdle(h *http.Client) {
 // errTimeout is what a push has met that was not answered in time.
 var errTimeout = errors.New("no answer in time")
 
-// push makes one attempt. An error means that there was no answer, and it is
+// post makes one attempt. An error means that there was no answer, and it is
 // unknown whether the push was taken.
-func (c *client) push(ctx context.Context, body []byte) (answer, error) {
+func (c *client) post(ctx context.Context, body []byte) (response, error) {
 	within, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(within, http.MethodPost, c.url.String(), bytes.NewReader(body))
 	if err != nil {
-		return answer{}, c.failed(err)
+		return response{}, c.wrapError(err)
 	}
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	if c.tenant != "" {
 		req.Header.Set("X-Scope-OrgID", c.tenant)
 	}
-	h, dialed := c.http()
-	a, err := c.do(within, h, dialed, req)
+	h, dialed := c.httpClient()
+	a, err := c.doUntilDone(within, h, dialed, req)
 	if ctx.Err() != nil && err != nil {
-		return a, c.failed(ctx.Err())
+		return a, c.wrapError(ctx.Err())
 	}
 	if err != nil || a.status >= http.StatusInternalServerError {
-		c.drop(h)
+		c.discard(h)
 	}
 	if err == nil {
 		return a, nil
@@ -191,44 +191,44 @@ func (c *client) push(ctx context.Context, body []byte) (answer, error) {
 	if context.Cause(within) == errTimeout {
 		err = fmt.Errorf("%w (%v)", errTimeout, c.timeout)
 	}
-	return a, c.failed(err)
+	return a, c.wrapError(err)
 }
 
-// try makes one attempt and says what came of it. Without an answer nothing is known
+// attempt makes one attempt and says what came of it. Without an answer nothing is known
 // of the push, and it has to be repeated. An error means that ctx has ended.
-func (c *client) try(ctx context.Context, body []byte) (verdict, error) {
-	a, err := c.push(ctx, body)
+func (c *client) attempt(ctx context.Context, body []byte) (result, error) {
+	a, err := c.post(ctx, body)
 	switch {
 	case err == nil:
-		v := c.understand(a)
-		v.slow = a.status == http.StatusGatewayTimeout || a.status == http.StatusRequestTimeout
+		v := c.classify(a)
+		v.timedOut = a.status == http.StatusGatewayTimeout || a.status == http.StatusRequestTimeout
 		return v, nil
 	case errors.Is(err, errTimeout), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return verdict{outcome: later, slow: true, err: &sink.Error{Reason: sink.ReasonTimeout, Err: err}}, nil
+		return result{outcome: pushRetry, timedOut: true, err: &sink.Error{Reason: sink.ReasonTimeout, Err: err}}, nil
 	case ctx.Err() != nil:
-		return verdict{}, err
+		return result{}, err
 	default:
-		return verdict{outcome: later, err: &sink.Error{Reason: sink.ReasonUnavailable, Err: err}}, nil
+		return result{outcome: pushRetry, err: &sink.Error{Reason: sink.ReasonUnavailable, Err: err}}, nil
 	}
 }
 
-// do returns when ctx ends, even where the request does not: the round tripper
+// doUntilDone returns when ctx ends, even where the request does not: the round tripper
 // for OAuth2 asks for a token without a deadline.
-func (c *client) do(ctx context.Context, h *http.Client, dialed *connections, req *http.Request) (answer, error) {
+func (c *client) doUntilDone(ctx context.Context, h *http.Client, dialed *connections, req *http.Request) (response, error) {
 	if dialed == nil {
-		a, err := ask(h, req)
-		if a.cut && ctx.Err() != nil {
+		a, err := roundTrip(h, req)
+		if a.truncated && ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return a, err
 	}
 	type result struct {
-		answer answer
+		answer response
 		err    error
 	}
 	done := make(chan result, 1)
 	go func() {
-		a, err := ask(h, req)
+		a, err := roundTrip(h, req)
 		done <- result{a, err}
 	}()
 	select {
@@ -240,32 +240,32 @@ func (c *client) do(ctx context.Context, h *http.Client, dialed *connections, re
 	// keeps a connection, and others wait for it.
 	select {
 	case <-done:
-	case <-time.After(endGrace):
-		c.drop(h)
+	case <-time.After(cancelGrace):
+		c.discard(h)
 		dialed.close()
 	}
-	return answer{}, ctx.Err()
+	return response{}, ctx.Err()
 }
 
-func ask(h *http.Client, req *http.Request) (answer, error) {
+func roundTrip(h *http.Client, req *http.Request) (response, error) {
 	resp, err := h.Do(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer resp.Body.Close()
-	return read(resp), nil
+	return readResponse(resp), nil
 }
 
-// failed says which push has failed.
-func (c *client) failed(err error) error {
-	return fmt.Errorf("push to %s: %w", c.shown, mask.Error(err))
+// wrapError says which push has failed.
+func (c *client) wrapError(err error) error {
+	return fmt.Errorf("push to %s: %w", c.redactedURL, mask.Error(err))
 }
 
-func read(resp *http.Response) answer {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	a := answer{status: resp.StatusCode, cut: err != nil, retryAfter: retryAfter(resp.Header, time.Now())}
-	if len(body) > maxAnswer {
-		body, a.cut = body[:maxAnswer], true
+func readResponse(resp *http.Response) response {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
+	a := response{status: resp.StatusCode, truncated: err != nil, retryAfter: retryAfter(resp.Header, time.Now())}
+	if len(body) > maxResponseBytes {
+		body, a.truncated = body[:maxResponseBytes], true
 	}
 	a.body = string(body)
 	a.html = isHTML(resp.Header.Get("Content-Type"))

@@ -142,8 +142,8 @@ func (n *names) set(rawURL string) {
 	n.address.Store(u.Host)
 }
 
-// open makes several connections that stay open.
-func open(t *testing.T, s *loki.Sink, d *server) {
+// entryPending makes several connections that stay open.
+func entryPending(t *testing.T, s *loki.Sink, d *server) {
 	t.Helper()
 	const n = 4
 	var together, sent sync.WaitGroup
@@ -186,7 +186,7 @@ func TestNameIsResolvedAnewAfterAFailure(t *testing.T) {
 				c.Timeout = quantity.Duration(200 * time.Millisecond)
 				o.DialContext = n.dial
 			})
-			open(t, s, before)
+			entryPending(t, s, before)
 			fail(before)
 			n.set(after.URL)
 			b := oneRecord(s)

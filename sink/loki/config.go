@@ -70,11 +70,11 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 // MarshalYAML hides what secrets there are besides those that their own types hide.
 func (c Config) MarshalYAML() (any, error) {
 	type plain Config
-	c.HTTP.ProxyURL = maskedURL(c.HTTP.ProxyURL)
+	c.HTTP.ProxyURL = redactProxy(c.HTTP.ProxyURL)
 	if c.HTTP.OAuth2 != nil {
 		o := *c.HTTP.OAuth2
 		o.TokenURL = mask.URL(o.TokenURL)
-		o.ProxyURL = maskedURL(o.ProxyURL)
+		o.ProxyURL = redactProxy(o.ProxyURL)
 		o.EndpointParams = maps.Clone(o.EndpointParams)
 		for name := range o.EndpointParams {
 			o.EndpointParams[name] = "<secret>" // as in config.Secret
@@ -84,7 +84,7 @@ func (c Config) MarshalYAML() (any, error) {
 	return plain(c), nil
 }
 
-func maskedURL(u config.URL) config.URL {
+func redactProxy(u config.URL) config.URL {
 	if u.URL != nil {
 		u.URL = mask.Parsed(u.URL)
 	}
@@ -144,14 +144,14 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 	}
 }
 
-// ofHTTP finds the key that an error of HTTPClientConfig.Validate is about.
-var ofHTTP = regexp.MustCompile(`^(?:at most one of )?(basic_auth|authorization|oauth2) (?:([a-z_]+) must be configured$)?`)
+// httpConfigError finds the key that an error of HTTPClientConfig.Validate is about.
+var httpConfigError = regexp.MustCompile(`^(?:at most one of )?(basic_auth|authorization|oauth2) (?:([a-z_]+) must be configured$)?`)
 
 func (c *Config) checkHTTP(bad func(key string, err error)) {
 	http := c.HTTP // Validate changes it
 	if err := http.Validate(); err != nil {
 		key := ""
-		if m := ofHTTP.FindStringSubmatch(err.Error()); m != nil {
+		if m := httpConfigError.FindStringSubmatch(err.Error()); m != nil {
 			key = strings.TrimSuffix(m[1]+"."+m[2], ".")
 		}
 		bad(key, err)

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// maxLetters bounds the file of dead letters. With the one before it, that makes
+// maxDeadLetterBytes bounds the file of dead letters. With the one before it, that makes
 // 64 MiB.
-const maxLetters = 32 << 20
+const maxDeadLetterBytes = 32 << 20
 
 // deadLetters keep what Loki refuses for good: a line of JSON each, in a file,
 // or in the log where there is none or it cannot be written. It is safe for
@@ -27,8 +27,8 @@ type deadLetters struct {
 	size int64
 }
 
-// letter is an entry that was refused.
-type letter struct {
+// deadLetter is an entry that was refused.
+type deadLetter struct {
 	Time   time.Time `json:"time"`   // of the refusal
 	Status int       `json:"status"` // of the answer
 	Error  string    `json:"error"`
@@ -44,7 +44,7 @@ type letter struct {
 
 // write keeps a letter. It does not fail: what cannot be written to the file is
 // logged.
-func (d *deadLetters) write(l letter) {
+func (d *deadLetters) write(l deadLetter) {
 	l.Time = time.Now().UTC()
 	l.Entry.Timestamp = l.entry.time
 	l.Entry.Line = l.entry.line
@@ -68,7 +68,7 @@ func (d *deadLetters) write(l letter) {
 		"timestamp", l.Entry.Timestamp, "line", excerpt(l.Entry.Line, 2000), "structured_metadata", l.Entry.Metadata)
 }
 
-func (d *deadLetters) append(l letter) error {
+func (d *deadLetters) append(l deadLetter) error {
 	line, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encode dead letter: %w", err)
@@ -95,7 +95,7 @@ func (d *deadLetters) append(l letter) error {
 
 // makeRoom opens the file, and begins a new one where it would grow too large.
 func (d *deadLetters) makeRoom(n int64) error {
-	if d.file != nil && d.size+n > maxLetters {
+	if d.file != nil && d.size+n > maxDeadLetterBytes {
 		d.file.Close() // nothing depends on it
 		d.file = nil
 	}
@@ -105,7 +105,7 @@ func (d *deadLetters) makeRoom(n int64) error {
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
 		return fmt.Errorf("make the directory of dead letters: %w", err)
 	}
-	if info, err := os.Stat(d.path); err == nil && info.Size() > 0 && info.Size()+n > maxLetters {
+	if info, err := os.Stat(d.path); err == nil && info.Size() > 0 && info.Size()+n > maxDeadLetterBytes {
 		if err := os.Rename(d.path, d.path+".1"); err != nil {
 			return fmt.Errorf("rotate dead letters: %w", err)
 		}

@@ -129,19 +129,19 @@ func (enc encoder) appendLine(dst []byte, r *event.Record) []byte {
 	shorter.Event = &e
 	message := r.Event.Message
 	for keep := max(len(message)-over-room, len(message)/8); keep > 0; keep /= 2 {
-		e.Message = cut(message, keep)
+		e.Message = truncate(message, keep)
 		if shorterLine := enc.Append(dst[:start], &shorter); len(shorterLine)-start <= maxLine {
 			return shorterLine
 		}
 	}
 	dst = enc.Append(dst[:start], r)
 	line := string(dst[start:])
-	return append(dst[:start], cut(line, maxLine-room)...)
+	return append(dst[:start], truncate(line, maxLine-room)...)
 }
 
-// cut keeps at most n bytes of s, whole characters, and says how many it left
+// truncate keeps at most n bytes of s, whole characters, and says how many it left
 // out.
-func cut(s string, n int) string {
+func truncate(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
@@ -153,7 +153,7 @@ func appendMetadata(dst []byte, r *event.Record, labels event.LabelSet) []byte {
 	var room [16]event.Pair
 	for _, p := range r.AppendMetadata(room[:0], labels) {
 		if len(p.Value) > maxMetadataValue {
-			p.Value = cut(p.Value, maxMetadataValue)
+			p.Value = truncate(p.Value, maxMetadataValue)
 		}
 		length := 2 + protowire.SizeBytes(len(p.Name)) + protowire.SizeBytes(len(p.Value))
 		dst = append(dst, tag(entryMetadata, protowire.BytesType))
@@ -261,17 +261,17 @@ func decode(b []byte) (e entry, err error) {
 	return e, nil
 }
 
-var errTruncated = errors.New("it is not a push entry")
+var errNotEntry = errors.New("it is not a push entry")
 
 // field returns the value of the only field of b.
 func field(b []byte, want protowire.Number) ([]byte, error) {
 	number, kind, n := protowire.ConsumeTag(b)
 	if n < 0 || number != want || kind != protowire.BytesType {
-		return nil, errTruncated
+		return nil, errNotEntry
 	}
 	value, m := protowire.ConsumeBytes(b[n:])
 	if m < 0 || n+m != len(b) {
-		return nil, errTruncated
+		return nil, errNotEntry
 	}
 	return value, nil
 }
@@ -281,7 +281,7 @@ func fields(b []byte, visit func(number protowire.Number, value []byte, v uint64
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return errTruncated
+			return errNotEntry
 		}
 		b = b[n:]
 		var value []byte
@@ -292,10 +292,10 @@ func fields(b []byte, visit func(number protowire.Number, value []byte, v uint64
 		case protowire.VarintType:
 			v, n = protowire.ConsumeVarint(b)
 		default:
-			return errTruncated
+			return errNotEntry
 		}
 		if n < 0 {
-			return errTruncated
+			return errNotEntry
 		}
 		b = b[n:]
 		if err := visit(number, value, v); err != nil {
@@ -328,7 +328,7 @@ func excerpt(s string, most int) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
 	s = strings.ToValidUTF8(strings.TrimSpace(s), "\uFFFD")
 	if len(s) > most {
-		s = cut(s, most)
+		s = truncate(s, most)
 	}
 	return s
 }

@@ -11,7 +11,7 @@ func Encode(stream string, entries ...[]byte) []byte { return encode(stream, ent
 
 // Understands reports whether a body names the entries that were refused.
 func Understands(body string) bool {
-	_, ok := parseRefusal(withoutQuoted(body))
+	_, ok := parseRejection(blankQuoted(body))
 	return ok
 }
 
@@ -32,27 +32,27 @@ func CheckRefusal(t *testing.T, body string, records []event.Record, busy bool) 
 	if busy {
 		status = 429
 	}
-	v := (&client{}).understand(answer{status: status, body: body})
-	if v.outcome == stored {
+	v := (&client{}).classify(response{status: status, body: body})
+	if v.outcome == pushAccepted {
 		t.Fatal("taken for a success")
 	}
-	if v.outcome != partly {
+	if v.outcome != pushPartlyRejected {
 		return
 	}
-	fates, ok := v.refusal.fates(entries)
+	fates, ok := v.rejection.statuses(entries)
 	if !ok {
 		return
 	}
-	said := v.refusal.total
-	for _, g := range v.refusal.groups {
+	said := v.rejection.total
+	for _, g := range v.rejection.groups {
 		said += g.count
 	}
 	given := 0
 	for _, f := range fates {
-		if f.kind == dropped {
+		if f.kind == entryRejected {
 			given++
 		}
-		if (f.kind == dropped || f.kind == suspect) && f.reason == "" {
+		if (f.kind == entryRejected || f.kind == entryUnknown) && f.reason == "" {
 			t.Error("given up without a reason")
 		}
 	}

@@ -43,15 +43,15 @@ type Options struct {
 // Sink pushes to one Loki. Its Send may be called from any goroutine, for each
 // stream from one at a time.
 type Sink struct {
-	labels  *labelSet
-	encoder encoder
-	client  *client
-	dead    *deadLetters
-	log     *slog.Logger
-	limits  sink.Limits
+	labels      *labelSet
+	encoder     encoder
+	client      *client
+	deadLetters *deadLetters
+	log         *slog.Logger
+	limits      sink.Limits
 
-	mu       sync.Mutex           // guards progress
-	progress map[string]*progress // by stream, where a batch is settled in part
+	mu         sync.Mutex             // guards progress
+	unfinished map[string]*batchState // by stream, where a batch is settled in part
 }
 
 const (
@@ -111,9 +111,9 @@ func New(c Config, o Options) (*Sink, error) {
 			metadata: c.StructuredMetadata,
 			labels:   labels.Fields(),
 		},
-		client: client,
-		dead:   &deadLetters{path: path, log: log},
-		log:    log,
+		client:      client,
+		deadLetters: &deadLetters{path: path, log: log},
+		log:         log,
 		limits: sink.Limits{
 			BatchBytes:   pushBytes,
 			BatchWait:    time.Duration(c.BatchWait),
@@ -122,7 +122,7 @@ func New(c Config, o Options) (*Sink, error) {
 			StreamRate:   streamRate,
 			MultiRequest: true,
 		},
-		progress: make(map[string]*progress),
+		unfinished: make(map[string]*batchState),
 	}
 	s.limits.Size = s.Size
 	return s, nil
@@ -153,57 +153,57 @@ func (s *Sink) Size(b *sink.Batch) (bytes int) {
 // Send pushes a batch, in one push if nothing is wrong with it. What was stored
 // by the time it fails is not sent again with the batch.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
-	p := s.takeProgress(b)
+	p := s.resume(b)
 	p.grow(b.Len())
-	open := len(p.open)
-	if err := s.settle(ctx, b, p); err != nil {
-		s.keepProgress(b, p)
+	open := len(p.pending)
+	if err := s.pushAll(ctx, b, p); err != nil {
+		s.suspend(b, p)
 		var why *sink.Error
-		if errors.As(err, &why) && len(p.open) < open {
+		if errors.As(err, &why) && len(p.pending) < open {
 			progressed := *why
 			progressed.Progress = true
 			return &progressed
 		}
 		return err
 	}
-	if len(p.refused) > 0 {
-		if err := s.dead.sync(); err != nil {
+	if len(p.rejected) > 0 {
+		if err := s.deadLetters.sync(); err != nil {
 			s.log.Error("dead letters may be lost if this machine is", "err", err)
 		}
 		return &sink.Error{
 			Reason:    sink.ReasonRejected,
 			Permanent: true,
-			Rejected:  p.refused,
+			Rejected:  p.rejected,
 			Err:       errors.New("the rest is stored; see the dead letters"),
 		}
 	}
 	return nil
 }
 
-// takeProgress returns how far a batch has got, if it begins as the last one of its
+// resume returns how far a batch has got, if it begins as the last one of its
 // stream that was not settled.
-func (s *Sink) takeProgress(b *sink.Batch) *progress {
+func (s *Sink) resume(b *sink.Batch) *batchState {
 	s.mu.Lock()
-	p := s.progress[b.Stream]
-	delete(s.progress, b.Stream)
+	p := s.unfinished[b.Stream]
+	delete(s.unfinished, b.Stream)
 	s.mu.Unlock()
-	if p == nil || p.known > b.Len() || p.sum != sumOf(b, p.known) {
-		return newProgress()
+	if p == nil || p.size > b.Len() || p.checksum != checksum(b, p.size) {
+		return newBatchState()
 	}
 	return p
 }
 
-func (s *Sink) keepProgress(b *sink.Batch, p *progress) {
-	p.sum = sumOf(b, p.known)
+func (s *Sink) suspend(b *sink.Batch, p *batchState) {
+	p.checksum = checksum(b, p.size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.progress[b.Stream] = p
+	s.unfinished[b.Stream] = p
 }
 
 var seed = maphash.MakeSeed()
 
-// sumOf is a checksum of the first n records of a batch.
-func sumOf(b *sink.Batch, n int) uint64 {
+// checksum is a checksum of the first n records of a batch.
+func checksum(b *sink.Batch, n int) uint64 {
 	if n == 0 {
 		return 0
 	}
@@ -218,30 +218,30 @@ func (s *Sink) DeadLetter(b *sink.Batch, reason string) {
 			s.log.Error("a record that is given up cannot be decoded", "stream", b.Stream, "err", err)
 			continue
 		}
-		s.dead.write(letter{Error: reason, Labels: b.Stream, entry: e})
+		s.deadLetters.write(deadLetter{Error: reason, Labels: b.Stream, entry: e})
 	}
-	if err := s.dead.sync(); err != nil {
+	if err := s.deadLetters.sync(); err != nil {
 		s.log.Error("dead letters may be lost if this machine is", "err", err)
 	}
 }
 
-// rooms are buffers for pushes that are being encoded.
-var rooms = sync.Pool{New: func() any { return new(room) }}
+// pushBuffers are buffers for pushes that are being encoded.
+var pushBuffers = sync.Pool{New: func() any { return new(pushBuffer) }}
 
-type room struct{ plain, packed []byte }
+type pushBuffer struct{ request, compressed []byte }
 
 // encode returns the body of a push. It is not pooled: after an early answer the
 // transport may go on reading it.
 func encode(stream string, entries ...[]byte) []byte {
-	r := rooms.Get().(*room)
-	defer rooms.Put(r)
-	r.plain = appendRequest(r.plain[:0], stream, entries...)
-	r.packed = snappy.Encode(r.packed[:cap(r.packed)], r.plain)
-	return append([]byte(nil), r.packed...)
+	r := pushBuffers.Get().(*pushBuffer)
+	defer pushBuffers.Put(r)
+	r.request = appendRequest(r.request[:0], stream, entries...)
+	r.compressed = snappy.Encode(r.compressed[:cap(r.compressed)], r.request)
+	return append([]byte(nil), r.compressed...)
 }
 
 // Close closes idle connections and the file of dead letters.
 func (s *Sink) Close() error {
 	s.client.close()
-	return s.dead.close()
+	return s.deadLetters.close()
 }

@@ -36,10 +36,10 @@ type Sink struct {
 	written int    // bytes of the batch that is being sent
 	buffer  []byte // what is being written, which may take longer than a Send
 
-	writes  chan []byte   // to the writer goroutine, unbuffered
-	answers chan result   // its answers, one each
-	closed  chan struct{} // by Close
-	due     bool          // the answer to a write that has outlasted its Send
+	writes     chan []byte   // to the writer goroutine, unbuffered
+	results    chan result   // its answers, one each
+	closed     chan struct{} // by Close
+	inProgress bool          // the answer to a write that has outlasted its Send
 }
 
 type result struct {
@@ -52,7 +52,7 @@ func New(c Config, w io.Writer) *Sink {
 	s := &Sink{
 		encoder: event.Encoder{Format: c.Format, Standalone: true},
 		writes:  make(chan []byte),
-		answers: make(chan result, 1),
+		results: make(chan result, 1),
 		closed:  make(chan struct{}),
 	}
 	// A write to a pipe that nobody reads never returns, and cannot be called
@@ -63,7 +63,7 @@ func New(c Config, w io.Writer) *Sink {
 			select {
 			case b := <-s.writes:
 				n, err := w.Write(b)
-				s.answers <- result{n, err}
+				s.results <- result{n, err}
 			case <-s.closed:
 				return
 			}
@@ -89,13 +89,13 @@ func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte {
 // begun cannot be called off: where nobody reads, Send returns when ctx ends, and the
 // next one waits for the same write.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
-	for s.due || s.written < len(b.Data) {
-		if !s.due {
+	for s.inProgress || s.written < len(b.Data) {
+		if !s.inProgress {
 			s.buffer = append(s.buffer[:0], b.Data[s.written:]...)
 			s.writes <- s.buffer
-			s.due = true
+			s.inProgress = true
 		}
-		if err := s.wait(ctx); err != nil {
+		if err := s.awaitWrite(ctx); err != nil {
 			return err
 		}
 	}
@@ -103,11 +103,11 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	return nil
 }
 
-// wait waits for the end of the write.
-func (s *Sink) wait(ctx context.Context) error {
+// awaitWrite waits for the end of the write.
+func (s *Sink) awaitWrite(ctx context.Context) error {
 	select {
-	case r := <-s.answers:
-		s.due = false
+	case r := <-s.results:
+		s.inProgress = false
 		s.written += r.n
 		if r.err == nil && r.n < len(s.buffer) {
 			r.err = io.ErrShortWrite
@@ -117,7 +117,7 @@ func (s *Sink) wait(ctx context.Context) error {
 		}
 		why := &sink.Error{Err: fmt.Errorf("write stdout: %w", r.err)}
 		switch {
-		case gone(r.err):
+		case isClosed(r.err):
 			why.Permanent, why.Reason = true, sink.ReasonClosed
 		case errors.Is(r.err, syscall.ENOSPC):
 			why.Reason = sink.ReasonNoSpace
@@ -128,8 +128,8 @@ func (s *Sink) wait(ctx context.Context) error {
 	}
 }
 
-// gone reports whether the stream will never take another byte.
-func gone(err error) bool {
+// isClosed reports whether the stream will never take another byte.
+func isClosed(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) ||
 		errors.Is(err, fs.ErrClosed) || errors.Is(err, syscall.EBADF)
 }

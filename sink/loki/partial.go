@@ -6,26 +6,26 @@ import (
 	"time"
 )
 
-// fate is what became of an entry of a push that was refused in part.
-type fate struct {
-	kind   fateKind
+// entryStatus is what became of an entry of a push that was refused in part.
+type entryStatus struct {
+	kind   entryState
 	reason string // in Loki's words, unless it is open or kept
 }
 
-type fateKind int
+type entryState int
 
 const (
-	open    fateKind = iota // not known to be stored or refused: it has to be sent again
-	kept                    // it is stored
-	dropped                 // it is refused for good
-	suspect                 // it is one of several of which some are refused, without their names
+	entryPending  entryState = iota // not known to be stored or refused: it has to be sent again
+	entryStored                     // it is stored
+	entryRejected                   // it is refused for good
+	entryUnknown                    // it is one of several of which some are refused, without their names
 )
 
-// fates says what became of each entry of a push. It returns false if what Loki
+// statuses says what became of each entry of a push. It returns false if what Loki
 // says cannot be about these entries.
-func (r *refusal) fates(entries []entry) ([]fate, bool) {
-	if len(entries) == 1 && !r.rateLimited && r.noMetadata == 0 {
-		return []fate{{dropped, r.reason()}}, true
+func (r *rejection) statuses(entries []entry) ([]entryStatus, bool) {
+	if len(entries) == 1 && !r.rateLimited && r.metadataDisallowed == 0 {
+		return []entryStatus{{entryRejected, r.reason()}}, true
 	}
 	if len(r.named) > 0 {
 		return r.byIngester(entries)
@@ -34,7 +34,7 @@ func (r *refusal) fates(entries []entry) ([]fate, bool) {
 }
 
 // reason is what Loki says of the first entry that it names.
-func (r *refusal) reason() string {
+func (r *rejection) reason() string {
 	if len(r.named) > 0 {
 		return r.named[0].reason
 	}
@@ -43,8 +43,8 @@ func (r *refusal) reason() string {
 
 // byDistributor: every refused entry is in a group. The checks are made in the
 // order of the calls below; the first that fails is the one reported.
-func (r *refusal) byDistributor(entries []entry) ([]fate, bool) {
-	fates := make([]fate, len(entries))
+func (r *rejection) byDistributor(entries []entry) ([]entryStatus, bool) {
+	fates := make([]entryStatus, len(entries))
 	byTime := make([]int, len(entries))
 	for i := range byTime {
 		byTime[i] = i
@@ -56,13 +56,13 @@ func (r *refusal) byDistributor(entries []entry) ([]fate, bool) {
 	take := func(g *group, order []int, all bool, is func(*entry) bool) bool {
 		n := g.count
 		for _, i := range order {
-			if fates[i].kind != open || !is(&entries[i]) {
+			if fates[i].kind != entryPending || !is(&entries[i]) {
 				continue
 			}
 			if n == 0 {
 				return !all
 			}
-			fates[i] = fate{dropped, g.reason}
+			fates[i] = entryStatus{entryRejected, g.reason}
 			n--
 		}
 		return n == 0
@@ -94,14 +94,14 @@ func (r *refusal) byDistributor(entries []entry) ([]fate, bool) {
 			return nil, false
 		}
 	}
-	left := r.noMetadata
+	left := r.metadataDisallowed
 	for i := range fates {
 		switch {
-		case fates[i].kind != open:
-		case r.noMetadata > 0 && len(entries[i].metadata) > 0:
+		case fates[i].kind != entryPending:
+		case r.metadataDisallowed > 0 && len(entries[i].metadata) > 0:
 			left-- // stays open
 		default:
-			fates[i].kind = kept
+			fates[i].kind = entryStored
 		}
 	}
 	return fates, left == 0
@@ -124,8 +124,8 @@ func (g *group) rank() int {
 }
 
 // byIngester: the first ten refused entries are named, in their order.
-func (r *refusal) byIngester(entries []entry) ([]fate, bool) {
-	fates := make([]fate, len(entries))
+func (r *rejection) byIngester(entries []entry) ([]entryStatus, bool) {
+	fates := make([]entryStatus, len(entries))
 	if r.outOf > len(entries) {
 		return nil, false
 	}
@@ -137,7 +137,7 @@ func (r *refusal) byIngester(entries []entry) ([]fate, bool) {
 			return nil, false
 		}
 		if !n.rateLimited {
-			fates[i] = fate{dropped, n.reason}
+			fates[i] = entryStatus{entryRejected, n.reason}
 		}
 		last = max(last, i)
 	}
@@ -149,27 +149,27 @@ func (r *refusal) byIngester(entries []entry) ([]fate, bool) {
 		return fates, true
 	}
 	for i := range fates[:last+1] {
-		if fates[i].kind == open {
-			fates[i].kind = kept
+		if fates[i].kind == entryPending {
+			fates[i].kind = entryStored
 		}
 	}
-	r.unnamed(entries, fates, last)
+	r.inferUnnamed(entries, fates, last)
 	return fates, true
 }
 
 // find returns the entry that is named, -1 if there is none. Of several of one
 // time it is the last: what is accepted gets no older.
-func (r *refusal) find(entries []entry, fates []fate, n *named) int {
+func (r *rejection) find(entries []entry, fates []entryStatus, n *ingesterRejection) int {
 	for i := len(entries) - 1; i >= 0; i-- {
-		if fates[i].kind == open && entries[i].time.Equal(n.time) {
+		if fates[i].kind == entryPending && entries[i].time.Equal(n.time) {
 			return i
 		}
 	}
 	return -1
 }
 
-// unnamed finds out about the entries behind the last that is named.
-func (r *refusal) unnamed(entries []entry, fates []fate, last int) {
+// inferUnnamed finds out about the entries behind the last that is named.
+func (r *rejection) inferUnnamed(entries []entry, fates []entryStatus, last int) {
 	left := r.total - len(r.named)
 	reason := r.named[len(r.named)-1].reason
 	var cutoff time.Time
@@ -189,13 +189,13 @@ func (r *refusal) unnamed(entries []entry, fates []fate, last int) {
 	for i := last + 1; i < len(entries); i++ {
 		switch {
 		case left == 0:
-			fates[i].kind = kept
+			fates[i].kind = entryStored
 		case left == older && entries[i].time.Before(cutoff):
-			fates[i] = fate{dropped, reason}
+			fates[i] = entryStatus{entryRejected, reason}
 		case left == older:
-			fates[i].kind = kept
+			fates[i].kind = entryStored
 		default:
-			fates[i] = fate{suspect, reason}
+			fates[i] = entryStatus{entryUnknown, reason}
 		}
 	}
 }

@@ -16,31 +16,31 @@ type outcome int
 
 const (
 	// stored: all of them are stored.
-	stored outcome = iota
+	pushAccepted outcome = iota
 	// later: none is known to be stored, and all may be after a while, or after
 	// somebody has mended something.
-	later
+	pushRetry
 	// busy: as later, but a smaller push may pass sooner.
-	busy
+	pushRetrySmaller
 	// tooLarge: none is stored, and none will be in a push of this size.
-	tooLarge
+	pushTooLarge
 	// refused: none is stored. Either one of them is to blame, or the
 	// destination.
-	refused
+	pushRejected
 	// partly: some are refused, by name; the others are stored.
-	partly
+	pushPartlyRejected
 )
 
-// verdict is an answer, understood.
-type verdict struct {
-	outcome outcome
-	slow    bool        // it took its time, and a smaller push may not
-	status  int         // 0: there was no answer
-	err     *sink.Error // unless stored
-	refusal refusal     // if partly
+// result is an answer, understood.
+type result struct {
+	outcome   outcome
+	timedOut  bool        // it took its time, and a smaller push may not
+	status    int         // 0: there was no answer
+	err       *sink.Error // unless stored
+	rejection rejection   // if partly
 }
 
-// understand says what an answer means. A push that is not known to be stored
+// classify says what an answer means. A push that is not known to be stored
 // is not stored.
 //
 // Loki's own answers are made in pkg/distributor/http.go, pkg/distributor/
@@ -48,101 +48,101 @@ type verdict struct {
 // https://github.com/grafana/loki/tree/v3.7.8; gateways add their own. Wordings are
 // those of Loki 2.9 to 3.7. Only what names single entries, and hints, depend on
 // them: whether a failure is the stream's or the destination's does not.
-func (c *client) understand(a answer) verdict {
-	said := fmt.Sprintf("push to %s: %d", c.shown, a.status)
+func (c *client) classify(a response) result {
+	said := fmt.Sprintf("push to %s: %d", c.redactedURL, a.status)
 	if text := http.StatusText(a.status); text != "" {
 		said += " " + text
 	}
 	if body := excerpt(a.body, 300); body != "" && !a.html {
 		said += ": " + body
 	}
-	is := func(o outcome, reason, advice string) verdict {
+	is := func(o outcome, reason, advice string) result {
 		e := &sink.Error{Reason: reason, RetryAfter: a.retryAfter}
 		if advice != "" {
 			advice = "; " + advice
 		}
 		e.Err = fmt.Errorf("%s%s", said, advice)
-		return verdict{outcome: o, status: a.status, err: e}
+		return result{outcome: o, status: a.status, err: e}
 	}
-	body := withoutQuoted(a.body)
+	body := blankQuoted(a.body)
 	lower := strings.ToLower(body) // the same words begin with a capital in older versions
 
 	switch {
 	// Any status can be configured for this, 260 among them, which is a 2xx.
 	case a.status == 260, strings.HasPrefix(lower, "ingestion blocked for user"):
-		return is(later, sink.ReasonBlocked, "Loki takes nothing from this tenant for now: see block_ingestion_until in its limits")
+		return is(pushRetry, sink.ReasonBlocked, "Loki takes nothing from this tenant for now: see block_ingestion_until in its limits")
 
 	case a.status == http.StatusOK && a.html:
-		return is(later, sink.ReasonNotFound, "this is a web page, not Loki; check the url")
+		return is(pushRetry, sink.ReasonNotFound, "this is a web page, not Loki; check the url")
 	case a.status == http.StatusOK, a.status == http.StatusNoContent:
-		return verdict{outcome: stored}
+		return result{outcome: pushAccepted}
 	case a.location != "":
-		return is(later, sink.ReasonNotFound, "it redirects to "+a.location+"; if Loki is there, set the url to it")
+		return is(pushRetry, sink.ReasonNotFound, "it redirects to "+a.location+"; if Loki is there, set the url to it")
 
 	case a.status == http.StatusUnauthorized && strings.Contains(lower, "no org id"):
-		return is(later, sink.ReasonUnauthorized, "Loki wants a tenant: set tenant_id")
+		return is(pushRetry, sink.ReasonUnauthorized, "Loki wants a tenant: set tenant_id")
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusProxyAuthRequired:
-		return is(later, sink.ReasonUnauthorized, "check the credentials and tenant_id")
+		return is(pushRetry, sink.ReasonUnauthorized, "check the credentials and tenant_id")
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusGone, a.status/100 == 3:
-		return is(later, sink.ReasonNotFound, "check the path of the url: Loki takes pushes at "+pushPath)
+		return is(pushRetry, sink.ReasonNotFound, "check the path of the url: Loki takes pushes at "+pushPath)
 	case a.status == http.StatusBadRequest && strings.Contains(lower, "http request") && strings.Contains(lower, "https"):
-		return is(later, sink.ReasonNotFound, "begin the url with https://")
+		return is(pushRetry, sink.ReasonNotFound, "begin the url with https://")
 
 	case a.status == http.StatusRequestEntityTooLarge,
 		a.status == http.StatusInternalServerError && strings.Contains(lower, "resourceexhausted"):
-		return is(tooLarge, sink.ReasonRejected, "")
+		return is(pushTooLarge, sink.ReasonRejected, "")
 
 	case a.status == http.StatusTooManyRequests:
-		return c.understandBusy(a, body, is)
+		return c.classifyTooManyRequests(a, body, is)
 	case a.status == http.StatusBadRequest:
-		return c.understandBad(a, body, is)
+		return c.classifyBadRequest(a, body, is)
 	case a.status == http.StatusUnprocessableEntity, a.status == http.StatusInternalServerError:
-		return is(refused, sink.ReasonRejected, "")
+		return is(pushRejected, sink.ReasonRejected, "")
 	default:
-		return is(later, sink.ReasonUnavailable, "")
+		return is(pushRetry, sink.ReasonUnavailable, "")
 	}
 }
 
-// understandBusy is for 429. Loki's own, other than for the tenant's rate, are
+// classifyTooManyRequests is for 429. Loki's own, other than for the tenant's rate, are
 // about a single stream.
-func (c *client) understandBusy(a answer, body string, is func(outcome, string, string) verdict) verdict {
-	if r, ok := parseRefusal(body); ok && !a.cut {
-		v := is(partly, sink.ReasonRateLimited, "")
+func (c *client) classifyTooManyRequests(a response, body string, is func(outcome, string, string) result) result {
+	if r, ok := parseRejection(body); ok && !a.truncated {
+		v := is(pushPartlyRejected, sink.ReasonRateLimited, "")
 		v.err.StreamOnly = true
-		v.refusal = r
+		v.rejection = r
 		return v
 	}
 	lower := strings.ToLower(body)
 	switch {
 	case strings.Contains(lower, "maximum active stream limit exceeded"):
-		v := is(later, sink.ReasonStreamLimit, "")
+		v := is(pushRetry, sink.ReasonStreamLimit, "")
 		v.err.StreamOnly = true
 		return v
 	case strings.Contains(lower, "per stream rate limit exceeded"):
-		v := is(busy, sink.ReasonRateLimited, "")
+		v := is(pushRetrySmaller, sink.ReasonRateLimited, "")
 		v.err.StreamOnly = true
 		return v
 	}
-	return is(busy, sink.ReasonRateLimited, "")
+	return is(pushRetrySmaller, sink.ReasonRateLimited, "")
 }
 
-// understandBad is for 400.
-func (c *client) understandBad(a answer, body string, is func(outcome, string, string) verdict) verdict {
-	if aboutLabels(body) {
-		v := is(later, sink.ReasonRejected, "Loki takes none of this stream: its labels are against the limits of the tenant")
+// classifyBadRequest is for 400.
+func (c *client) classifyBadRequest(a response, body string, is func(outcome, string, string) result) result {
+	if rejectsLabels(body) {
+		v := is(pushRetry, sink.ReasonRejected, "Loki takes none of this stream: its labels are against the limits of the tenant")
 		v.err.StreamOnly = true
 		return v
 	}
-	r, ok := parseRefusal(body)
-	if !ok || a.cut {
-		return is(refused, sink.ReasonRejected, "")
+	r, ok := parseRejection(body)
+	if !ok || a.truncated {
+		return is(pushRejected, sink.ReasonRejected, "")
 	}
 	advice := ""
-	if r.noMetadata > 0 {
+	if r.metadataDisallowed > 0 {
 		advice = "this Loki takes no structured metadata: set structured_metadata: false, or allow_structured_metadata in its limits"
 	}
-	v := is(partly, sink.ReasonRejected, advice)
-	v.refusal = r
+	v := is(pushPartlyRejected, sink.ReasonRejected, advice)
+	v.rejection = r
 	return v
 }
 

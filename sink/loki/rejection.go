@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// refusal is what Loki says of the entries that it has refused while it stored
+// rejection is what Loki says of the entries that it has refused while it stored
 // the others of a push. There are two forms, never in one answer.
-type refusal struct {
+type rejection struct {
 	// The distributor names all of them, grouped by message, in any order:
 	// "2 errors like: entry for stream '{…}' has timestamp too old: …; …".
-	groups     []group
-	noMetadata int // entries refused for having structured metadata at all
+	groups             []group
+	metadataDisallowed int // entries refused for having structured metadata at all
 
 	// The ingester names at most ten, in their order, with the full time:
 	// "entry with timestamp … ignored, reason: '…',\n…total ignored: 3 out of 9".
-	named       []named
+	named       []ingesterRejection
 	total       int // refused
 	outOf       int // of how many the ingester got
 	rateLimited bool
@@ -36,8 +36,8 @@ type group struct {
 	pairs    int       // the number of pairs of their metadata
 }
 
-// named is an entry that was refused by the ingester.
-type named struct {
+// ingesterRejection is an entry that was refused by the ingester.
+type ingesterRejection struct {
 	time        time.Time
 	reason      string
 	cutoff      time.Time // entries before it are refused; zero if that is not why
@@ -47,18 +47,18 @@ type named struct {
 var (
 	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
-	like           = regexp.MustCompile(`(?i)^(\d{1,9}) errors like: `)
-	tooOld         = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too old: (\S+), oldest acceptable timestamp is: \S+$`)
-	tooNew         = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too new: (\S+)$`)
-	lineTooLong    = regexp.MustCompile(`(?i)^max entry size '\d+' bytes exceeded for stream '\{.*\}' while adding an entry with length '(\d{1,9})' bytes$`)
-	metadataLarge  = regexp.MustCompile(`(?i)^stream '\{.*\}' has structured metadata too large: '(\d{1,9})' bytes, limit: '\d+' bytes`)
-	metadataMany   = regexp.MustCompile(`(?i)^stream '\{.*\}' has too many structured metadata labels: '(\d{1,9})', limit: '\d+'`)
-	metadataNever  = regexp.MustCompile(`(?i)^stream '\{.*\}' includes structured metadata, but this feature is disallowed`)
-	ignored        = regexp.MustCompile(`(?i)^entry with timestamp (.+) ignored, reason: '(.+?)'(?: for stream: \{.*\})?,$`)
-	ignoredTotal   = regexp.MustCompile(`(?i)^(?:user '.*', )?total ignored: (\d{1,9}) out of (\d{1,9})(?: for stream: \{.*\})?$`)
-	oldestAccepted = regexp.MustCompile(`(?i)oldest acceptable timestamp is: (\S+)$`)
+	groupCount         = regexp.MustCompile(`(?i)^(\d{1,9}) errors like: `)
+	tooOld             = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too old: (\S+), oldest acceptable timestamp is: \S+$`)
+	tooNew             = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too new: (\S+)$`)
+	lineTooLong        = regexp.MustCompile(`(?i)^max entry size '\d+' bytes exceeded for stream '\{.*\}' while adding an entry with length '(\d{1,9})' bytes$`)
+	metadataTooLarge   = regexp.MustCompile(`(?i)^stream '\{.*\}' has structured metadata too large: '(\d{1,9})' bytes, limit: '\d+' bytes`)
+	tooMuchMetadata    = regexp.MustCompile(`(?i)^stream '\{.*\}' has too many structured metadata labels: '(\d{1,9})', limit: '\d+'`)
+	metadataDisallowed = regexp.MustCompile(`(?i)^stream '\{.*\}' includes structured metadata, but this feature is disallowed`)
+	ignored            = regexp.MustCompile(`(?i)^entry with timestamp (.+) ignored, reason: '(.+?)'(?: for stream: \{.*\})?,$`)
+	ignoredTotal       = regexp.MustCompile(`(?i)^(?:user '.*', )?total ignored: (\d{1,9}) out of (\d{1,9})(?: for stream: \{.*\})?$`)
+	oldestAcceptable   = regexp.MustCompile(`(?i)oldest acceptable timestamp is: (\S+)$`)
 
-	labelsRefused = regexp.MustCompile(`(?i)^(?:\d+ errors like: )?(?:` +
+	labelsRejected = regexp.MustCompile(`(?i)^(?:\d+ errors like: )?(?:` +
 		`entry for stream '.*' has \d+ label names; limit` +
 		`|stream '.*' has (?:label name too long|label value too long|duplicate label name)` +
 		`|missing required labels ` +
@@ -67,19 +67,19 @@ var (
 		`|couldn't parse labels)`)
 )
 
-// withoutQuoted empties what is in double quotes: the values of labels, which
+// blankQuoted empties what is in double quotes: the values of labels, which
 // may be anything, also what looks like a refusal.
-func withoutQuoted(body string) string {
+func blankQuoted(body string) string {
 	return quoted.ReplaceAllLiteralString(strings.TrimSpace(body), `""`)
 }
 
-// aboutLabels reports whether the labels of the push were refused, and so all of
+// rejectsLabels reports whether the labels of the push were refused, and so all of
 // it.
-func aboutLabels(body string) bool { return labelsRefused.MatchString(body) }
+func rejectsLabels(body string) bool { return labelsRejected.MatchString(body) }
 
-// parseRefusal reads a body that has gone through withoutQuoted. It returns
+// parseRejection reads a body that has gone through withoutQuoted. It returns
 // false if there is anything in it that it does not understand.
-func parseRefusal(body string) (refusal, bool) {
+func parseRejection(body string) (rejection, bool) {
 	if strings.HasPrefix(strings.ToLower(body), "entry with timestamp ") {
 		return parseIngester(body)
 	}
@@ -90,35 +90,35 @@ func parseRefusal(body string) (refusal, bool) {
 // GroupedErrors:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/distributor/validator.go
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/util/errors.go
-func parseDistributor(body string) (r refusal, ok bool) {
+func parseDistributor(body string) (r rejection, ok bool) {
 	for message := range strings.SplitSeq(body, "; ") {
 		g := group{count: 1}
-		if m := like.FindStringSubmatch(message); m != nil {
+		if m := groupCount.FindStringSubmatch(message); m != nil {
 			g.count, _ = strconv.Atoi(m[1])
 			message = message[len(m[0]):]
 		}
 		g.reason = message
 		if g.count < 1 {
-			return refusal{}, false
+			return rejection{}, false
 		}
-		if metadataNever.MatchString(message) {
-			r.noMetadata += g.count
+		if metadataDisallowed.MatchString(message) {
+			r.metadataDisallowed += g.count
 			continue
 		}
-		if !g.which(message) {
-			return refusal{}, false
+		if !g.parse(message) {
+			return rejection{}, false
 		}
 		r.groups = append(r.groups, g)
 	}
 	return r, true
 }
 
-// which understands the message of a group.
-func (g *group) which(message string) bool {
+// parse understands the message of a group.
+func (g *group) parse(message string) bool {
 	for _, f := range []struct {
 		form *regexp.Regexp
 		to   *int
-	}{{lineTooLong, &g.line}, {metadataLarge, &g.metadata}, {metadataMany, &g.pairs}} {
+	}{{lineTooLong, &g.line}, {metadataTooLarge, &g.metadata}, {tooMuchMetadata, &g.pairs}} {
 		if m := f.form.FindStringSubmatch(message); m != nil {
 			*f.to, _ = strconv.Atoi(m[1])
 			return *f.to > 0
@@ -139,19 +139,19 @@ func (g *group) which(message string) bool {
 
 // parseIngester reads what stream.go (errorForFailedEntries) says:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/ingester/stream.go
-func parseIngester(body string) (r refusal, ok bool) {
+func parseIngester(body string) (r rejection, ok bool) {
 	lines := strings.Split(body, "\n")
 	for _, line := range lines[:len(lines)-1] {
 		m := ignored.FindStringSubmatch(strings.TrimSuffix(line, "\r"))
 		if m == nil {
-			return refusal{}, false
+			return rejection{}, false
 		}
 		at, err := time.Parse("2006-01-02 15:04:05.999999999 -0700 MST", m[1])
 		if err != nil {
-			return refusal{}, false
+			return rejection{}, false
 		}
-		n := named{time: at, reason: m[2]}
-		if c := oldestAccepted.FindStringSubmatch(m[2]); c != nil {
+		n := ingesterRejection{time: at, reason: m[2]}
+		if c := oldestAcceptable.FindStringSubmatch(m[2]); c != nil {
 			n.cutoff, _ = time.Parse(time.RFC3339, c[1])
 		}
 		n.rateLimited = strings.HasPrefix(strings.ToLower(m[2]), "per stream rate limit exceeded")
@@ -160,7 +160,7 @@ func parseIngester(body string) (r refusal, ok bool) {
 	}
 	m := ignoredTotal.FindStringSubmatch(lines[len(lines)-1])
 	if m == nil || len(r.named) == 0 {
-		return refusal{}, false
+		return rejection{}, false
 	}
 	r.total, _ = strconv.Atoi(m[1])
 	r.outOf, _ = strconv.Atoi(m[2])

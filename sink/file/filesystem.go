@@ -6,9 +6,9 @@ import (
 	"os"
 )
 
-// disk is what is asked of a file system, so that tests can let it fail.
+// fileSystem is what is asked of a file system, so that tests can let it fail.
 // Paths are absolute.
-type disk interface {
+type fileSystem interface {
 	OpenFile(path string, flag int, perm fs.FileMode) (file, error)
 	Lstat(path string) (fs.FileInfo, error)
 	ReadDir(path string) ([]string, error) // names of regular files, in any order
@@ -29,10 +29,10 @@ type file interface {
 	Truncate(size int64) error
 }
 
-// osDisk is the file system of the machine.
-type osDisk struct{}
+// osFileSystem is the file system of the machine.
+type osFileSystem struct{}
 
-func (osDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
+func (osFileSystem) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
 	f, err := os.OpenFile(path, flag, perm)
 	if err != nil {
 		return nil, err // not a file that is nil
@@ -40,7 +40,7 @@ func (osDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
 	return f, nil
 }
 
-func (osDisk) ReadDir(path string) ([]string, error) {
+func (osFileSystem) ReadDir(path string) ([]string, error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (osDisk) ReadDir(path string) ([]string, error) {
 	return names, nil
 }
 
-func (osDisk) SyncDir(path string) error {
+func (osFileSystem) SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (osDisk) SyncDir(path string) error {
 	return d.Sync()
 }
 
-func (osDisk) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
-func (osDisk) Rename(from, to string) error           { return os.Rename(from, to) }
-func (osDisk) Remove(path string) error               { return os.Remove(path) }
-func (osDisk) BootID() string                         { return bootID() }
+func (osFileSystem) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
+func (osFileSystem) Rename(from, to string) error           { return os.Rename(from, to) }
+func (osFileSystem) Remove(path string) error               { return os.Remove(path) }
+func (osFileSystem) BootID() string                         { return bootID() }
