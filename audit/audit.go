@@ -18,7 +18,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Options of an audit.
@@ -30,7 +30,7 @@ type Options struct {
 	Namespace string
 
 	Store  Store
-	Parser line.Parser
+	Parser format.Parser
 	Rules  Rules
 
 	// Settle is how long a state may take from the API server into the store.
@@ -202,7 +202,7 @@ func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) er
 // declared.
 func (c *comparison) insideGaps(ctx context.Context, missing []int, from, to time.Time) error {
 	var gaps []gap
-	err := c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wideMargin), To: to}, func(e line.Entry) error {
+	err := c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wideMargin), To: to}, func(e format.Entry) error {
 		if r, err := c.Parser.Parse(e); err == nil && r.Gap {
 			gaps = append(gaps, parseGap(r.Event, r.Time))
 		}
@@ -230,7 +230,7 @@ func (c *comparison) beforeStart(ctx context.Context, missing []int) error {
 		return nil
 	}
 	var oldest time.Time
-	err := c.Store.Find(ctx, Search{From: c.began.Add(-maxAge), To: c.began.Add(wideMargin)}, func(e line.Entry) error {
+	err := c.Store.Find(ctx, Search{From: c.began.Add(-maxAge), To: c.began.Add(wideMargin)}, func(e format.Entry) error {
 		r, err := c.Parser.Parse(e)
 		if err != nil || r.Time.IsZero() {
 			return nil

@@ -14,12 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 func TestRun(t *testing.T) {
-	gapRecord := func(at time.Time, name, from, to string) line.Entry {
-		return line.Entry{
+	gapRecord := func(at time.Time, name, from, to string) format.Entry {
+		return format.Entry{
 			Time: at,
 			Line: fmt.Sprintf("name=%s kind=Namespace eventRV=%s reason=HindsightGap type=Warning count=1 msg=\"Events may have been missed\" "+
 				"from_version=%s to_version=%s cause=overflow", name, to, from, to),
@@ -29,7 +29,7 @@ func TestRun(t *testing.T) {
 	}
 	tests := map[string]struct {
 		// change what is stored of the Events 0 to 4, and the rules
-		change  func(s []line.Entry, r *Rules) []line.Entry
+		change  func(s []format.Entry, r *Rules) []format.Entry
 		events  func([]*corev1.Event)
 		summary string
 		want    []string // in the findings
@@ -38,51 +38,51 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"one is missing": {
-			change:  func(s []line.Entry, _ *Rules) []line.Entry { return slices.Delete(s, 2, 3) },
+			change:  func(s []format.Entry, _ *Rules) []format.Entry { return slices.Delete(s, 2, 3) },
 			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"missing    team-a/web-2.17a BackOff Pod/web-2, version 102, "},
 		},
 		"only an earlier state is there": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				s[2] = with(s[2], func(e *line.Entry) { e.Metadata["event_version"] = "50" })
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				s[2] = with(s[2], func(e *format.Entry) { e.Metadata["event_version"] = "50" })
 				return s
 			},
 			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"missing    team-a/web-2.17a"},
 		},
 		"earlier and later states are there as well": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				earlier := with(s[2], func(e *line.Entry) { e.Metadata["event_version"] = "50" })
-				later := with(s[2], func(e *line.Entry) { e.Metadata["event_version"] = "5000" })
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				earlier := with(s[2], func(e *format.Entry) { e.Metadata["event_version"] = "50" })
+				later := with(s[2], func(e *format.Entry) { e.Metadata["event_version"] = "5000" })
 				return append(s, earlier, later)
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"lines without metadata": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				for i := range s {
-					s[i] = with(s[i], func(e *line.Entry) { e.Line += " event_uid=" + e.Metadata["event_uid"]; e.Metadata = nil })
+					s[i] = with(s[i], func(e *format.Entry) { e.Line += " event_uid=" + e.Metadata["event_uid"]; e.Metadata = nil })
 				}
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"lines of others in between": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				return append(s, line.Entry{Time: s[0].Time, Line: "GET / 200", Labels: s[0].Labels})
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				return append(s, format.Entry{Time: s[0].Time, Line: "GET / 200", Labels: s[0].Labels})
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"twice under two times": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				return append(s, with(s[1], func(e *line.Entry) { e.Time = e.Time.Add(time.Second) }))
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				return append(s, with(s[1], func(e *format.Entry) { e.Time = e.Time.Add(time.Second) }))
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"repeated   team-a/web-1.17a", "2 times: they differ in time ("},
 		},
 		"twice in two streams": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				return append(s, with(s[1], func(e *line.Entry) { e.Labels["pod"] = "hindsight-0" }))
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				return append(s, with(s[1], func(e *format.Entry) { e.Labels["pod"] = "hindsight-0" }))
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want: []string{
@@ -91,23 +91,23 @@ func TestRun(t *testing.T) {
 			},
 		},
 		"under two reasons, since there were too many": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				return append(s, with(s[1], func(e *line.Entry) { e.Labels["reason"] = "other"; e.Metadata["full_reason"] = "BackOff" }))
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				return append(s, with(s[1], func(e *format.Entry) { e.Labels["reason"] = "other"; e.Metadata["full_reason"] = "BackOff" }))
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"max_streams may have been reached in between), structured metadata"},
 		},
 		"three times with other lines": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s,
-					with(s[1], func(e *line.Entry) { e.Line += " note=again" }),
-					with(s[1], func(e *line.Entry) { e.Line += " note=more" }))
+					with(s[1], func(e *format.Entry) { e.Line += " note=again" }),
+					with(s[1], func(e *format.Entry) { e.Line += " note=more" }))
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"repeated   team-a/web-1.17a", "3 times: they differ in line"},
 		},
 		"under another time": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[3].Time = s[3].Time.Add(-90 * time.Second)
 				return s
 			},
@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 			want:    []string{"mistimed   team-a/web-3.17a", ", 1m30s too early"},
 		},
 		"under a time of yesterday": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[3].Time = s[3].Time.Add(-20 * time.Hour)
 				return s
 			},
@@ -123,7 +123,7 @@ func TestRun(t *testing.T) {
 			want:    []string{"mistimed   team-a/web-3.17a", "20h0m0s too early"},
 		},
 		"another message": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0].Line = strings.Replace(s[0].Line, "restarting", "deleting", 1)
 				return s
 			},
@@ -131,8 +131,8 @@ func TestRun(t *testing.T) {
 			want:    []string{"altered    team-a/web-0.17a", "it says another message"},
 		},
 		"another reason and count": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				s[0] = with(s[0], func(e *line.Entry) { e.Labels["reason"] = "Killing"; e.Metadata["count"] = "7" })
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				s[0] = with(s[0], func(e *format.Entry) { e.Labels["reason"] = "Killing"; e.Metadata["count"] = "7" })
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
@@ -140,16 +140,19 @@ func TestRun(t *testing.T) {
 		},
 		"no reason, which has a label all the same": {
 			events: func(e []*corev1.Event) { e[0].Reason = "" },
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				s[0] = with(s[0], func(e *line.Entry) { e.Labels["reason"] = "other"; e.Line = strings.Replace(e.Line, "reason= ", "", 1) })
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				s[0] = with(s[0], func(e *format.Entry) {
+					e.Labels["reason"] = "other"
+					e.Line = strings.Replace(e.Line, "reason= ", "", 1)
+				})
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"no reason, but one is said": {
 			events: func(e []*corev1.Event) { e[0].Reason = "" },
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				s[0] = with(s[0], func(e *line.Entry) {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				s[0] = with(s[0], func(e *format.Entry) {
 					e.Labels["reason"] = "Killing"
 					e.Line = strings.Replace(e.Line, "reason= ", "", 1)
 				})
@@ -160,8 +163,8 @@ func TestRun(t *testing.T) {
 		},
 		"no type, which is left out of the line": {
 			events: func(e []*corev1.Event) { e[0].Type = "" },
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				s[0] = with(s[0], func(e *line.Entry) {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				s[0] = with(s[0], func(e *format.Entry) {
 					delete(e.Metadata, "type")
 					e.Metadata["detected_level"] = "info"
 					e.Line = strings.Replace(e.Line, "type= ", "", 1)
@@ -171,9 +174,9 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"lines of the format text": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				for i := range s {
-					s[i] = with(s[i], func(e *line.Entry) { e.Line = fmt.Sprintf("BackOff Pod/web-%d: %[1]d (observed)", i) })
+					s[i] = with(s[i], func(e *format.Entry) { e.Line = fmt.Sprintf("BackOff Pod/web-%d: %[1]d (observed)", i) })
 				}
 				s[1].Metadata["name"] = "web-7"
 				return s
@@ -183,14 +186,14 @@ func TestRun(t *testing.T) {
 		},
 		"what cannot be written": {
 			events: func(e []*corev1.Event) { e[0].Message = "bad \uFFFD\uFFFD\uFFFD bytes" },
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0].Line = strings.Replace(s[0].Line, "\uFFFD\uFFFD\uFFFD", "\uFFFD", 1)
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"a message that was cut": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0].Line = regexp.MustCompile(`msg="[^ ]* .*" event`).ReplaceAllString(s[0].Line, `msg="Back… (14 bytes cut)" event`)
 				return s
 			},
@@ -198,7 +201,7 @@ func TestRun(t *testing.T) {
 		},
 		"dropped": {
 			events: func(e []*corev1.Event) { e[4].Reason = "Pulled" },
-			change: func(s []line.Entry, r *Rules) []line.Entry {
+			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Drop = []Selector{mustSelector(t, `{namespace="kube-system"}`), mustSelector(t, `{reason=~"Pulled|Created", node="node-1"}`)}
 				return s[:4]
 			},
@@ -206,7 +209,7 @@ func TestRun(t *testing.T) {
 			want:    []string{"explained  team-a/web-4.17a Pulled", `: dropped by rule: {reason=~"Pulled|Created", node="node-1"}`},
 		},
 		"dropped, and there all the same": {
-			change: func(s []line.Entry, r *Rules) []line.Entry {
+			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Drop = []Selector{mustSelector(t, `{name="web-4", message=~".*restarting.*"}`)}
 				r.Redact = []Redaction{{Match: regexp.MustCompile(`restarting`), With: "…"}}
 				for i := range s {
@@ -218,7 +221,7 @@ func TestRun(t *testing.T) {
 		},
 		"not matched": {
 			events: func(e []*corev1.Event) { e[4].Type = "Normal" },
-			change: func(s []line.Entry, r *Rules) []line.Entry {
+			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Match, r.Sink = []Selector{mustSelector(t, `{type="Warning"}`), mustSelector(t, `{kind="Node"}`)}, "warnings"
 				return s[:4]
 			},
@@ -227,7 +230,7 @@ func TestRun(t *testing.T) {
 		},
 		"not watched": {
 			events: func(e []*corev1.Event) { e[4].Namespace = "team-b" },
-			change: func(s []line.Entry, r *Rules) []line.Entry {
+			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Namespaces = []string{"team-a", "team-c"}
 				r.Match = []Selector{mustSelector(t, `{namespace="team-a"}`)}
 				return s[:4]
@@ -236,7 +239,7 @@ func TestRun(t *testing.T) {
 			want:    []string{"explained  team-b/web-4.17a", "source.namespaces: team-a, team-c"},
 		},
 		"redacted": {
-			change: func(s []line.Entry, r *Rules) []line.Entry {
+			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Redact = []Redaction{{Match: regexp.MustCompile(`off (\d)`), With: "off #$1"}}
 				for i := range s {
 					s[i].Line = strings.Replace(s[i].Line, "Back-off ", "Back-off #", 1)
@@ -246,7 +249,7 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
 		"not redacted": {
-			change: func(s []line.Entry, r *Rules) []line.Entry {
+			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Redact = []Redaction{{Match: regexp.MustCompile(`off 3`), With: "off #"}}
 				return s
 			},
@@ -254,8 +257,8 @@ func TestRun(t *testing.T) {
 			want:    []string{"altered    team-a/web-3.17a"},
 		},
 		"two inside of a gap, one beside it": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
-				return []line.Entry{s[0], gapRecord(s[4].Time, "*", "101", "103"), s[4]}
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
+				return []format.Entry{s[0], gapRecord(s[4].Time, "*", "101", "103"), s[4]}
 			},
 			summary: "5 Events compared, 2 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 2 explained (2 inside a declared gap)",
 			want: []string{
@@ -264,14 +267,14 @@ func TestRun(t *testing.T) {
 			},
 		},
 		"a gap of another namespace": {
-			change: func(s []line.Entry, _ *Rules) []line.Entry {
+			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s[:4], gapRecord(s[0].Time, "team-b", "100", "200"))
 			},
 			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"missing    team-a/web-4.17a"},
 		},
 		"before the first start": {
-			change:  func(s []line.Entry, _ *Rules) []line.Entry { return s[2:] },
+			change:  func(s []format.Entry, _ *Rules) []format.Entry { return s[2:] },
 			summary: "5 Events compared, 3 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 2 explained (2 before the first start)",
 			want:    []string{"explained  team-a/web-0.17a", "explained  team-a/web-1.17a", "the oldest entry is of "},
 		},
@@ -280,7 +283,7 @@ func TestRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := begun()
 			var server api
-			var stored []line.Entry
+			var stored []format.Entry
 			for i := range 5 {
 				server.events = append(server.events, podEvent(i, start.Add(time.Duration(i)*time.Second)))
 			}
@@ -333,7 +336,7 @@ func TestLinesThatDoNotSayWhoseTheyAre(t *testing.T) {
 	e := podEvent(1, begun())
 	server := api{events: []*corev1.Event{e}}
 	at := entryOf(e).Time
-	store := &memory{entries: []line.Entry{{Time: at, Line: at.Format(time.RFC3339Nano) + " team-a Warning BackOff Pod/web-1: Back-off"}}}
+	store := &memory{entries: []format.Entry{{Time: at, Line: at.Format(time.RFC3339Nano) + " team-a Warning BackOff Pod/web-1: Back-off"}}}
 	_, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
 	if err == nil || !strings.Contains(err.Error(), "the lines do not say which Events they are of") {
 		t.Errorf("error %v", err)
@@ -346,7 +349,7 @@ func TestSettle(t *testing.T) {
 		t.Helper()
 		young, old := podEvent(1, time.Now().Add(-10*time.Second)), podEvent(2, time.Now().Add(-time.Hour))
 		server := api{events: []*corev1.Event{young, old}}
-		store := &memory{entries: []line.Entry{entryOf(old)}}
+		store := &memory{entries: []format.Entry{entryOf(old)}}
 		arrival := time.Now().Add(arrives)
 		store.onFind = func() {
 			if len(store.entries) == 1 && !time.Now().Before(arrival) {
@@ -386,7 +389,7 @@ func TestSettleWithAnotherClock(t *testing.T) {
 		first, ahead := podEvent(1, time.Now().Add(-time.Hour)), podEvent(2, time.Now().Add(10*time.Minute))
 		server := api{events: []*corev1.Event{first, ahead}}
 		began := time.Now()
-		r, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{entries: []line.Entry{entryOf(first)}}, Settle: 30 * time.Second})
+		r, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{entries: []format.Entry{entryOf(first)}}, Settle: 30 * time.Second})
 		if err != nil || r.Missing != 1 {
 			t.Errorf("%v, error %v", r, err)
 		}
@@ -402,7 +405,7 @@ func TestSearches(t *testing.T) {
 		t.Run(fmt.Sprint(missing), func(t *testing.T) {
 			start := begun()
 			first := podEvent(0, start.Add(-time.Minute))
-			server, store := api{events: []*corev1.Event{first}}, &memory{entries: []line.Entry{entryOf(first)}}
+			server, store := api{events: []*corev1.Event{first}}, &memory{entries: []format.Entry{entryOf(first)}}
 			for i := range missing {
 				server.events = append(server.events, podEvent(i+1, start))
 			}
@@ -438,14 +441,14 @@ type failing struct {
 	err error
 }
 
-func (f failing) Find(context.Context, Search, func(line.Entry) error) error { return f.err }
+func (f failing) Find(context.Context, Search, func(format.Entry) error) error { return f.err }
 
 // A time of the year 1 does not make the search begin there.
 func TestSpanIsBounded(t *testing.T) {
 	e := podEvent(1, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields, e.CreationTimestamp = nil, metav1.Time{}
 	server, store := api{events: []*corev1.Event{e, podEvent(2, begun())}}, &memory{}
-	store.entries = []line.Entry{entryOf(server.events[1])}
+	store.entries = []format.Entry{entryOf(server.events[1])}
 	r, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
 	if err != nil {
 		t.Fatal(err)

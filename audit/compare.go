@@ -9,16 +9,16 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // find looks for states, by the uid of their Event.
 func (c *comparison) find(ctx context.Context, search Search, wanted map[string]int) error {
-	return c.Store.Find(ctx, search, func(e line.Entry) error {
+	return c.Store.Find(ctx, search, func(e format.Entry) error {
 		c.read++
 		// Most are of other states: it is not worth while to read their lines.
 		uid, version := e.Metadata["event_uid"], e.Metadata["event_version"]
-		var r line.Record
+		var r format.Record
 		if uid == "" || version == "" {
 			var err error
 			if r, err = c.Parser.Parse(e); err != nil {
@@ -47,7 +47,7 @@ func (c *comparison) find(ctx context.Context, search Search, wanted map[string]
 
 // observe compares an entry of a state with what it should be, and with the others
 // of that state.
-func (c *comparison) observe(s *state, e line.Entry, r *line.Record) {
+func (c *comparison) observe(s *state, e format.Entry, r *format.Record) {
 	now := storedCopy{
 		stream:   c.stream(e.Labels),
 		time:     r.Time,
@@ -126,7 +126,7 @@ var (
 )
 
 // alteration says what an entry says of a state that is not so; empty: nothing.
-func (s *state) alteration(line string, r *line.Record) string {
+func (s *state) alteration(line string, r *format.Record) string {
 	var wrong []string
 	compare := func(what, want, got string) {
 		if plain(want) != plain(got) && !shortened.MatchString(got) {

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // What the records of gaps say is understood in each format of lines.
@@ -46,19 +46,19 @@ func TestReadGap(t *testing.T) {
 		},
 	}
 	for name, tt := range tests {
-		for _, format := range []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text} {
-			t.Run(name+"/"+string(format), func(t *testing.T) {
+		for _, encoding := range []format.Format{format.Logfmt, format.JSON, format.EventRouter, format.Text} {
+			t.Run(name+"/"+string(encoding), func(t *testing.T) {
 				record := event.NewGap(tt.gap)
-				entry := line.Entry{
+				entry := format.Entry{
 					Time:   record.Time,
-					Line:   string(event.Encoder{Format: format}.Append(nil, &record)),
+					Line:   string(format.Encoder{Format: encoding}.Append(nil, &record)),
 					Labels: map[string]string{"namespace": "monitoring", "reason": "HindsightGap"},
 				}
 				entry.Metadata = map[string]string{}
 				for _, p := range record.AppendMetadata(nil, event.DefaultLabels) {
 					entry.Metadata[p.Name] = p.Value
 				}
-				r, err := line.Parser{}.Parse(entry)
+				r, err := format.Parser{}.Parse(entry)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -66,7 +66,7 @@ func TestReadGap(t *testing.T) {
 					t.Fatal("it is not taken for a gap")
 				}
 				got := parseGap(r.Event, r.Time)
-				if format != event.Text && got.cause != string(tt.gap.Cause) {
+				if encoding != format.Text && got.cause != string(tt.gap.Cause) {
 					t.Errorf("cause %q", got.cause)
 				}
 				got.cause = ""

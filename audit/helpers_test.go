@@ -20,7 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // api is an API server that has Events, for an http.Client.
@@ -103,17 +103,17 @@ func (a *api) client(t testing.TB) rest.Interface {
 
 // memory is a Store that holds what a test puts there.
 type memory struct {
-	entries  []line.Entry
+	entries  []format.Entry
 	searches []Search
 	onFind   func() // before each
 }
 
-func (m *memory) Find(_ context.Context, s Search, visit func(line.Entry) error) error {
+func (m *memory) Find(_ context.Context, s Search, visit func(format.Entry) error) error {
 	m.searches = append(m.searches, s)
 	if m.onFind != nil {
 		m.onFind()
 	}
-	sorted := slices.SortedStableFunc(slices.Values(m.entries), func(a, b line.Entry) int { return a.Time.Compare(b.Time) })
+	sorted := slices.SortedStableFunc(slices.Values(m.entries), func(a, b format.Entry) int { return a.Time.Compare(b.Time) })
 	for _, e := range sorted {
 		if e.Time.Before(s.From) || !e.Time.Before(s.To) ||
 			s.Namespace != "" && e.Labels["namespace"] != s.Namespace ||
@@ -150,9 +150,9 @@ func podEvent(n int, at time.Time) *corev1.Event {
 }
 
 // entryOf is what Loki should hold of an Event whose times are whole seconds.
-func entryOf(e *corev1.Event) line.Entry {
+func entryOf(e *corev1.Event) format.Entry {
 	version, _ := strconv.Atoi(e.ResourceVersion)
-	return line.Entry{
+	return format.Entry{
 		Time: e.LastTimestamp.Add(time.Duration(version)).UTC(),
 		Line: fmt.Sprintf("name=%s kind=%s eventRV=%s sourcecomponent=kubelet sourcehost=node-1 reason=%s type=%s count=%d msg=%q event=%s",
 			e.InvolvedObject.Name, e.InvolvedObject.Kind, e.ResourceVersion, e.Reason, e.Type, e.Count, e.Message, e.Name),
@@ -165,7 +165,7 @@ func entryOf(e *corev1.Event) line.Entry {
 }
 
 // with is a copy of an entry with something changed.
-func with(e line.Entry, change func(*line.Entry)) line.Entry {
+func with(e format.Entry, change func(*format.Entry)) format.Entry {
 	e.Labels, e.Metadata = maps.Clone(e.Labels), maps.Clone(e.Metadata)
 	change(&e)
 	return e

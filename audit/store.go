@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query"
 	"github.com/hindsight-events/hindsight/query/file"
-	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
@@ -26,7 +26,7 @@ type Store interface {
 	// Find calls visit for each entry that is looked for, and may for others.
 	// Their order is that of time in Loki, in files about that. An error of visit
 	// ends it and is returned.
-	Find(ctx context.Context, s Search, visit func(line.Entry) error) error
+	Find(ctx context.Context, s Search, visit func(format.Entry) error) error
 
 	// String says to a person where that is.
 	String() string
@@ -40,7 +40,7 @@ type Loki struct {
 }
 
 // Find implements Store.
-func (l *Loki) Find(ctx context.Context, s Search, visit func(line.Entry) error) error {
+func (l *Loki) Find(ctx context.Context, s Search, visit func(format.Entry) error) error {
 	selection, err := l.selection(s)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ type Files struct {
 
 // Find implements Store. It is an error if nothing in the files is an Event, though
 // there is something.
-func (f Files) Find(ctx context.Context, s Search, visit func(line.Entry) error) error {
+func (f Files) Find(ctx context.Context, s Search, visit func(format.Entry) error) error {
 	files, err := file.Open(f.Path)
 	if err != nil {
 		return err

@@ -18,8 +18,8 @@ import (
 
 	"github.com/prometheus/common/config"
 
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query"
-	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
@@ -51,7 +51,7 @@ func TestLoki(t *testing.T) {
 		queries = append(queries, r.URL.Query().Get("query"))
 		return false
 	})
-	var missing line.Entry
+	var missing format.Entry
 	for i := range n {
 		e := podEvent(i, start.Add(time.Duration(i)*time.Millisecond).Truncate(time.Second))
 		server.events = append(server.events, e)
@@ -203,7 +203,7 @@ func TestIsIndependent(t *testing.T) {
 			t.Errorf("it depends on %s", name)
 		}
 	}
-	if !strings.Contains(string(out), module+"query/line") {
+	if !strings.Contains(string(out), module+"event/format") {
 		t.Errorf("go list has not found the packages:\n%s", out)
 	}
 }

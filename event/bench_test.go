@@ -19,14 +19,6 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	r := benchRecord(t)
 	buf := make([]byte, 0, 4096)
 	pairs := make([]Pair, 0, 16)
-	for _, format := range []Format{EventRouter, JSON, Logfmt} {
-		for _, standalone := range []bool{false, true} {
-			enc := Encoder{Format: format, Standalone: standalone}
-			if n := testing.AllocsPerRun(100, func() { buf = enc.Append(buf[:0], r) }); n != 0 {
-				t.Errorf("%s, standalone %v, allocates %v times", format, standalone, n)
-			}
-		}
-	}
 	for name, f := range map[string]func(){
 		"metadata": func() { pairs = r.AppendMetadata(pairs[:0], DefaultLabels) },
 		"binary":   func() { buf, _ = r.AppendBinary(buf[:0]) },
@@ -83,26 +75,6 @@ func TestReaderAllocatesNothing(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("it allocates %v times", n)
-	}
-}
-
-func BenchmarkEncode(b *testing.B) {
-	r := benchRecord(b)
-	for _, name := range formats {
-		for _, standalone := range []bool{false, true} {
-			enc := Encoder{Format: Format(name), Standalone: standalone}
-			if standalone {
-				name += "-standalone"
-			}
-			b.Run(name, func(b *testing.B) {
-				b.ReportAllocs()
-				var buf []byte
-				for b.Loop() {
-					buf = enc.Append(buf[:0], r)
-				}
-				b.SetBytes(int64(len(buf)))
-			})
-		}
 	}
 }
 

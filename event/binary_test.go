@@ -102,9 +102,9 @@ func TestBinaryDoesNotKeepItsInput(t *testing.T) {
 	if err := got.UnmarshalBinary(b); err != nil {
 		t.Fatal(err)
 	}
-	want := everything(got)
+	want := everything(t, got)
 	clear(b)
-	if everything(got) != want || got.Source != "team-a" {
+	if everything(t, got) != want || got.Source != "team-a" {
 		t.Error("the record changed with the buffer it was read from")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,14 +77,28 @@ const (
 // Hindsight writes.
 const ownPrefix = "hindsight/"
 
-// gapKeys are the annotations, so that a line costs no concatenation.
-var gapKeys = [...]struct{ name, annotation string }{
-	{gapFromVersion, ownPrefix + gapFromVersion},
-	{gapToVersion, ownPrefix + gapToVersion},
-	{gapFromTime, ownPrefix + gapFromTime},
-	{gapToTime, ownPrefix + gapToTime},
-	{gapCause, ownPrefix + gapCause},
-	{gapMissedAtLeast, ownPrefix + gapMissedAtLeast},
+// gapFields are in the order of a line.
+var gapFields = [...]string{gapFromVersion, gapToVersion, gapFromTime, gapToTime, gapCause, gapMissedAtLeast}
+
+// GapFields returns the fields of a line that declare the gap of a gap record.
+func (r *Record) GapFields() []Pair {
+	pairs := make([]Pair, len(gapFields))
+	for i, name := range gapFields {
+		pairs[i] = Pair{name, r.Event.Annotations[ownPrefix+name]}
+	}
+	return pairs
+}
+
+// SetGapField sets a field of GapFields in an Event that is read from a line. It
+// ignores other names.
+func SetGapField(e *corev1.Event, name, value string) {
+	if !slices.Contains(gapFields[:], name) {
+		return
+	}
+	if e.Annotations == nil {
+		e.Annotations = map[string]string{}
+	}
+	e.Annotations[ownPrefix+name] = value
 }
 
 // Covers reports whether o is the same gap declared before its end was known.
@@ -148,7 +163,7 @@ func NewGap(g Gap) Record {
 }
 
 func gapAnnotations(g Gap) map[string]string {
-	a := make(map[string]string, len(gapKeys))
+	a := make(map[string]string, len(gapFields))
 	set := func(name, value string) {
 		if value != "" {
 			a[ownPrefix+name] = value

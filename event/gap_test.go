@@ -34,7 +34,7 @@ func TestGapRecordSurvivesTheJournal(t *testing.T) {
 	g := exampleGap()
 	g.Sink = "loki"
 	r := NewGap(g)
-	if got := roundTrip(t, &r); everything(got) != everything(r) || !got.Gap || got.To != "loki" {
+	if got := roundTrip(t, &r); everything(t, got) != everything(t, r) || !got.Gap || got.To != "loki" {
 		t.Errorf("got %+v, want %+v", got, r)
 	}
 }
@@ -85,5 +85,23 @@ func TestGapMessage(t *testing.T) {
 				t.Errorf("got  %q\nwant %q…", got, tt.want)
 			}
 		})
+	}
+}
+
+func exampleGap() Gap {
+	return Gap{
+		Namespace: "monitoring",
+		From: Position{
+			Epoch:   Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
+			Version: 48377,
+			Time:    time.Date(2026, 3, 6, 14, 5, 44, 0, time.UTC),
+		},
+		To: Position{
+			Epoch:   Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
+			Version: 51017,
+			Time:    time.Date(2026, 3, 6, 14, 38, 10, 0, time.UTC),
+		},
+		Cause:         CauseTooOld,
+		MissedAtLeast: 12,
 	}
 }

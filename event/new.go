@@ -57,10 +57,10 @@ func NewReplayed(e *corev1.Event) Record {
 	return newRecord(e, false, time.Time{})
 }
 
-// NewStored is NewReplayed for an Event that was read from a line of Hindsight
+// NewFromLine is NewReplayed for an Event that was read from a line of Hindsight
 // which gives the record's time beside it, zero if it does not. What New made of
 // the Event comes back: Time, ObservedTime and Gap.
-func NewStored(e *corev1.Event, filed time.Time) Record {
+func NewFromLine(e *corev1.Event, filed time.Time) Record {
 	r := NewReplayed(e)
 	if e.Reason == GapReason && e.Annotations[ownPrefix+gapCause] != "" {
 		r.Gap = true
@@ -216,21 +216,22 @@ func micros(t metav1.MicroTime) time.Time {
 	return t.Truncate(time.Microsecond).UTC()
 }
 
-// repeated reports whether the Event stands for more than one occurrence.
-func repeated(e *corev1.Event) bool {
-	return e.Count > 1 || e.Series != nil
+// HasEventTime reports whether Time can be read from the Event alone.
+func (r *Record) HasEventTime() bool {
+	at, resolution := observedTime(r.Event)
+	return at.Equal(r.Time.Truncate(resolution))
 }
 
-// Verb says whether the state is the first of its Event, "ADDED", or a later
-// one, "UPDATED". It is read from the Event itself, so that it does not depend
-// on how the state was learned. It is empty for a record without an Event.
-func (r *Record) Verb() string {
-	switch {
-	case r.Event == nil:
-		return ""
-	case repeated(r.Event):
-		return "UPDATED"
-	default:
-		return "ADDED"
-	}
+// FirstTime returns when the first occurrence was seen, zero if that is not known.
+func (r *Record) FirstTime() time.Time { return firstTime(r.Event) }
+
+// Repeated reports whether the Event stands for more than one occurrence.
+func (r *Record) Repeated() bool { return repeated(r.Event) }
+
+// Count returns the number of occurrences that the Event stands for, zero if its
+// reporter does not count.
+func (r *Record) Count() int32 { return count(r.Event) }
+
+func repeated(e *corev1.Event) bool {
+	return e.Count > 1 || e.Series != nil
 }

@@ -201,26 +201,6 @@ func TestTheVersionOrdersASecond(t *testing.T) {
 	}
 }
 
-func TestVerb(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		event *corev1.Event
-		want  string
-	}{
-		{"the first of a core recorder", &corev1.Event{Count: 1}, "ADDED"},
-		{"a count", &corev1.Event{Count: 2}, "UPDATED"},
-		{"the first of an events.k8s.io recorder", &corev1.Event{}, "ADDED"},
-		{"a series", &corev1.Event{Series: &corev1.EventSeries{}}, "UPDATED"},
-		{"no event", nil, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := (&Record{Event: tt.event}).Verb(); got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
 // Times in managedFields that the API server's clock has not reached are forged. What
 // the record says then rests on what cannot be.
 func TestForgedTimes(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // errEnough ends a Range that has found what was asked for.
@@ -24,12 +24,12 @@ func keyOf(parts ...string) (k key) {
 }
 
 // eventKey is false for a record that does not say which Event it is of.
-func eventKey(r *line.Record) (key, bool) {
+func eventKey(r *format.Record) (key, bool) {
 	uid := string(r.Event.UID)
 	return keyOf(uid), uid != ""
 }
 
-func stateKey(r *line.Record) key {
+func stateKey(r *format.Record) key {
 	e := r.Event
 	if e.UID != "" && e.ResourceVersion != "" {
 		return keyOf(string(e.UID), e.ResourceVersion)
@@ -52,14 +52,14 @@ type latestOnly struct {
 func newLatestOnly() *latestOnly { return &latestOnly{latest: map[uint64]uint64{}, limit: maxTracked} }
 
 // latestKey is false for a record that does not say which Event it is of.
-func latestKey(r *line.Record) (uint64, bool) {
+func latestKey(r *format.Record) (uint64, bool) {
 	k, ok := eventKey(r)
 	return binary.LittleEndian.Uint64(k[:]), ok
 }
 
 // rank orders the states of one Event: by version, or by time where the version
 // is missing. It is even, so that there is room above it for shown.
-func rank(r *line.Record) uint64 {
+func rank(r *format.Record) uint64 {
 	if v := r.Position.Version; v != 0 {
 		return v << 1
 	}
@@ -67,7 +67,7 @@ func rank(r *line.Record) uint64 {
 }
 
 // observe takes a state into account.
-func (f *latestOnly) observe(r *line.Record) {
+func (f *latestOnly) observe(r *format.Record) {
 	k, ok := latestKey(r)
 	if !ok {
 		return
@@ -82,7 +82,7 @@ func (f *latestOnly) observe(r *line.Record) {
 
 // hides reports whether the Event has a state of a higher version, or the same
 // state was shown.
-func (f *latestOnly) hides(r *line.Record) bool {
+func (f *latestOnly) hides(r *format.Record) bool {
 	if f == nil {
 		return false
 	}
@@ -91,7 +91,7 @@ func (f *latestOnly) hides(r *line.Record) bool {
 }
 
 // markShown makes the fold hide the state from now on.
-func (f *latestOnly) markShown(r *line.Record) {
+func (f *latestOnly) markShown(r *format.Record) {
 	if f == nil {
 		return
 	}
@@ -129,13 +129,13 @@ func (s *recent) add(k key) bool {
 // lastN holds the last records of many.
 type lastN struct {
 	n       int
-	records []line.Record
+	records []format.Record
 	next    int // the oldest, once there are as many as there may be
 }
 
 func newLastN(most int) *lastN { return &lastN{n: most} }
 
-func (t *lastN) add(r line.Record) {
+func (t *lastN) add(r format.Record) {
 	if len(t.records) < t.n {
 		t.records = append(t.records, r)
 		return
@@ -144,7 +144,7 @@ func (t *lastN) add(r line.Record) {
 	t.next = (t.next + 1) % t.n
 }
 
-func (t *lastN) each(f func(*line.Record) error) error {
+func (t *lastN) each(f func(*format.Record) error) error {
 	for i := range t.records {
 		if err := f(&t.records[(t.next+i)%len(t.records)]); err != nil {
 			return err

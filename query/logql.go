@@ -11,12 +11,13 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Layout is how a Loki sink stores records. The zero value is not one; see
 // DefaultLayout.
 type Layout struct {
-	Format   event.Format
+	Format   format.Format
 	Metadata bool              // structured; else all is in the line
 	Job      string            // the label job; empty: not asked for
 	Labels   map[string]string // label → field
@@ -25,7 +26,7 @@ type Layout struct {
 
 // DefaultLayout is that of a sink with nothing configured.
 func DefaultLayout() Layout {
-	return Layout{Format: event.Logfmt, Metadata: true, Job: "hindsight", Labels: event.DefaultLabelFields()}
+	return Layout{Format: format.Logfmt, Metadata: true, Job: "hindsight", Labels: event.DefaultLabelFields()}
 }
 
 // metadata are the fields kept in structured metadata.
@@ -37,10 +38,10 @@ var metadata = map[event.Field]bool{
 }
 
 // inLine are the keys that a parser makes of lines without structured metadata.
-var inLine = map[event.Format]map[event.Field]string{
-	event.Logfmt: flatKeys,
-	event.JSON:   flatKeys,
-	event.EventRouter: {
+var inLine = map[format.Format]map[event.Field]string{
+	format.Logfmt: flatKeys,
+	format.JSON:   flatKeys,
+	format.EventRouter: {
 		event.FieldNamespace: "event.metadata.namespace", event.FieldKind: "event.involvedObject.kind",
 		event.FieldName: "event.involvedObject.name", event.FieldReason: "event.reason", event.FieldType: "event.type",
 		event.FieldMessage: "event.message", event.FieldUID: "event.involvedObject.uid",
@@ -160,7 +161,7 @@ func (q *builder) String() string {
 	}
 	if len(q.parsed) > 0 {
 		parser := "logfmt"
-		if q.layout.Format != event.Logfmt {
+		if q.layout.Format != format.Logfmt {
 			parser = "json"
 		}
 		s += " | " + parser + " " + strings.Join(q.parsed, ", ")

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 const (
@@ -28,8 +28,8 @@ const (
 // is newer, which has been read by then, or up to lookback older, which lookUp reads.
 func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 	n := &newestRows{run: q, fold: newLatestOnly(), knownFrom: q.To}
-	err := source.Newest(ctx, q.From, q.To, func(e line.Entry) error {
-		return q.visitInRange(e, func(r *line.Record) error { return n.add(ctx, r) })
+	err := source.Newest(ctx, q.From, q.To, func(e format.Entry) error {
+		return q.visitInRange(e, func(r *format.Record) error { return n.add(ctx, r) })
 	})
 	if err == nil {
 		err = n.flush(ctx)
@@ -50,14 +50,14 @@ func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 type newestRows struct {
 	*run
 	fold      *latestOnly
-	knownFrom time.Time     // fold has all versions from here on
-	batch     []line.Record // candidates for rows
-	rows      []line.Record
+	knownFrom time.Time       // fold has all versions from here on
+	batch     []format.Record // candidates for rows
+	rows      []format.Record
 }
 
 // add is called for records in order of time, newest first. It returns errEnough
 // once there are as many rows as asked for.
-func (n *newestRows) add(ctx context.Context, r *line.Record) error {
+func (n *newestRows) add(ctx context.Context, r *format.Record) error {
 	if n.shown.add(stateKey(r)) {
 		return nil
 	}

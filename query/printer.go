@@ -12,8 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Outputs are the names that NewPrinter knows.
@@ -42,9 +41,9 @@ func NewPrinter(output string, w io.Writer, s Style) (Printer, error) {
 	case "yaml":
 		return linePrinter{w, appendYAML}, nil
 	case "logfmt":
-		return linePrinter{w, encoded(event.Logfmt)}, nil
+		return linePrinter{w, encoded(format.Logfmt)}, nil
 	case "text":
-		return linePrinter{w, encoded(event.Text)}, nil
+		return linePrinter{w, encoded(format.Text)}, nil
 	case "name":
 		return linePrinter{w, appendName}, nil
 	}
@@ -54,10 +53,10 @@ func NewPrinter(output string, w io.Writer, s Style) (Printer, error) {
 // linePrinter writes each record at once.
 type linePrinter struct {
 	w      io.Writer
-	append func(dst []byte, r *line.Record) ([]byte, error)
+	append func(dst []byte, r *format.Record) ([]byte, error)
 }
 
-func (p linePrinter) Print(r *line.Record) error {
+func (p linePrinter) Print(r *format.Record) error {
 	b, err := p.append(nil, r)
 	if err != nil {
 		return err
@@ -73,22 +72,22 @@ func (p linePrinter) Flush() error {
 	return nil
 }
 
-func encoded(f event.Format) func([]byte, *line.Record) ([]byte, error) {
-	enc := event.Encoder{Format: f, Standalone: true}
-	return func(dst []byte, r *line.Record) ([]byte, error) { return enc.Append(dst, &r.Record), nil }
+func encoded(f format.Format) func([]byte, *format.Record) ([]byte, error) {
+	enc := format.Encoder{Format: f, Standalone: true}
+	return func(dst []byte, r *format.Record) ([]byte, error) { return enc.Append(dst, &r.Record), nil }
 }
 
 // appendJSON writes the whole Event where the line held it, else what it said.
-func appendJSON(dst []byte, r *line.Record) ([]byte, error) {
+func appendJSON(dst []byte, r *format.Record) ([]byte, error) {
 	if !r.Whole {
-		return event.Encoder{Format: event.JSON, Standalone: true}.Append(dst, &r.Record), nil
+		return format.Encoder{Format: format.JSON, Standalone: true}.Append(dst, &r.Record), nil
 	}
 	whole, e := r.Record, *r.Event
 	e.TypeMeta = metav1.TypeMeta{Kind: "Event", APIVersion: corev1.SchemeGroupVersion.String()}
 	whole.Event = &e
 	// Of {"verb":"…","event":{…}}, what is inside; and in it the time that a line
 	// that stands alone has behind it, where the Event does not give it.
-	enc := event.Encoder{Format: event.EventRouter}
+	enc := format.Encoder{Format: format.EventRouter}
 	text := string(enc.Append(nil, &whole))
 	enc.Standalone = true
 	filed := strings.TrimPrefix(string(enc.Append(nil, &whole)), strings.TrimSuffix(text, "}"))
@@ -102,7 +101,7 @@ func appendJSON(dst []byte, r *line.Record) ([]byte, error) {
 
 // appendYAML writes a document. One with characters that could drive a terminal is
 // written in JSON, which is YAML too: outside of double quotes they cannot be escaped.
-func appendYAML(dst []byte, r *line.Record) ([]byte, error) {
+func appendYAML(dst []byte, r *format.Record) ([]byte, error) {
 	asJSON, err := appendJSON(nil, r)
 	var b []byte
 	if err == nil {
@@ -125,7 +124,7 @@ func appendYAML(dst []byte, r *line.Record) ([]byte, error) {
 
 // appendName writes the name that kubectl get knows the Event by, for as long as
 // the cluster has it.
-func appendName(dst []byte, r *line.Record) ([]byte, error) {
+func appendName(dst []byte, r *format.Record) ([]byte, error) {
 	name := r.Event.Name
 	if name == "" {
 		name = string(r.Event.UID) // a sentence does not have the name

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Source is where Events were stored. Its entries are those that may be asked
@@ -12,27 +12,27 @@ import (
 type Source interface {
 	// Range calls f for the entries from from to before to, oldest first, and
 	// may add others. What f returns ends it and is returned.
-	Range(ctx context.Context, from, to time.Time, f func(line.Entry) error) error
+	Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error
 
 	// States is Range in any order, of entries that may be cut down to what
 	// identifies a state (uid and version), its time and what is asked for. With
 	// uids, entries of other Events may be left out.
-	States(ctx context.Context, uids []string, from, to time.Time, f func(line.Entry) error) error
+	States(ctx context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error
 
 	// Follow calls f for entries as they are stored, beginning with those from
 	// from on, until ctx ends or f returns an error. An entry may come again.
-	Follow(ctx context.Context, from time.Time, f func(line.Entry) error) error
+	Follow(ctx context.Context, from time.Time, f func(format.Entry) error) error
 }
 
 // newestFirst is a Source that can be read from its end.
 type newestFirst interface {
 	// Newest is Range, newest first.
-	Newest(ctx context.Context, from, to time.Time, f func(line.Entry) error) error
+	Newest(ctx context.Context, from, to time.Time, f func(format.Entry) error) error
 }
 
 // Printer writes records one after the other.
 type Printer interface {
-	Print(r *line.Record) error
+	Print(r *format.Record) error
 	// Flush writes what Print has held back.
 	Flush() error
 }
@@ -40,7 +40,7 @@ type Printer interface {
 // Request is what to find and how to show it.
 type Request struct {
 	Source    Source
-	Parser    line.Parser
+	Parser    format.Parser
 	Selection *Selection
 
 	From, To time.Time // with Follow, To is when it begins
@@ -88,8 +88,8 @@ func Run(ctx context.Context, q Request) (Result, error) {
 		if q.Limit > 0 && run.result.Rows == q.Limit {
 			run.From = run.oldest // what is before it was left out
 		}
-		err = q.Source.Follow(ctx, q.To, func(e line.Entry) error {
-			return run.visitEntry(e, func(r *line.Record) error {
+		err = q.Source.Follow(ctx, q.To, func(e format.Entry) error {
+			return run.visitEntry(e, func(r *format.Record) error {
 				if r.Time.Before(run.From) || run.shown.add(stateKey(r)) {
 					return nil
 				}
@@ -118,7 +118,7 @@ func (q *run) printRange(ctx context.Context) error {
 		return q.printNewest(ctx, source)
 	case q.Limit > 0:
 		last := newLastN(q.Limit)
-		if err := q.visitOldestFirst(ctx, func(r *line.Record) error { last.add(*r); return nil }); err != nil {
+		if err := q.visitOldestFirst(ctx, func(r *format.Record) error { last.add(*r); return nil }); err != nil {
 			return err
 		}
 		return last.each(q.print)
@@ -128,7 +128,7 @@ func (q *run) printRange(ctx context.Context) error {
 }
 
 // visitOldestFirst visits rows oldest first.
-func (q *run) visitOldestFirst(ctx context.Context, row func(*line.Record) error) error {
+func (q *run) visitOldestFirst(ctx context.Context, row func(*format.Record) error) error {
 	var fold *latestOnly
 	if !q.States {
 		fold = newLatestOnly()
@@ -137,8 +137,8 @@ func (q *run) visitOldestFirst(ctx context.Context, row func(*line.Record) error
 		}
 		q.warnIfFull(fold)
 	}
-	return q.Source.Range(ctx, q.From, q.To, func(e line.Entry) error {
-		return q.visitInRange(e, func(r *line.Record) error {
+	return q.Source.Range(ctx, q.From, q.To, func(e format.Entry) error {
+		return q.visitInRange(e, func(r *format.Record) error {
 			if q.shown.add(stateKey(r)) || fold.hides(r) {
 				return nil
 			}
@@ -152,8 +152,8 @@ func (q *run) visitOldestFirst(ctx context.Context, row func(*line.Record) error
 func (q *run) readVersions(ctx context.Context, fold *latestOnly, uids []string, from, to time.Time) error {
 	before := q.result
 	defer func() { q.result = before }() // they are read again
-	return q.Source.States(ctx, uids, from, to, func(e line.Entry) error {
-		return q.visitInRange(e, func(r *line.Record) error { fold.observe(r); return nil })
+	return q.Source.States(ctx, uids, from, to, func(e format.Entry) error {
+		return q.visitInRange(e, func(r *format.Record) error { fold.observe(r); return nil })
 	})
 }
 
@@ -163,7 +163,7 @@ func (q *run) warnIfFull(fold *latestOnly) {
 	}
 }
 
-func (q *run) print(r *line.Record) error {
+func (q *run) print(r *format.Record) error {
 	q.Progress.Clear()
 	if q.result.Rows == 0 {
 		q.oldest = r.Time
@@ -173,7 +173,7 @@ func (q *run) print(r *line.Record) error {
 }
 
 // visitEntry reads an entry and visits it if it is asked for.
-func (q *run) visitEntry(e line.Entry, visit func(*line.Record) error) error {
+func (q *run) visitEntry(e format.Entry, visit func(*format.Record) error) error {
 	q.result.Entries++
 	r, err := q.Parser.Parse(e)
 	if err != nil {
@@ -187,8 +187,8 @@ func (q *run) visitEntry(e line.Entry, visit func(*line.Record) error) error {
 	return visit(&r)
 }
 
-func (q *run) visitInRange(e line.Entry, visit func(*line.Record) error) error {
-	return q.visitEntry(e, func(r *line.Record) error {
+func (q *run) visitInRange(e format.Entry, visit func(*format.Record) error) error {
+	return q.visitEntry(e, func(r *format.Record) error {
 		if r.Time.Before(q.From) || !r.Time.Before(q.To) {
 			return nil
 		}

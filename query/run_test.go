@@ -10,17 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // stored is a Source in memory, in order of time. If it is read only from its
 // beginning, it hides Newest behind Source.
 type stored struct {
-	entries []line.Entry
+	entries []format.Entry
 	read    int // entries that were visited
 }
 
-func (s *stored) visit(all []line.Entry, from, to time.Time, f func(line.Entry) error) error {
+func (s *stored) visit(all []format.Entry, from, to time.Time, f func(format.Entry) error) error {
 	for _, e := range all {
 		if e.Time.Before(from) || !e.Time.Before(to) {
 			continue
@@ -33,12 +33,12 @@ func (s *stored) visit(all []line.Entry, from, to time.Time, f func(line.Entry) 
 	return nil
 }
 
-func (s *stored) Range(_ context.Context, from, to time.Time, f func(line.Entry) error) error {
+func (s *stored) Range(_ context.Context, from, to time.Time, f func(format.Entry) error) error {
 	return s.visit(s.entries, from, to, f)
 }
 
-func (s *stored) States(_ context.Context, uids []string, from, to time.Time, f func(line.Entry) error) error {
-	return s.visit(s.entries, from, to, func(e line.Entry) error {
+func (s *stored) States(_ context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error {
+	return s.visit(s.entries, from, to, func(e format.Entry) error {
 		if uid := e.Metadata["event_uid"]; len(uids) > 0 && !slices.Contains(uids, uid) {
 			return nil
 		}
@@ -47,19 +47,19 @@ func (s *stored) States(_ context.Context, uids []string, from, to time.Time, f 
 	})
 }
 
-func (s *stored) Follow(context.Context, time.Time, func(line.Entry) error) error { return nil }
+func (s *stored) Follow(context.Context, time.Time, func(format.Entry) error) error { return nil }
 
 type storedBackwards struct{ *stored }
 
-func (s storedBackwards) Newest(_ context.Context, from, to time.Time, f func(line.Entry) error) error {
+func (s storedBackwards) Newest(_ context.Context, from, to time.Time, f func(format.Entry) error) error {
 	all := slices.Clone(s.entries)
 	slices.Reverse(all)
 	return s.visit(all, from, to, f)
 }
 
 // state is an entry of an Event's state.
-func state(at time.Time, uid string, version int, count, message string) line.Entry {
-	return line.Entry{
+func state(at time.Time, uid string, version int, count, message string) format.Entry {
+	return format.Entry{
 		Time: at, Line: "msg=" + message,
 		Metadata: map[string]string{"event_uid": uid, "event_version": fmt.Sprint(version), "count": count, "kind": "Pod", "name": "x"},
 	}
@@ -95,7 +95,7 @@ func rows(t *testing.T, source Source, limit int, states bool) []string {
 // time a state is of.
 func TestOneRowForEachEvent(t *testing.T) {
 	at := func(minute int) time.Time { return noon.Add(time.Duration(minute-120) * time.Minute) }
-	source := &stored{entries: []line.Entry{
+	source := &stored{entries: []format.Entry{
 		state(at(0), "annotated", 10, "1", "annotated-10"),
 		state(at(0).Add(1), "annotated", 11, "1", "annotated-11"),
 		state(at(1), "restarted", 20, "7", "restarted-20"),
@@ -152,7 +152,7 @@ func TestLimitCountsEvents(t *testing.T) {
 			uid := fmt.Sprint(random.IntN(events))
 			source.entries = append(source.entries, state(filed, uid, version+1, fmt.Sprint(random.IntN(3)), uid))
 		}
-		slices.SortStableFunc(source.entries, func(a, b line.Entry) int { return a.Time.Compare(b.Time) })
+		slices.SortStableFunc(source.entries, func(a, b format.Entry) int { return a.Time.Compare(b.Time) })
 		all := rows(t, source, 0, false)
 		sorted := slices.Clone(all)
 		slices.Sort(sorted)

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Filter is what is asked for, as a person says it. What is empty does not
@@ -113,7 +113,7 @@ func (s *Selection) SeveralNamespaces() bool { return s.namespace != "" }
 
 // matchObject tells apart what the fields of a record do not, as far as the record
 // has it: the API group and the namespace of the object.
-func (s *Selection) matchObject(r *line.Record) bool {
+func (s *Selection) matchObject(r *format.Record) bool {
 	o := &r.Event.InvolvedObject
 	if len(s.groups) > 0 && o.APIVersion != "" {
 		group, _, ok := strings.Cut(o.APIVersion, "/")
@@ -205,7 +205,7 @@ func (s *Selection) onlyLabels() (names []string) {
 }
 
 // Match reports whether a record is asked for.
-func (s *Selection) Match(r *line.Record) bool {
+func (s *Selection) Match(r *format.Record) bool {
 	for _, m := range s.matchers {
 		value := ""
 		if f, ok := field(m.Name); ok {

@@ -4,12 +4,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 func TestLogQL(t *testing.T) {
-	bare := func(f event.Format) Layout {
+	bare := func(f format.Format) Layout {
 		l := DefaultLayout()
 		l.Format, l.Metadata = f, false
 		return l
@@ -81,9 +80,9 @@ func TestLogQL(t *testing.T) {
 		},
 		"other labels":                 {Filter{Namespace: "prod", For: "po/x"}, other, `{job="events", team="a", ns="prod", kind=~"Pod|other"} | kind="Pod" or full_kind="Pod" | name="x"`},
 		"a reason that is no label":    {Filter{Reasons: []string{"A"}}, other, `{job="events", team="a"} | logfmt event_reason="reason" | event_reason="A"`},
-		"without metadata":             {Filter{For: "pod/x"}, bare(event.JSON), `{job="hindsight"} | json event_kind="kind", event_name="name" | event_kind="Pod" | event_name="x"`},
-		"without metadata, whole":      {Filter{For: "pod/x"}, bare(event.EventRouter), `{job="hindsight"} | json event_kind="event.involvedObject.kind", event_name="event.involvedObject.name" | event_kind="Pod" | event_name="x"`},
-		"without metadata, a sentence": {Filter{For: "pod/x", Namespace: "a"}, bare(event.Text), `{job="hindsight", namespace="a"}`},
+		"without metadata":             {Filter{For: "pod/x"}, bare(format.JSON), `{job="hindsight"} | json event_kind="kind", event_name="name" | event_kind="Pod" | event_name="x"`},
+		"without metadata, whole":      {Filter{For: "pod/x"}, bare(format.EventRouter), `{job="hindsight"} | json event_kind="event.involvedObject.kind", event_name="event.involvedObject.name" | event_kind="Pod" | event_name="x"`},
+		"without metadata, a sentence": {Filter{For: "pod/x", Namespace: "a"}, bare(format.Text), `{job="hindsight", namespace="a"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := NewSelection(c.filter)
@@ -166,15 +165,15 @@ func TestForNamesTheKind(t *testing.T) {
 
 // What an object is of is told apart as far as a record has it.
 func TestForTellsObjectsApart(t *testing.T) {
-	whole := func(namespace, about, version string) *line.Record {
+	whole := func(namespace, about, version string) *format.Record {
 		return record(t, `{"verb":"ADDED","event":{"metadata":{"namespace":"`+namespace+`","uid":"1"},"involvedObject":{"kind":"Service","name":"x","namespace":"`+about+`","apiVersion":"`+version+`"},"reason":"A"}}`)
 	}
-	policy := func(version string) *line.Record {
+	policy := func(version string) *format.Record {
 		return record(t, "namespace=prod name=x kind=NetworkPolicy objectAPIversion="+version+" reason=A")
 	}
 	for name, c := range map[string]struct {
 		object string
-		r      *line.Record
+		r      *format.Record
 		want   bool
 	}{
 		"the group":                      {"services.serving.knative.dev/x", whole("prod", "prod", "serving.knative.dev/v1"), true},
@@ -225,16 +224,16 @@ func TestWhatCannotBeAsked(t *testing.T) {
 }
 
 func TestFold(t *testing.T) {
-	state := func(uid, version, count string) *line.Record {
+	state := func(uid, version, count string) *format.Record {
 		return record(t, "time=2026-03-06T11:59:30Z name=x kind=Pod reason=A event_uid="+uid+" eventRV="+version+" count="+count)
 	}
 	f := newLatestOnly()
 	f.limit = 2
-	for _, r := range []*line.Record{state("a", "10", "7"), state("a", "30", "1"), state("a", "20", "9"), state("b", "12", "0")} {
+	for _, r := range []*format.Record{state("a", "10", "7"), state("a", "30", "1"), state("a", "20", "9"), state("b", "12", "0")} {
 		f.observe(r)
 	}
 	for _, c := range []struct {
-		r    *line.Record
+		r    *format.Record
 		want bool
 	}{
 		{state("a", "10", "7"), true},

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
@@ -22,17 +22,17 @@ type Loki struct {
 }
 
 // Range implements Source.
-func (s *Loki) Range(ctx context.Context, from, to time.Time, f func(line.Entry) error) error {
+func (s *Loki) Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error {
 	return s.Client.Range(ctx, s.Selection.LogQL(s.Layout), from, to, loki.Forward, f)
 }
 
 // States implements Source.
-func (s *Loki) States(ctx context.Context, uids []string, from, to time.Time, f func(line.Entry) error) error {
+func (s *Loki) States(ctx context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error {
 	return s.Client.Range(ctx, s.Selection.statesLogQL(s.Layout, uids), from, to, loki.Backward, f)
 }
 
 // Newest implements newestFirst.
-func (s *Loki) Newest(ctx context.Context, from, to time.Time, f func(line.Entry) error) error {
+func (s *Loki) Newest(ctx context.Context, from, to time.Time, f func(format.Entry) error) error {
 	return s.Client.Range(ctx, s.Selection.LogQL(s.Layout), from, to, loki.Backward, f)
 }
 
@@ -51,7 +51,7 @@ const (
 // Follow implements Source. New entries come by Loki's tail, and what that has
 // missed by queries: at once after a lost connection, from 5 minutes before it,
 // and every ten seconds.
-func (s *Loki) Follow(ctx context.Context, from time.Time, f func(line.Entry) error) error {
+func (s *Loki) Follow(ctx context.Context, from time.Time, f func(format.Entry) error) error {
 	follow := &follower{Loki: s, visit: f, completeUntil: from, backoff: minBackoff}
 	for {
 		err := follow.followOnce(ctx)
@@ -83,7 +83,7 @@ func permanent(err error) bool {
 // follower is one Follow. It belongs to one goroutine at a time.
 type follower struct {
 	*Loki
-	visit         func(line.Entry) error
+	visit         func(format.Entry) error
 	failed        error     // of visit
 	completeUntil time.Time // up to here, all that was stored by then has been visited
 	lostSince     time.Time // the connection is lost; zero: it is not
@@ -95,7 +95,7 @@ type follower struct {
 func (s *follower) followOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	entries := make(chan line.Entry)
+	entries := make(chan format.Entry)
 	fill := make(chan struct{}, 1)
 	wake := func() error {
 		select {
@@ -106,7 +106,7 @@ func (s *follower) followOnce(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Client.Tail(ctx, s.Selection.LogQL(s.Layout), time.Now(), wake, wake, func(e line.Entry) error {
+		ended <- s.Client.Tail(ctx, s.Selection.LogQL(s.Layout), time.Now(), wake, wake, func(e format.Entry) error {
 			select {
 			case entries <- e:
 				return nil
@@ -141,7 +141,7 @@ func (s *follower) followOnce(ctx context.Context) error {
 	return err
 }
 
-func (s *follower) visitEntry(e line.Entry) error {
+func (s *follower) visitEntry(e format.Entry) error {
 	if err := s.visit(e); err != nil {
 		s.failed = err
 		return err

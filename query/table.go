@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // table writes records as kubectl events does. Columns are as wide as the first
@@ -20,8 +20,8 @@ type table struct {
 	w      io.Writer
 	style  Style
 	wide   bool
-	held   []line.Record // until the columns are known
-	widths []int         // of the columns but the last; nil: not known yet
+	held   []format.Record // until the columns are known
+	widths []int           // of the columns but the last; nil: not known yet
 }
 
 type row struct {
@@ -47,7 +47,7 @@ func newTable(w io.Writer, s Style, wide bool) *table {
 }
 
 // Print implements Printer.
-func (t *table) Print(r *line.Record) error {
+func (t *table) Print(r *format.Record) error {
 	if t.old(r) {
 		t.style.Times = true
 	}
@@ -86,7 +86,7 @@ func (t *table) Flush() error {
 }
 
 // old reports whether the row has a time that is too long ago for an age.
-func (t *table) old(r *line.Record) bool {
+func (t *table) old(r *format.Record) bool {
 	oldest := r.Time
 	if first := firstSeen(r); t.wide && r.ObservedTime.IsZero() && !first.IsZero() && first.Before(oldest) {
 		oldest = first
@@ -106,7 +106,7 @@ func (t *table) headings() []string {
 	return append(h, "MESSAGE")
 }
 
-func (t *table) row(r *line.Record) row {
+func (t *table) row(r *format.Record) row {
 	e := r.Event
 	var c []string
 	if t.style.AllNamespaces {
@@ -130,7 +130,7 @@ func (t *table) row(r *line.Record) row {
 // lastSeen is an age or a time; in brackets, how often the Event has occurred and
 // since when, and the time that the reporter gave, where the row has another: "5m
 // (x7 over 20m)", "5m (observed 1970-01-01T00:00:07Z)".
-func (t *table) lastSeen(r *line.Record) string {
+func (t *table) lastSeen(r *format.Record) string {
 	var notes []string
 	if n, _ := strconv.Atoi(r.Value(event.FieldCount)); n > 1 {
 		note := "x" + strconv.Itoa(n)
@@ -155,7 +155,7 @@ func (t *table) lastSeen(r *line.Record) string {
 	return s
 }
 
-func firstSeen(r *line.Record) time.Time {
+func firstSeen(r *format.Record) time.Time {
 	switch e := r.Event; {
 	case !e.FirstTimestamp.IsZero():
 		return e.FirstTimestamp.Time

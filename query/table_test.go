@@ -11,15 +11,15 @@ import (
 
 	"github.com/mattn/go-runewidth"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 
 // record is one that a line in logfmt says.
-func record(t testing.TB, text string) *line.Record {
+func record(t testing.TB, text string) *format.Record {
 	t.Helper()
-	r, err := line.Parser{}.Parse(line.Entry{Line: text})
+	r, err := format.Parser{}.Parse(format.Entry{Line: text})
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
@@ -25,7 +25,7 @@ func (s *Loki) Values(ctx context.Context, f event.Field, from, to time.Time) ([
 		values, err := s.Client.LabelValues(ctx, label, all.Streams(s.Layout), from, to)
 		return slices.DeleteFunc(values, func(v string) bool { return v == event.Other }), err
 	}
-	v := values{field: f, parser: line.Parser{Labels: s.Layout.Labels}}
+	v := values{field: f, parser: format.Parser{Labels: s.Layout.Labels}}
 	err := s.Client.Range(ctx, all.LogQL(s.Layout), from, to, loki.Backward, v.add)
 	return v.found(ctx, err)
 }
@@ -40,12 +40,12 @@ func (s Files) Values(ctx context.Context, f event.Field, from, _ time.Time) ([]
 // values collects those of a field.
 type values struct {
 	field  event.Field
-	parser line.Parser
+	parser format.Parser
 	seen   map[string]bool
 	read   int
 }
 
-func (v *values) add(e line.Entry) error {
+func (v *values) add(e format.Entry) error {
 	if v.seen == nil {
 		v.seen = map[string]bool{}
 	}

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // sinksAt says where sinks stand before the start.
@@ -475,7 +476,7 @@ func TestGapDeclaredAgainIsTheSame(t *testing.T) {
 		said := func(r *running) (gaps []string) {
 			for _, rec := range r.journal.all() {
 				if rec.Gap && rec.Event.ResourceVersion == "103" {
-					gaps = append(gaps, string(event.Encoder{Format: event.EventRouter, Standalone: true}.Append(nil, &rec)))
+					gaps = append(gaps, string(format.Encoder{Format: format.EventRouter, Standalone: true}.Append(nil, &rec)))
 				}
 			}
 			return gaps

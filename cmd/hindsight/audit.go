@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hindsight-events/hindsight/audit"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/config"
-	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
@@ -219,7 +219,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 			return o, err
 		}
 		o.Store = &audit.Loki{Client: client, Layout: where.layout, Cluster: cmp.Or(a.cluster, where.cluster)}
-		o.Parser = line.Parser{Labels: where.layout.Labels}
+		o.Parser = format.Parser{Labels: where.layout.Labels}
 	}
 	cfg, _, err := a.connection.config()
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/term"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query"
 	"github.com/hindsight-events/hindsight/query/file"
-	"github.com/hindsight-events/hindsight/query/line"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
@@ -269,9 +269,9 @@ func (q *queryFlags) chooseNamespace() error {
 }
 
 // open returns what is to be read.
-func (q *queryFlags) open() (*query.Selection, query.Source, line.Parser, error) {
-	fail := func(err error) (*query.Selection, query.Source, line.Parser, error) {
-		return nil, nil, line.Parser{}, err
+func (q *queryFlags) open() (*query.Selection, query.Source, format.Parser, error) {
+	fail := func(err error) (*query.Selection, query.Source, format.Parser, error) {
+		return nil, nil, format.Parser{}, err
 	}
 	where, err := q.from.resolve()
 	if err != nil {
@@ -292,7 +292,7 @@ func (q *queryFlags) open() (*query.Selection, query.Source, line.Parser, error)
 		if err != nil {
 			return fail(err)
 		}
-		return selection, query.Files{Files: files, Selection: selection}, line.Parser{}, nil
+		return selection, query.Files{Files: files, Selection: selection}, format.Parser{}, nil
 	}
 	if where.loki.URL == nil && !q.logql {
 		return fail(errors.New("where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH"))
@@ -303,5 +303,5 @@ func (q *queryFlags) open() (*query.Selection, query.Source, line.Parser, error)
 			return fail(err)
 		}
 	}
-	return selection, source, line.Parser{Labels: where.layout.Labels}, nil
+	return selection, source, format.Parser{Labels: where.layout.Labels}, nil
 }

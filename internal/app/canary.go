@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/canary"
 	"github.com/hindsight-events/hindsight/internal/config"
 	reader "github.com/hindsight-events/hindsight/query/loki"
@@ -73,7 +74,7 @@ func versionParser(c *loki.Config) string {
 	switch {
 	case c.StructuredMetadata:
 		return ""
-	case c.Format == event.EventRouter:
+	case c.Format == format.EventRouter:
 		return fmt.Sprintf(`| json %s="event.metadata.resourceVersion"`, event.FieldEventVersion)
 	default:
 		return fmt.Sprintf(`| %s %s="eventRV"`, c.Format, event.FieldEventVersion)

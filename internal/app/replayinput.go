@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/input"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 const (
@@ -41,7 +41,7 @@ func (p *pipeline) feedFrom(ctx context.Context, in Input, drain time.Duration) 
 		Unbounded: in.ShiftToNow,
 	}
 	defer f.order.Close()
-	decoder := input.NewDecoder(func(e line.Entry) error {
+	decoder := input.NewDecoder(func(e format.Entry) error {
 		if e.Record.Time.After(f.newest) {
 			f.newest = e.Record.Time
 		}
@@ -96,7 +96,7 @@ type feeder struct {
 	shift  int64 // seconds
 }
 
-func (f *feeder) visit(r *line.Record) error {
+func (f *feeder) visit(r *format.Record) error {
 	if f.shift != 0 {
 		shift(&r.Record, f.shift)
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/delivery/parked"
-	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/router"
@@ -292,7 +292,7 @@ func (c *Config) checkCanary() (problems []problem) {
 	i := slices.IndexFunc(c.Sinks, func(s Sink) bool { return s.Loki != nil })
 	if i < 0 {
 		bad("there is no Loki sink whose Events could be queried")
-	} else if l := c.Sinks[i].Loki; !l.StructuredMetadata && l.Format == event.Text {
+	} else if l := c.Sinks[i].Loki; !l.StructuredMetadata && l.Format == format.Text {
 		bad("lines of the format text do not say the version of an Event; set structured_metadata or another format for sink %q", c.Sinks[i].Name)
 	}
 	return problems

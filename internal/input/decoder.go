@@ -19,7 +19,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // maxLine is the length up to which a line is examined as a whole. Longer lines are
@@ -33,7 +33,7 @@ const maxWraps = 5
 // text does not end the reading; Problems lists all of them. A Decoder is not safe
 // for concurrent use.
 type Decoder struct {
-	visit    func(line.Entry) error
+	visit    func(format.Entry) error
 	err      error // of visit
 	problems problems
 
@@ -52,7 +52,7 @@ type Decoder struct {
 // NewDecoder returns a Decoder that calls visit for each state of an Event in the
 // order of the input. Entry.Record is set; Entry.Line is as well if the Event was
 // a line of Hindsight. An error from visit ends the reading.
-func NewDecoder(visit func(line.Entry) error) *Decoder {
+func NewDecoder(visit func(format.Entry) error) *Decoder {
 	d := &Decoder{visit: visit, parts: map[string][]byte{}}
 	d.scan.object = func(raw []byte, of *list, line int) { d.object(raw, of, place{line: line}) }
 	d.scan.listEnd = func(raw []byte, l *list, line int) { d.listEnd(raw, l, place{line: line}) }
@@ -135,10 +135,10 @@ type place struct {
 
 // hand passes a record to visit. text is the line it was read from, nil if it was
 // not read from a line.
-func (d *Decoder) hand(r *line.Record, text []byte) {
+func (d *Decoder) hand(r *format.Record, text []byte) {
 	d.growing = text != nil
 	if d.err == nil {
-		d.err = d.visit(line.Entry{Line: string(text), Record: r})
+		d.err = d.visit(format.Entry{Line: string(text), Record: r})
 	}
 }
 

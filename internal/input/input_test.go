@@ -14,8 +14,8 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/input"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 // read returns the messages of all Events in an input and all problems. It writes
@@ -39,7 +39,7 @@ func read(t testing.TB, in string, piece int) (messages, problems []string) {
 
 func decode(t testing.TB, text []byte, piece int) (messages, problems []string) {
 	t.Helper()
-	d := input.NewDecoder(func(e line.Entry) error {
+	d := input.NewDecoder(func(e format.Entry) error {
 		messages = append(messages, e.Record.Event.Message)
 		return nil
 	})
@@ -334,7 +334,7 @@ func TestReadErrorsAreReturned(t *testing.T) {
 
 func TestVisitEndsTheReading(t *testing.T) {
 	enough := errors.New("enough")
-	d := input.NewDecoder(func(line.Entry) error { return enough })
+	d := input.NewDecoder(func(format.Entry) error { return enough })
 	if _, err := d.Write([]byte(one + "\n" + two + "\n")); !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}

@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // envelope has the fields that distinguish the forms of JSON objects.
@@ -280,7 +280,7 @@ func (d *Decoder) emitEvent(raw []byte, newer bool, filed string, text []byte, a
 			stored = time.Time{} // a log collector's
 		}
 	}
-	r := line.Record{Record: event.NewStored(e, stored), Whole: true}
+	r := format.Record{Record: event.NewFromLine(e, stored), Whole: true}
 	d.hand(&r, text)
 }
 
@@ -304,7 +304,7 @@ func fromVersion(t time.Time, e *corev1.Event) bool {
 
 // ours reads a standalone line of the formats logfmt, json or text.
 func (d *Decoder) ours(text []byte, at place) bool {
-	r, err := line.Parser{}.Parse(line.Entry{Line: string(text)})
+	r, err := format.Parser{}.Parse(format.Entry{Line: string(text)})
 	if err != nil || r.Time.IsZero() {
 		return false
 	}

@@ -7,8 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/extsort"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 // Bounds of an Order, compressed: on disk some four million Events.
@@ -24,7 +24,7 @@ const (
 type Order struct {
 	// Visit is called for each record in the order of time. Add or Flush returns its
 	// error unchanged.
-	Visit func(*line.Record) error
+	Visit func(*format.Record) error
 	// Overflow, if not nil, is called once when there are more records than an Order
 	// holds: it has visited the records it held, though earlier ones may follow. err
 	// is the reason why there was no file, or nil.
@@ -39,7 +39,7 @@ type Order struct {
 }
 
 // Add adds a copy of a record.
-func (o *Order) Add(r *line.Record) error {
+func (o *Order) Add(r *format.Record) error {
 	if o.sorter.Dir == "" {
 		o.sorter.Dir, o.sorter.KeepEqual = os.TempDir(), true
 	}
@@ -66,7 +66,7 @@ func (o *Order) Add(r *line.Record) error {
 // Flush visits all records that were added and not visited, and empties the Order.
 func (o *Order) Flush() error {
 	return o.sorter.Drain(func(_ uint64, b []byte) error {
-		r := line.Record{Whole: b[0] == 1}
+		r := format.Record{Whole: b[0] == 1}
 		if err := r.UnmarshalBinary(b[1:]); err != nil {
 			return fmt.Errorf("sort Events: %w", err)
 		}

@@ -11,18 +11,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
-func recordAt(t time.Time, message string) *line.Record {
-	return &line.Record{Whole: true, Record: event.Record{
+func recordAt(t time.Time, message string) *format.Record {
+	return &format.Record{Whole: true, Record: event.Record{
 		Event: &corev1.Event{Message: message}, Time: t, ObservedTime: t.Add(-time.Hour),
 	}}
 }
 
 func TestOrder(t *testing.T) {
 	var got []string
-	o := Order{Visit: func(r *line.Record) error {
+	o := Order{Visit: func(r *format.Record) error {
 		got = append(got, r.Event.Message)
 		if !r.Whole || !r.ObservedTime.Equal(r.Time.Add(-time.Hour)) {
 			t.Errorf("%s came out as %+v", r.Event.Message, r)
@@ -58,7 +58,7 @@ func TestOrderOverflows(t *testing.T) {
 	seen, descents, overflows := map[string]bool{}, 0, 0
 	var last time.Time
 	o := Order{
-		Visit: func(r *line.Record) error {
+		Visit: func(r *format.Record) error {
 			seen[r.Event.Name] = true
 			if r.Time.Before(last) {
 				descents++
@@ -93,7 +93,7 @@ func TestOrderOverflows(t *testing.T) {
 		t.Errorf("%d parts, %v; want all in order", descents+1, err)
 	}
 	stop := errors.New("stop")
-	o.Visit = func(*line.Record) error { return stop }
+	o.Visit = func(*format.Record) error { return stop }
 	_ = o.Add(recordAt(now, ""))
 	if err := o.Flush(); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)

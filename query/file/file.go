@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/input"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 // Files are those of one sink. Its methods may not be called concurrently.
@@ -28,10 +28,10 @@ type Files struct {
 	decoder *input.Decoder // of text
 	last    time.Time
 
-	visit    func(line.Entry) error // of Range or Follow
-	events   int                    // visited by Range
-	problems []string               // of the files that were read
-	failed   bool                   // one of them is that Events may be missing
+	visit    func(format.Entry) error // of Range or Follow
+	events   int                      // visited by Range
+	problems []string                 // of the files that were read
+	failed   bool                     // one of them is that Events may be missing
 }
 
 // Open finds the files of a sink by the path of its configuration. A file that
@@ -128,12 +128,12 @@ const skew = time.Hour
 // that were moved away before from. It holds no more than an Event. A last line of
 // a sink without an end is being written, and left out. What visit returns ends it
 // and is returned.
-func (f *Files) Range(ctx context.Context, from time.Time, visit func(line.Entry) error) error {
+func (f *Files) Range(ctx context.Context, from time.Time, visit func(format.Entry) error) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
 	f.events, f.problems, f.failed = 0, nil, false
-	f.visit = func(e line.Entry) error { f.events++; return visit(e) }
+	f.visit = func(e format.Entry) error { f.events++; return visit(e) }
 	// First the current file, so that nothing is missed if it is moved away now.
 	if err := f.open(); err != nil {
 		return err
@@ -204,7 +204,7 @@ func (f *Files) readMoved(ctx context.Context, m moved) error {
 }
 
 // visitOne calls what Range or Follow visit with now.
-func (f *Files) visitOne(e line.Entry) error { return f.visit(e) }
+func (f *Files) visitOne(e format.Entry) error { return f.visit(e) }
 
 // textOf returns the text of a file; that of one that is not for us, or damaged from
 // the beginning, is empty.

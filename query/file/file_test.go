@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 func write(t *testing.T, path string, lines ...string) {
@@ -64,7 +64,7 @@ func open(t *testing.T, path string) *Files {
 func read(t *testing.T, f *Files, from time.Time) string {
 	t.Helper()
 	var all []string
-	if err := f.Range(t.Context(), from, func(e line.Entry) error { all = append(all, e.Record.Event.Name); return nil }); err != nil {
+	if err := f.Range(t.Context(), from, func(e format.Entry) error { all = append(all, e.Record.Event.Name); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Join(all, " ")
@@ -173,7 +173,7 @@ func TestFollow(t *testing.T) {
 	f := open(t, path)
 	got := read(t, f, time.Time{})
 	ctx := t.Context()
-	f.visit = func(e line.Entry) error { got += e.Record.Event.Name + " "; return nil }
+	f.visit = func(e format.Entry) error { got += e.Record.Event.Name + " "; return nil }
 	next := func(want string) {
 		t.Helper()
 		got = ""
@@ -203,12 +203,12 @@ func TestFollow(t *testing.T) {
 
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := f.Follow(ended, func(line.Entry) error { return nil }); !errors.Is(err, context.Canceled) {
+	if err := f.Follow(ended, func(format.Entry) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("follow: %v", err)
 	}
 	enough := errors.New("enough")
 	write(t, path, event("h"))
-	if err := f.Follow(ctx, func(line.Entry) error { return enough }); !errors.Is(err, enough) {
+	if err := f.Follow(ctx, func(format.Entry) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("follow: %v", err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Every so often Follow looks for what is new.
@@ -16,7 +16,7 @@ const lookEvery = 500 * time.Millisecond
 
 // Follow calls visit for each state of an Event that is written after Range has
 // ended, also while files are moved away, until ctx ends or visit returns an error.
-func (f *Files) Follow(ctx context.Context, visit func(line.Entry) error) error {
+func (f *Files) Follow(ctx context.Context, visit func(format.Entry) error) error {
 	f.visit = visit
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()

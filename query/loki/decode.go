@@ -9,7 +9,7 @@ import (
 
 	jsoniter "github.com/json-iterator/go"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // stream is one of an answer.
@@ -18,8 +18,8 @@ type stream struct {
 	Values []value
 }
 
-func (s *stream) entry(v value) line.Entry {
-	return line.Entry{Time: v.Time, Line: v.Line, Labels: s.Stream, Metadata: v.Metadata}
+func (s *stream) entry(v value) format.Entry {
+	return format.Entry{Time: v.Time, Line: v.Line, Labels: s.Stream, Metadata: v.Metadata}
 }
 
 // value is [time, line, {"structuredMetadata":{…}}].

@@ -16,7 +16,7 @@ import (
 
 	jsoniter "github.com/json-iterator/go"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // The first page has a thousand entries, later ones about pageBytes. By default Loki
@@ -86,7 +86,7 @@ const busy = 5
 
 // page reads the newest entries between from (included) and to (excluded), newest
 // first. It is full if there may be more.
-func (f *fetcher) page(ctx context.Context, limit int, from, to time.Time) (page []line.Entry, full bool, err error) {
+func (f *fetcher) page(ctx context.Context, limit int, from, to time.Time) (page []format.Entry, full bool, err error) {
 	wait := time.Second
 	for attempt := 1; ; {
 		page, bytes, err := f.client.page(ctx, f.query, before(from), to, limit)
@@ -149,7 +149,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // page queries once, newest first. bytes is the approximate size of the entries in
 // messages between Loki's components.
-func (c *Client) page(ctx context.Context, query string, from, to time.Time, limit int) (page []line.Entry, bytes int, err error) {
+func (c *Client) page(ctx context.Context, query string, from, to time.Time, limit int) (page []format.Entry, bytes int, err error) {
 	q := span(from, to)
 	q.Set("query", query)
 	q.Set("limit", strconv.Itoa(limit))
@@ -181,7 +181,7 @@ func (c *Client) page(ctx context.Context, query string, from, to time.Time, lim
 	case resultType != "streams":
 		return nil, 0, fmt.Errorf("query loki: %s returns no entries, but a %s", query, resultType)
 	}
-	slices.SortStableFunc(page, func(a, b line.Entry) int { return b.Time.Compare(a.Time) })
+	slices.SortStableFunc(page, func(a, b format.Entry) int { return b.Time.Compare(a.Time) })
 	return page, bytes, nil
 }
 
@@ -201,7 +201,7 @@ func (r *faultyReader) Read(p []byte) (int, error) {
 
 // size returns the approximate size of an entry in a message between Loki's
 // components.
-func size(e line.Entry) int { return 48 + len(e.Line) + pairsSize(e.Metadata) }
+func size(e format.Entry) int { return 48 + len(e.Line) + pairsSize(e.Metadata) }
 
 func pairsSize(pairs map[string]string) (n int) {
 	for name, value := range pairs {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Direction is the order in which Range visits entries.
@@ -55,7 +55,7 @@ const (
 //
 // If Loki fails to answer, Range asks for smaller pages, and if Loki is busy,
 // later. Then it returns the error of the last attempt.
-func (c *Client) Range(ctx context.Context, query string, from, to time.Time, d Direction, f func(line.Entry) error) error {
+func (c *Client) Range(ctx context.Context, query string, from, to time.Time, d Direction, f func(format.Entry) error) error {
 	if !from.Before(to) {
 		return nil
 	}
@@ -106,14 +106,14 @@ type part struct {
 
 // page is the newest entries of a part, newest first.
 type page struct {
-	entries []line.Entry
+	entries []format.Entry
 	begins  time.Time // the part has no other entries from here on
 	err     error
 }
 
 // next waits for the first part, and returns its entries in the order of the
 // direction: all of them, or none if others have to be visited before them.
-func (r *ranger) next() ([]line.Entry, error) {
+func (r *ranger) next() ([]format.Entry, error) {
 	head := r.parts[0]
 	got := <-head.page
 	r.parts = r.parts[1:]

@@ -18,7 +18,7 @@ import (
 
 	"github.com/prometheus/common/config"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // scripted is a Loki that holds entries, with its limits.
@@ -152,7 +152,7 @@ func TestRangeVisitsAllOnce(t *testing.T) {
 				}
 				var got []int
 				var last time.Time
-				err := client(t, s).Range(t.Context(), `{a="b"}`, everything.from, to, d, func(e line.Entry) error {
+				err := client(t, s).Range(t.Context(), `{a="b"}`, everything.from, to, d, func(e format.Entry) error {
 					i, err := strconv.Atoi(e.Line)
 					if err != nil || e.Metadata["i"] != e.Line || e.Labels["s"] != fmt.Sprint(i%2) {
 						t.Fatalf("entry %+v: %v", e, err)
@@ -186,7 +186,7 @@ func TestMoreTiesThanAnyPageHolds(t *testing.T) {
 	for range mostPage + 10 {
 		s.times = append(s.times, 1e9)
 	}
-	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { return nil })
+	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(format.Entry) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "of the time 1970-01-01T00:00:01Z") {
 		t.Errorf("got %v", err)
 	}
@@ -196,7 +196,7 @@ func TestVisitorEndsTheRange(t *testing.T) {
 	s := &scripted{most: mostPage, times: []int64{2e6, 3e6, 4e6}}
 	enough := errors.New("enough")
 	n := 0
-	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error {
+	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(format.Entry) error {
 		if n++; n == 2 {
 			return enough
 		}
@@ -226,7 +226,7 @@ func TestErrorsAreClear(t *testing.T) {
 				http.Error(w, strings.TrimSuffix(c.body, "\n"), c.status)
 				return true
 			}}
-			err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { return nil })
+			err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(format.Entry) error { return nil })
 			if err == nil || !strings.HasSuffix(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "loki at http://127.0.0.1:") {
 				t.Errorf("%v, want … %s", err, c.want)
 			}
@@ -237,7 +237,7 @@ func TestErrorsAreClear(t *testing.T) {
 	}
 	t.Run("not JSON", func(t *testing.T) {
 		s := &scripted{before: func(w http.ResponseWriter) bool { w.Write([]byte("<html>")); return true }}
-		err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { return nil })
+		err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(format.Entry) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "does not answer as Loki does") {
 			t.Error(err)
 		}
@@ -258,7 +258,7 @@ func TestErrorsAreClear(t *testing.T) {
 	t.Run("interrupted", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &scripted{before: func(w http.ResponseWriter) bool { cancel(); <-ctx.Done(); http.Error(w, "", 500); return true }}
-		err := client(t, s).Range(ctx, "{}", everything.from, everything.to, Forward, func(line.Entry) error { return nil })
+		err := client(t, s).Range(ctx, "{}", everything.from, everything.to, Forward, func(format.Entry) error { return nil })
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
@@ -274,7 +274,7 @@ func TestPagesFitTheirLines(t *testing.T) {
 	}
 	s.heaviest = firstPage // this many answer, so that the size is learned
 	n := 0
-	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { n++; return nil })
+	err := client(t, s).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(format.Entry) error { n++; return nil })
 	if err != nil || n != len(s.times) {
 		t.Errorf("%d entries, %v", n, err)
 	}
@@ -311,7 +311,7 @@ func TestBurstsNeedFewQueries(t *testing.T) {
 	for _, d := range []Direction{Forward, Backward} {
 		s.queries = nil
 		n := 0
-		if err := client(t, h).Range(t.Context(), "{}", everything.from, everything.to, d, func(line.Entry) error { n++; return nil }); err != nil || n != len(s.times) {
+		if err := client(t, h).Range(t.Context(), "{}", everything.from, everything.to, d, func(format.Entry) error { n++; return nil }); err != nil || n != len(s.times) {
 			t.Fatalf("%s: %d entries, %v", d, n, err)
 		}
 		if asked, bound := len(s.asked()), 3*len(s.times)/mostPage+15; asked > bound {
@@ -331,7 +331,7 @@ func TestAnswersOutsideOfTheRange(t *testing.T) {
 			map[string]any{"stream": map[string]string{}, "values": values},
 		}}})
 	})
-	err := client(t, h).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(line.Entry) error { return nil })
+	err := client(t, h).Range(t.Context(), "{}", everything.from, everything.to, Forward, func(format.Entry) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "which is not before the end of the query") {
 		t.Error(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/hindsight-events/hindsight/query/line"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Tail visits entries as Loki gets them, on one connection, until it ends: after
@@ -21,7 +21,7 @@ import (
 // that arrive while it connects: only Range finds all. connected is called once
 // Loki has accepted, dropped when it says that entries were left out because
 // they were not read fast enough.
-func (c *Client) Tail(ctx context.Context, query string, from time.Time, connected, dropped func() error, f func(line.Entry) error) error {
+func (c *Client) Tail(ctx context.Context, query string, from time.Time, connected, dropped func() error, f func(format.Entry) error) error {
 	u := c.endpoint("tail", url.Values{"query": {query}, "start": {nanos(from)}, "limit": {"5000"}})
 	dialing, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -54,13 +54,13 @@ func (c *Client) Tail(ctx context.Context, query string, from time.Time, connect
 		if err := json.Unmarshal(b, &message); err != nil {
 			return fmt.Errorf("follow loki at %s: %w", c.base.String(), err)
 		}
-		var entries []line.Entry
+		var entries []format.Entry
 		for _, s := range message.Streams {
 			for _, v := range s.Values {
 				entries = append(entries, s.entry(v))
 			}
 		}
-		slices.SortStableFunc(entries, func(a, b line.Entry) int { return a.Time.Compare(b.Time) })
+		slices.SortStableFunc(entries, func(a, b format.Entry) int { return a.Time.Compare(b.Time) })
 		for _, e := range entries {
 			if err := f(e); err != nil {
 				return err

@@ -41,6 +41,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/sink"
 )
@@ -48,8 +49,8 @@ import (
 // Config of a file sink.
 type Config struct {
 	// Path of the file; a relative one is resolved once, when the sink is made.
-	Path   string       `yaml:"path"`
-	Format event.Format `yaml:"format"`
+	Path   string        `yaml:"path"`
+	Format format.Format `yaml:"format"`
 
 	// The file is moved away before it grows beyond MaxSize, unless a single
 	// line is larger, and once its first line is MaxAge old, even if nothing
@@ -64,7 +65,7 @@ type Config struct {
 // DefaultConfig is what applies to keys that are not set.
 func DefaultConfig() Config {
 	return Config{
-		Format:  event.EventRouter,
+		Format:  format.EventRouter,
 		MaxSize: 100 << 20,
 		MaxAge:  quantity.Duration(24 * time.Hour),
 		Keep:    10,
@@ -126,7 +127,7 @@ func Limits() sink.Limits {
 // Sink writes to one file.
 type Sink struct {
 	path    string
-	encoder event.Encoder
+	encoder format.Encoder
 
 	// A call to a disk that does not answer cannot be called off. It is made by
 	// a goroutine of its own, so that Send need not wait for it.
@@ -164,7 +165,7 @@ func newSink(c Config, d fileSystem, log *slog.Logger) (*Sink, error) {
 	}
 	s := &Sink{
 		path:    path,
-		encoder: event.Encoder{Format: c.Format, Standalone: true},
+		encoder: format.Encoder{Format: c.Format, Standalone: true},
 		batches: make(chan *sink.Batch),
 		results: make(chan error, 1),
 		ended:   make(chan struct{}),

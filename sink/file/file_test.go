@@ -17,7 +17,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
@@ -57,7 +57,7 @@ func TestConfiguration(t *testing.T) {
 	if err := yaml.Unmarshal([]byte("path: /data/events.jsonl\ngzip: true\nmax_age: 1h"), &c); err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Path: "/data/events.jsonl", Format: event.EventRouter, MaxSize: 100 << 20, MaxAge: quantity.Duration(time.Hour), Keep: 10, Gzip: true}
+	want := Config{Path: "/data/events.jsonl", Format: format.EventRouter, MaxSize: 100 << 20, MaxAge: quantity.Duration(time.Hour), Keep: 10, Gzip: true}
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
@@ -90,11 +90,11 @@ func TestConfiguration(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
-	for format, want := range map[event.Format]string{
-		event.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
-		event.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
-		event.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
-		event.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
+	for format, want := range map[format.Format]string{
+		format.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
+		format.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
+		format.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
+		format.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
 	} {
 		t.Run(string(format), func(t *testing.T) {
 			c := in(t.TempDir())

@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 )
@@ -24,7 +25,7 @@ import (
 type Config struct {
 	URL            URL               `yaml:"url"` // without a path, pushPath is added
 	TenantID       string            `yaml:"tenant_id,omitempty"`
-	Format         event.Format      `yaml:"format"`
+	Format         format.Format     `yaml:"format"`
 	Job            string            `yaml:"job"`                       // the label job
 	Labels         map[string]string `yaml:"labels"`                    // label → field; nil: namespace and reason
 	ExternalLabels map[string]string `yaml:"external_labels,omitempty"` // label → value
@@ -44,7 +45,7 @@ type Config struct {
 // rate that Loki grants a tenant by default.
 func DefaultConfig() Config {
 	return Config{
-		Format:             event.Logfmt,
+		Format:             format.Logfmt,
 		Job:                "hindsight",
 		MaxRate:            3774873, // 3.6MiB/s
 		BatchWait:          quantity.Duration(time.Second),

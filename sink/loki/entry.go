@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 )
 
 // Field numbers of a push:
@@ -51,7 +52,7 @@ func tag(number protowire.Number, kind protowire.Type) byte {
 // encoder writes records as entries of a push. It is a pure function of the
 // record, and safe for concurrent use.
 type encoder struct {
-	event.Encoder
+	format.Encoder
 	metadata bool
 	labels   event.LabelSet // of the stream
 }

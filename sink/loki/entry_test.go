@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
@@ -44,28 +45,28 @@ func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, format := range []event.Format{event.Logfmt, event.JSON, event.Text, event.EventRouter} {
-				s := newSink(t, "http://loki", func(c *loki.Config, _ *loki.Options) { c.Format = format })
+			for _, encoding := range []format.Format{format.Logfmt, format.JSON, format.Text, format.EventRouter} {
+				s := newSink(t, "http://loki", func(c *loki.Config, _ *loki.Options) { c.Format = encoding })
 				records := sinktest.Records(0, 1)
 				change(records[0].Event)
 				before := records[0].Event.Message
-				whole := string(event.Encoder{Format: format}.Append(nil, &records[0]))
+				whole := string(format.Encoder{Format: encoding}.Append(nil, &records[0]))
 				got := arrives(t, s, records)[0]
 				if records[0].Event.Message != before {
 					t.Fatal("the record was changed")
 				}
 				if len(got.line) > lineLimit || !utf8.ValidString(got.line) {
-					t.Errorf("%s: a line of %d bytes, valid: %v", format, len(got.line), utf8.ValidString(got.line))
+					t.Errorf("%s: a line of %d bytes, valid: %v", encoding, len(got.line), utf8.ValidString(got.line))
 				}
 				if len(whole) <= lineLimit {
 					if got.line != whole {
-						t.Errorf("%s: it was cut although it is short enough", format)
+						t.Errorf("%s: it was cut although it is short enough", encoding)
 					}
 				} else if !strings.Contains(got.line, "bytes cut)") || len(got.line) < lineLimit/4 {
-					t.Errorf("%s: a line of %d bytes that does not say that it was cut", format, len(got.line))
+					t.Errorf("%s: a line of %d bytes that does not say that it was cut", encoding, len(got.line))
 				}
-				if strings.HasPrefix(name, "a message") && (format == event.JSON || format == event.EventRouter) && !json.Valid([]byte(got.line)) {
-					t.Errorf("%s: it cannot be parsed any more", format)
+				if strings.HasPrefix(name, "a message") && (encoding == format.JSON || encoding == format.EventRouter) && !json.Valid([]byte(got.line)) {
+					t.Errorf("%s: it cannot be parsed any more", encoding)
 				}
 				size := 0
 				for _, p := range got.metadata {
@@ -75,7 +76,7 @@ func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
 					}
 				}
 				if size > metadataLimit {
-					t.Errorf("%s: %d bytes of metadata", format, size)
+					t.Errorf("%s: %d bytes of metadata", encoding, size)
 				}
 				if again := arrives(t, s, records)[0]; again.line != got.line {
 					t.Error("the same record gives another line")

@@ -21,6 +21,7 @@ import (
 	"github.com/golang/snappy"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/sink"
 )
 
@@ -107,7 +108,7 @@ func New(c Config, o Options) (*Sink, error) {
 	s := &Sink{
 		labels: labels,
 		encoder: encoder{
-			Encoder:  event.Encoder{Format: c.Format, Standalone: !c.StructuredMetadata},
+			Encoder:  format.Encoder{Format: c.Format, Standalone: !c.StructuredMetadata},
 			metadata: c.StructuredMetadata,
 			labels:   labels.Fields(),
 		},

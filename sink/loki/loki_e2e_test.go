@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/test/cluster"
@@ -57,7 +58,7 @@ func wantStored(t *testing.T, l *cluster.Loki, records []event.Record, metadata 
 	missing := 0
 	for i := range records {
 		r := &records[i]
-		line := string(event.Encoder{Format: event.Logfmt, Standalone: !metadata}.Append(nil, r))
+		line := string(format.Encoder{Format: format.Logfmt, Standalone: !metadata}.Append(nil, r))
 		e, ok := found[key{r.Time.UnixNano(), line}]
 		if !ok {
 			if missing++; missing < 5 {
@@ -214,7 +215,7 @@ func wantLetters(t *testing.T, d *pipeline, records []event.Record, says string)
 		}
 	}
 	for i := range records {
-		line := string(event.Encoder{Format: event.Logfmt}.Append(nil, &records[i]))
+		line := string(format.Encoder{Format: format.Logfmt}.Append(nil, &records[i]))
 		if got[line] != 1 {
 			t.Errorf("%d dead letters of %s, want 1", got[line], line)
 		}

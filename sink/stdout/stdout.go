@@ -11,16 +11,17 @@ import (
 	"syscall"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/sink"
 )
 
 // Config of a stdout sink.
 type Config struct {
-	Format event.Format `yaml:"format"`
+	Format format.Format `yaml:"format"`
 }
 
 // DefaultConfig is what applies to keys that are not set.
-func DefaultConfig() Config { return Config{Format: event.EventRouter} }
+func DefaultConfig() Config { return Config{Format: format.EventRouter} }
 
 // UnmarshalYAML starts from the defaults.
 func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
@@ -32,7 +33,7 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 // Sink writes to one stream. What has been written is accepted: nothing says
 // more about it.
 type Sink struct {
-	encoder event.Encoder
+	encoder format.Encoder
 	written int    // bytes of the batch that is being sent
 	buffer  []byte // what is being written, which may take longer than a Send
 
@@ -50,7 +51,7 @@ type result struct {
 // New returns a sink that writes to w, which nobody else may write to.
 func New(c Config, w io.Writer) *Sink {
 	s := &Sink{
-		encoder: event.Encoder{Format: c.Format, Standalone: true},
+		encoder: format.Encoder{Format: c.Format, Standalone: true},
 		writes:  make(chan []byte),
 		results: make(chan result, 1),
 		closed:  make(chan struct{}),

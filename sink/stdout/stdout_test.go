@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 	"github.com/hindsight-events/hindsight/sink/stdout"
@@ -170,11 +170,11 @@ func TestUnreadPipe(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
-	for format, want := range map[event.Format]string{
-		event.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
-		event.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
-		event.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
-		event.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
+	for format, want := range map[format.Format]string{
+		format.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
+		format.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
+		format.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
+		format.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
 	} {
 		t.Run(string(format), func(t *testing.T) {
 			d := &stream{test: t}

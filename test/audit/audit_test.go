@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
@@ -262,7 +263,7 @@ func TestAudit(t *testing.T) {
 			To:   event.Position{Version: last, Time: time.Now()},
 		})
 		gap := cluster.LokiEntry{
-			Time: record.Time, Line: string(event.Encoder{Format: event.Logfmt}.Append(nil, &record)),
+			Time: record.Time, Line: string(format.Encoder{Format: format.Logfmt}.Append(nil, &record)),
 			Labels:   map[string]string{"job": "hindsight", "namespace": "monitoring", "reason": "HindsightGap"},
 			Metadata: map[string]string{},
 		}

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
@@ -110,7 +111,7 @@ func TestPromtailLabelsWhatEventrouterWrites(t *testing.T) {
 			Message:       fmt.Sprintf("number %d\n\x1b[2J\xff \"quoted\"", i),
 			LastTimestamp: metav1.NewTime(now),
 		})
-		line := event.Encoder{Format: event.EventRouter, Standalone: true}.Append(nil, &r)
+		line := format.Encoder{Format: format.EventRouter, Standalone: true}.Append(nil, &r)
 		want[string(line)] = r.Event.Namespace
 		lines = append(append(lines, line...), '\n')
 	}

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	eventquery "github.com/hindsight-events/hindsight/query"
 )
 
@@ -154,7 +154,7 @@ func TestLogQLOfDocuments(t *testing.T) {
 // sinks of every layout. The same function makes the queries of the command itself and of audit.
 func generatedLogQL(t *testing.T) (all []query) {
 	t.Helper()
-	bare := func(f event.Format) eventquery.Layout {
+	bare := func(f format.Format) eventquery.Layout {
 		l := eventquery.DefaultLayout()
 		l.Format, l.Metadata = f, false
 		return l
@@ -163,7 +163,7 @@ func generatedLogQL(t *testing.T) (all []query) {
 	own.Job, own.Labels, own.Fixed = "events", map[string]string{"ns": "namespace", "kind": "kind"}, map[string]string{"team": "a\"b\\c`d"}
 	layouts := map[string]eventquery.Layout{
 		"default": eventquery.DefaultLayout(), "own labels": own,
-		"logfmt": bare(event.Logfmt), "json": bare(event.JSON), "eventrouter": bare(event.EventRouter), "text": bare(event.Text),
+		"logfmt": bare(format.Logfmt), "json": bare(format.JSON), "eventrouter": bare(format.EventRouter), "text": bare(format.Text),
 	}
 	filters := []eventquery.Filter{
 		{},

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/router"
 	"github.com/hindsight-events/hindsight/sink/loki"
@@ -61,7 +62,7 @@ func TestPromtailPipeline(t *testing.T) {
 		e := &events[i]
 		r := event.New(e)
 		// As stdout and files have it, of which Promtail reads the one or the other.
-		line := event.Encoder{Format: event.EventRouter, Standalone: true}.Append(nil, &r)
+		line := format.Encoder{Format: format.EventRouter, Standalone: true}.Append(nil, &r)
 		got, drop := pipeline.apply(t, line)
 		want := map[string]string{"namespace": e.Namespace, "reason": e.Reason, "type": e.Type, "kind": e.InvolvedObject.Kind}
 		maps.DeleteFunc(want, func(_, value string) bool { return value == "" })

@@ -15,8 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query"
-	"github.com/hindsight-events/hindsight/query/line"
 	reader "github.com/hindsight-events/hindsight/query/loki"
 	"github.com/hindsight-events/hindsight/router"
 	"github.com/hindsight-events/hindsight/sink/loki"
@@ -46,22 +46,22 @@ func TestLogQLFindsAllThatIsSelected(t *testing.T) {
 		"a cluster":     {Cluster: "prod"},
 	}
 	records := storable(t)
-	for _, format := range []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text} {
+	for _, encoding := range []format.Format{format.Logfmt, format.JSON, format.EventRouter, format.Text} {
 		for _, metadata := range []bool{true, false} {
 			for name, labels := range map[string]map[string]string{"the default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}} {
 				layout := query.DefaultLayout()
-				layout.Format, layout.Metadata = format, metadata
+				layout.Format, layout.Metadata = encoding, metadata
 				if labels != nil {
 					layout.Labels = labels
 				}
-				t.Run(fmt.Sprintf("%s, metadata %v, %s", format, metadata, name), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, metadata %v, %s", encoding, metadata, name), func(t *testing.T) {
 					find := storeInFake(t, layout, records)
-					parser := line.Parser{Labels: layout.Labels}
+					parser := format.Parser{Labels: layout.Labels}
 					all := find(query.DefaultLayout().Job, `{job="hindsight"}`)
 					if len(all) != len(records) {
 						t.Fatalf("%d entries are stored, want %d", len(all), len(records))
 					}
-					parsed := make([]*line.Record, len(all)) // nil: a sentence may be too odd to be read
+					parsed := make([]*format.Record, len(all)) // nil: a sentence may be too odd to be read
 					for i, e := range all {
 						if r, err := parser.Parse(e); err == nil {
 							parsed[i] = &r
@@ -86,7 +86,7 @@ func TestLogQLFindsAllThatIsSelected(t *testing.T) {
 								t.Errorf("%s: %s does not find %v %v %q", name, logql, e.Labels, e.Metadata, e.Line)
 							}
 						}
-						if wanted == 0 && metadata && format == event.Logfmt {
+						if wanted == 0 && metadata && encoding == format.Logfmt {
 							t.Errorf("%s: nothing is selected, so nothing is tested", name)
 						}
 					}
@@ -134,7 +134,7 @@ func storable(t *testing.T) (records []event.Record) {
 }
 
 // storeInFake pushes records to a new Loki as a sink of a layout does, and returns how to query it.
-func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(what, logql string) []line.Entry) {
+func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(what, logql string) []format.Entry) {
 	t.Helper()
 	l := fakeloki.Start(t, fakeloki.Options{})
 	c := loki.DefaultConfig()
@@ -162,17 +162,17 @@ func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (fin
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(what, logql string) (all []line.Entry) {
+	return func(what, logql string) (all []format.Entry) {
 		t.Helper()
 		now := time.Now()
-		err := client.Range(t.Context(), logql, now.Add(-time.Hour), now.Add(time.Minute), reader.Forward, func(e line.Entry) error {
+		err := client.Range(t.Context(), logql, now.Add(-time.Hour), now.Add(time.Minute), reader.Forward, func(e format.Entry) error {
 			all = append(all, e)
 			return nil
 		})
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if !slices.IsSortedFunc(all, func(a, b line.Entry) int { return a.Time.Compare(b.Time) }) {
+		if !slices.IsSortedFunc(all, func(a, b format.Entry) int { return a.Time.Compare(b.Time) }) {
 			t.Errorf("%s: not in the order of time: %s", what, strings.TrimSpace(logql))
 		}
 		return all

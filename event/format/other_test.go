@@ -1,10 +1,9 @@
-package line_test
+package format
 
 import (
 	"testing"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 // Where labels are other, the Event's own values come from the metadata or from
@@ -15,13 +14,13 @@ func TestLabelsThatAreOther(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range formats {
 			for _, metadata := range []bool{true, false} {
-				if f == event.Text && !metadata {
+				if f == Text && !metadata {
 					continue // cannot be taken apart with certainty
 				}
 				r.Decisions[0] = event.LabelDecision{Set: set, Kept: event.LabelNamespace}
-				e := line.Entry{
+				e := Entry{
 					Time:     r.Time,
-					Line:     string(event.Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
+					Line:     string(Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
 					Labels:   map[string]string{},
 					Metadata: map[string]string{},
 				}
@@ -34,14 +33,14 @@ func TestLabelsThatAreOther(t *testing.T) {
 						e.Metadata[p.Name] = p.Value
 					}
 				}
-				got, err := line.Parser{Labels: labels}.Parse(e)
+				got, err := Parser{Labels: labels}.Parse(e)
 				if err != nil {
 					t.Errorf("%s in %s: %v", name, f, err)
 					continue
 				}
 				for _, field := range event.LabelFields {
 					want := valid(r.Value(field))
-					if want == "" && f == event.Text {
+					if want == "" && f == Text {
 						continue // the words of the sentence stand for it
 					}
 					if v := valid(got.Value(field)); v != want {

@@ -1,4 +1,4 @@
-package event
+package format
 
 import (
 	"reflect"
@@ -8,15 +8,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // checkMarshaled fails the test unless the line holds the Event as encoding/json
 // writes it.
 func checkMarshaled(t *testing.T, e *corev1.Event) {
 	t.Helper()
-	r := Record{Event: e}
+	r := event.Record{Event: e}
 	got := string(Encoder{Format: EventRouter}.Append(nil, &r))
-	want := `{"verb":"` + r.Verb() + `","event":` + string(appendMarshaled(nil, e)) + `}`
+	want := `{"verb":"` + verb(&r) + `","event":` + string(appendMarshaled(nil, e)) + `}`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -101,4 +103,41 @@ func FuzzEventRouter(f *testing.F) {
 		}
 		checkMarshaled(t, e)
 	})
+}
+
+func TestVerb(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		event *corev1.Event
+		want  string
+	}{
+		{"the first of a core recorder", &corev1.Event{Count: 1}, "ADDED"},
+		{"a count", &corev1.Event{Count: 2}, "UPDATED"},
+		{"the first of an events.k8s.io recorder", &corev1.Event{}, "ADDED"},
+		{"a series", &corev1.Event{Series: &corev1.EventSeries{}}, "UPDATED"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := verb(&event.Record{Event: tt.event}); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// fuzzTime is a time that JSON can carry: up to the year 9999, and not 1970 to
+// the second, which protobuf cannot tell from none.
+func fuzzTime(seconds int64) metav1.Time {
+	const year1, years = -62135596800, 253402300800 + 62135596800
+	if seconds == 0 {
+		return metav1.Time{}
+	}
+	return metav1.Time{Time: time.Unix(year1+int64(uint64(seconds)%years), 0)}
+}
+
+func fuzzMicroTime(micros int64) metav1.MicroTime {
+	t := fuzzTime(micros / 1e6)
+	if t.IsZero() {
+		return metav1.MicroTime{}
+	}
+	return metav1.MicroTime{Time: t.Add(time.Duration(uint64(micros)%1e6) * time.Microsecond)}
 }

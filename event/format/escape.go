@@ -1,4 +1,4 @@
-package event
+package format
 
 import "unicode/utf8"
 

@@ -1,4 +1,4 @@
-package line_test
+package format
 
 import (
 	"encoding/json"
@@ -10,13 +10,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/query/line"
 )
 
 // records are those that the encodings are tested with, among them hostile ones.
 func records(t testing.TB) map[string]event.Record {
 	t.Helper()
-	inputs, err := filepath.Glob("../../event/testdata/*/input.json")
+	inputs, err := filepath.Glob("../testdata/*/input.json")
 	if err != nil || len(inputs) < 5 {
 		t.Fatalf("%d inputs: %v", len(inputs), err)
 	}
@@ -41,10 +40,10 @@ func records(t testing.TB) map[string]event.Record {
 }
 
 // entry is what a sink stores of a record.
-func entry(r event.Record, f event.Format, metadata bool) line.Entry {
-	e := line.Entry{
+func entry(r event.Record, f Format, metadata bool) Entry {
+	e := Entry{
 		Time:   r.Time,
-		Line:   string(event.Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
+		Line:   string(Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
 		Labels: map[string]string{"namespace": valid(r.Event.Namespace), "reason": valid(r.Event.Reason)},
 	}
 	if metadata {
@@ -56,15 +55,13 @@ func entry(r event.Record, f event.Format, metadata bool) line.Entry {
 	return e
 }
 
-var formats = []event.Format{event.Logfmt, event.JSON, event.EventRouter, event.Text}
-
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // All that one can ask for is read back as it was from beside any line.
 func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range formats {
-			got, err := line.Parser{}.Parse(entry(r, f, true))
+			got, err := Parser{}.Parse(entry(r, f, true))
 			if err != nil {
 				t.Errorf("%s in %s: %v", name, f, err)
 				continue
@@ -78,7 +75,7 @@ func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
 					t.Errorf("%s in %s: %s is %q, want %q", name, f, field, v, want)
 				}
 			}
-			if !got.Time.Equal(r.Time) || got.Whole != (f == event.EventRouter) || got.Gap != r.Gap {
+			if !got.Time.Equal(r.Time) || got.Whole != (f == EventRouter) || got.Gap != r.Gap {
 				t.Errorf("%s in %s: time %s, whole %v, gap %v", name, f, got.Time, got.Whole, got.Gap)
 			}
 		}
@@ -89,16 +86,16 @@ func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
 func TestLinesComeBack(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range formats {
-			want := string(event.Encoder{Format: f, Standalone: true}.Append(nil, &r))
-			if r.Time.IsZero() && f == event.Text {
+			want := string(Encoder{Format: f, Standalone: true}.Append(nil, &r))
+			if r.Time.IsZero() && f == Text {
 				continue // only its time tells a line that stands alone from another
 			}
-			got, err := line.Parser{}.Parse(line.Entry{Line: want})
+			got, err := Parser{}.Parse(Entry{Line: want})
 			if err != nil {
 				t.Errorf("%s in %s: %v", name, f, err)
 				continue
 			}
-			if again := string(event.Encoder{Format: f, Standalone: true}.Append(nil, &got.Record)); again != want {
+			if again := string(Encoder{Format: f, Standalone: true}.Append(nil, &got.Record)); again != want {
 				t.Errorf("%s in %s:\n%s\nbecomes\n%s", name, f, want, again)
 			}
 		}
@@ -114,7 +111,7 @@ func TestSentences(t *testing.T) {
 		"2019-07-19T11:05:00Z a Created ClusterRole/system:node: bound":                              {"a", "Normal", "Created", "ClusterRole", "system:node", "bound"},
 		"2019-07-19T11:05:00Z a Killing Pod/x: by y (observed at 2019-07-19T10:00:00Z, too far off)": {"a", "Normal", "Killing", "Pod", "x", "Killing by y"},
 	} {
-		r, err := line.Parser{}.Parse(line.Entry{Line: text})
+		r, err := Parser{}.Parse(Entry{Line: text})
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -128,7 +125,7 @@ func TestSentences(t *testing.T) {
 
 func TestWhatIsNotOurs(t *testing.T) {
 	for _, text := range []string{"", "hello", `{"a":1}`, `{"verb":"ADDED"}`, "{", `level=info msg="x"`, "GET /a/b"} {
-		if r, err := (line.Parser{}).Parse(line.Entry{Line: text}); err == nil {
+		if r, err := (Parser{}).Parse(Entry{Line: text}); err == nil {
 			t.Errorf("%q is read as %+v", text, r.Event)
 		}
 	}
@@ -137,10 +134,10 @@ func TestWhatIsNotOurs(t *testing.T) {
 // A line too long for Loki may be cut anywhere: what is beside it is still known.
 func TestCutLine(t *testing.T) {
 	for name, r := range records(t) {
-		for _, f := range []event.Format{event.JSON, event.EventRouter} {
+		for _, f := range []Format{JSON, EventRouter} {
 			e := entry(r, f, true)
 			e.Line = e.Line[:len(e.Line)/2]
-			got, err := line.Parser{}.Parse(e)
+			got, err := Parser{}.Parse(e)
 			if err != nil || got.Value(event.FieldEventUID) != valid(r.Value(event.FieldEventUID)) || got.Event.Message != e.Line {
 				t.Errorf("%s in %s: %v: %+v", name, f, err, got.Event)
 			}
@@ -149,8 +146,8 @@ func TestCutLine(t *testing.T) {
 }
 
 func TestLabelsOfOtherNames(t *testing.T) {
-	p := line.Parser{Labels: map[string]string{"ns": "namespace", "why": "reason"}}
-	got, err := p.Parse(line.Entry{
+	p := Parser{Labels: map[string]string{"ns": "namespace", "why": "reason"}}
+	got, err := p.Parse(Entry{
 		Line:     "name=web-0 kind=Pod",
 		Labels:   map[string]string{"ns": "prod", "why": event.Other, "reason": "not ours"},
 		Metadata: map[string]string{"full_reason": "disk full"},
@@ -170,21 +167,21 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text, uid string) {
-		e := line.Entry{Line: valid(text)} // as every line is
+		e := Entry{Line: valid(text)} // as every line is
 		if uid != "" {
 			e.Metadata = map[string]string{"event_uid": uid}
 		}
-		r, err := line.Parser{}.Parse(e)
+		r, err := Parser{}.Parse(e)
 		if err != nil {
 			if uid != "" {
 				t.Fatal(err)
 			}
 			return
 		}
-		for _, format := range []event.Format{event.Logfmt, event.JSON} {
-			enc := event.Encoder{Format: format, Standalone: true}
+		for _, format := range []Format{Logfmt, JSON} {
+			enc := Encoder{Format: format, Standalone: true}
 			first := string(enc.Append(nil, &r.Record))
-			again, err := line.Parser{}.Parse(line.Entry{Line: first})
+			again, err := Parser{}.Parse(Entry{Line: first})
 			if err != nil {
 				continue // nothing was in it that has a key
 			}

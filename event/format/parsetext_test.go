@@ -1,4 +1,4 @@
-package event
+package format
 
 import (
 	"strings"
@@ -7,10 +7,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
-func textRecord(namespace, eventType, reason, kind, name, message string, count int32, related *corev1.ObjectReference, observed time.Time) Record {
-	r := NewReplayed(&corev1.Event{
+func textRecord(namespace, eventType, reason, kind, name, message string, count int32, related *corev1.ObjectReference, observed time.Time) event.Record {
+	r := event.NewReplayed(&corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: "own", ResourceVersion: "7"},
 		InvolvedObject: corev1.ObjectReference{Kind: kind, Name: name},
 		Type:           eventType, Reason: reason, Message: message, Count: count, Related: related,
@@ -20,28 +22,28 @@ func textRecord(namespace, eventType, reason, kind, name, message string, count 
 	return r
 }
 
-func checkTextRoundTrip(t *testing.T, r *Record, standalone bool) {
+func checkTextRoundTrip(t *testing.T, r *event.Record, standalone bool) {
 	t.Helper()
 	text := string(Encoder{Format: Text, Standalone: standalone}.Append(nil, r))
-	got, ok := ParseText(text)
+	got, ok := parseText(text)
 	if !ok {
 		t.Fatalf("not read back:\n%s", text)
 	}
 	e := r.Event
-	want := Sentence{
-		Standalone: standalone, Reason: validUTF8(e.Reason),
-		Kind: validUTF8(e.InvolvedObject.Kind), Name: validUTF8(e.InvolvedObject.Name),
-		Message: validUTF8(e.Message),
+	want := textLine{
+		Standalone: standalone, Reason: valid(e.Reason),
+		Kind: valid(e.InvolvedObject.Kind), Name: valid(e.InvolvedObject.Name),
+		Message: valid(e.Message),
 	}
 	if want.Kind == "" && want.Name == "" {
 		want.EventName = e.Name
 	}
 	if e.Related != nil {
-		want.Related = validUTF8(objectName(e.Related))
+		want.Related = valid(objectName(e.Related))
 	}
 	if standalone {
 		want.Time, want.ObservedTime = r.Time, r.ObservedTime
-		want.Namespace, want.Type = validUTF8(e.Namespace), validUTF8(e.Type)
+		want.Namespace, want.Type = valid(e.Namespace), valid(e.Type)
 		if e.Count > 1 {
 			want.Count = e.Count
 		}
@@ -60,7 +62,7 @@ func TestTextIsReadBack(t *testing.T) {
 	for _, a := range odd {
 		for _, b := range odd {
 			for _, standalone := range []bool{true, false} {
-				for _, r := range []Record{
+				for _, r := range []event.Record{
 					textRecord("shop", "Normal", a, "Pod", b, "it is so", 1, nil, time.Time{}),
 					textRecord("shop", a, b, "Pod", "web-0", "it is so", 2, nil, time.Time{}),
 					textRecord(a, "Warning", "BackOff", "Pod", "web-0", b, 0, nil, time.Time{}),
@@ -78,7 +80,7 @@ func TestTextIsReadBack(t *testing.T) {
 // say what they did.
 func TestTextOfEarlierVersions(t *testing.T) {
 	at := time.Date(2026, 3, 6, 14, 0, 0, 0, time.UTC)
-	for text, want := range map[string]Sentence{
+	for text, want := range map[string]textLine{
 		"2026-03-06T14:00:00Z shop Warning Pod/web-0: nobody knows why (x7)": {
 			Standalone: true, Time: at, Namespace: "shop", Type: "Warning", Kind: "Pod", Name: "web-0", Message: "nobody knows why", Count: 7,
 		},
@@ -89,7 +91,7 @@ func TestTextOfEarlierVersions(t *testing.T) {
 		"Created ClusterRole/system:node": {Reason: "Created", Kind: "ClusterRole", Name: "system:node"},
 		"Started Pod/web-0: (x2)":         {Reason: "Started", Kind: "Pod", Name: "web-0", Message: "(x2)"},
 	} {
-		got, ok := ParseText(text)
+		got, ok := parseText(text)
 		if !ok || got != want {
 			t.Errorf("%s\nis read as\n%+v, want\n%+v", text, got, want)
 		}
@@ -103,7 +105,7 @@ func TestTextOfOthers(t *testing.T) {
 		"2026-03-06T14:00:00.123Z info Kustomization/apps: reconciled", "2026-03-06T14:00:00Z error Reconciler error Pod/a/b (x2)",
 		`"a" "b" "c" "d" Pod/x`, `"a`, `Pod/`, `"a"Pod/x`, "Killing Pod/x and more",
 	} {
-		if s, ok := ParseText(text); ok {
+		if s, ok := parseText(text); ok {
 			t.Errorf("%q is read as %+v", text, s)
 		}
 	}
@@ -120,6 +122,6 @@ func FuzzText(f *testing.F) {
 		}
 		r := textRecord(namespace, eventType, reason, kind, name, message, count, &corev1.ObjectReference{Kind: "Node", Name: related}, time.Time{})
 		checkTextRoundTrip(t, &r, standalone)
-		_, _ = ParseText(message) // any line at all
+		_, _ = parseText(message) // any line at all
 	})
 }

@@ -1,4 +1,4 @@
-package event
+package format
 
 import (
 	"encoding/json"
@@ -10,8 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Sentence is a parsed line of the format text.
-type Sentence struct {
+// textLine is a parsed line of the format text.
+type textLine struct {
 	// Standalone is set if the line begins with a time. Only such a line has
 	// Time, Namespace, Type, Count and ObservedTime.
 	Standalone      bool
@@ -34,10 +34,10 @@ var (
 	textObserved = regexp.MustCompile(`(?:^| )\(observed at (\S+), [^()]*\)$`)
 )
 
-// ParseText reads a line of the format text, beside metadata or standalone. It
+// parseText reads a line of the format text, beside metadata or standalone. It
 // returns false for any other line.
-func ParseText(line string) (Sentence, bool) {
-	var s Sentence
+func parseText(line string) (textLine, bool) {
+	var s textLine
 	rest := line
 	if stamp, after, found := strings.Cut(rest, " "); found {
 		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
@@ -46,10 +46,10 @@ func ParseText(line string) (Sentence, bool) {
 	}
 	words, rest, ok := s.words(rest)
 	if !ok || !s.assign(words) {
-		return Sentence{}, false
+		return textLine{}, false
 	}
 	if !s.ending(rest) {
-		return Sentence{}, false
+		return textLine{}, false
 	}
 	return s, true
 }
@@ -61,7 +61,7 @@ type textWord struct {
 }
 
 // words reads the words before the object, and the object.
-func (s *Sentence) words(rest string) (words []textWord, after string, ok bool) {
+func (s *textLine) words(rest string) (words []textWord, after string, ok bool) {
 	for len(words) <= 3 {
 		w, after, ok := nextWord(rest, " /")
 		switch {
@@ -116,7 +116,7 @@ func nextWord(s, end string) (w textWord, after string, ok bool) {
 }
 
 // assign assigns words to namespace, type and reason.
-func (s *Sentence) assign(words []textWord) bool {
+func (s *textLine) assign(words []textWord) bool {
 	if s.Standalone {
 		if len(words) == 0 || !words[0].quoted && !bareNamespace(words[0].text) {
 			return false
@@ -141,7 +141,7 @@ func (s *Sentence) assign(words []textWord) bool {
 }
 
 // ending reads the text after the object, backwards from its end.
-func (s *Sentence) ending(rest string) bool {
+func (s *textLine) ending(rest string) bool {
 	last := func(pattern *regexp.Regexp) (string, bool) {
 		m := pattern.FindStringSubmatchIndex(rest)
 		if m == nil {
@@ -199,4 +199,33 @@ func unescapeText(s string) string {
 		}
 		return c
 	})
+}
+
+// text reads a sentence. Where reason and object are beside the line, they are
+// looked for in it, since lines of earlier versions are not always clear.
+func (d *draft) text(s string) bool {
+	e := d.record.Event
+	known := d.kind != "" && d.name != ""
+	said, ok := parseText(s)
+	if known && (!ok || said.Kind != d.kind || said.Name != d.name || said.Reason != d.reason) {
+		begin := strings.TrimSpace(d.reason + " " + d.kind + "/" + d.name)
+		if rest, ok := strings.CutPrefix(s, begin); ok && (rest == "" || rest[0] == ':' || rest[0] == ' ') {
+			e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name = d.reason, d.kind, d.name
+			e.Message = strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " ")
+			return true
+		}
+	}
+	if !ok || !said.Standalone && d.reason == "" && !d.metadata {
+		return false
+	}
+	if said.Standalone {
+		d.record.Time, d.record.ObservedTime = said.Time, said.ObservedTime
+		e.Namespace, e.Type, d.counted = said.Namespace, said.Type, said.Count
+	}
+	e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message = said.Reason, said.Kind, said.Name, said.Message
+	e.Name = said.EventName
+	if said.Related != "" {
+		d.related(said.Related)
+	}
+	return true
 }

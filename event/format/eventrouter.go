@@ -1,4 +1,4 @@
-package event
+package format
 
 import (
 	"encoding/json"
@@ -7,27 +7,54 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // appendEventRouter writes the line of heptio/eventrouter: what encoding/json
 // makes of the Event, under "event". Where the record's time cannot be read from
 // that, a standalone line has "time" as well.
-func appendEventRouter(dst []byte, r *Record, standalone bool) []byte {
-	dst = append(dst, `{"verb":"`...)
-	dst = append(dst, r.Verb()...)
+func appendEventRouter(dst []byte, r *event.Record, standalone bool) []byte {
+	dst = append(dst, eventRouterStart...)
+	dst = append(dst, '"')
+	dst = append(dst, verb(r)...)
 	dst = append(dst, `","event":`...)
 	if plain(&r.Event.ObjectMeta) {
 		dst = appendEvent(dst, r.Event)
 	} else {
 		dst = appendMarshaled(dst, r.Event)
 	}
-	at, resolution := observedTime(r.Event)
-	if standalone && !at.Equal(r.Time.Truncate(resolution)) {
+	if standalone && !r.HasEventTime() {
 		dst = append(dst, `,"time":"`...)
 		dst = appendTime(dst, r.Time)
 		dst = append(dst, '"')
 	}
 	return append(dst, '}')
+}
+
+const eventRouterStart = `{"verb":`
+
+// verb is ADDED for the first state of an Event, UPDATED for a later one. It is read
+// from the Event itself, so that it does not depend on how the state was learned.
+func verb(r *event.Record) string {
+	if r.Repeated() {
+		return "UPDATED"
+	}
+	return "ADDED"
+}
+
+// eventRouter reads a line that holds the whole Event.
+func (d *draft) eventRouter(text string) bool {
+	var line struct {
+		Verb  string
+		Event *corev1.Event
+		Time  time.Time
+	}
+	if err := json.Unmarshal([]byte(text), &line); err != nil || line.Event == nil {
+		return false
+	}
+	d.record.Record, d.record.Whole = event.NewFromLine(line.Event, line.Time), true
+	return true
 }
 
 // appendMarshaled appends any Event by way of encoding/json.

@@ -1,9 +1,14 @@
-package event
+// Package format writes records as lines in one of four formats, and reads such lines
+// back, with or without the labels and the structured metadata that Loki keeps beside
+// a line.
+package format
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"time"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // Format is how a record is written as one line.
@@ -16,27 +21,16 @@ const (
 	Text        Format = "text"        // a sentence
 )
 
-var formats = []string{string(EventRouter), string(JSON), string(Logfmt), string(Text)}
-
-// ParseFormat returns the format of that name.
-func ParseFormat(name string) (Format, error) {
-	for _, f := range formats {
-		if f == name {
-			return Format(name), nil
-		}
-	}
-	return "", fmt.Errorf("unknown format %q: want one of %s", name, strings.Join(formats, ", "))
-}
+var formats = []Format{EventRouter, JSON, Logfmt, Text}
 
 func (f Format) String() string { return string(f) }
 
-// UnmarshalText is ParseFormat for configuration files.
+// UnmarshalText reads a format from a configuration file.
 func (f *Format) UnmarshalText(name []byte) error {
-	parsed, err := ParseFormat(string(name))
-	if err != nil {
-		return err
+	if !slices.Contains(formats, Format(name)) {
+		return fmt.Errorf("unknown format %q: want one of eventrouter, json, logfmt, text", name)
 	}
-	*f = parsed
+	*f = Format(name)
 	return nil
 }
 
@@ -59,7 +53,7 @@ type Encoder struct {
 
 // Append appends the record's line to dst, without a line break. A record
 // without an Event has none: dst is returned as it is.
-func (enc Encoder) Append(dst []byte, r *Record) []byte {
+func (enc Encoder) Append(dst []byte, r *event.Record) []byte {
 	if r.Event == nil {
 		return dst
 	}

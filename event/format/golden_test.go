@@ -1,4 +1,4 @@
-package event
+package format
 
 import (
 	"bytes"
@@ -11,7 +11,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
+
+// testdata has the Events of package event's tests.
+const testdata = "../testdata"
 
 var update = flag.Bool("update", false, "write the golden files in testdata")
 
@@ -19,18 +24,18 @@ var update = flag.Bool("update", false, "write the golden files in testdata")
 // file of a format has the line as it stands beside Loki's labels and structured
 // metadata, and then the standalone one.
 func TestGolden(t *testing.T) {
-	for _, dir := range append(caseDirs(t), "testdata/gap") {
+	for _, dir := range append(caseDirs(t), testdata+"/gap") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			r := goldenRecord(t, dir)
 			golden(t, filepath.Join(dir, "record.golden"), describe(&r))
-			for _, name := range formats {
+			for _, f := range formats {
 				var lines []byte
 				for _, standalone := range []bool{false, true} {
-					line := Encoder{Format: Format(name), Standalone: standalone}.Append(nil, &r)
+					line := Encoder{Format: f, Standalone: standalone}.Append(nil, &r)
 					checkLine(t, line)
 					lines = append(append(lines, line...), '\n')
 				}
-				golden(t, filepath.Join(dir, name+".golden"), lines)
+				golden(t, filepath.Join(dir, string(f)+".golden"), lines)
 			}
 		})
 	}
@@ -39,7 +44,7 @@ func TestGolden(t *testing.T) {
 // caseDirs are the folders of testdata with an Event as the API server gives it.
 func caseDirs(t testing.TB) []string {
 	t.Helper()
-	inputs, err := filepath.Glob("testdata/*/input.json")
+	inputs, err := filepath.Glob(testdata + "/*/input.json")
 	if err != nil || len(inputs) == 0 {
 		t.Fatalf("no cases in testdata: %v", err)
 	}
@@ -49,35 +54,35 @@ func caseDirs(t testing.TB) []string {
 	return inputs
 }
 
-func goldenRecord(t *testing.T, dir string) Record {
+func goldenRecord(t *testing.T, dir string) event.Record {
 	switch filepath.Base(dir) {
 	case "gap":
-		return NewGap(exampleGap())
+		return event.NewGap(exampleGap())
 	case "replayed":
-		return NewReplayed(readEvent(t, dir))
+		return event.NewReplayed(readEvent(t, dir))
 	case "reason-not-a-label", "hostile-everywhere":
-		r := New(readEvent(t, dir))
-		r.Decisions[0] = LabelDecision{DefaultLabels, LabelNamespace} // as the intake would
+		r := event.New(readEvent(t, dir))
+		r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace} // as the intake would
 		return r
 	default:
-		return New(readEvent(t, dir))
+		return event.New(readEvent(t, dir))
 	}
 }
 
-func exampleGap() Gap {
-	return Gap{
+func exampleGap() event.Gap {
+	return event.Gap{
 		Namespace: "monitoring",
-		From: Position{
-			Epoch:   Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
+		From: event.Position{
+			Epoch:   event.Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
 			Version: 48377,
 			Time:    time.Date(2026, 3, 6, 14, 5, 44, 0, time.UTC),
 		},
-		To: Position{
-			Epoch:   Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
+		To: event.Position{
+			Epoch:   event.Epoch{Cluster: "8d1c9c9e-7a3c-4a55-8f3e-2a1b3c4d5e6f"},
 			Version: 51017,
 			Time:    time.Date(2026, 3, 6, 14, 38, 10, 0, time.UTC),
 		},
-		Cause:         CauseTooOld,
+		Cause:         event.CauseTooOld,
 		MissedAtLeast: 12,
 	}
 }
@@ -96,18 +101,18 @@ func readEvent(t testing.TB, dir string) *corev1.Event {
 }
 
 // describe is all of a record that does not stand in the line.
-func describe(r *Record) []byte {
+func describe(r *event.Record) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "time: %s\n", r.Time.Format(time.RFC3339Nano))
 	fmt.Fprintf(&b, "server time: %s\n", r.Position.Time.Format(time.RFC3339Nano))
-	fmt.Fprintf(&b, "version: %d\nverb: %s\n", r.Position.Version, r.Verb())
+	fmt.Fprintf(&b, "version: %d\nverb: %s\n", r.Position.Version, verb(r))
 	b.WriteString("\nlabels\n")
-	kept := LabelSetOf(LabelFields...) &^ (DefaultLabels &^ r.Kept(DefaultLabels))
-	for _, f := range LabelFields {
+	kept := event.LabelSetOf(event.LabelFields...) &^ (event.DefaultLabels &^ r.Kept(event.DefaultLabels))
+	for _, f := range event.LabelFields {
 		fmt.Fprintf(&b, "%s: %q\n", f, r.Label(f, kept))
 	}
 	b.WriteString("\nstructured metadata\n")
-	for _, p := range r.AppendMetadata(nil, DefaultLabels) {
+	for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 		fmt.Fprintf(&b, "%s: %q\n", p.Name, p.Value)
 	}
 	return b.Bytes()

@@ -1,4 +1,4 @@
-package event
+package format
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"gopkg.in/yaml.v3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // checkLine fails the test unless line is one line that is safe to print.
@@ -85,7 +87,7 @@ func replaced(s string) string { return string([]rune(s)) }
 
 // checkEncodings writes the record in every format and reads it back with the
 // readers that others use.
-func checkEncodings(t *testing.T, r *Record) {
+func checkEncodings(t *testing.T, r *event.Record) {
 	t.Helper()
 	e := r.Event
 	for _, standalone := range []bool{false, true} {
@@ -120,7 +122,7 @@ func checkEncodings(t *testing.T, r *Record) {
 		}
 		if standalone {
 			want["namespace"] = e.Namespace
-			for _, p := range r.AppendMetadata(nil, DefaultLabels) {
+			for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 				switch p.Name {
 				case "event_version", "full_reason": // eventRV, reason
 				default:
@@ -147,7 +149,7 @@ func checkEncodings(t *testing.T, r *Record) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if routed.Verb != r.Verb() || !sameJSON(t, routed.Event, plain) {
+		if routed.Verb != verb(r) || !sameJSON(t, routed.Event, plain) {
 			t.Errorf("eventrouter decodes as %s\n%s\nwant\n%s", routed.Verb, routed.Event, plain)
 		}
 
@@ -163,9 +165,9 @@ func checkable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
 }
 
-func fieldNamed(t *testing.T, name string) Field {
+func fieldNamed(t *testing.T, name string) event.Field {
 	t.Helper()
-	f, ok := ParseField(name)
+	f, ok := event.ParseField(name)
 	if !ok {
 		t.Fatalf("structured metadata %q is no field", name)
 	}
@@ -187,7 +189,7 @@ func sameJSON(t *testing.T, a, b []byte) bool {
 }
 
 func TestEncodingsDecodeToTheEvent(t *testing.T) {
-	for _, dir := range append(caseDirs(t), "testdata/gap") {
+	for _, dir := range append(caseDirs(t), testdata+"/gap") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			r := goldenRecord(t, dir)
 			checkEncodings(t, &r)
@@ -198,33 +200,33 @@ func TestEncodingsDecodeToTheEvent(t *testing.T) {
 func TestInvalidUTF8IsReplaced(t *testing.T) {
 	// The API server checks neither message nor involved object.
 	const cut = "caf\xc3"
-	r := New(&corev1.Event{
+	r := event.New(&corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: "a", Name: "b", Annotations: map[string]string{cut: cut}},
 		InvolvedObject: corev1.ObjectReference{Kind: "Po\xffd", Name: cut},
 		Reason:         "Re\x80ason",
 		Message:        cut + " \xed\xa0\x80 \xf4\x90\x80\x80",
 	})
-	r.Decisions[0] = LabelDecision{DefaultLabels, LabelNamespace}
+	r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
 	checkEncodings(t, &r)
-	for _, p := range r.AppendMetadata(nil, DefaultLabels) {
+	for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 		if !utf8.ValidString(p.Value) {
 			t.Errorf("structured metadata %s=%q is not valid UTF-8", p.Name, p.Value)
 		}
 	}
-	for _, f := range LabelFields {
-		if !utf8.ValidString(r.Label(f, LabelSetOf(LabelFields...))) {
-			t.Errorf("label %s=%q is not valid UTF-8", f, r.Label(f, LabelSetOf(LabelFields...)))
+	for _, f := range event.LabelFields {
+		if !utf8.ValidString(r.Label(f, event.LabelSetOf(event.LabelFields...))) {
+			t.Errorf("label %s=%q is not valid UTF-8", f, r.Label(f, event.LabelSetOf(event.LabelFields...)))
 		}
 	}
 }
 
 func TestLongMessagesAreWhole(t *testing.T) {
-	e := readEvent(t, "testdata/core-recorder-first")
+	e := readEvent(t, testdata+"/core-recorder-first")
 	e.Message = strings.Repeat("0123456789 \"quoted\"\n\u202e漢字\x1b[2J", 7000)
 	if len(e.Message) < 200_000 {
 		t.Fatalf("%d bytes are not a long message", len(e.Message))
 	}
-	r := New(e)
+	r := event.New(e)
 	checkEncodings(t, &r)
 }
 
@@ -246,7 +248,7 @@ func TestTextBeginsASentenceOnce(t *testing.T) {
 		{"has no reason", "", "hello", "Pod/p: hello"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := New(&corev1.Event{
+			r := event.New(&corev1.Event{
 				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "p"},
 				Reason:         tt.reason, Message: tt.message,
 			})
@@ -258,7 +260,7 @@ func TestTextBeginsASentenceOnce(t *testing.T) {
 }
 
 func TestEmptyEventsHaveALine(t *testing.T) {
-	r := New(&corev1.Event{})
+	r := event.New(&corev1.Event{})
 	want := map[Format]string{
 		Logfmt: "", JSON: "{}", Text: `Event/""`,
 		EventRouter: `{"verb":"ADDED","event":{"metadata":{},"involvedObject":{},"source":{},"firstTimestamp":null,"lastTimestamp":null,"eventTime":null,"reportingComponent":"","reportingInstance":""}}`,
@@ -271,7 +273,7 @@ func TestEmptyEventsHaveALine(t *testing.T) {
 }
 
 func TestAnEventThatCannotBeEncodedSaysSo(t *testing.T) {
-	r := Record{Event: &corev1.Event{ObjectMeta: metav1.ObjectMeta{
+	r := event.Record{Event: &corev1.Event{ObjectMeta: metav1.ObjectMeta{
 		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1("{\n\"")}},
 	}}}
 	line := Encoder{Format: EventRouter}.Append(nil, &r)
@@ -283,16 +285,16 @@ func TestAnEventThatCannotBeEncodedSaysSo(t *testing.T) {
 }
 
 func TestAppendKeepsWhatIsThere(t *testing.T) {
-	r := New(readEvent(t, "testdata/core-recorder-first"))
-	for _, name := range formats {
-		enc := Encoder{Format: Format(name), Standalone: true}
+	r := event.New(readEvent(t, testdata+"/core-recorder-first"))
+	for _, f := range formats {
+		enc := Encoder{Format: f, Standalone: true}
 		alone := enc.Append(nil, &r)
 		after := enc.Append([]byte("before\n"), &r)
 		if string(after) != "before\n"+string(alone) {
-			t.Errorf("%s: got %q after other bytes, %q alone", name, after, alone)
+			t.Errorf("%s: got %q after other bytes, %q alone", f, after, alone)
 		}
-		if got := enc.Append([]byte("before\n"), &Record{}); string(got) != "before\n" {
-			t.Errorf("%s: a record without an event gives %q", name, got)
+		if got := enc.Append([]byte("before\n"), &event.Record{}); string(got) != "before\n" {
+			t.Errorf("%s: a record without an event gives %q", f, got)
 		}
 	}
 }
@@ -303,7 +305,7 @@ func TestAppendKeepsWhatIsThere(t *testing.T) {
 func TestTheSameStateGivesTheSameBytes(t *testing.T) {
 	for _, dir := range caseDirs(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			want := everything(New(readEvent(t, dir)))
+			want := everything(event.New(readEvent(t, dir)))
 
 			// As the API server would send it in protobuf.
 			b, err := readEvent(t, dir).Marshal()
@@ -314,11 +316,11 @@ func TestTheSameStateGivesTheSameBytes(t *testing.T) {
 			if err := e.Unmarshal(b); err != nil {
 				t.Fatal(err)
 			}
-			if got := everything(New(e)); got != want {
+			if got := everything(event.New(e)); got != want {
 				t.Errorf("decoded from protobuf:\n%s\nfrom JSON:\n%s", got, want)
 			}
 
-			r := New(readEvent(t, dir))
+			r := event.New(readEvent(t, dir))
 			if got := everything(roundTrip(t, &r)); got != want {
 				t.Errorf("after the journal:\n%s\nbefore:\n%s", got, want)
 			}
@@ -327,13 +329,13 @@ func TestTheSameStateGivesTheSameBytes(t *testing.T) {
 }
 
 // everything is all bytes that leave the program for a record.
-func everything(r Record) string {
+func everything(r event.Record) string {
 	b := describe(&r)
 	b = strconv.AppendInt(b, r.Time.UnixNano(), 10)
-	for _, name := range formats {
+	for _, f := range formats {
 		for _, standalone := range []bool{false, true} {
 			b = append(b, '\n')
-			b = Encoder{Format: Format(name), Standalone: standalone}.Append(b, &r)
+			b = Encoder{Format: f, Standalone: standalone}.Append(b, &r)
 		}
 	}
 	return string(b)

@@ -1,7 +1,4 @@
-// Package line reads back what Hindsight wrote: each of its four line formats,
-// with or without the labels and the structured metadata that Loki keeps beside
-// a line.
-package line
+package format
 
 import (
 	"errors"
@@ -11,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hindsight-events/hindsight/event"
 )
@@ -65,6 +61,8 @@ func (p Parser) Parse(e Entry) (Record, error) {
 	d := draft{record: &r, reason: b[event.FieldReason], kind: b[event.FieldKind], name: b[event.FieldName], metadata: len(e.Metadata) > 0}
 	ok := false
 	switch text := e.Line; {
+	case strings.HasPrefix(text, eventRouterStart):
+		ok = d.eventRouter(text)
 	case strings.HasPrefix(text, "{"):
 		ok = d.json(text)
 	case isLogfmt(text):
@@ -226,100 +224,4 @@ func (d *draft) times() {
 	default:
 		e.EventTime = metav1.NewMicroTime(at)
 	}
-}
-
-// set takes the value of a key of logfmt or flat JSON.
-func (d *draft) set(key, value string) {
-	e := d.record.Event
-	switch key {
-	case "time":
-		d.record.Time = parseTime(value)
-	case "namespace":
-		e.Namespace = value
-	case "name":
-		e.InvolvedObject.Name = value
-	case "kind":
-		e.InvolvedObject.Kind = value
-	case "action":
-		e.Action = value
-	case "objectAPIversion":
-		e.InvolvedObject.APIVersion = value
-	case "objectRV":
-		e.InvolvedObject.ResourceVersion = value
-	case "eventRV":
-		e.ResourceVersion = value
-	case "reportinginstance":
-		e.ReportingInstance = value
-	case "reportingcontroller":
-		e.ReportingController = value
-	case "sourcecomponent":
-		e.Source.Component = value
-	case "sourcehost":
-		e.Source.Host = value
-	case "reason":
-		e.Reason = value
-	case "type":
-		e.Type = value
-	case "count":
-		n, _ := strconv.ParseInt(value, 10, 32)
-		d.counted = int32(n)
-	case "msg":
-		e.Message = value
-	case "event":
-		e.Name = value
-	case "firstseen":
-		d.firstSeen = parseTime(value)
-	case "fieldpath":
-		e.InvolvedObject.FieldPath = value
-	case "related":
-		d.related(value)
-	case "relateduid":
-		d.relatedObject().UID = types.UID(value)
-	case "event_uid":
-		e.UID = types.UID(value)
-	case "uid":
-		e.InvolvedObject.UID = types.UID(value)
-	case "component":
-		d.component = value
-	case "node":
-		d.node = value
-	case "observed_time":
-		d.record.ObservedTime = parseTime(value)
-	case "from_version", "to_version", "from_time", "to_time", "cause", "missed_at_least":
-		if e.Annotations == nil {
-			e.Annotations = map[string]string{}
-		}
-		e.Annotations["hindsight/"+key] = value
-	}
-}
-
-// related reads kind/namespace/name, of which the namespace may be missing.
-func (d *draft) related(s string) {
-	o := d.relatedObject()
-	parts := strings.SplitN(s, "/", 3)
-	o.Kind = parts[0]
-	if len(parts) > 1 {
-		o.Name = parts[len(parts)-1]
-	}
-	if len(parts) > 2 {
-		o.Namespace = parts[1]
-	}
-}
-
-// relatedObject is filled by two keys, in any order.
-func (d *draft) relatedObject() *corev1.ObjectReference {
-	e := d.record.Event
-	if e.Related == nil {
-		e.Related = &corev1.ObjectReference{}
-	}
-	return e.Related
-}
-
-// parseTime is zero for what is no time.
-func parseTime(s string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t.UTC()
 }

@@ -1,10 +1,12 @@
-package event
+package format
 
 import (
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // eventKind is the kind written for the Event itself, where it names no object.
@@ -19,7 +21,7 @@ const eventKind = "Event"
 // where the type Normal is left out. Words with characters other than those usual
 // in them, words that could be taken for another, and messages that ParseText
 // would not read back as they are, are written as JSON strings.
-func appendText(dst []byte, r *Record, standalone bool) []byte {
+func appendText(dst []byte, r *event.Record, standalone bool) []byte {
 	e := r.Event
 	start := len(dst)
 	space := func() {
@@ -64,13 +66,13 @@ func appendText(dst []byte, r *Record, standalone bool) []byte {
 		}
 	}
 	if standalone {
-		if n := count(e); n > 1 {
+		if n := r.Count(); n > 1 {
 			dst = append(dst, " (x"...)
 			dst = strconv.AppendInt(dst, int64(n), 10)
 			dst = append(dst, ')')
 		}
 		if !r.ObservedTime.IsZero() {
-			dst = append(dst, " (observed at "+r.Value(FieldObservedTime)+", "+tooFar+")"...)
+			dst = append(dst, " (observed at "+r.Value(event.FieldObservedTime)+", "+tooFar+")"...)
 		}
 	}
 	return dst
