@@ -4,7 +4,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -93,27 +92,6 @@ type Delivery struct {
 	state State
 }
 
-// State is what a Delivery is doing.
-type State struct {
-	// Since is when the batch that has been tried for longest was first tried;
-	// zero while none is being tried.
-	Since time.Time
-	// Err is why an attempt failed last; nil if none has since the last success.
-	Err error
-	// Accepted is whether the destination has accepted anything since Run began.
-	Accepted bool
-	// Mend is what somebody has to mend so that all records arrive, although others
-	// are accepted: why a stream is parked, or a gap record was refused. Nil: nothing.
-	Mend error
-	// Parked is why a parked stream was refused last. Nil: none is parked, or was
-	// refused since the process began.
-	Parked error
-}
-
-// stuckAfter is how long a batch may take before that is a reason to be called
-// unready. A rolling restart of a destination takes less.
-const stuckAfter = 5 * time.Minute
-
 // New returns a delivery that begins when Run is called.
 func New(o Options) *Delivery {
 	setDefaults(&o.Limits)
@@ -134,35 +112,6 @@ func New(o Options) *Delivery {
 // Drain lets Run return as soon as everything in the journal has been
 // delivered.
 func (d *Delivery) Drain() { d.drain() }
-
-// State may be called at any time.
-func (d *Delivery) State() State {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.state
-}
-
-// Ready returns nil, or why records are not delivered: at once if somebody has to
-// mend something, also where that concerns a single stream, or if nothing was ever
-// accepted, and for any other reason after five minutes.
-func (d *Delivery) Ready() error {
-	s := d.State()
-	stuck := !s.Since.IsZero() && time.Since(s.Since) >= stuckAfter
-	switch {
-	case stuck && s.Err == nil:
-		s.Err = errors.New("the destination does not answer")
-	case stuck:
-	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsMending(s.Err):
-		return s.Mend
-	}
-	return fmt.Errorf("stuck since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
-}
-
-func (d *Delivery) setState(s State) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.state = s
-}
 
 // Run delivers until ctx ends, or until nothing is left after Drain. What was
 // not accepted by then stays with the journal. An error means that delivery to

@@ -2,9 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +9,6 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
-	"github.com/hindsight-events/hindsight/sink"
 )
 
 // loop is a running Delivery. All of it belongs to the goroutine of run; others
@@ -79,20 +75,12 @@ type loop struct {
 type flight struct{ batches, bytes int }
 
 func (f *flight) begin(b *pending) { f.batches++; f.bytes += len(b.data) }
-func (f *flight) end(b *pending)   { f.batches--; f.bytes -= len(b.data) }
+
+func (f *flight) end(b *pending) { f.batches--; f.bytes -= len(b.data) }
 
 // mayTake reports whether another batch may be sent.
 func (f *flight) mayTake(limit int) bool {
 	return f.batches == 0 || f.batches < limit && f.bytes < flightBytes
-}
-
-type result struct {
-	stream *stream
-	number uint64 // of the attempt
-	began  time.Time
-	err    error
-	to     *flight // which it belongs to
-	parked bool    // it was not sent, but parked
 }
 
 func newLoop(ctx context.Context, d *Delivery, started *sync.WaitGroup) *loop {
@@ -211,153 +199,4 @@ func (l *loop) dispatchTo(q *dueQueue, f *flight, limit int, now time.Time) (nex
 // hurry reports whether a stream's batch need not wait to be filled.
 func (l *loop) hurry(s *stream, now time.Time) bool {
 	return (l.drained || l.full()) && !s.rested.After(now)
-}
-
-// settle draws the consequences of an attempt. Its error means that delivery
-// cannot go on.
-func (l *loop) settle(r result) error {
-	now := time.Now()
-	s, b := r.stream, r.stream.batch
-	s.inFlight = false
-	r.to.end(b)
-	if r.parked {
-		return l.settleParking(r, now)
-	}
-
-	var why *sink.Error
-	errors.As(r.err, &why)
-	refused := 0
-	switch {
-	case r.err == nil:
-	case why != nil && len(why.Rejected) > 0:
-		refused = len(why.Rejected)
-		l.refused(b, why)
-	case why != nil && why.Permanent:
-		return r.err
-	default:
-		l.fail(r, why, now)
-		l.enqueue(s)
-		if s.queue != nil {
-			l.parkMore(s)
-		}
-		return nil
-	}
-	l.metrics.sent.Add(float64(b.len() - refused))
-	if refused < b.len() {
-		l.wasAccepted(r, now)
-	}
-	recovered := s.failing != nil
-	s.failing = nil
-	delete(l.failing, s)
-	if recovered {
-		l.healStreams(now)
-	}
-	if r.err == nil && len(b.gaps) > 0 {
-		l.gapErr = nil
-	}
-	s.rested = time.Time{}
-	if l.StreamRate > 0 {
-		s.rested = r.began.Add(takes(len(b.data), l.StreamRate))
-	}
-	n := b.len()
-	l.keepRoom(b.room)
-	b.room, b.settled = room{}, true
-	s.batch = nil
-	if s.queue != nil {
-		return l.acceptedParked(s, b, recovered, now)
-	}
-	return l.release(s, n, now)
-}
-
-// refused counts the records of a batch that the destination will never accept.
-func (l *loop) refused(b *pending, why *sink.Error) {
-	l.metrics.refused.Add(float64(len(why.Rejected)))
-	l.Logger.Error("records were refused for good and are dropped", "stream", b.stream.name, "records", len(why.Rejected), "first", why.Rejected[0].Reason)
-	if l.OnRejected != nil {
-		l.OnRejected(why.Rejected[0].Reason)
-	}
-	for _, r := range why.Rejected {
-		if slices.Contains(b.gaps, r.Index) {
-			l.gapRefused(b.stream.name, r.Reason)
-		}
-	}
-}
-
-// wasAccepted says that the destination works, unless something has failed since
-// the attempt began.
-func (l *loop) wasAccepted(r result, now time.Time) {
-	l.accepted = true
-	l.acceptedAt = now
-	l.lastAccepted = max(l.lastAccepted, r.number)
-	if r.number <= l.failed {
-		return
-	}
-	l.limit = min(l.limit+1, l.Concurrency)
-	l.heal(l.outage, now)
-	l.failures = 0
-	l.retry.Reset()
-	l.rested = time.Time{}
-}
-
-// release settles the first n entries of a stream.
-func (l *loop) release(s *stream, n int, now time.Time) error {
-	for range n {
-		e := l.window.at(s.first)
-		if e.place.Bytes == 0 {
-			delete(l.kept, s.first)
-		}
-		s.len--
-		s.bytes -= int(e.place.Bytes)
-		l.buffered -= int(e.place.Bytes)
-		s.first += uint64(e.next)
-		e.next = settled
-	}
-	if s.len > 0 {
-		l.enqueue(s)
-	} else {
-		l.forget(s, now)
-	}
-	return l.acknowledge()
-}
-
-// forget lets go of a stream without batches once it has rested.
-func (l *loop) forget(s *stream, now time.Time) {
-	l.resting = append(l.resting, s)
-	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
-		if s := l.resting[0]; s.len == 0 && l.streams[s.name] == s { // it may rest twice
-			delete(l.streams, s.name)
-		}
-		l.resting = l.resting[1:]
-	}
-}
-
-// acknowledge moves the journal's cursor.
-func (l *loop) acknowledge() error {
-	offset, moved := l.window.advance()
-	if !moved {
-		return nil
-	}
-	if err := l.Consumer.Ack(offset); err != nil {
-		return fmt.Errorf("acknowledge to journal: %w", err)
-	}
-	return nil
-}
-
-// publish says what the delivery is doing.
-func (l *loop) publish() {
-	for len(l.tried) > 0 && l.tried[0].settled {
-		l.tried = l.tried[1:]
-	}
-	s := State{Err: l.outage.err, Accepted: l.accepted, Mend: l.parking.mend, Parked: l.parking.err}
-	if s.Mend == nil {
-		s.Mend = l.gapErr
-	}
-	if len(l.tried) > 0 {
-		b := l.tried[0]
-		s.Since = b.tried
-		if f := b.stream.failing; f != nil && (f.alone || f.streamed) {
-			s.Err = f.err
-		}
-	}
-	l.setState(s)
 }

@@ -1,11 +1,9 @@
 package delivery
 
 import (
-	"container/heap"
 	"time"
 
 	"github.com/hindsight-events/hindsight/delivery/parked"
-	"github.com/hindsight-events/hindsight/sink"
 )
 
 // stream holds the entries of one stream that have not been settled, as a linked list
@@ -31,86 +29,70 @@ type stream struct {
 	index int           // in the queue; -1: not queued
 }
 
-// pending is a batch that has been tried. A sink may have accepted a part of it, so
-// until it is settled, records are only added at its end.
-type pending struct {
-	room        // the records, as they are sent; empty while the stream rests
-	count   int // of the stream's oldest entries, those in it
-	stream  *stream
-	tries   int
-	tried   time.Time // of the first attempt
-	unread  int       // failures in a row to read the next record
-	grows   bool      // records may be added at its end
-	gaps    []int     // which of them are gap records
-	settled bool
-
-	parking bool            // it goes into the queue
-	parked  []parked.Record // it comes from the queue
-}
-
-// len returns 0 for nil.
-func (b *pending) len() int {
-	if b == nil {
-		return 0
+// stream returns the stream of a name.
+func (l *loop) stream(name []byte) *stream {
+	s := l.streams[string(name)]
+	if s == nil {
+		s = &stream{name: string(name), index: -1}
+		s.parked = l.parking.streams[s.name]
+		l.streams[s.name] = s
 	}
-	return b.count
-}
-
-func (b *pending) batch() sink.Batch {
-	return sink.Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends}
-}
-
-// dueQueue holds the streams that have records to send and are not being sent,
-// the one that is due first at its head.
-type dueQueue []*stream
-
-func (q *dueQueue) put(s *stream, due time.Duration) {
-	before := s.due
-	s.due = due
-	switch {
-	case s.index < 0:
-		heap.Push(q, s)
-	case due != before:
-		heap.Fix(q, s.index)
-	}
-}
-
-func (q *dueQueue) pop() *stream { return heap.Pop(q).(*stream) }
-
-// remove removes a stream if it is in this queue.
-func (q *dueQueue) remove(s *stream) {
-	if s.index >= 0 && s.index < len(*q) && (*q)[s.index] == s {
-		heap.Remove(q, s.index)
-	}
-}
-
-// The methods of heap.Interface.
-
-func (q dueQueue) Len() int { return len(q) }
-
-func (q dueQueue) Less(i, j int) bool {
-	if q[i].due != q[j].due {
-		return q[i].due < q[j].due
-	}
-	return q[i].first < q[j].first // the older record
-}
-
-func (q dueQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-func (q *dueQueue) Push(x any) {
-	s := x.(*stream)
-	s.index = len(*q)
-	*q = append(*q, s)
-}
-
-func (q *dueQueue) Pop() any {
-	last := len(*q) - 1
-	s := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	s.index = -1
 	return s
+}
+
+// put adds an entry to a stream.
+func (l *loop) put(s *stream, number uint64, now time.Duration) {
+	if s.len == s.batch.len() {
+		s.opened = now
+	}
+	if s.len == 0 {
+		s.first = number
+	} else {
+		l.window.at(s.last).next = int32(number - s.last)
+	}
+	s.last = number
+	s.len++
+	bytes := int(l.window.at(number).place.Bytes)
+	fills := s.bytes < l.BatchBytes && s.bytes+bytes >= l.BatchBytes
+	s.bytes += bytes
+	l.buffered += bytes
+	if !s.inFlight && (s.index < 0 || fills) {
+		l.enqueue(s)
+	}
+}
+
+// enqueue says when a stream that is not in flight is to be sent: at once if
+// there is enough for a batch, or if it has been tried before.
+func (l *loop) enqueue(s *stream) {
+	due := s.opened
+	switch {
+	case s.queue != nil:
+		due = 0
+	case s.failing != nil:
+		due = s.failing.at // behind those that wait since before
+	case s.batch == nil && s.bytes < l.BatchBytes:
+		due += l.BatchWait
+	}
+	q := &l.queue
+	switch {
+	case s.parked != nil:
+		if !l.parks(s) {
+			return
+		}
+		q = &l.parking.toPark
+	case s.queue != nil, s.failing != nil && s.failing.alone:
+		q = &l.aside
+	}
+	q.put(s, max(due, s.rested.Sub(l.began)))
+}
+
+// forget lets go of a stream without batches once it has rested.
+func (l *loop) forget(s *stream, now time.Time) {
+	l.resting = append(l.resting, s)
+	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
+		if s := l.resting[0]; s.len == 0 && l.streams[s.name] == s { // it may rest twice
+			delete(l.streams, s.name)
+		}
+		l.resting = l.resting[1:]
+	}
 }

@@ -1,13 +1,8 @@
 package parked
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,35 +10,6 @@ import (
 	"sync"
 	"time"
 )
-
-// A file is a header, then a frame for each record:
-//
-//	header: magic, head (uint64), CRC of head, length of name, name, CRC of all but head and its CRC
-//	frame:  length of record, CRC of the rest, Unix time of parking (uint32), record
-//
-// Numbers are little-endian and have 32 bits unless another size is given. Head is
-// the offset of the oldest record that has not been dropped; it is overwritten in
-// place.
-const (
-	suffix      = ".parked"
-	tmpSuffix   = ".tmp"
-	asideSuffix = ".unreadable" // of a file that could not be read
-
-	magic       = "HSPARK1\n"
-	headAt      = len(magic)
-	nameAt      = headAt + 8 + 4
-	frameHeader = 4 + 4 + 4
-
-	// maxRecord is the largest size of a record, the same as in the journal.
-	maxRecord = 17 << 20
-
-	// compactFrom is the number of bytes of dropped records from which a file is
-	// rewritten without them, if they are more than half of it.
-	// There may be thousands of files.
-	compactFrom = 64 << 10
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Queue holds the records of one stream. It is safe for concurrent use.
 type Queue struct {
@@ -157,16 +123,6 @@ func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
 	return nil
 }
 
-func appendFrame(dst, record []byte, now time.Time) []byte {
-	start := len(dst)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(record)))
-	dst = binary.LittleEndian.AppendUint32(dst, 0)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(now.Unix()))
-	dst = append(dst, record...)
-	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(dst[start+8:], castagnoli))
-	return dst
-}
-
 // create makes the file. q.mu is held.
 func (q *Queue) create() error {
 	header := appendHeader(nil, q.name)
@@ -213,36 +169,6 @@ func (q *Queue) replace(content ...[]byte) (done bool, err error) {
 	return true, syncDir(dir)
 }
 
-// syncDir syncs a directory and the two above it, so that their entries survive a
-// crash.
-func syncDir(dir string) error {
-	for _, d := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
-		f, err := os.Open(d)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func appendHeader(dst []byte, name string) []byte {
-	dst = append(dst, magic...)
-	dst = append(dst, make([]byte, 8+4)...)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(name)))
-	dst = append(dst, name...)
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum([]byte(name), castagnoli))
-	putHead(dst[headAt:], int64(len(dst)))
-	return dst
-}
-
-func putHead(dst []byte, head int64) {
-	binary.LittleEndian.PutUint64(dst, uint64(head))
-	binary.LittleEndian.PutUint32(dst[8:], crc32.Checksum(dst[:8], castagnoli))
-}
-
 // Front returns the oldest records: at least as many as atLeast, if there are, and
 // more while they have fewer than bytes together. Of damage it returns ErrDamaged,
 // and any other error where they cannot be read for now; the records before it are
@@ -273,41 +199,6 @@ func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
 		return nil, fmt.Errorf("read parked records: %w", err)
 	}
 	return records, nil
-}
-
-// ErrDamaged means that records do not hold what was written, or that their file is
-// gone.
-var ErrDamaged = errors.New("damaged")
-
-func readFrame(f file, at, tail int64) (record []byte, parked time.Time, err error) {
-	var header [frameHeader]byte
-	if tail-at < frameHeader {
-		return nil, time.Time{}, ErrDamaged
-	}
-	if err := readFull(f, header[:], at); err != nil {
-		return nil, time.Time{}, err
-	}
-	n := int64(binary.LittleEndian.Uint32(header[:]))
-	if n > maxRecord || n > tail-at-frameHeader {
-		return nil, time.Time{}, ErrDamaged
-	}
-	body := make([]byte, 4+n)
-	if err := readFull(f, body, at+8); err != nil {
-		return nil, time.Time{}, err
-	}
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(header[4:]) {
-		return nil, time.Time{}, ErrDamaged
-	}
-	return body[4:], time.Unix(int64(binary.LittleEndian.Uint32(body)), 0), nil
-}
-
-// readFull reads what a file must have.
-func readFull(f file, b []byte, at int64) error {
-	_, err := f.ReadAt(b, at)
-	if errors.Is(err, io.EOF) {
-		return ErrDamaged
-	}
-	return err
 }
 
 // Drop removes records that Front has returned, all that are still there.
@@ -442,60 +333,3 @@ func openQueue(path string) (q *Queue, cut int64, err error) {
 	}
 	return q, cut, nil
 }
-
-func readHeader(f file, size int64) (*Queue, error) {
-	const most = 1 << 20 // of a name
-	fixed := make([]byte, nameAt+4)
-	if size < int64(len(fixed)) {
-		return nil, ErrDamaged
-	}
-	if _, err := f.ReadAt(fixed, 0); err != nil {
-		return nil, err
-	}
-	n := int64(binary.LittleEndian.Uint32(fixed[nameAt:]))
-	if string(fixed[:headAt]) != magic || n > most || size < int64(len(fixed))+n+4 {
-		return nil, ErrDamaged
-	}
-	rest := make([]byte, n+4)
-	if _, err := f.ReadAt(rest, int64(len(fixed))); err != nil {
-		return nil, err
-	}
-	if crc32.Checksum(rest[:n], castagnoli) != binary.LittleEndian.Uint32(rest[n:]) {
-		return nil, ErrDamaged
-	}
-	q := &Queue{name: string(rest[:n]), made: true, begin: int64(len(fixed)) + n + 4}
-	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
-	if crc32.Checksum(fixed[headAt:headAt+8], castagnoli) != binary.LittleEndian.Uint32(fixed[headAt+8:]) || q.head < q.begin || q.head > size {
-		q.head = q.begin // torn by a crash: dropped records are returned again
-	}
-	return q, nil
-}
-
-// fileName returns a name of fixed length for any stream.
-func fileName(stream string) string {
-	sum := sha256.Sum256([]byte(stream))
-	return hex.EncodeToString(sum[:16]) + suffix
-}
-
-// file is the storage of a queue.
-type file interface {
-	ReadAt(b []byte, at int64) (int, error)
-	WriteAt(b []byte, at int64) (int, error)
-	Truncate(size int64) error
-	Sync() error
-}
-
-// memory is a file in memory.
-type memory struct{ b []byte }
-
-func (m *memory) ReadAt(b []byte, at int64) (int, error) { return copy(b, m.b[at:]), nil }
-
-func (m *memory) WriteAt(b []byte, at int64) (int, error) {
-	if need := int(at) + len(b); need > len(m.b) {
-		m.b = append(m.b, make([]byte, need-len(m.b))...)
-	}
-	return copy(m.b[at:], b), nil
-}
-
-func (m *memory) Truncate(size int64) error { m.b = m.b[:size]; return nil }
-func (m *memory) Sync() error               { return nil }

@@ -6,9 +6,40 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
+	"github.com/hindsight-events/hindsight/sink"
 )
+
+// pending is a batch that has been tried. A sink may have accepted a part of it, so
+// until it is settled, records are only added at its end.
+type pending struct {
+	room        // the records, as they are sent; empty while the stream rests
+	count   int // of the stream's oldest entries, those in it
+	stream  *stream
+	tries   int
+	tried   time.Time // of the first attempt
+	unread  int       // failures in a row to read the next record
+	grows   bool      // records may be added at its end
+	gaps    []int     // which of them are gap records
+	settled bool
+
+	parking bool            // it goes into the queue
+	parked  []parked.Record // it comes from the queue
+}
+
+// len returns 0 for nil.
+func (b *pending) len() int {
+	if b == nil {
+		return 0
+	}
+	return b.count
+}
+
+func (b *pending) batch() sink.Batch {
+	return sink.Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends}
+}
 
 // readAttempts is how often reading a record from the journal may fail in a row
 // before the record counts as damaged.
@@ -117,4 +148,32 @@ func (l *loop) lose(s *stream, n int) {
 	}
 	e.next = 0
 	l.put(to, number, time.Since(l.began))
+}
+
+// keptRoom is how large a room may be to be kept: in flight are some, and most
+// batches are smaller.
+const keptRoom = 128 << 10
+
+// room is memory for a batch.
+type room struct {
+	data []byte
+	ends []int
+}
+
+// room returns memory for a batch.
+func (l *loop) room() room {
+	last := len(l.rooms) - 1
+	if last < 0 {
+		return room{}
+	}
+	r := l.rooms[last]
+	l.rooms = l.rooms[:last]
+	return r
+}
+
+// keepRoom keeps memory for others that nobody uses any more.
+func (l *loop) keepRoom(r room) {
+	if cap(r.data) <= keptRoom {
+		l.rooms = append(l.rooms, room{r.data[:0], r.ends[:0]})
+	}
 }

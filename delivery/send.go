@@ -9,16 +9,6 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 )
 
-// keptRoom is how large a room may be to be kept: in flight are some, and most
-// batches are smaller.
-const keptRoom = 128 << 10
-
-// room is memory for a batch.
-type room struct {
-	data []byte
-	ends []int
-}
-
 // send begins an attempt.
 func (l *loop) send(s *stream, to *flight, now time.Time) {
 	b := s.batch
@@ -89,24 +79,6 @@ func (l *loop) begin(b *pending, to *flight, now time.Time, attempt func() error
 		case <-l.ctx.Done():
 		}
 	})
-}
-
-// room returns memory for a batch.
-func (l *loop) room() room {
-	last := len(l.rooms) - 1
-	if last < 0 {
-		return room{}
-	}
-	r := l.rooms[last]
-	l.rooms = l.rooms[:last]
-	return r
-}
-
-// keepRoom keeps memory for others that nobody uses any more.
-func (l *loop) keepRoom(r room) {
-	if cap(r.data) <= keptRoom {
-		l.rooms = append(l.rooms, room{r.data[:0], r.ends[:0]})
-	}
 }
 
 // attempt sends a batch, within what time it is given and permitted.
