@@ -176,7 +176,7 @@ func TestARefusedGapRecordMakesTheSinkUnready(t *testing.T) {
 		} {
 			in, out := newSource(), &perStream{}
 			out.set(func(_ context.Context, b *sink.Batch) error { return answer(b) })
-			d, _ := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
+			d, _ := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.NewMemory(0)})
 			in.add(append(inNamespaces(2, sinktest.Records(0, 2)), gap))
 			for i := range 20 {
 				time.Sleep(10 * time.Second)
@@ -267,7 +267,7 @@ func TestManyRefusedStreamsDoNotHoldUpTheOthers(t *testing.T) {
 			}
 			return nil
 		})
-		start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.InMemory(0)})
+		start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.NewMemory(0)})
 		in.add(inNamespaces(streams, sinktest.Records(0, records)))
 		time.Sleep(time.Minute)
 		if n := len(out.messages()); n != records/5*2 {

@@ -31,7 +31,7 @@ type Options struct {
 
 	// Parked is where records wait whose stream the destination refuses while it
 	// accepts others. It outlives the delivery, which ends although there are some.
-	// Nil: memory; Abandon says how many are left.
+	// Nil: memory; DropParked says how many are left.
 	Parked *parked.Store
 
 	// OnRejected is called with the first reason of each batch of which the
@@ -101,7 +101,7 @@ func New(o Options) *Delivery {
 	o.Logger = o.Logger.With("sink", o.Name)
 	own := false
 	if o.Parked == nil {
-		o.Parked = parked.InMemory(0)
+		o.Parked = parked.NewMemory(0)
 		own = true
 	}
 	d := &Delivery{Options: o, ownParked: own, metrics: o.Metrics.forSink(o.Name)}

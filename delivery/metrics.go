@@ -52,9 +52,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Dropped counts records that a sink will not get for a reason outside of its
+// CountDropped counts records that a sink will not get for a reason outside of its
 // delivery: overflow of the journal, or damage to it.
-func (m *Metrics) Dropped(sink, reason string, records int) {
+func (m *Metrics) CountDropped(sink, reason string, records int) {
 	m.dropped.WithLabelValues(sink, reason).Add(float64(records))
 }
 

@@ -60,10 +60,10 @@ func appendParked(t *testing.T, q *parked.Queue, records ...event.Record) {
 // the labels, and others to another one.
 func TestParkedRecordsAreSortedIntoTheirStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := parked.InMemory(0)
+		store := parked.NewMemory(0)
 		appendParked(t, store.Queue("ns-0"), inNamespaces(2, sinktest.Records(1, 5))...)
 		q := store.Queue("ns-0")
-		records, err := q.Front(100, 0)
+		records, err := q.Peek(100, 0)
 		if err != nil || len(records) != 5 {
 			t.Fatalf("%d records, %v", len(records), err)
 		}
@@ -258,7 +258,7 @@ func TestParkedRecordsAreAbandonedWithTheAnswer(t *testing.T) {
 		if err := wait(); err != nil {
 			t.Fatal(err)
 		}
-		if n := d.Abandon(); n != parkRecords/parkStreams {
+		if n := d.DropParked(); n != parkRecords/parkStreams {
 			t.Errorf("%d records are given up", n)
 		}
 		for _, r := range reasons {
@@ -290,7 +290,7 @@ func TestOverloadGivesNothingUp(t *testing.T) {
 		addAll(in)
 		metrics := prometheus.NewRegistry()
 		start(t.Context(), delivery.Options{
-			Consumer: in, Sink: out, Parked: parked.InMemory(200_000), Metrics: delivery.NewMetrics(metrics),
+			Consumer: in, Sink: out, Parked: parked.NewMemory(200_000), Metrics: delivery.NewMetrics(metrics),
 			Limits: sink.Limits{WindowBytes: 10_000, BatchBytes: 500, Concurrency: 16},
 		})
 		time.Sleep(time.Minute)

@@ -190,7 +190,7 @@ func TestNothingIsParkedWhileTheDestinationIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := newSource(), &perStream{}
 		addAll(in)
-		store := parked.InMemory(0)
+		store := parked.NewMemory(0)
 		_, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out, Parked: store,
 			Limits: sink.Limits{WindowBytes: 20_000, BatchBytes: 100, Concurrency: 16},
@@ -292,7 +292,7 @@ func TestParkedRecordsAreBounded(t *testing.T) {
 		})
 		addAll(in)
 		metrics := prometheus.NewRegistry()
-		store := parked.InMemory(50_000)
+		store := parked.NewMemory(50_000)
 		d, wait := start(t.Context(), delivery.Options{
 			Consumer: in, Sink: out, Parked: store, Metrics: delivery.NewMetrics(metrics),
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
@@ -359,7 +359,7 @@ func TestAParkedRecordIsGivenUpAfterAWeek(t *testing.T) {
 			}
 			return nil
 		})
-		store := parked.InMemory(0)
+		store := parked.NewMemory(0)
 		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: store})
 		in.add(inNamespaces(10, sinktest.Records(0, 10)))
 		for i := range 10 {
@@ -409,7 +409,7 @@ func TestDeliveryEndsWhileAStreamIsRefused(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		const refused = parkRecords / parkStreams
-		if n := d.Abandon(); n != refused || len(out.dead) != refused || in.lastAck() != parkRecords {
+		if n := d.DropParked(); n != refused || len(out.dead) != refused || in.lastAck() != parkRecords {
 			t.Errorf("%d records given up, %d dead letters, %d acknowledged; want %d, %[4]d, %d", n, len(out.dead), in.lastAck(), refused, parkRecords)
 		}
 		if n := len(out.messages()); n != parkRecords-refused {

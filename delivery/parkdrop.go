@@ -22,7 +22,7 @@ func (l *loop) keepBound() {
 		if q == nil {
 			return
 		}
-		records, err := q.Front(1, int(min(over, int64(l.BatchBytes))))
+		records, err := q.Peek(1, int(min(over, int64(l.BatchBytes))))
 		switch {
 		case errors.Is(err, parked.ErrDamaged):
 			l.loseParked(q, err)
@@ -46,20 +46,20 @@ func (d *Delivery) loseParked(q *parked.Queue, err error) {
 	d.metrics.damaged.Add(float64(n))
 }
 
-// Abandon gives up all parked records if they are kept in memory, and returns their
+// DropParked gives up all parked records if they are kept in memory, and returns their
 // number. It may be called only after Run has returned.
-func (d *Delivery) Abandon() (records int) {
+func (d *Delivery) DropParked() (records int) {
 	if d.Parked.Durable() {
 		return 0
 	}
 	reason := "the stream was refused until the end of the process"
 	state := d.State()
-	if err := cmp.Or(errors.Unwrap(state.Mend), state.Parked, state.Err); err != nil {
+	if err := cmp.Or(errors.Unwrap(state.NeedsOperator), state.ParkedErr, state.Err); err != nil {
 		reason += ": " + err.Error()
 	}
 	for _, q := range d.Parked.Queues() {
 		for q.Len() > 0 {
-			front, err := q.Front(1, d.BatchBytes)
+			front, err := q.Peek(1, d.BatchBytes)
 			if err != nil || len(front) == 0 {
 				break
 			}

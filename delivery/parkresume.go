@@ -28,7 +28,7 @@ func (l *loop) resumeParked() error {
 // belong to now, if the configuration has changed that.
 func (l *loop) sortParked(q *parked.Queue) error {
 	var reader event.Reader
-	records, err := q.Front(1, 0)
+	records, err := q.Peek(1, 0)
 	if err != nil || len(records) == 0 {
 		return nil // sending it reports the damage
 	}
@@ -38,7 +38,7 @@ func (l *loop) sortParked(q *parked.Queue) error {
 	// Those that stay, since they belong to it or cannot be decoded, are added again
 	// at its end.
 	for left := q.Len(); left > 0; {
-		records, err := q.Front(1, l.BatchBytes)
+		records, err := q.Peek(1, l.BatchBytes)
 		if err != nil {
 			return nil
 		}
@@ -49,7 +49,7 @@ func (l *loop) sortParked(q *parked.Queue) error {
 			if r, err := reader.Read(p.Data); err == nil {
 				name = string(l.Sink.AppendStream(nil, r))
 			}
-			if err := l.Parked.Queue(name).Append(p.Data, []int{len(p.Data)}, p.Parked); err != nil {
+			if err := l.Parked.Queue(name).Append(p.Data, []int{len(p.Data)}, p.ParkedAt); err != nil {
 				return err
 			}
 		}

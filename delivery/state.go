@@ -17,12 +17,12 @@ type State struct {
 	Err error
 	// Accepted is whether the destination has accepted anything since Run began.
 	Accepted bool
-	// Mend is what somebody has to mend so that all records arrive, although others
+	// NeedsOperator is what somebody has to mend so that all records arrive, although others
 	// are accepted: why a stream is parked, or a gap record was refused. Nil: nothing.
-	Mend error
-	// Parked is why a parked stream was refused last. Nil: none is parked, or was
+	NeedsOperator error
+	// ParkedErr is why a parked stream was refused last. Nil: none is parked, or was
 	// refused since the process began.
-	Parked error
+	ParkedErr error
 }
 
 // stuckAfter is how long a batch may take before that is a reason to be called
@@ -47,7 +47,7 @@ func (d *Delivery) Ready() error {
 		s.Err = errors.New("the destination does not answer")
 	case stuck:
 	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsMending(s.Err):
-		return s.Mend
+		return s.NeedsOperator
 	}
 	return fmt.Errorf("stuck since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
 }
@@ -63,9 +63,9 @@ func (l *loop) publish() {
 	for len(l.tried) > 0 && l.tried[0].settled {
 		l.tried = l.tried[1:]
 	}
-	s := State{Err: l.outage.err, Accepted: l.accepted, Mend: l.parking.mend, Parked: l.parking.err}
-	if s.Mend == nil {
-		s.Mend = l.gapErr
+	s := State{Err: l.outage.err, Accepted: l.accepted, NeedsOperator: l.parking.mend, ParkedErr: l.parking.err}
+	if s.NeedsOperator == nil {
+		s.NeedsOperator = l.gapErr
 	}
 	if len(l.tried) > 0 {
 		b := l.tried[0]

@@ -16,7 +16,7 @@ func (l *loop) fillParked(b *pending) error {
 	q := b.stream.queue
 	b.data, b.ends, b.gaps, b.parked = b.data[:0], b.ends[:0], nil, nil
 	for {
-		records, err := q.Front(max(b.count, 1), l.BatchBytes)
+		records, err := q.Peek(max(b.count, 1), l.BatchBytes)
 		switch {
 		case errors.Is(err, parked.ErrDamaged):
 			l.loseParked(q, err)
@@ -25,7 +25,7 @@ func (l *loop) fillParked(b *pending) error {
 			return err
 		}
 		old := 0
-		for old < len(records) && time.Since(records[old].Parked) > maxParkedAge {
+		for old < len(records) && time.Since(records[old].ParkedAt) > maxParkedAge {
 			old++
 		}
 		if old == 0 {

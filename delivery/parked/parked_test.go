@@ -18,7 +18,7 @@ func stores(t *testing.T, test func(t *testing.T, s *Store, reopen func() *Store
 		test(t, reopen(), reopen)
 	})
 	t.Run("memory", func(t *testing.T) {
-		s := InMemory(0)
+		s := NewMemory(0)
 		test(t, s, func() *Store { return s })
 	})
 }
@@ -56,7 +56,7 @@ func numbered(from, n int) (records []string) {
 
 func front(t *testing.T, q *Queue, atLeast, size int) []Record {
 	t.Helper()
-	records, err := q.Front(atLeast, size)
+	records, err := q.Peek(atLeast, size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestQueueGivesBackWhatItWasGiven(t *testing.T) {
 		add(t, q, numbered(5, 5)...)
 		add(t, s.Queue("other"), "x")
 		got := front(t, q, 3, 0)
-		if !slices.Equal(texts(got), numbered(0, 3)) || !got[0].Parked.Equal(parkedAt) {
+		if !slices.Equal(texts(got), numbered(0, 3)) || !got[0].ParkedAt.Equal(parkedAt) {
 			t.Errorf("the first 3 are %+v", got)
 		}
 		if err := q.Drop(got[:2]); err != nil {
@@ -297,7 +297,7 @@ func TestStoreLeavesForeignFilesAlone(t *testing.T) {
 }
 
 func TestExcessIsThatOfTheLargest(t *testing.T) {
-	s := InMemory(1000)
+	s := NewMemory(1000)
 	add(t, s.Queue("small"), "x")
 	if q, _ := s.Excess(); q != nil {
 		t.Error("an excess within the bound")
@@ -334,7 +334,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		s := mustOpen(t, dir)
 		for _, q := range s.Queues() {
-			records, err := q.Front(q.Len(), 0)
+			records, err := q.Peek(q.Len(), 0)
 			if err != nil || len(records) != q.Len() {
 				t.Fatalf("%d of %d records, %v", len(records), q.Len(), err)
 			}

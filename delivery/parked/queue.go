@@ -30,9 +30,9 @@ type Queue struct {
 
 // Record is a parked record.
 type Record struct {
-	Data   []byte
-	Parked time.Time // when, to the second
-	end    int64     // offset of its end
+	Data     []byte
+	ParkedAt time.Time // when, to the second
+	end      int64     // offset of its end
 }
 
 // Name returns the name of the stream.
@@ -169,11 +169,11 @@ func (q *Queue) replace(content ...[]byte) (done bool, err error) {
 	return true, syncDir(dir)
 }
 
-// Front returns the oldest records: at least as many as atLeast, if there are, and
+// Peek returns the oldest records: at least as many as atLeast, if there are, and
 // more while they have fewer than bytes together. Of damage it returns ErrDamaged,
 // and any other error where they cannot be read for now; the records before it are
 // returned first, without one.
-func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
+func (q *Queue) Peek(atLeast, bytes int) (records []Record, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.head == q.tail {
@@ -188,7 +188,7 @@ func (q *Queue) Front(atLeast, bytes int) (records []Record, err error) {
 			}
 			at += int64(frameHeader + len(data))
 			sum += len(data)
-			records = append(records, Record{Data: data, Parked: parked, end: at})
+			records = append(records, Record{Data: data, ParkedAt: parked, end: at})
 		}
 		return nil
 	})

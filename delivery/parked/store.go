@@ -87,8 +87,8 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// InMemory returns a store in memory; maxBytes as in Options.
-func InMemory(maxBytes int64) *Store {
+// NewMemory returns a store in memory; maxBytes as in Options.
+func NewMemory(maxBytes int64) *Store {
 	s, _ := Open(Options{MaxBytes: maxBytes}) // only a directory can fail
 	return s
 }

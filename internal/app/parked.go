@@ -50,7 +50,7 @@ func (s *store) warnParked(c *config.Config, o Options) {
 		delete(s.parked, name)
 		n, _ := store.Size()
 		if n > 0 && !store.Durable() {
-			s.metrics.Dropped(name, "removed", n)
+			s.metrics.CountDropped(name, "removed", n)
 			o.Log.Warn("a sink was removed with parked records, which are lost", "sink", name, "records", n)
 		}
 	}
@@ -74,7 +74,7 @@ func (s *store) warnParked(c *config.Config, o Options) {
 // returns an error that says how many those are.
 func (p *pipeline) abandonParked() (err error) {
 	for _, d := range p.deliveries {
-		if n := d.Abandon(); n > 0 {
+		if n := d.DropParked(); n > 0 {
 			err = errors.Join(err, fmt.Errorf("%d records were refused by sink %s until the end; they are in the log", n, d.Name))
 		}
 	}

@@ -50,7 +50,7 @@ func openStore(o Options, reg prometheus.Registerer) (*store, error) {
 		MaxBytes:   int64(c.Journal.MaxBytes),
 		Consumers:  consumers(c),
 		Namespace:  o.OwnNamespace,
-		OnDrop:     func(name string, cause event.Cause, n int) { s.metrics.Dropped(name, string(cause), n) },
+		OnDrop:     func(name string, cause event.Cause, n int) { s.metrics.CountDropped(name, string(cause), n) },
 		Logger:     o.Log.With("component", "journal"),
 		Registerer: reg,
 	}

@@ -84,7 +84,7 @@ func TestOneBadStreamOfTwenty(t *testing.T) {
 			}
 			options := journal.Options{MaxBytes: journal.DefaultMemoryBytes, Consumers: []journal.ConsumerOptions{{Name: "loki"}}}
 			var j *journal.Journal
-			store := parked.InMemory(16 << 20)
+			store := parked.NewMemory(16 << 20)
 			if !test.onDisk {
 				j, err = journal.NewMemory(options)
 			} else {
