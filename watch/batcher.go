@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,105 +10,101 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Bounds of what is read ahead of Out: one group is with Out while the next one
-// gathers. Sizes are those of the states as they were read; decoded, a state takes
-// some 1 KB more. Shorter groups would save little memory and cost CPU, for each
-// is a sync of the journal.
+// Limits of a batch. One batch is with Handle while the next one fills. Bytes are those of the
+// states in protobuf; a decoded state needs about 1 KB more. Smaller batches would save little
+// memory and cost CPU, because each is a sync of the journal.
 const (
 	maxBatchRecords = 500
 	maxBatchBytes   = 256 << 10
 )
 
-// A record that only says that Events were deleted moves the position, which
-// spares a restart reading the deletion again. That can wait, for every record
-// handed over is a write in the journal.
+// positionFlushInterval is how long a record may wait that only moves the position, after a
+// deletion. It saves a restart from reading the deletion again, and each batch is a write of the
+// journal.
 const positionFlushInterval = 10 * time.Second
 
-// batcher is between reading and Out. It keeps the position and stamps it on
-// every record, in the order in which records are put; and it gathers them into
-// groups: whatever has come while Out was busy with the last one.
+// batcher is between reading and Options.Handle. It sets source and position of each record, in
+// the order in which records are added. Records that arrive during one call of Handle are the
+// batch of the next call.
 type batcher struct {
-	handle     func(context.Context, []event.Record) error
-	onAccepted func(states int) // is told how many states Out has accepted
-	interval   time.Duration    // from one group to the next that is not full
+	source   string
+	handle   func(context.Context, []event.Record) error
+	onStored func(states int)
+	interval time.Duration // between batches that are not full
 
-	ready chan struct{} // a token: something should be handed over
-	full  chan struct{} // a token: the group is full
-	space chan struct{} // a token: there is room
+	ready chan struct{} // a token: there is a record to handle
+	full  chan struct{} // a token: the batch is full
+	space chan struct{} // a token: the batch is empty again
 
 	mu       sync.Mutex     // guards the following
-	position event.Position // of the last record put
-	proven   event.Position // the last one up to which a watch is known to have delivered everything
-	accepted event.Position // of the last record for all sinks that Out has accepted
-	movedAt  time.Time      // when something was last put
+	position event.Position // of the last record added
+	proven   event.Position // up to which a watch or a list has delivered everything
+	stored   event.Position // of the last record for all sinks that Handle has stored
+	addedAt  time.Time      // when the last record was added
 	pending  batch
 	bytes    int
 	spare    []*event.Room
 }
 
-// batch is some records, and the memory that the Events of those are in that were
-// read from the API server. At 50,000 Events a second new memory for each would be
-// 60 MB a second.
+// batch has records, and the memory of the Events that were decoded. With new memory for each,
+// 50,000 Events a second would allocate 60 MB a second.
 type batch struct {
 	records []event.Record
 	buffers []*event.Room
 }
 
-func newBatcher(start event.Position, out func(context.Context, []event.Record) error, taken func(states int)) *batcher {
+func newBatcher(source string, start event.Position, handle func(context.Context, []event.Record) error, onStored func(states int)) *batcher {
 	return &batcher{
-		handle:     out,
-		onAccepted: taken,
-		ready:      make(chan struct{}, 1),
-		full:       make(chan struct{}, 1),
-		space:      make(chan struct{}, 1),
-		position:   start,
-		proven:     start,
-		accepted:   start,
-		movedAt:    time.Now(),
+		source:   source,
+		handle:   handle,
+		onStored: onStored,
+		ready:    make(chan struct{}, 1),
+		full:     make(chan struct{}, 1),
+		space:    make(chan struct{}, 1),
+		position: start,
+		proven:   start,
+		stored:   start,
+		addedAt:  time.Now(),
 	}
 }
 
-// errBlocked is returned by put when there was no room for too long.
-var errBlocked = errors.New("records are not taken")
-
-// newBuffer returns memory for an Event. It is to be handed to put with the record,
-// or to free.
-func (h *batcher) newBuffer() *event.Room {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	last := len(h.spare) - 1
+// newBuffer returns memory for an Event. The caller passes it to add with the record, or to
+// recycle.
+func (b *batcher) newBuffer() *event.Room {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := len(b.spare) - 1
 	if last < 0 {
 		return new(event.Room)
 	}
-	room := h.spare[last]
-	h.spare = h.spare[:last]
-	return room
+	buffer := b.spare[last]
+	b.spare = b.spare[:last]
+	return buffer
 }
 
-// recycle takes memory back that nobody uses any more.
-func (h *batcher) recycle(rooms ...*event.Room) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.spare = append(h.spare, rooms...)
+// recycle makes buffers available to newBuffer.
+func (b *batcher) recycle(buffers ...*event.Room) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spare = append(b.spare, buffers...)
 }
 
-// add adds a record of size bytes, whose Event is in a room of newRoom or, if that
-// is nil, the garbage collector's. It waits while the group is full: for patience,
-// then it returns errBlocked and the record was not added. One goroutine may put at
-// a time.
+// add adds a record of size bytes. Its Event is in buffer, unless that is nil. If the batch is
+// full, add waits, for at most timeout; then it returns errBlocked and has not added the record.
+// Calls must not overlap.
 //
-// The version and the time of rec.Position take the position forward, never
-// back; the rest of the position stays as it is.
-func (h *batcher) add(ctx context.Context, rec event.Record, in *event.Room, size int, patience time.Duration) error {
-	if h.tryAdd(rec, in, size) {
+// Version and time of rec.Position move the position forward, never back; the rest of the
+// position stays.
+func (b *batcher) add(ctx context.Context, rec event.Record, buffer *event.Room, size int, timeout time.Duration) error {
+	if b.tryAdd(rec, buffer, size) {
 		return nil
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for {
 		select {
-		case <-h.space:
-			if h.tryAdd(rec, in, size) {
+		case <-b.space:
+			if b.tryAdd(rec, buffer, size) {
 				return nil
 			}
 		case <-timer.C:
@@ -120,111 +115,137 @@ func (h *batcher) add(ctx context.Context, rec event.Record, in *event.Room, siz
 	}
 }
 
-func (h *batcher) tryAdd(rec event.Record, in *event.Room, size int) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.isFull() {
+// heartbeatInterval is the time between two heartbeats during a long wait.
+const heartbeatInterval = 30 * time.Second
+
+// addWaiting adds a record as add does, without a timeout. No connection may be open meanwhile.
+func (b *batcher) addWaiting(ctx context.Context, rec event.Record, buffer *event.Room, size int, heartbeat func()) error {
+	for {
+		if err := b.add(ctx, rec, buffer, size, heartbeatInterval); err != errBlocked {
+			return err
+		}
+		heartbeat()
+	}
+}
+
+func (b *batcher) tryAdd(rec event.Record, buffer *event.Room, size int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isFull() {
 		return false
 	}
-	to := h.position
+	to := b.position
 	to.Version = max(to.Version, rec.Position.Version)
 	if rec.Position.Time.After(to.Time) {
 		to.Time = rec.Position.Time
 	}
 	rec.Position = to
-	h.append(rec, size)
-	h.proven = to
-	if in != nil {
-		h.pending.buffers = append(h.pending.buffers, in)
+	b.append(rec, size)
+	b.proven = to
+	if buffer != nil {
+		b.pending.buffers = append(b.pending.buffers, buffer)
 	}
 	if !rec.PositionOnly() {
-		notify(h.ready)
+		notify(b.ready)
 	}
-	if h.isFull() {
-		notify(h.full)
+	if b.isFull() {
+		notify(b.full)
 	}
 	return true
 }
 
-// isFull is called with mu held.
-func (h *batcher) isFull() bool {
-	return len(h.pending.records) >= maxBatchRecords || h.bytes >= maxBatchBytes
+// isFull requires mu.
+func (b *batcher) isFull() bool {
+	return len(b.pending.records) >= maxBatchRecords || b.bytes >= maxBatchBytes
 }
 
-// append adds a record and moves the position to where it stands. A record before
-// it that only moved the position is no longer needed, if it did so for the same
-// sinks. h.mu is held.
-func (h *batcher) append(rec event.Record, size int) {
-	h.position, h.movedAt = rec.Position, time.Now()
-	records := h.pending.records
+// append adds a record and moves the position to its position. It replaces a preceding record
+// that only moved the position for the same sinks. It requires mu.
+func (b *batcher) append(rec event.Record, size int) {
+	b.position, b.addedAt = rec.Position, time.Now()
+	rec.Source = b.source
+	records := b.pending.records
 	if last := len(records) - 1; last >= 0 && records[last].PositionOnly() && records[last].To == rec.To {
 		records[last] = rec
 	} else {
-		h.pending.records = append(records, rec)
+		b.pending.records = append(records, rec)
 	}
-	h.bytes += size
+	b.bytes += size
 }
 
-// advance moves the position from where it was to that of a record which says
-// no more than that, unless it has moved meanwhile.
-func (h *batcher) advance(from event.Position, to event.Record) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.position != from {
+// advance adds a record, for one sink or all, that only moves the position, unless the position
+// has left from.
+func (b *batcher) advance(from, to event.Position, sink string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.position != from {
 		return
 	}
-	h.append(to, 0)
-	notify(h.ready)
+	b.append(event.Record{Position: to, To: sink}, 0)
+	notify(b.ready)
 }
 
-// positionAndTime returns the position and when something was last put.
-func (h *batcher) positionAndTime() (event.Position, time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.position, h.movedAt
+// advanceTo advances to a version, for all sinks.
+func (b *batcher) advanceTo(from event.Position, version uint64) {
+	to := from
+	to.Version = version
+	b.advance(from, to, "")
 }
 
-// resetPosition replaces the position; the next record will say so.
-func (h *batcher) resetPosition(p event.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.position, h.proven = p, p
+// at returns the position.
+func (b *batcher) at() event.Position {
+	pos, _ := b.positionAndTime()
+	return pos
 }
 
-// amendPosition changes what is known of the position without moving it.
-func (h *batcher) amendPosition(change func(*event.Position)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	change(&h.position)
-	change(&h.proven)
+// positionAndTime returns the position and when the last record was added.
+func (b *batcher) positionAndTime() (event.Position, time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.position, b.addedAt
 }
 
-// markProven makes the position one that a watch has proven. advance alone does not.
-func (h *batcher) markProven() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.proven = h.position
+// resetPosition replaces the position without adding a record.
+func (b *batcher) resetPosition(p event.Position) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.position, b.proven = p, p
 }
 
-func (h *batcher) lastProven() event.Position {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.proven
+// amendPosition changes details of the position without moving it.
+func (b *batcher) amendPosition(change func(*event.Position)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.position)
+	change(&b.proven)
 }
 
-// waitEmpty waits for room, for at most patience.
-func (h *batcher) waitEmpty(ctx context.Context, patience time.Duration) error {
-	timer := time.NewTimer(patience)
+// markProven marks everything up to the position as delivered. advance alone does not.
+func (b *batcher) markProven() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.proven = b.position
+}
+
+func (b *batcher) lastProven() event.Position {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.proven
+}
+
+// waitEmpty waits until no record is pending, and returns errBlocked after timeout.
+func (b *batcher) waitEmpty(ctx context.Context, timeout time.Duration) error {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for {
-		h.mu.Lock()
-		room := len(h.pending.records) == 0
-		h.mu.Unlock()
-		if room {
+		b.mu.Lock()
+		empty := len(b.pending.records) == 0
+		b.mu.Unlock()
+		if empty {
 			return nil
 		}
 		select {
-		case <-h.space:
+		case <-b.space:
 		case <-timer.C:
 			return errBlocked
 		case <-ctx.Done():
@@ -233,69 +254,82 @@ func (h *batcher) waitEmpty(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-// run hands over until ctx ends or Out fails.
-func (h *batcher) run(ctx context.Context) error {
+// run passes batches to handle until ctx is done or handle fails.
+func (b *batcher) run(ctx context.Context) error {
 	ticker := time.NewTicker(positionFlushInterval)
 	defer ticker.Stop()
-	gather := time.NewTimer(0)
-	defer gather.Stop()
-	var last time.Time // that a group was handed over
-	var g batch
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	var last time.Time // of the last batch
+	var current batch
 	for {
-		quiet := false
+		idle := false
 		select {
-		case <-h.ready:
-			if early := h.interval - time.Since(last); early > 0 {
-				gather.Reset(early)
+		case <-b.ready:
+			if early := b.interval - time.Since(last); early > 0 {
+				pause.Reset(early)
 				select {
-				case <-h.full:
-				case <-gather.C:
+				case <-b.full:
+				case <-pause.C:
 				case <-ctx.Done():
 					return nil
 				}
 			}
 			last = time.Now()
 		case <-ticker.C:
-			quiet = true
+			idle = true
 		case <-ctx.Done():
 			return nil
 		}
-		g = h.nextBatch(g)
-		if len(g.records) == 0 {
-			if quiet {
-				h.freeSpare()
+		current = b.nextBatch(current)
+		if len(current.records) == 0 {
+			if idle {
+				b.freeSpare()
 			}
 			continue
 		}
-		// The records are Out's until it returns.
-		to, forAll := lastForAll(g.records)
-		states, records := countStates(g.records), len(g.records)
-		if err := h.handle(ctx, g.records); err != nil {
+		// handle may change the records.
+		to, forAll := lastForAll(current.records)
+		states, records := countStates(current.records), len(current.records)
+		if err := b.handle(ctx, current.records); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("hand over %d records: %w", records, err)
+			return fmt.Errorf("store %d records: %w", records, err)
 		}
 		if forAll {
-			h.mu.Lock()
-			h.accepted = to
-			h.mu.Unlock()
+			b.mu.Lock()
+			b.stored = to
+			b.mu.Unlock()
 		}
-		h.onAccepted(states)
-		h.recycle(g.buffers...)
-		clear(g.records)
+		b.onStored(states)
+		b.recycle(current.buffers...)
+		clear(current.records)
 	}
 }
 
-// freeSpare lets go of memory that a long list left.
-func (h *batcher) freeSpare() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.spare = nil
+// freeSpare releases memory that a long list has left.
+func (b *batcher) freeSpare() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spare = nil
 }
 
-// lastForAll returns the position of the last record that is for all sinks, if
-// there is one.
+// nextBatch returns the pending batch. The next one uses the slices of done.
+func (b *batcher) nextBatch(done batch) batch {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := b.pending
+	select {
+	case <-b.full: // the token of this batch
+	default:
+	}
+	b.pending, b.bytes = batch{done.records[:0], done.buffers[:0]}, 0
+	notify(b.space)
+	return next
+}
+
+// lastForAll returns the position of the last record that is for all sinks, if there is one.
 func lastForAll(records []event.Record) (event.Position, bool) {
 	for i := range slices.Backward(records) {
 		if records[i].To == "" {
@@ -305,7 +339,7 @@ func lastForAll(records []event.Record) (event.Position, bool) {
 	return event.Position{}, false
 }
 
-// countStates leaves out what is no state that was read.
+// countStates counts the records that are neither gaps nor only move the position.
 func countStates(records []event.Record) (n int) {
 	for i := range records {
 		if !records[i].PositionOnly() && !records[i].Gap {
@@ -313,21 +347,6 @@ func countStates(records []event.Record) (n int) {
 		}
 	}
 	return n
-}
-
-// nextBatch returns what is pending and leaves the slices of an earlier group in its
-// place.
-func (h *batcher) nextBatch(spare batch) batch {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	g := h.pending
-	select {
-	case <-h.full: // that was this group
-	default:
-	}
-	h.pending, h.bytes = batch{spare.records[:0], spare.buffers[:0]}, 0
-	notify(h.space)
-	return g
 }
 
 // notify leaves a token, unless there is one already.

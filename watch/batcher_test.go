@@ -43,15 +43,15 @@ func TestGroups(t *testing.T) {
 // What a list in a quiet minute says of the position counts only if nothing was
 // put meanwhile.
 func TestAdvance(t *testing.T) {
-	h := newBatcher(at(100), nil, nil)
+	h := newBatcher("", at(100), nil, nil)
 	before, _ := h.positionAndTime()
 	if !h.tryAdd(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1) {
 		t.Fatal("no room")
 	}
-	h.advance(before, event.Record{Position: at(102)})
+	h.advance(before, at(102), "")
 	now, _ := h.positionAndTime()
 	wantPosition(t, now, "uid-a/0@103")
-	h.advance(now, event.Record{Position: at(104)})
+	h.advance(now, at(104), "")
 	now, _ = h.positionAndTime()
 	wantPosition(t, now, "uid-a/0@104")
 	if len(h.pending.records) != 2 {
@@ -63,7 +63,7 @@ func TestAdvance(t *testing.T) {
 func TestOutMayChangeTheRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		states := 0
-		h := newBatcher(at(100), func(_ context.Context, records []event.Record) error {
+		h := newBatcher("", at(100), func(_ context.Context, records []event.Record) error {
 			clear(records)
 			return nil
 		}, func(n int) { states += n })
@@ -77,7 +77,7 @@ func TestOutMayChangeTheRecords(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		wantPosition(t, h.accepted, "uid-a/0@104")
+		wantPosition(t, h.stored, "uid-a/0@104")
 		if states != 2 {
 			t.Errorf("%d states were counted, want 2", states)
 		}
@@ -134,7 +134,7 @@ func TestBlocked(t *testing.T) {
 				if age := time.Since(r.LastHeartbeat()); age > time.Minute {
 					t.Errorf("the loop has not turned for %s", age)
 				}
-				if got := strings.Contains(r.log.String(), "not taken"); got != test.dropped {
+				if got := strings.Contains(r.log.String(), "journal accepts no records"); got != test.dropped {
 					t.Errorf("said: %t, want %t", got, test.dropped)
 				}
 				r.journal.free()
@@ -153,7 +153,7 @@ func TestGroupsApart(t *testing.T) {
 		var groups []int
 		var at []time.Duration
 		began := time.Now()
-		h := newBatcher(event.Position{}, func(_ context.Context, records []event.Record) error {
+		h := newBatcher("", event.Position{}, func(_ context.Context, records []event.Record) error {
 			groups, at = append(groups, len(records)), append(at, time.Since(began))
 			return nil
 		}, func(int) {})
@@ -196,7 +196,7 @@ func TestRoomsAreUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h *batcher
 		var room *event.Room
-		h = newBatcher(event.Position{}, func(context.Context, []event.Record) error {
+		h = newBatcher("", event.Position{}, func(context.Context, []event.Record) error {
 			if h.newBuffer() == room {
 				t.Error("memory is used for another while Out has it")
 			}

@@ -10,44 +10,57 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// sinkStarts is where the sinks stand while they do not all stand at one position.
+// sinkStarts are the positions of the sinks while they differ.
 type sinkStarts struct {
-	start        event.Position            // of all sinks that behind does not name
-	positions    map[string]event.Position // sinks before start, by name
-	aligned      bool                      // one position has been chosen from which on records are for all
-	unreplayable uint64                    // no watch can begin at this version or before it
+	start        event.Position            // of all sinks without an entry in positions
+	positions    map[string]event.Position // of sinks behind start, by name
+	aligned      bool                      // a common start was chosen
+	unreplayable uint64                    // no watch can begin at this version or below
 }
 
-func (l *sinkStarts) String() string {
+func (s *sinkStarts) String() string {
 	var sinks []string
-	for _, sink := range slices.Sorted(maps.Keys(l.positions)) {
-		sinks = append(sinks, sink+" "+l.positions[sink].String())
+	for _, sink := range slices.Sorted(maps.Keys(s.positions)) {
+		sinks = append(sinks, sink+" "+s.positions[sink].String())
 	}
 	return strings.Join(sinks, ", ")
 }
 
-// replayFrom is the version from which a watch brings what is missing at p. In
-// the middle of a list it is that of the list, which has to be read as of that
-// version before.
-func replayFrom(p event.Position) uint64 { return max(p.Version, p.Listed) }
-
-// newestSeen is the greatest version that any sink has seen.
-func (l *sinkStarts) newestSeen(pos event.Position) uint64 {
-	if len(l.positions) == 0 {
-		return replayFrom(pos)
+// relistOrRealign is called when no watch can begin at the position. It returns the list that is
+// due in the current epoch, or nil if the loop shall try the position of sinks further ahead.
+func (w *Watcher) relistOrRealign(r relistReason) *relist {
+	w.failedWatches = 0
+	pos := w.batcher.at()
+	if w.realign(pos) {
+		return nil
 	}
-	return max(replayFrom(pos), replayFrom(l.start))
+	return &relist{reason: r, epoch: pos.Epoch}
 }
 
-// alignStart takes the position, which is the start, back to where the sinks can go on
-// together. Those for which that is too far ahead are caught up before, one after
-// the other. If nothing can be replayed from where any sink stands, that is the
-// start itself, and the list is returned that is due from there.
+// realign makes alignStart choose again, if there are sinks ahead of pos: perhaps a watch can
+// begin at their position, and they need no gap. It reports whether there are.
+func (w *Watcher) realign(pos event.Position) bool {
+	if len(w.positions) == 0 || pos.Compare(w.start) >= 0 {
+		return false
+	}
+	for sink, p := range w.positions {
+		if p.Compare(pos) < 0 {
+			w.positions[sink] = pos
+		}
+	}
+	w.aligned, w.unreplayable = false, watchVersion(pos)
+	w.batcher.resetPosition(w.start)
+	return true
+}
+
+// alignStart moves the position from start back to a common start of all sinks. Sinks that are
+// behind the common start are caught up first, one after the other. If the API server can
+// replay from no sink's position, the common start is start, and the list is returned that is
+// due from there.
 //
-// After an error the position is the start again, and sinks that were caught up
-// have been.
+// After an error the position is start again, and some sinks may have been caught up.
 func (w *Watcher) alignStart(ctx context.Context) (*relist, error) {
-	start, _ := w.batcher.positionAndTime()
+	start := w.batcher.at()
 	from, found, err := w.oldestReplayable(ctx, start)
 	if err != nil {
 		return nil, err
@@ -58,8 +71,8 @@ func (w *Watcher) alignStart(ctx context.Context) (*relist, error) {
 		p := w.positions[sink]
 		switch {
 		case p.Epoch.SameCluster(start.Epoch) && p.Compare(start) >= 0:
-			// Not behind, or caught up by an earlier attempt.
-		case !found || !sameEpoch(p.Epoch, start.Epoch) || replayFrom(p) < from:
+			// Not behind, or caught up before an error.
+		case !found || !sameEpoch(p.Epoch, start.Epoch) || watchVersion(p) < from:
 			late = append(late, sink)
 		case p.Compare(common) < 0:
 			common = p
@@ -80,20 +93,20 @@ func (w *Watcher) alignStart(ctx context.Context) (*relist, error) {
 	w.aligned = true
 	w.batcher.resetPosition(common)
 	if !found {
-		return w.relistFor(reasonTooOld), nil
+		return w.relistOrRealign(reasonTooOld), nil
 	}
-	w.log.Info("sinks go on together", "from", common)
+	w.log.Info("reading for all sinks", "from", common)
 	return nil, nil
 }
 
-// oldestReplayable returns the least version, of those from which a sink has to be
-// served, from which the API server can still replay. Whether it can from the
-// start is left to the watch to find out, unless a list comes before it.
+// oldestReplayable returns the lowest version, among the positions of the sinks, from which the
+// API server can replay. It does not test start itself, unless a list has to be read there: the
+// watch will show.
 func (w *Watcher) oldestReplayable(ctx context.Context, start event.Position) (version uint64, found bool, err error) {
-	last := replayFrom(start)
+	last := watchVersion(start)
 	candidates := []uint64{last}
 	for _, p := range w.positions {
-		if v := replayFrom(p); v < last && sameEpoch(p.Epoch, start.Epoch) {
+		if v := watchVersion(p); v < last && sameEpoch(p.Epoch, start.Epoch) {
 			candidates = append(candidates, v)
 		}
 	}
@@ -112,60 +125,41 @@ func (w *Watcher) oldestReplayable(ctx context.Context, start event.Position) (v
 	return 0, false, nil
 }
 
-// canReplayFrom reports whether the API server still has the state as of a version,
-// and so can replay from there. It cannot if it answers 410. If it cannot tell,
-// that is an error: as to whether the version is one of the future, the check
-// that comes before every attempt says more.
+// canReplayFrom reports whether a watch can begin at a version: the API server can list the state
+// as of it. The status 410 means no. Other errors leave it open: versions from the future are
+// the subject of the check before each attempt.
 func (w *Watcher) canReplayFrom(ctx context.Context, version uint64) (bool, error) {
-	_, err := w.readPage(ctx, listAsOf(w.listPage("", 1), version), func([]byte, error) error { return nil })
+	_, err := w.readPage(ctx, listAsOf(w.listPage("", 1), version), func([]byte) error { return nil })
 	switch {
 	case expired(err):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("look whether version %d can be replayed from: %w", version, err)
+		return false, fmt.Errorf("check whether version %d can be replayed: %w", version, err)
 	}
 	return true, nil
 }
 
-// catchUp takes in, for one sink alone, what a list shows between the sink's
-// position and that from which it can go on with the others. If the API server
-// can replay from there, the list is one as of then.
+// catchUp emits, for one sink alone, the listed states between the sink's position and the common
+// start. If the API server can replay from the common start, the list is read as of its version.
 func (w *Watcher) catchUp(ctx context.Context, sink string, to event.Position, replayable bool) error {
 	from := w.positions[sink]
 	l := w.newListing(relist{reason: reasonSinkBehind, epoch: to.Epoch}, from)
-	to.Version = max(to.Version, l.start.Version) // it may have seen more of a list that is read again
+	to.Version = max(to.Version, l.start.Version) // the sink may be further in an interrupted list
 	l.sink, l.log, l.to = sink, w.log.With("sink", sink), to
 	switch {
 	case from.IsZero():
-		l.cause = "" // nothing was promised
+		l.cause = "" // a new sink misses nothing
 	case !from.Epoch.SameCluster(to.Epoch):
 		l.cause = event.CauseOtherCluster
 	case from.Epoch.Restores != to.Epoch.Restores:
 		l.cause = event.CauseRestored
 	}
 	if replayable {
-		l.asOf = replayFrom(to)
+		l.asOf = watchVersion(to)
 	}
 	if err := l.run(ctx); err != nil {
 		return err
 	}
 	w.positions[sink] = to
 	return nil
-}
-
-// realign is called when no watch can begin at a position. If sinks stand further
-// ahead, perhaps one can begin there: these are not to be told of a gap that they
-// do not have. It reports whether join has to choose again.
-func (w *Watcher) realign(pos event.Position) bool {
-	if len(w.positions) == 0 || pos.Compare(w.start) >= 0 {
-		return false
-	}
-	for sink, p := range w.positions {
-		if p.Compare(pos) < 0 {
-			w.positions[sink] = pos
-		}
-	}
-	w.aligned, w.unreplayable = false, replayFrom(pos)
-	w.batcher.resetPosition(w.start)
-	return true
 }

@@ -213,17 +213,17 @@ func TestAccountOfSinksBehind(t *testing.T) {
 		_ = r.stop()
 		log := r.log.String()
 		for _, want := range []string{
-			`msg="reading events" from=uid-a/0@106 why=lease behind="dead uid-a/0@103, loki uid-a/0@105"`,
-			`msg="listed events" sink=dead why=behind from=uid-a/0@103 to=uid-a/0@105 listed=3 emitted=2 skipped_as_seen=1`,
+			`msg="reading events" from=uid-a/0@106 reason=lease behind="dead uid-a/0@103, loki uid-a/0@105"`,
+			`msg="listed events" sink=dead reason=behind from=uid-a/0@103 to=uid-a/0@105 listed=3 emitted=2 already_seen=1`,
 			`msg="events may have been missed" sink=dead cause=too_old from=uid-a/0@103 to=uid-a/0@105`,
-			`msg="stopped reading events" at=uid-a/0@107 emitted=4 skipped_as_seen=1`,
+			`msg="stopped reading events" at=uid-a/0@107 emitted=4 already_seen=1`,
 		} {
 			if !strings.Contains(log, want) {
 				t.Errorf("the log does not say %s", want)
 			}
 		}
 		err := testutil.GatherAndCompare(reg, strings.NewReader(`
-			# HELP hindsight_watch_relists_total Lists taken in, by what made them necessary.
+			# HELP hindsight_watch_relists_total Lists read, by reason.
 			# TYPE hindsight_watch_relists_total counter
 			hindsight_watch_relists_total{reason="behind",source=""} 1
 			hindsight_watch_relists_total{reason="closed_at_once",source=""} 0
@@ -435,12 +435,12 @@ func TestSpoolOverflowOfOneSink(t *testing.T) {
 
 // What only moves the position of one sink takes nothing from another.
 func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
-	h := newBatcher(at(100), nil, nil)
+	h := newBatcher("", at(100), nil, nil)
 	for _, sink := range []string{"a", "b", "b", ""} {
 		before, _ := h.positionAndTime()
 		to := before
 		to.Version++
-		h.advance(before, event.Record{Position: to, To: sink})
+		h.advance(before, to, sink)
 	}
 	var got []string
 	for _, rec := range h.pending.records {

@@ -18,13 +18,11 @@ import (
 	"k8s.io/client-go/util/connrotation"
 )
 
-// NewClient returns a client made for watching Events and nothing else. cfg
-// says where the API server is and who asks; whatever concerns how requests
-// are made is set here.
+// NewClient returns a client for watching Events. cfg has address and credentials; all other
+// settings of requests are made here.
 //
-// Its scheme knows the API's own types alone (Status among them): Events are
-// decoded by this package, and k8s.io/client-go/kubernetes/scheme, which
-// registers every API group there is, costs several MB.
+// Its scheme has only the types of the API machinery, such as Status. This package decodes
+// Events itself, and k8s.io/client-go/kubernetes/scheme, with all API groups, costs several MB.
 func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
@@ -34,25 +32,24 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	cfg.GroupVersion = &corev1.SchemeGroupVersion
 	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	cfg.ContentType = runtime.ContentTypeProtobuf
-	cfg.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	cfg.AcceptContentTypes = runtime.ContentTypeProtobuf
 	cfg.WarningHandler = rest.NoWarnings{}
 	cfg.WarningHandlerWithContext = nil
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
-	// The default of 5 requests a second makes a long list crawl. What paces the
-	// requests here is our own backoff and the server's Retry-After.
+	// The default of 5 requests a second would slow down a long list. Backoff and Retry-After
+	// limit requests instead.
 	cfg.QPS = -1
 	cfg.RateLimiter = nil
-	// It would cut off every watch. Each request has deadlines of its own.
+	// It would end every watch. Each request has its own deadlines.
 	cfg.Timeout = 0
-	// Compressing costs the server, and decompressing us, more CPU than decoding
-	// the Events does.
+	// Compression costs the API server, and Hindsight, more CPU than decoding the Events.
 	cfg.DisableCompression = true
 
 	dial := cfg.Dial
 	if dial == nil {
-		// As client-go does by itself.
+		// The default of client-go.
 		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
 	dialer := connrotation.NewDialer(dial)
@@ -68,20 +65,17 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	return client, nil
 }
 
-// How long an API server may take. It gives up on a list itself after a minute
-// (--request-timeout) and says so; its answer should reach us first.
+// Timeouts of responses. The API server ends a list after a minute (--request-timeout) with an
+// error, which shall arrive first.
 const (
-	listHeaderTimeout = 75 * time.Second // until the headers of a list
-	headerTimeout     = 30 * time.Second // until the headers of anything else
-	bodyReadTimeout   = 30 * time.Second // between two reads of a body, a watch's excepted
+	listHeaderTimeout = 75 * time.Second // for the headers of a list
+	headerTimeout     = 30 * time.Second // for the headers of other responses
+	bodyReadTimeout   = 30 * time.Second // for one read of a body, except for watches
 )
 
-var errNoAnswer = errors.New("the API server accepted the request and does not answer")
-
-// closeOnTimeout closes all connections once a request was not answered in time. HTTP/2
-// sends every request over one connection and keeps it as long as pings are
-// answered, which something between us and the API server may do with nothing
-// behind it.
+// closeOnTimeout closes all connections once a response is late. HTTP/2 sends all requests over
+// one connection and keeps it as long as pings are answered, which a proxy does even if the API
+// server behind it is unreachable.
 type closeOnTimeout struct {
 	next        http.RoundTripper
 	connections *connrotation.ConnectionTracker
@@ -89,7 +83,7 @@ type closeOnTimeout struct {
 
 func (l closeOnTimeout) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := l.next.RoundTrip(req)
-	if err != nil && errors.Is(context.Cause(req.Context()), errNoAnswer) {
+	if err != nil && errors.Is(context.Cause(req.Context()), errResponseTimeout) {
 		l.connections.CloseAll()
 	}
 	if err == nil {
@@ -100,7 +94,7 @@ func (l closeOnTimeout) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (l closeOnTimeout) WrappedRoundTripper() http.RoundTripper { return l.next }
 
-// closeConnections closes all connections of a client of NewClient.
+// closeConnections closes all connections of a client from NewClient.
 func closeConnections(client *rest.RESTClient) {
 	rt := client.Client.Transport
 	for rt != nil {
@@ -116,15 +110,14 @@ func closeConnections(client *rest.RESTClient) {
 	}
 }
 
-// open sends a request and returns the body of its answer; an answer other
-// than 2xx is an error, where possible an apierrors.APIStatus. Headers have to
-// come within answer, and then something every quiet (0: whenever), or the
-// request has failed with errNoAnswer. If ctx ends, errors are its cause.
-func open(ctx context.Context, req *rest.Request, answer, quiet time.Duration) (io.ReadCloser, error) {
+// open sends a request and returns the body of the response. A status other than 2xx is an
+// error, if possible an apierrors.APIStatus. It is also an error, errResponseTimeout, if the
+// headers take longer than the timeout headers, or a read of the body longer than read (0: no
+// timeout). If ctx is done, errors are its cause.
+func open(ctx context.Context, req *rest.Request, headers, read time.Duration) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(answer, func() { cancel(errNoAnswer) })
-	// MaxRetries(0): retrying, and heeding Retry-After, is for the loop, where it
-	// is logged and seen.
+	timer := time.AfterFunc(headers, func() { cancel(errResponseTimeout) })
+	// MaxRetries(0): the loop retries, observes Retry-After and logs it.
 	stream, err := req.MaxRetries(0).Stream(ctx)
 	timer.Stop()
 	if ctx.Err() != nil && err == nil {
@@ -138,21 +131,21 @@ func open(ctx context.Context, req *rest.Request, answer, quiet time.Duration) (
 		cancel(nil)
 		return nil, err
 	}
-	return &body{stream: stream, ctx: ctx, cancel: cancel, timer: timer, quiet: quiet}, nil
+	return &body{stream: stream, ctx: ctx, cancel: cancel, timer: timer, read: read}, nil
 }
 
-// body is the body of an answer that may not stay silent for too long.
+// body is the body of a response, with a timeout for each read.
 type body struct {
 	stream io.ReadCloser
 	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
-	timer  *time.Timer // ends the request
-	quiet  time.Duration
+	timer  *time.Timer // cancels the request
+	read   time.Duration
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	if b.quiet > 0 {
-		b.timer.Reset(b.quiet)
+	if b.read > 0 {
+		b.timer.Reset(b.read)
 		defer b.timer.Stop()
 	}
 	n, err := b.stream.Read(p)

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,10 +54,7 @@ func protobufList(l *corev1.EventList) []byte {
 // readWhole reads a list as readList does, into one object.
 func readWhole(r io.Reader) (*corev1.EventList, error) {
 	var list corev1.EventList
-	meta, err := readList(r, func(item []byte, bad error) error {
-		if bad != nil {
-			return bad
-		}
+	meta, err := readList(r, func(item []byte) error {
 		var e corev1.Event
 		if err := e.Unmarshal(item); err != nil {
 			return err
@@ -73,40 +69,36 @@ func readWhole(r io.Reader) (*corev1.EventList, error) {
 // The streaming reader and client-go's own decoder see the same list.
 func TestReadList(t *testing.T) {
 	for name, list := range map[string]*corev1.EventList{"full": exampleList(), "empty": {ListMeta: metav1.ListMeta{ResourceVersion: "1"}}} {
-		for encoding, body := range map[string][]byte{
-			"protobuf": protobufList(list),
-			"JSON":     must(json.Marshal(withKind(list, listKind))),
-		} {
-			t.Run(name+"/"+encoding, func(t *testing.T) {
-				want, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &corev1.EventList{})
+		body := protobufList(list)
+		t.Run(name, func(t *testing.T) {
+			want, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &corev1.EventList{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want.(*corev1.EventList).TypeMeta = metav1.TypeMeta{}
+			for _, r := range []io.Reader{bytes.NewReader(body), iotest.OneByteReader(bytes.NewReader(body))} {
+				got, err := readWhole(r)
 				if err != nil {
 					t.Fatal(err)
 				}
-				want.(*corev1.EventList).TypeMeta = metav1.TypeMeta{}
-				for _, r := range []io.Reader{bytes.NewReader(body), iotest.OneByteReader(bytes.NewReader(body))} {
-					got, err := readWhole(r)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if a, b := must(got.Marshal()), must(want.(*corev1.EventList).Marshal()); !bytes.Equal(a, b) {
-						t.Errorf("got\n%v\nwant\n%v", got, want)
-					}
+				if a, b := must(got.Marshal()), must(want.(*corev1.EventList).Marshal()); !bytes.Equal(a, b) {
+					t.Errorf("got\n%v\nwant\n%v", got, want)
 				}
-				// A body that breaks off is never taken for a shorter list.
-				for n := range len(body) {
-					got, err := readWhole(bytes.NewReader(body[:n]))
-					if err == nil && len(got.Items) < len(list.Items) {
-						t.Errorf("%d of %d bytes came, and %d of %d items", n, len(body), len(got.Items), len(list.Items))
-					}
+			}
+			// A body that breaks off is never taken for a shorter list.
+			for n := range len(body) {
+				got, err := readWhole(bytes.NewReader(body[:n]))
+				if err == nil && len(got.Items) < len(list.Items) {
+					t.Errorf("%d of %d bytes came, and %d of %d items", n, len(body), len(got.Items), len(list.Items))
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
 func TestReadListRefuses(t *testing.T) {
 	stop := errors.New("stop")
-	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte, error) error { return stop })
+	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte) error { return stop })
 	if err != stop {
 		t.Errorf("error of visit became %v", err)
 	}
@@ -118,16 +110,12 @@ func TestReadListRefuses(t *testing.T) {
 
 	for name, test := range map[string]struct{ body, want string }{
 		"nothing":          {"", "unexpected EOF"},
-		"a web page":       {"<html>", "neither protobuf nor JSON"},
+		"a web page":       {"<html>", "not protobuf"},
 		"another kind":     {string(must((&protobufAnswer{"Status", &metav1.Status{}}).encode())), `want kind EventList, got "Status"`},
-		"another in JSON":  {`{"kind":"PodList","items":[]}`, `want kind EventList, got "PodList"`},
 		"no object":        {protobufPrefix, "no object"},
 		"two objects":      {protobufPrefix + "\x12\x00\x12\x00", "two objects"},
 		"field number 0":   {protobufPrefix + "\x02\x00", "invalid field number"},
-		"an enormous item": {protobufPrefix + "\x12\xff\xff\xff\xff\x0f\x12\xff\xff\xff\xff\x07", "at most"},
-		"a list in a list": {`{"items":[[]]}`, "cannot unmarshal"},
-		"no list":          {`{"items":{}}`, "want a list"},
-		"JSON cut":         {`{"items":[`, "unexpected EOF"},
+		"an enormous item": {protobufPrefix + "\x12\xff\xff\xff\xff\x0f\x12\xff\xff\xff\xff\x07", "exceeds"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := readWhole(strings.NewReader(test.body))
@@ -142,7 +130,6 @@ func TestReadListRefuses(t *testing.T) {
 func FuzzReadList(f *testing.F) {
 	f.Add(protobufList(exampleList()))
 	f.Add(protobufList(&corev1.EventList{}))
-	f.Add(must(json.Marshal(withKind(exampleList(), listKind))))
 	f.Add([]byte(protobufPrefix + "\x12\x00\x12\x00"))
 	codecs := serializer.NewCodecFactory(scheme.Scheme)
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -253,51 +240,47 @@ func TestTrim(t *testing.T) {
 func TestFrames(t *testing.T) {
 	events := exampleList().Items
 	status := newStatus(410, "too old")
-	for _, a := range []*api{{json: false}, {json: true}} {
-		t.Run(fmt.Sprintf("JSON %t", a.json), func(t *testing.T) {
-			var body []byte
-			body = append(body, a.encodeFrame(apiwatch.Added, &events[0])...)
-			body = append(body, a.encodeFrame(apiwatch.Deleted, &events[1])...)
-			body = append(body, a.encodeFrame(apiwatch.Error, status)...)
-			frames := newFrames(iotest.OneByteReader(bytes.NewReader(body)))
-			for i, kind := range []apiwatch.EventType{apiwatch.Added, apiwatch.Deleted} {
-				fr, err := frames.next()
-				if err != nil || fr.kind != kind {
-					t.Fatalf("frame %d is %q: %v", i, fr.kind, err)
-				}
-				var e corev1.Event
-				if err := e.Unmarshal(fr.object); err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(must(e.Marshal()), must(events[i].Marshal())) {
-					t.Errorf("frame %d: got\n%v\nwant\n%v", i, e, events[i])
-				}
-			}
-			fr, err := frames.next()
-			var s metav1.Status
-			if err != nil || fr.kind != apiwatch.Error || s.Unmarshal(fr.object) != nil || !reflect.DeepEqual(&s, status) {
-				t.Errorf("got %q %v: %v", fr.kind, &s, err)
-			}
-			if _, err := frames.next(); err != io.EOF {
-				t.Errorf("at the end: %v", err)
-			}
+	a := &api{}
+	var body []byte
+	body = append(body, a.encodeFrame(apiwatch.Added, &events[0])...)
+	body = append(body, a.encodeFrame(apiwatch.Deleted, &events[1])...)
+	body = append(body, a.encodeFrame(apiwatch.Error, status)...)
+	frames := newFrames(iotest.OneByteReader(bytes.NewReader(body)))
+	for i, kind := range []apiwatch.EventType{apiwatch.Added, apiwatch.Deleted} {
+		fr, err := frames.next()
+		if err != nil || fr.kind != kind {
+			t.Fatalf("frame %d is %q: %v", i, fr.kind, err)
+		}
+		var e corev1.Event
+		if err := e.Unmarshal(fr.object); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(must(e.Marshal()), must(events[i].Marshal())) {
+			t.Errorf("frame %d: got\n%v\nwant\n%v", i, e, events[i])
+		}
+	}
+	fr, err := frames.next()
+	var s metav1.Status
+	if err != nil || fr.kind != apiwatch.Error || s.Unmarshal(fr.object) != nil || !reflect.DeepEqual(&s, status) {
+		t.Errorf("got %q %v: %v", fr.kind, &s, err)
+	}
+	if _, err := frames.next(); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
 
-			// A body that breaks off is not a watch that ended in good order.
-			first := len(a.encodeFrame(apiwatch.Added, &events[0]))
-			for n := 1; n < first; n++ {
-				if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || err == io.EOF {
-					t.Fatalf("cut after %d bytes: %v", n, err)
-				}
-			}
-		})
+	// A body that breaks off is not a watch that ended in good order.
+	first := len(a.encodeFrame(apiwatch.Added, &events[0]))
+	for n := 1; n < first; n++ {
+		if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || err == io.EOF {
+			t.Fatalf("cut after %d bytes: %v", n, err)
+		}
 	}
 }
 
 func FuzzFrames(f *testing.F) {
-	for _, a := range []*api{{json: false}, {json: true}} {
-		f.Add(a.encodeFrame(apiwatch.Added, &exampleList().Items[0]))
-		f.Add(a.encodeFrame(apiwatch.Error, newStatus(500, "PrevKv=nil")))
-	}
+	a := &api{}
+	f.Add(a.encodeFrame(apiwatch.Added, &exampleList().Items[0]))
+	f.Add(a.encodeFrame(apiwatch.Error, newStatus(500, "PrevKv=nil")))
 	f.Fuzz(func(_ *testing.T, body []byte) {
 		frames := newFrames(bytes.NewReader(body))
 		for {
@@ -322,10 +305,7 @@ func BenchmarkReadList(b *testing.B) {
 	b.Run("split", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := readList(bytes.NewReader(body), func(item []byte, bad error) error {
-				if bad != nil {
-					return bad
-				}
+			if _, err := readList(bytes.NewReader(body), func(item []byte) error {
 				_, err := parseMeta(item, time.Time{})
 				return err
 			}); err != nil {
@@ -339,10 +319,7 @@ func BenchmarkReadList(b *testing.B) {
 		for b.Loop() {
 			s := extsort.Sorter{Dir: b.TempDir()}
 			version, trimmed := uint64(0), []byte(nil)
-			_, err := readList(bytes.NewReader(body), func(item []byte, bad error) error {
-				if bad != nil {
-					return bad
-				}
+			_, err := readList(bytes.NewReader(body), func(item []byte) error {
 				version++
 				_, err := parseMeta(item, time.Time{})
 				trimmed = stripManagedFields(trimmed[:0], item)
@@ -389,17 +366,17 @@ func BenchmarkWatch(b *testing.B) {
 		for b.Loop() {
 			w := New(Options{Logger: slog.New(slog.DiscardHandler)})
 			var g batch
-			frames := newFrames(bytes.NewReader(body))
-			for seen := uint64(0); seen < n; seen++ {
-				fr, err := frames.next()
+			s := session{Watcher: w, frames: newFrames(bytes.NewReader(body)), delivered: time.Now()}
+			for ; s.seen < n; s.seen++ {
+				fr, err := s.frames.next()
 				if err == nil {
-					_, err = w.handleFrame(b.Context(), fr, seen)
+					_, err = s.handleFrame(b.Context(), fr)
 				}
 				if err != nil {
 					b.Fatal(err)
 				}
 				w.health.contacted()
-				if (seen+1)%maxBatchRecords == 0 {
+				if (s.seen+1)%maxBatchRecords == 0 {
 					g = w.batcher.nextBatch(g)
 					w.batcher.recycle(g.buffers...)
 					clear(g.records)

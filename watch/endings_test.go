@@ -217,7 +217,7 @@ func TestServerThatBeginsTooEarly(t *testing.T) {
 		synctest.Wait()
 		wantStates(t, "taken", r.states(), "c@104")
 		_ = r.stop()
-		if !strings.Contains(r.log.String(), "emitted=1 skipped_as_seen=3") {
+		if !strings.Contains(r.log.String(), "emitted=1 already_seen=3") {
 			t.Error("what was skipped is not said at the end")
 		}
 	})

@@ -144,7 +144,7 @@ func failovers(t *testing.T, random *rand.Rand) {
 			// Of two sinks at one version, one may have been told of a gap that the other,
 			// which is taken to be further, has not been told of yet. That one makes a
 			// list of its own necessary, for all.
-			if again := s.position.Version == start.Version && s.position.Listed > start.Listed; replayFrom(s.position) >= a.compacted && !again {
+			if again := s.position.Version == start.Version && s.position.Listed > start.Listed; watchVersion(s.position) >= a.compacted && !again {
 				gaps[name] = len(s.gaps)
 			}
 		}

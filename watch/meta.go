@@ -12,30 +12,19 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Fields read without decoding the Event, from the generated.proto of
-// k8s.io/api/core/v1 and k8s.io/apimachinery/pkg/apis/meta/v1.
-const (
-	eventMetadata         = 1
-	metaResourceVersion   = 6
-	metaCreationTimestamp = 8
-	metaManagedFields     = 17
-	managedFieldsTime     = 4
-	timeSeconds           = 1
-)
-
-// eventMeta is what has to be known of a state before, or instead of, decoding it.
+// eventMeta is the metadata that is needed before, or instead of, decoding a state.
 type eventMeta struct {
 	version uint64
-	created int64 // seconds since 1970 by the API server's clock
-	written int64 // the same of the last write, as far as that is known
+	created int64 // seconds since 1970, by the API server's clock
+	written int64 // time of the last known write
 }
 
-// errStop ends eachField before the end of the message.
+// errStop ends eachField early.
 var errStop = errors.New("found")
 
-// parseMeta reads the metadata of an Event in protobuf, which comes first. What follows
-// is not looked at. Times of managedFields that are impossible by the clock
-// (event.Possible) are ignored; a zero clock ignores none.
+// parseMeta parses the metadata of an Event in protobuf, its first field, and nothing else. It
+// ignores times of managedFields that are impossible by the clock (event.Possible); a zero
+// clock makes all of them possible.
 func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
 	var m eventMeta
 	var managed int64
@@ -77,17 +66,17 @@ func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
 	return m, nil
 }
 
-// stripManagedFields appends to dst an Event that peek has read, without what event.Decode
-// leaves out of it: managedFields, a third of an Event, but for their times.
+// stripManagedFields appends an Event that parseMeta has accepted to dst, without managedFields
+// except for their times: event.Decode ignores the rest, a third of an Event.
 func stripManagedFields(dst, raw []byte) []byte {
 	num, typ, n := protowire.ConsumeTag(raw)
 	if num != eventMetadata || typ != protowire.BytesType {
-		return append(dst, raw...) // no API server writes it like that
+		return append(dst, raw...) // no API server encodes it like this
 	}
 	metadata, m := protowire.ConsumeBytes(raw[n:])
 	rest := raw[n+m:]
 
-	var buf [1 << 10]byte // on the stack, unless there is more
+	var buf [1 << 10]byte // on the stack, if it suffices
 	kept := buf[:0]
 	for len(metadata) > 0 {
 		num, typ, n := protowire.ConsumeTag(metadata)
@@ -115,7 +104,7 @@ func stripManagedFields(dst, raw []byte) []byte {
 	return append(dst, rest...)
 }
 
-// parseSeconds reads a metav1.Time.
+// parseSeconds parses the seconds of a metav1.Time.
 func parseSeconds(b []byte) (int64, error) {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
@@ -137,40 +126,4 @@ func parseSeconds(b []byte) (int64, error) {
 		b = b[n:]
 	}
 	return 0, nil
-}
-
-// eachField calls visit for every field of a message that has a length.
-func eachField(b []byte, visit func(num protowire.Number, value []byte) error) error {
-	for len(b) > 0 {
-		if len(b) > 1 && b[0]&7 == byte(protowire.BytesType) && b[0] >= 1<<3 && b[0] < 0x80 && int(b[1]) <= min(0x7f, len(b)-2) {
-			end := 2 + int(b[1]) // short, as nearly all are
-			if err := visit(protowire.Number(b[0]>>3), b[2:end]); err != nil {
-				return err
-			}
-			b = b[end:]
-			continue
-		}
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-		if typ == protowire.BytesType {
-			value, n := protowire.ConsumeBytes(b)
-			if n < 0 {
-				return protowire.ParseError(n)
-			}
-			if err := visit(num, value); err != nil {
-				return err
-			}
-			b = b[n:]
-			continue
-		}
-		n = protowire.ConsumeFieldValue(num, typ, b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-	}
-	return nil
 }

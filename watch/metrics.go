@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,8 +10,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Metrics of all watchers of a process. Their label "source" is the namespace
-// watched, empty for all.
+// Metrics of all watchers of a process. The label "source" is the namespace, empty for all.
 type Metrics struct {
 	contact   *prometheus.GaugeVec
 	events    *prometheus.CounterVec
@@ -31,31 +32,31 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		contact: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_watch_last_contact_timestamp_seconds",
-			Help: "When the API server last answered as it should.",
+			Help: "Time of the last successful response of the API server.",
 		}, []string{"source"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_watch_events_total",
-			Help: "States of Events read and taken over by the journal.",
+			Help: "States of Events read and stored in the journal.",
 		}, []string{"source"}),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_watch_skipped_total",
-			Help: "States of Events read and not passed on: seen (before) or undecodable.",
+			Help: "States of Events read and not stored, by reason: seen (before) or undecodable.",
 		}, []string{"source", "reason"}),
 		relists: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_watch_relists_total",
-			Help: "Lists taken in, by what made them necessary.",
+			Help: "Lists read, by reason.",
 		}, []string{"source", "reason"}),
 		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_watch_gaps_total",
-			Help: "Stretches in which states may have been missed, by cause.",
+			Help: "Gaps declared, in which states may have been missed, by cause.",
 		}, []string{"source", "cause"}),
 		overflows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_watch_spool_overflows_total",
-			Help: "Times a part of a list was passed on before the rest was sorted, because the spool was full.",
+			Help: "Parts of lists stored before the rest was sorted, because the space for sorting was full.",
 		}, []string{"source"}),
 		stalls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_watch_stalls_total",
-			Help: "Watches that ended without anything newer while lists show newer Events. It grows for as long as that goes on.",
+			Help: "Watches that ended without delivering anything while lists showed newer Events. It increases during a stall.",
 		}, []string{"source"}),
 	}
 	if reg != nil {
@@ -98,3 +99,19 @@ func (m *Metrics) forSource(source string) sourceMetrics {
 }
 
 func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+
+// countEmitted counts states that Handle has stored.
+func (w *Watcher) countEmitted(states int) {
+	w.emittedCount.Add(int64(states))
+	w.metrics.events.Add(float64(states))
+}
+
+// countUndecodable counts a state that cannot be decoded and is skipped. A retry would not help.
+func (w *Watcher) countUndecodable(err error) {
+	w.metrics.undecodable.Inc()
+	level := slog.LevelDebug
+	if w.undecodedCount.Add(1) == 1 {
+		level = slog.LevelWarn
+	}
+	w.log.Log(context.Background(), level, "event cannot be decoded and is skipped", "err", err)
+}

@@ -6,19 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// An answer in protobuf begins with this, followed by a runtime.Unknown which
-// holds the object:
+// A response in protobuf begins with this prefix, followed by a runtime.Unknown that holds the
+// object:
 // https://github.com/kubernetes/apimachinery/blob/v0.37.0/pkg/runtime/serializer/protobuf/protobuf.go
+//
+// JSON is not read: every API server has built-in kinds, such as Event, in protobuf (only custom
+// and aggregated kinds may lack it), and reverse proxies pass bodies through.
 const protobufPrefix = "k8s\x00"
 
-// Fields of the messages that are read without decoding them whole, from the
-// generated.proto of k8s.io/api and k8s.io/apimachinery.
+// Fields that are read without decoding the whole message, from generated.proto of k8s.io/api
+// and k8s.io/apimachinery.
 const (
 	unknownTypeMeta = 1
 	unknownRaw      = 2
@@ -26,117 +27,83 @@ const (
 
 	listMetadata = 1
 	listItems    = 2
+
+	watchEventType   = 1
+	watchEventObject = 2
+	rawExtensionRaw  = 1
+
+	eventMetadata         = 1
+	metaResourceVersion   = 6
+	metaCreationTimestamp = 8
+	metaManagedFields     = 17
+	managedFieldsTime     = 4
+	timeSeconds           = 1
 )
 
-// maxObject bounds what is allocated on the word of a length read from the
-// network. etcd refuses objects of more than 1.5 MiB by default.
+// maxObject limits the memory that a length read from the network allocates. By default, etcd
+// rejects objects of more than 1.5 MiB.
 const maxObject = 16 << 20
 
-// listKind is what an answer to a list must be.
-const listKind = "EventList"
-
-// readList reads an EventList and hands over its items one at a time, each in
-// the protobuf form of core/v1 Event and valid until visit returns, or with the
-// error why it cannot be decoded. The answer may be protobuf or JSON. An error of
-// visit ends the reading and is returned as it is.
-func readList(r io.Reader, visit func(item []byte, err error) error) (metav1.ListMeta, error) {
-	in := bufio.NewReaderSize(r, 64<<10)
-	first, err := in.Peek(len(protobufPrefix))
-	switch {
-	case err == nil && string(first) == protobufPrefix:
-		_, _ = in.Discard(len(protobufPrefix))
-		return readProtobufList(in, visit)
-	case len(first) > 0 && first[0] == '{':
-		return readJSONList(in, visit)
-	case err != nil:
-		return metav1.ListMeta{}, fmt.Errorf("read event list: %w", unexpectedEOF(err))
-	default:
-		return metav1.ListMeta{}, fmt.Errorf("read event list: neither protobuf nor JSON: it begins with %q", first)
+// unwrap returns the object in a response or a frame.
+func unwrap(raw []byte) ([]byte, error) {
+	if len(raw) < len(protobufPrefix) || string(raw[:len(protobufPrefix)]) != protobufPrefix {
+		return nil, errors.New("object is not protobuf")
 	}
-}
-
-func readProtobufList(in *bufio.Reader, visit func(item []byte, err error) error) (meta metav1.ListMeta, err error) {
-	buf := make([]byte, 0, 16<<10)
-	envelope := message{in: in, left: math.MaxInt64, toEOF: true}
-	found := false
-	for {
-		num, size, err := envelope.next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return meta, fmt.Errorf("read event list: %w", err)
-		}
-		if num != unknownRaw {
-			if buf, err = envelope.read(buf, size); err == nil && num == unknownTypeMeta {
-				err = checkKind(buf)
-			}
-			if err != nil {
-				return meta, fmt.Errorf("read event list: %w", err)
-			}
-			continue
-		}
-		if found {
-			return meta, errors.New("read event list: two objects in one answer")
-		}
-		found = true
-		list := message{in: in, left: int64(size)}
-		for {
-			num, size, err := list.next()
-			if err == io.EOF {
-				break
-			}
-			if err == nil && (num == listMetadata || num == listItems) {
-				buf, err = list.read(buf, size)
-			} else if err == nil {
-				err = list.skip(size)
-			}
-			if err != nil {
-				return meta, fmt.Errorf("read event list: %w", err)
-			}
-			switch num {
-			case listMetadata:
-				if err := meta.Unmarshal(buf); err != nil {
-					return meta, fmt.Errorf("read event list: metadata: %w", err)
-				}
-			case listItems:
-				if err := visit(buf, nil); err != nil {
-					return meta, err
-				}
-			}
-		}
-	}
-	if !found {
-		return meta, errors.New("read event list: no object in the answer")
-	}
-	return meta, nil
-}
-
-// checkKind refuses anything but a list of Events.
-func checkKind(typeMeta []byte) error {
-	kind := ""
-	err := eachField(typeMeta, func(num protowire.Number, value []byte) error {
-		if num == typeMetaKind {
-			kind = string(value)
+	var object []byte
+	err := eachField(raw[len(protobufPrefix):], func(num protowire.Number, value []byte) error {
+		if num == unknownRaw {
+			object = value
 		}
 		return nil
 	})
-	if err == nil && kind != listKind {
-		err = fmt.Errorf("want kind %s, got %q", listKind, kind)
+	return object, err
+}
+
+// eachField calls visit for each length-delimited field of a message.
+func eachField(b []byte, visit func(num protowire.Number, value []byte) error) error {
+	for len(b) > 0 {
+		if len(b) > 1 && b[0]&7 == byte(protowire.BytesType) && b[0] >= 1<<3 && b[0] < 0x80 && int(b[1]) <= min(0x7f, len(b)-2) {
+			end := 2 + int(b[1]) // fast path: nearly all fields are short
+			if err := visit(protowire.Number(b[0]>>3), b[2:end]); err != nil {
+				return err
+			}
+			b = b[end:]
+			continue
+		}
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+		if typ == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return protowire.ParseError(n)
+			}
+			if err := visit(num, value); err != nil {
+				return err
+			}
+			b = b[n:]
+			continue
+		}
+		n = protowire.ConsumeFieldValue(num, typ, b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
 	}
-	return err
+	return nil
 }
 
 // message reads the fields of one protobuf message from a stream.
 type message struct {
 	in    *bufio.Reader
-	left  int64 // bytes of the message that were not read yet
-	toEOF bool  // its length is not known; it ends with the input
+	left  int64 // unread bytes of the message
+	toEOF bool  // the message ends with the input
 }
 
-// next reads up to the next field that has a length and returns its number and
-// its size, which the caller reads or skips. Other fields are skipped. It
-// returns io.EOF at the end of the message.
+// next returns number and size of the next length-delimited field, which the caller reads or
+// skips. It skips other fields. At the end of the message it returns io.EOF.
 func (m *message) next() (protowire.Number, uint64, error) {
 	for {
 		if m.left == 0 {
@@ -188,15 +155,15 @@ func (m *message) skipScalar(size int) error {
 	return unexpectedEOF(err)
 }
 
-// read reads the field that next returned into buf, which grows as needed.
+// read reads the field of the last next into buf, growing it if necessary.
 func (m *message) read(buf []byte, size uint64) ([]byte, error) {
 	if size > maxObject {
-		return buf, fmt.Errorf("object of %d bytes; at most %d are read", size, maxObject)
+		return buf, fmt.Errorf("object of %d bytes exceeds %d", size, maxObject)
 	}
 	return readFull(m.in, buf, int(size))
 }
 
-// skip passes over the field that next returned.
+// skip skips the field of the last next.
 func (m *message) skip(size uint64) error {
 	_, err := io.CopyN(io.Discard, m.in, int64(size))
 	return unexpectedEOF(err)
@@ -213,7 +180,7 @@ func (m *message) ReadByte() (byte, error) {
 	return b, err
 }
 
-// readFull reads size bytes into buf. It grows buf only as far as bytes arrive.
+// readFull reads size bytes into buf, which grows only as bytes arrive.
 func readFull(r io.Reader, buf []byte, size int) ([]byte, error) {
 	const step = 1 << 20
 	buf = buf[:0]
@@ -232,7 +199,7 @@ func readFull(r io.Reader, buf []byte, size int) ([]byte, error) {
 	return buf, nil
 }
 
-// unexpectedEOF is err where the end of the input is an error.
+// unexpectedEOF turns io.EOF into io.ErrUnexpectedEOF.
 func unexpectedEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

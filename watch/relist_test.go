@@ -96,32 +96,29 @@ func TestPages(t *testing.T) {
 		},
 	}
 	for name, test := range tests {
-		for _, encoding := range []string{"protobuf", "JSON"} {
-			t.Run(name+"/"+encoding, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					a := newAPI(t)
-					a.json = encoding == "JSON"
-					want := writeMany(a, 700)
-					n := 0
-					a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-						if !isPage(r) {
-							return false
-						}
-						n++
-						return test.intercept != nil && test.intercept(a, n, w, r)
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI(t)
+				want := writeMany(a, 700)
+				n := 0
+				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+					if !isPage(r) {
+						return false
 					}
-					r := run(a, event.Position{})
-					time.Sleep(listHeaderTimeout + time.Second)
-					synctest.Wait()
-					wantStates(t, "taken", r.states(), want...)
-					wantGrowing(t, r.journal.all())
-					wantPosition(t, r.position(), "uid-a/0@800")
-					if n != test.requests {
-						t.Errorf("%d requests, want %d", n, test.requests)
-					}
-				})
+					n++
+					return test.intercept != nil && test.intercept(a, n, w, r)
+				}
+				r := run(a, event.Position{})
+				time.Sleep(listHeaderTimeout + time.Second)
+				synctest.Wait()
+				wantStates(t, "taken", r.states(), want...)
+				wantGrowing(t, r.journal.all())
+				wantPosition(t, r.position(), "uid-a/0@800")
+				if n != test.requests {
+					t.Errorf("%d requests, want %d", n, test.requests)
+				}
 			})
-		}
+		})
 	}
 }
 
@@ -263,8 +260,8 @@ func TestSpoolOverflow(t *testing.T) {
 			wantPosition(t, r.position(), "uid-a/0@1300")
 			_ = r.stop()
 			log := r.log.String()
-			if c := strings.Count(log, "level=WARN"); c != 1 || !strings.Contains(log, "spool") {
-				t.Errorf("%d warnings, want one that speaks of the spool", c)
+			if c := strings.Count(log, "level=WARN"); c != 1 || !strings.Contains(log, "space for sorting") {
+				t.Errorf("%d warnings, want one that mentions the space for sorting", c)
 			}
 			for i, rec := range r.journal.all() {
 				if i%250 != 0 {
@@ -370,7 +367,7 @@ func TestGapCountsOnce(t *testing.T) {
 		if got := r.journal.all()[0].Event.Annotations["hindsight/missed_at_least"]; got != "2" {
 			t.Errorf("missed at least %s, want 2", got)
 		}
-		if !strings.Contains(r.log.String(), "listed=602 emitted=2 skipped_as_seen=600") {
+		if !strings.Contains(r.log.String(), "listed=602 emitted=2 already_seen=600") {
 			t.Error("what was listed is not said")
 		}
 	})

@@ -34,7 +34,6 @@ type api struct {
 
 	mu        sync.Mutex
 	uid       types.UID // of kube-system; empty: forbidden
-	json      bool      // answer in JSON
 	padding   string    // of every message
 	history   []change
 	version   uint64
@@ -327,7 +326,7 @@ func (a *api) fail(w http.ResponseWriter, code int32, message string) {
 // send answers with an object.
 func (a *api) send(w http.ResponseWriter, code int, o protobufObject, kind string) {
 	body := a.encode(o, kind)
-	w.Header().Set("Content-Type", map[bool]string{true: runtime.ContentTypeJSON, false: runtime.ContentTypeProtobuf}[a.json])
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 	w.WriteHeader(code)
 	_, _ = w.Write(body)
 }
@@ -338,9 +337,6 @@ func (a *api) frame(w http.ResponseWriter, kind apiwatch.EventType, o protobufOb
 }
 
 func (a *api) encode(o protobufObject, kind string) []byte {
-	if a.json {
-		return must(json.Marshal(withKind(o, kind)))
-	}
 	return must((&protobufAnswer{kind, o}).encode())
 }
 
@@ -350,22 +346,12 @@ func (a *api) encodeFrame(kind apiwatch.EventType, o protobufObject) []byte {
 		name = "Status"
 	}
 	raw := a.encode(o, name)
-	if a.json {
-		return must(json.Marshal(map[string]any{"type": kind, "object": json.RawMessage(raw)}))
-	}
 	frame := must((&metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: raw}}).Marshal())
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...)
 }
 
-// withKind returns o as JSON values, with its kind.
-func withKind(o any, kind string) map[string]any {
-	values := map[string]any{}
-	if err := json.Unmarshal(must(json.Marshal(o)), &values); err != nil {
-		panic(err)
-	}
-	values["kind"], values["apiVersion"] = kind, "v1"
-	return values
-}
+// protobufObject is an API object that can be encoded as protobuf.
+type protobufObject interface{ Marshal() ([]byte, error) }
 
 // protobufAnswer is an object as API servers send it.
 type protobufAnswer struct {

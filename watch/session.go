@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -15,163 +16,176 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// The API server is asked to end a watch after a random time between these. It
-// must come round to the checks before a watch well within the five minutes
-// after which etcd is compacted, and many watches should not end together.
+// The timeout that a watch requests is random, so that watches do not end together. It ends
+// well within the five minutes after which etcd is compacted, so that the position is checked
+// in time.
 const (
 	minWatch   = 120 * time.Second
 	maxWatch   = 240 * time.Second
-	watchGrace = 45 * time.Second // after which a watch that was not ended is dropped
+	watchGrace = 45 * time.Second // after its timeout, a watch that has not ended is closed
 )
 
-// minOpenTime is how long a watch on which nothing comes must have been open before
-// it counts as one that works.
+// minOpenTime is how long a silent watch must have been open to count as working.
 const minOpenTime = 5 * time.Second
 
-// closeWhenBlockedFor is how long a watch stays open while its records are not taken.
-// The API server buffers without bound for a watch that is not read:
+// closeWhenBlockedFor is how long a watch stays open while the journal accepts no records. The
+// API server buffers without bound for a watch that is not read:
 // https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/etcd3/watcher.go
 const closeWhenBlockedFor = time.Minute
 
-// Ways in which a watch ends, beside errors of the connection and those that the
-// API server answers with.
-var (
-	errClosedAtOnce = errors.New("watch closed at once, without an event")
-	errOverdue      = errors.New("watch not ended in time by the API server")
-)
+// session is one open watch.
+type session struct {
+	*Watcher
+	frames    *frames
+	requested time.Time // a proxy may delay even the headers
+	seen      uint64    // version of the newest frame, initially of the position
+	working   bool      // a frame has been handled
+	delivered time.Time // of the first frame that was newer than the position; zero: none
+}
 
-// watch opens one watch at the position and hands over what it brings until it
-// ends. It returns nil if the API server ended it in good order.
+// watch opens a watch at the position and adds its records to the batcher until it ends. It
+// returns nil if the API server ended it cleanly.
 func (w *Watcher) watch(ctx context.Context) error {
-	pos, _ := w.batcher.positionAndTime()
+	pos := w.batcher.at()
 	w.openedVersion, w.deliveredNewer = pos.Version, false
-	length, answer, over := w.watchTimeouts()
+	length, headers, grace := w.watchTimeouts()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ctx, stop := context.WithTimeoutCause(ctx, length+over, errOverdue)
+	ctx, stop := context.WithTimeoutCause(ctx, length+grace, errOverdue)
 	defer stop()
 
-	// Events have no bookmarks today, for the API server does not cache them; one
-	// that does would spare us a list in quiet minutes.
+	// The API server does not cache Events, so it sends no bookmarks for them. If it ever does,
+	// they save lists in quiet minutes.
 	req := w.events().
 		Param("watch", "true").
 		Param("resourceVersion", strconv.FormatUint(pos.Version, 10)).
 		Param("timeoutSeconds", strconv.Itoa(int(length.Seconds()))).
 		Param("allowWatchBookmarks", "true")
-	asked := time.Now() // a proxy may hold back the headers as well
-	in, err := open(ctx, req, answer, 0)
+	s := session{Watcher: w, requested: time.Now(), seen: pos.Version}
+	in, err := open(ctx, req, headers, 0)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	w.health.contacted()
+	s.frames = newFrames(in)
 
 	if !w.shortWatches {
-		watched := make(chan struct{})
+		monitored := make(chan struct{})
 		go func() {
-			defer close(watched)
+			defer close(monitored)
 			w.monitor(ctx, cancel)
 		}()
 		defer func() {
 			cancel(nil)
-			<-watched
+			<-monitored
 		}()
 	}
 
-	frames := newFrames(in)
-	seen, works := pos.Version, false
-	var came time.Time // the first version that is newer than the position
-	defer func() {
-		if !came.IsZero() && time.Since(came) >= minOpenTime {
-			w.shortWatches = false // nothing holds back what the watch brings
-		}
-	}()
+	err = s.read(ctx)
+	if !s.delivered.IsZero() && time.Since(s.delivered) >= minOpenTime {
+		w.shortWatches = false // no proxy delays the frames until the end
+	}
+	return err
+}
+
+// watchTimeouts returns the timeout that the next watch requests, the timeout for its headers,
+// and the grace period after its own timeout.
+func (w *Watcher) watchTimeouts() (length, headers, grace time.Duration) {
+	if !w.shortWatches {
+		return minWatch + rand.N(maxWatch-minWatch), headerTimeout, watchGrace
+	}
+	length = minShortWatch + rand.N(maxShortWatch-minShortWatch)
+	// A proxy may delay the headers too, so only the watch itself has a deadline.
+	return length, length + 2*shortWatchGrace, shortWatchGrace
+}
+
+// read handles frames until the watch ends.
+func (s *session) read(ctx context.Context) error {
 	for {
-		fr, err := frames.next()
+		fr, err := s.frames.next()
 		if err == io.EOF {
-			if !works && time.Since(asked) < minOpenTime {
+			if !s.working && time.Since(s.requested) < minOpenTime {
 				return errClosedAtOnce
 			}
-			w.succeeded()
+			s.succeeded()
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		version, err := w.handleFrame(ctx, fr, seen)
+		version, err := s.handleFrame(ctx, fr)
 		if err != nil {
 			var silent errSilent
-			if version > seen && (errors.Is(err, errOverdue) || errors.As(err, &silent)) {
-				// It has brought something, which is not taken: that is no stall.
+			if version > s.seen && (errors.Is(err, errOverdue) || errors.As(err, &silent)) {
+				// The watch has delivered a state that the journal does not accept: no stall.
 				return errBlocked
 			}
 			return err
 		}
-		if came.IsZero() && version > seen {
-			came, w.deliveredNewer = time.Now(), true
+		if s.delivered.IsZero() && version > s.seen {
+			s.delivered, s.deliveredNewer = time.Now(), true
 		}
-		seen = max(seen, version)
-		if works {
-			w.health.contacted()
+		s.seen = max(s.seen, version)
+		if s.working {
+			s.health.contacted()
 		} else {
-			w.succeeded()
-			works = true
+			s.succeeded()
+			s.working = true
 		}
 	}
 }
 
-// handleFrame hands over what a frame brings, unless it is not newer than what was
-// seen, and returns its version, also if it could not be handed over.
-func (w *Watcher) handleFrame(ctx context.Context, fr frame, seen uint64) (uint64, error) {
+// handleFrame adds the record of a frame that is newer than s.seen. It returns the frame's
+// version, also if the record could not be added.
+func (s *session) handleFrame(ctx context.Context, fr frame) (uint64, error) {
 	switch fr.kind {
 	case apiwatch.Added, apiwatch.Modified, apiwatch.Deleted, apiwatch.Bookmark:
 	case apiwatch.Error:
-		var s metav1.Status
-		if err := s.Unmarshal(fr.object); err != nil {
+		var st metav1.Status
+		if err := st.Unmarshal(fr.object); err != nil {
 			return 0, fmt.Errorf("%w: status: %w", errInvalidFrame, err)
 		}
-		return 0, apierrors.FromObject(&s)
+		return 0, apierrors.FromObject(&st)
 	default:
 		return 0, fmt.Errorf("%w: type %q", errInvalidFrame, fr.kind)
 	}
 
 	if fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified {
-		room := w.batcher.newBuffer()
-		clock := w.clock.now()
-		e, err := room.DecodeAt(fr.object, clock)
-		if fr.bad != nil {
-			err = fr.bad
+		buffer := s.batcher.newBuffer()
+		clock := s.clock.now()
+		if e, err := buffer.DecodeAt(fr.object, clock); err != nil {
+			s.countUndecodable(err)
+		} else if rec := event.NewAt(e, clock); rec.Position.Version > s.seen {
+			return rec.Position.Version, s.add(ctx, rec, buffer, len(fr.object))
 		}
-		if err == nil {
-			rec := event.NewAt(e, clock)
-			if version := rec.Position.Version; version > seen {
-				if err := w.endStall(ctx, watchesWorkAgain); err != nil {
-					w.batcher.recycle(room)
-					return version, err
-				}
-				return version, w.batcher.add(ctx, w.ours(rec), room, len(fr.object), closeWhenBlockedFor)
-			}
-		} else {
-			w.countUndecodable(err)
-		}
-		w.batcher.recycle(room)
+		s.batcher.recycle(buffer)
 	}
 
-	// What is left only moves the position: Kubernetes forgets Events after an
-	// hour, and that is no news.
+	// All other frames only move the position. A deletion is no news: Events expire after an
+	// hour.
 	m, err := parseMeta(fr.object, time.Time{})
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%w: %w", errInvalidFrame, err)
-	case m.version > seen:
-		if err := w.endStall(ctx, watchesWorkAgain); err != nil {
-			return m.version, err
-		}
-		rec := event.Record{Position: event.Position{Version: m.version}}
-		return m.version, w.batcher.add(ctx, w.ours(rec), nil, 0, closeWhenBlockedFor)
+	case m.version > s.seen:
+		return m.version, s.add(ctx, event.Record{Position: event.Position{Version: m.version}}, nil, 0)
 	case fr.kind == apiwatch.Added || fr.kind == apiwatch.Modified:
-		w.metrics.seen.Inc()
-		w.skippedCount.Add(1)
+		s.metrics.seen.Inc()
+		s.skippedCount.Add(1)
 	}
 	return m.version, nil
+}
+
+// add adds a record that is newer than s.seen. The first one ends a stall.
+func (s *session) add(ctx context.Context, rec event.Record, buffer *event.Room, size int) error {
+	if s.delivered.IsZero() {
+		if err := s.endStall(ctx, "watches work again"); err != nil {
+			if buffer != nil {
+				s.batcher.recycle(buffer)
+			}
+			return err
+		}
+	}
+	return s.batcher.add(ctx, rec, buffer, size, closeWhenBlockedFor)
 }

@@ -102,7 +102,7 @@ func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
 	}
 	written := s.mustWrite(t, "b", "b", "c")
 	await("the stall is declared", idleAfter+deliveryGrace+suspicionTimeout, func() bool { return r.Ready() != nil })
-	if err := r.Ready(); !strings.Contains(err.Error(), "watches bring nothing") {
+	if err := r.Ready(); !strings.Contains(err.Error(), "watches deliver nothing") {
 		t.Errorf("unready: %v", err)
 	}
 	await("the latest states are listed", time.Minute, func() bool { return len(r.states()) == 3 })

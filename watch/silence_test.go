@@ -95,7 +95,7 @@ func TestSilentWatches(t *testing.T) {
 		time.Sleep(suspicionTimeout - deliveryGrace)
 		synctest.Wait()
 		wantStates(t, "taken", r.states(), "gap:stalled", "b@102")
-		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "watches bring nothing, lists do") {
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "watches deliver nothing while lists show newer events") {
 			t.Errorf("ready: %v; want what is wrong", err)
 		}
 		wantStalls(t, r, 1)

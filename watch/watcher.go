@@ -1,18 +1,37 @@
-// Package watch reads every state of every Event from a Kubernetes API server:
-// each once, in the order of their versions, from where it was left, in memory
-// that does not grow with the number of Events.
+// Package watch reads every state of every Event of a Kubernetes API server, each once, in
+// version order, from the position where it stopped, in memory that does not grow with the
+// number of Events. Where states may have been missed, because the API server can no longer
+// replay them, a gap record precedes the records that are read again.
 //
-// What it cannot promise it says: where states may have been missed, because
-// the API server could not replay them any more, a gap record stands in front of
-// what was read again.
+// # Life of a watch
+//
+// The loop checks that the position is part of the API server's history, aligns sinks that are
+// behind, and opens a watch. The watch's records go to the batcher, which passes them to
+// Options.Handle. While the watch is silent, a monitor lists beside it. When the watch ends,
+// its error decides: reopen it at the position, back off, suspect a stall, or relist. A relist
+// declares a gap, emits the listed states in version order, and the next watch continues from
+// its version. The files, in this order; calls go down:
+//
+//	watcher.go    options, and the loop: check, list or watch, handle the end of the watch
+//	session.go    one watch, from the request to its end
+//	stall.go      watches that are silent while lists show newer Events
+//	liveness.go   lists beside a silent watch
+//	catchup.go    sinks at different positions
+//	relist.go     a list: fetch, sort, emit
+//	gap.go        gap records
+//	history.go    restored etcds and other clusters
+//	batcher.go    the position, and records on their way to Options.Handle
+//	backoff.go    pauses between attempts
+//	list.go, frames.go, meta.go, protobuf.go
+//	              parsing responses without decoding them whole
+//	client.go, clock.go, health.go, metrics.go, errors.go
 //
 // # Why not an informer
 //
-// A SharedInformer keeps every Event in memory, hands them over through a ring
-// without bound, so that a slow consumer can never slow down the watch, and
-// always begins with a list. Its Reflector alone goes on when a state could not
-// be stored. tools/watch.RetryWatcher begins at a version, but sets no timeout,
-// notices no stall and repeats for ever what cannot succeed.
+// A SharedInformer keeps every Event in memory, passes them on through an unbounded ring, so
+// that a slow consumer cannot slow down the watch, and always begins with a list. Its
+// Reflector alone moves on when a state could not be stored. tools/watch.RetryWatcher begins
+// at a version, but sets no timeout, detects no stall and retries permanent errors for ever.
 package watch
 
 import (
@@ -34,47 +53,43 @@ import (
 // Options of a Watcher.
 type Options struct {
 	Client    *rest.RESTClient // made by NewClient
-	Namespace string           // whose Events to read; empty: all
+	Namespace string           // the source; empty: all namespaces
 
-	// Start is how far the source has been taken for all sinks but those that
-	// Behind names. If it is zero, everything that the API server holds is read,
-	// for all.
+	// Start is the resume point of all sinks that SinkPositions does not name. If it is zero,
+	// all Events that the API server holds are read, for all sinks.
 	Start event.Position
 
-	// SinkPositions are the sinks that stand before Start. The watch begins at the least
-	// position that the API server can still replay from; from there on, records
-	// are for all sinks, and one that stands further ahead has to leave out what it
-	// has. A sink for which that is too late is caught up from a list, with a gap
-	// record of its own. The others are not told of either.
+	// SinkPositions are the positions of sinks that are behind Start. The watch begins at the
+	// lowest of them that the API server can replay. From there on, records are for all sinks,
+	// and a sink that is further ahead must skip the records that it has. A sink whose position
+	// cannot be replayed is caught up from a list, with a gap record for this sink alone.
 	SinkPositions map[string]event.Position
 
-	// StartReason says in the log where Start comes from, as in "journal"; may be empty.
+	// StartReason is the origin of Start in the log, such as "journal". May be empty.
 	StartReason string
 
-	// Handle takes records over. Once it returns nil, they are never read again. It
-	// blocks while there is no room for them, and returns soon after its context
-	// ended. It is called by one goroutine at a time. Until it returns, slice and
-	// Events are its own to change; it keeps neither, nor any of their text, the
-	// memory of which is then used for others.
-	Handle func(context.Context, []event.Record) error
+	// Handle stores records. Once it returns nil, they are never read again. It blocks while
+	// the journal is full, and returns soon after ctx is done. Calls do not overlap. During the
+	// call, Handle may change the slice and the Events. It keeps neither of them, nor any
+	// string of the Events: their memory is reused.
+	Handle func(ctx context.Context, records []event.Record) error
 
-	// BatchInterval is the time from one call of Out to the next, unless there is much
-	// for it: on a watch records come one by one, and each call may be costly.
+	// BatchInterval is the time between two calls of Handle, unless a batch is full earlier.
+	// Records of a watch arrive one by one, and each call may be costly.
 	BatchInterval time.Duration
 
-	// KnownGaps were declared before. One of them that has to be declared again says
-	// the same as then.
+	// KnownGaps were declared before. A gap that is declared again equals the known one.
 	KnownGaps []event.Gap
 
-	// OnGap is told of every gap before its record is handed to Out; may be nil. It is
-	// called by the goroutine that reads.
+	// OnGap is called with every gap before Handle gets its record. May be nil.
 	OnGap func(event.Gap)
 
-	// OwnNamespace is that of the Events which tell of gaps.
+	// OwnNamespace is the namespace of the gap records' Events.
 	OwnNamespace string
 
-	// SortDir is where a list is sorted; if empty, it is sorted in memory. Past
-	// SpoolMax bytes (compressed; default 32 MiB) the order is given up.
+	// SortDir is the directory in which a list is sorted; if empty, it is sorted in memory.
+	// If a list has more than SortMaxBytes (compressed; default 32 MiB), it is emitted in
+	// several parts, each sorted by itself.
 	SortDir      string
 	SortMaxBytes int64
 
@@ -91,7 +106,6 @@ type Watcher struct {
 	sortMaxBytes int64
 	startReason  string
 	onGap        func(event.Gap)
-	knownGaps    []event.Gap // that were declared
 	log          *slog.Logger
 	metrics      sourceMetrics
 
@@ -101,15 +115,16 @@ type Watcher struct {
 
 	emittedCount, skippedCount, undecodedCount atomic.Int64 // states, since the start
 
-	// Of the loop alone:
-	uidDeniedAt   time.Time // when the uid of kube-system could not be read; zero: it can
-	failedWatches int       // watches in a row that brought nothing
-	failedVersion uint64    // the version they were opened at
+	// Used by the loop only:
+	knownGaps     []event.Gap
+	uidDeniedAt   time.Time // when reading the uid of kube-system was denied; zero: allowed
+	failedWatches int       // consecutive watches that failed at failedVersion
+	failedVersion uint64
 	sinkStarts
 	stallState
 }
 
-// New returns a Watcher that begins when Run is called.
+// New returns a Watcher, which Run starts.
 func New(o Options) *Watcher {
 	w := &Watcher{
 		client:       o.Client,
@@ -124,7 +139,7 @@ func New(o Options) *Watcher {
 		metrics:      o.Metrics.forSource(o.Namespace),
 		sinkStarts:   sinkStarts{start: o.Start, positions: maps.Clone(o.SinkPositions)},
 	}
-	w.batcher = newBatcher(o.Start, o.Handle, w.countAccepted)
+	w.batcher = newBatcher(o.Namespace, o.Start, o.Handle, w.countEmitted)
 	w.batcher.interval = o.BatchInterval
 	if w.sortMaxBytes == 0 {
 		w.sortMaxBytes = memorySortMax
@@ -138,34 +153,44 @@ func New(o Options) *Watcher {
 	return w
 }
 
-// Position is how far records for all sinks were taken over by Out. While a sink
-// stands behind, that can be before Start.
+// Position returns the position of the last record for all sinks that Handle has stored. While
+// a sink is behind, it can be lower than Start.
 func (w *Watcher) Position() event.Position {
 	w.batcher.mu.Lock()
 	defer w.batcher.mu.Unlock()
-	return w.batcher.accepted
+	return w.batcher.stored
 }
 
-// countAccepted is told how many states were taken over.
-func (w *Watcher) countAccepted(states int) {
-	w.emittedCount.Add(int64(states))
-	w.metrics.events.Add(float64(states))
+// LastHeartbeat returns when the loop last made progress. It does so at least every five
+// minutes, also while it waits for a retry, for space in the journal or for an open watch.
+func (w *Watcher) LastHeartbeat() time.Time {
+	_, added := w.batcher.positionAndTime()
+	if beat := w.health.lastHeartbeat(); beat.After(added) {
+		return beat
+	}
+	return added
 }
 
-// Run reads until ctx ends, when it returns nil, or until Out fails, when it
-// returns that error. Nothing else ends it: whatever goes wrong with the API
-// server is waited for. It is called once.
+// LastContact returns when the API server last answered successfully; zero: never.
+func (w *Watcher) LastContact() time.Time { return w.health.lastContact() }
+
+// Ready returns why Events are not being read, or nil. A missing permission and a stall are
+// reported at once, other failures after five minutes.
+func (w *Watcher) Ready() error { return w.health.ready() }
+
+// Run reads until ctx is done and then returns nil, or until Handle fails, and then returns
+// its error. Failures of the API server are retried for ever. Run is called once.
 func (w *Watcher) Run(ctx context.Context) error {
 	args := []any{"from", w.start}
 	if w.startReason != "" {
-		args = append(args, "why", w.startReason)
+		args = append(args, "reason", w.startReason)
 	}
 	if len(w.positions) > 0 {
 		args = append(args, "behind", w.sinkStarts.String())
 	}
 	w.log.Info("reading events", args...)
 	defer func() {
-		w.log.Info("stopped reading events", "at", w.Position(), "emitted", w.emittedCount.Load(), "skipped_as_seen", w.skippedCount.Load())
+		w.log.Info("stopped reading events", "at", w.Position(), "emitted", w.emittedCount.Load(), "already_seen", w.skippedCount.Load())
 	}()
 	group, ctx := errgroup.WithContext(withClock(ctx, &w.clock))
 	group.Go(func() error { return w.batcher.run(ctx) })
@@ -176,11 +201,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// loop takes the source from its position on: by a list where one is due, and
-// by one watch after the other.
+// loop reads from the position on: a list where one is due, else one watch after the other.
 func (w *Watcher) loop(ctx context.Context) {
-	var due *relist  // a list, if one is due
-	checked := false // the position has just been seen to mean something
+	var due *relist  // the next list, if one is due
+	checked := false // the last list has confirmed the position
 	for ctx.Err() == nil {
 		w.health.heartbeat()
 		if due == nil && !checked {
@@ -189,11 +213,11 @@ func (w *Watcher) loop(ctx context.Context) {
 				w.backOff(ctx, "check position", err)
 				continue
 			}
-			if due != nil && !sameEpoch(due.epoch, w.epoch()) {
-				// The stretch of a stall ends with the epoch. Whether watches bring
-				// something in the next one is to be seen.
-				if err := w.endStall(ctx, "no longer reading by lists: the history of the cluster has changed"); err != nil {
-					due = nil // the records are not taken: check again
+			if due != nil && !sameEpoch(due.epoch, w.batcher.at().Epoch) {
+				// The gap of a stall ends with the epoch, and the next epoch begins without
+				// a stall.
+				if err := w.endStall(ctx, "history of the cluster has changed; no longer reading by lists"); err != nil {
+					due = nil // the gap record was not added: check again
 					continue
 				}
 			}
@@ -205,25 +229,70 @@ func (w *Watcher) loop(ctx context.Context) {
 			err := w.list(ctx, *due)
 			due, checked = nil, err == nil
 			if expired(err) {
-				// An interrupted list cannot be read again as it was.
-				due = w.relistFor(reasonTooOld)
+				// The version of an interrupted list is compacted.
+				due = w.relistOrRealign(reasonTooOld)
 			} else if err != nil {
 				w.backOff(ctx, "list", err)
 			}
 			continue
 		}
 		checked = false
-		w.probeBeforeWatch(ctx)
+		w.listBeforeWatch(ctx)
 		due = w.afterWatch(ctx, w.watch(ctx))
 	}
 }
 
-// How many watches from one version may fail before a list takes their place.
+// prepare does everything that is necessary before a watch can be opened at the position, except
+// for a list for all sinks, which it returns.
+func (w *Watcher) prepare(ctx context.Context) (*relist, error) {
+	due, err := w.checkHistory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if due != nil {
+		w.positions = nil // everything is read, for all sinks
+		return due, nil
+	}
+	w.correctTimes()
+	if len(w.positions) > 0 && !w.aligned {
+		if due, err = w.alignStart(ctx); err != nil || due != nil {
+			return due, err
+		}
+	}
+	if pos := w.batcher.at(); pos.Listed != 0 {
+		return &relist{reason: reasonInterrupted, epoch: pos.Epoch}, nil
+	}
+	return nil, nil
+}
+
+// list reads the list that is due and emits all states that are newer than the position and not
+// newer than the list, so that a watch can begin at the list's version. The gap record comes
+// first, so that an interruption can neither lose it nor repeat it.
+//
+// It returns errHistoryRewound, or an error of status 410 if the version of an interrupted list
+// is compacted. It retries all other errors.
+func (w *Watcher) list(ctx context.Context, due relist) error {
+	l := w.newListing(due, w.batcher.at())
+	if due.reason == reasonInterrupted {
+		// At the same version as before: states that were overwritten since are not missed.
+		l.asOf = l.from.Listed
+	}
+	if due.reason == reasonStalled {
+		l.from, l.openGap = w.batcher.lastProven(), w.openGap
+	}
+	start := time.Now()
+	if err := l.run(ctx); err != nil {
+		return err
+	}
+	w.afterList(l, time.Since(start))
+	return nil
+}
+
+// maxFailedWatches is how many watches may fail at one version before a list replaces them.
 const maxFailedWatches = 3
 
-// afterWatch deals with the end of a watch: it waits where that is called for, and
-// returns the list that is due, if any. Otherwise the next watch resumes at the
-// position.
+// afterWatch handles the end of a watch: it waits if necessary, and returns the list that is
+// due, if any. Without one, the next watch resumes at the position.
 func (w *Watcher) afterWatch(ctx context.Context, err error) *relist {
 	if ctx.Err() != nil {
 		return nil
@@ -231,32 +300,22 @@ func (w *Watcher) afterWatch(ctx context.Context, err error) *relist {
 	var silent errSilent
 	switch {
 	case err == nil, errors.Is(err, errOverdue):
-		// The time that was asked for is over, or the API server is shutting down.
-		// Should it be gone, the check before the next watch finds out.
+		// The timeout has passed, or the API server shuts down. If it is gone, the check
+		// before the next watch finds out.
 		return w.endedCleanly(err)
 
 	case w.failedTooLong(err):
 		return w.beginStall()
 
 	case expired(err) && !w.stalled():
-		// Compacted. It comes as the answer 410, or, usually, after the answer 200 as
-		// an ERROR frame.
-		return w.relistFor(reasonTooOld)
+		// Compacted: the status 410, or, usually, the status 200 and an ERROR frame.
+		return w.relistOrRealign(reasonTooOld)
 
-	case status(err) == http.StatusInternalServerError:
-		// At exactly the version up to which etcd was compacted, the API server
-		// cannot tell what the next state replaced, and answers 500 (PrevKv=nil)
-		// until the next compaction:
+	case status(err) == http.StatusInternalServerError, errors.Is(err, errInvalidFrame):
+		// At exactly the compacted version the API server cannot find the state before the
+		// next one, and answers 500 (PrevKv=nil) until the next compaction:
 		// https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/etcd3/event.go
-		// If it were etcd that failed, the check before the watch would have too.
-		if w.tooManyFailures() {
-			if due := w.replaceWatches(ctx, reasonWatchFailing); due != nil {
-				return due
-			}
-		}
-
-	case errors.Is(err, errInvalidFrame):
-		// Read again, unless it was no accident.
+		// If etcd itself failed, the check before the watch would have failed too.
 		if w.tooManyFailures() {
 			if due := w.replaceWatches(ctx, reasonWatchFailing); due != nil {
 				return due
@@ -264,8 +323,7 @@ func (w *Watcher) afterWatch(ctx context.Context, err error) *relist {
 		}
 
 	case errors.Is(err, errClosedAtOnce):
-		// Something between us and the API server, or one behind a load balancer that
-		// knows nothing of the version.
+		// A proxy, or an API server behind a load balancer that does not know the version.
 		if w.tooManyFailures() {
 			if due := w.replaceWatches(ctx, reasonClosedAtOnce); due != nil {
 				return due
@@ -273,69 +331,40 @@ func (w *Watcher) afterWatch(ctx context.Context, err error) *relist {
 		}
 
 	case errors.As(err, &silent):
-		// Nothing was missed: the next watch replays it.
+		// Nothing is missed: the next watch replays it.
 		w.suspect(silent.listed)
 		return nil
 
 	case errors.Is(err, errBlocked):
-		w.waitUnblocked(ctx)
+		w.waitForJournal(ctx)
 		return nil
 
-	case errors.Is(err, errHistoryRewound):
-		// The check before the next watch finds out what happened.
-
-	case denied(err):
-		// Someone has to grant a permission; retry says which.
-
 	default:
-		// The connection was lost or refused, the API server did not answer in time,
-		// or has too much to do (429).
+		// Permission denied; connection lost or refused; no response in time; too many
+		// requests; history rewound, which the check before the next watch examines.
 	}
 	w.backOff(ctx, "watch", err)
 	return nil
 }
 
-// relistFor returns the list in the present epoch that is due because no watch
-// can begin at the position. It is none while there are sinks further ahead.
-func (w *Watcher) relistFor(r relistReason) *relist {
-	pos, _ := w.batcher.positionAndTime()
-	w.failedWatches = 0
-	if w.realign(pos) {
-		return nil
-	}
-	return &relist{reason: r, epoch: pos.Epoch}
-}
-
-// tooManyFailures counts a watch that came to nothing, and reports whether there were too
-// many of them at this version.
+// tooManyFailures counts a failed watch, and reports whether maxFailedWatches have failed at
+// this version.
 func (w *Watcher) tooManyFailures() bool {
-	pos, _ := w.batcher.positionAndTime()
-	if pos.Version != w.failedVersion {
+	if pos := w.batcher.at(); pos.Version != w.failedVersion {
 		w.failedVersion, w.failedWatches = pos.Version, 0
 	}
 	w.failedWatches++
 	return w.failedWatches >= maxFailedWatches
 }
 
-// waitUnblocked waits until records are taken again. Meanwhile there is no watch.
-func (w *Watcher) waitUnblocked(ctx context.Context) {
+// waitForJournal waits, without a watch, until Handle accepts records again.
+func (w *Watcher) waitForJournal(ctx context.Context) {
 	start := time.Now()
-	w.log.Warn("records are not taken, watch dropped until they are")
+	w.log.Warn("journal accepts no records; watch closed until it does")
 	for w.batcher.waitEmpty(ctx, heartbeatInterval) == errBlocked {
 		w.health.heartbeat()
 	}
 	if ctx.Err() == nil {
-		w.log.Info("records are taken again", "after", time.Since(start).Round(time.Millisecond))
+		w.log.Info("journal accepts records again", "after", time.Since(start).Round(time.Millisecond))
 	}
-}
-
-// countUndecodable counts a state that could not be read. It is lost: reading it
-// again would not help.
-func (w *Watcher) countUndecodable(err error) {
-	w.metrics.undecodable.Inc()
-	level := slog.LevelDebug
-	if w.undecodedCount.Add(1) == 1 {
-		level = slog.LevelWarn
-	}
-	w.log.Log(context.Background(), level, "event skipped, for it cannot be decoded", "err", err)
 }
