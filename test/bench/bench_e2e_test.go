@@ -88,8 +88,8 @@ func TestWhatIsNotReceivedFails(t *testing.T) {
 		patience  time.Duration
 		want      string
 	}{
-		{"a program that says it has sent all", list{program + "=liar"}, nil, time.Second, "1000 of 1000 Events did not arrive: waited for 1s"},
-		{"a program that ends", nil, list{"env", program + "=fails"}, time.Minute, "1000 of 1000 Events did not arrive: env has ended: exit status 3"},
+		{"a program that says it has sent all", list{testProgram + "=liar"}, nil, time.Second, "1000 of 1000 Events did not arrive: waited for 1s"},
+		{"a program that ends", nil, list{"env", testProgram + "=fails"}, time.Minute, "1000 of 1000 Events did not arrive: the process has ended: exit status 3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b.env, b.exec, b.patience = test.env, test.exec, test.patience

@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 // hindsight is a Hindsight that watches a sim.
@@ -45,24 +45,20 @@ func (h *hindsight) start(ctx context.Context) error {
 	if h.limited {
 		rate = ""
 	}
-	config := filepath.Join(h.dir, "hindsight.yaml")
-	err = os.WriteFile(config, fmt.Appendf(nil, `cluster: bench
-journal: {%s}
-sinks:
-  - name: loki
-    loki: {url: %q, %s}
-`, journal, h.loki, rate), 0o644)
-	if err != nil {
-		return err
-	}
-	args := []string{"run", "--server", h.sim.url, "--config", config, "--listen", h.address}
+	args := []string{"run", "--server", h.sim.url, "--listen", h.address}
 	if h.profiled {
 		args = append(args, "--pprof")
 	}
 	h.started = time.Now()
-	command := append(slices.Concat(h.exec, []string{h.binary}), args...)
-	h.process, err = startProcess(command[0], filepath.Join(h.dir, "hindsight.log"), h.env, command[1:]...)
-	return err
+	p, err := program.Start(program.Options{
+		Binary: h.binary, Dir: h.dir, Args: args, Env: h.env, Prefix: h.exec,
+		Config: fmt.Sprintf("cluster: bench\njournal: {%s}\nsinks:\n  - name: loki\n    loki: {url: %q, %s}\n", journal, h.loki, rate),
+	})
+	if err != nil {
+		return err
+	}
+	h.process = &process{Process: p.Process, log: p.LogPath}
+	return nil
 }
 
 func (h *hindsight) metrics(ctx context.Context) (metrics, error) {

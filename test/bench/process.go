@@ -10,35 +10,26 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
 // process is a program that runs beside this one, its output in a file.
 type process struct {
-	cmd  *exec.Cmd
+	*cluster.Process
 	log  string
-	done chan struct{} // closed when it has ended
-	err  error         // how; to be read once done is closed
-	peak int64         // bytes resident at most, when it was told to end; 0: unknown
+	peak int64 // bytes resident at most, when it was told to end; 0: unknown
 }
 
 // startProcess starts a program with further variables in its environment.
 func startProcess(binary, log string, env []string, args ...string) (*process, error) {
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), env...)
+	p, err := cluster.StartCommand(filepath.Base(binary), log, cmd)
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
-	p := &process{cmd: exec.Command(binary, args...), log: log, done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(p.done)
-		p.err = p.cmd.Wait()
-	}()
-	return p, nil
+	return &process{Process: p, log: log}, nil
 }
 
 // while returns a context that ends, with the cause, when the process does or
@@ -48,8 +39,8 @@ func (p *process) while(ctx context.Context, patience time.Duration) (context.Co
 	ctx, end := context.WithCancelCause(ctx)
 	go func() {
 		select {
-		case <-p.done:
-			end(fmt.Errorf("%s has ended: %v; see %s", filepath.Base(p.cmd.Path), p.err, p.log))
+		case <-p.Done():
+			end(fmt.Errorf("the process has ended: %v; see %s", p.Exit(), p.log))
 		case <-ctx.Done():
 		}
 	}()
@@ -90,14 +81,14 @@ func peakSinceExec(pid int) int64 {
 // wait waits for the end of the process.
 func (p *process) wait(ctx context.Context) (usage, error) {
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-ctx.Done():
 		return usage{}, ctx.Err()
 	}
-	if p.err != nil {
-		return usage{}, fmt.Errorf("%s: %w; see %s", p.cmd.Path, p.err, p.log)
+	if err := p.Exit(); err != nil {
+		return usage{}, fmt.Errorf("%w; see %s", err, p.log)
 	}
-	state := p.cmd.ProcessState
+	state := p.Exited()
 	u := usage{cpu: state.UserTime() + state.SystemTime(), peakBytes: p.peak}
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
@@ -111,33 +102,11 @@ func (p *process) wait(ctx context.Context) (usage, error) {
 	return u, nil
 }
 
-// kill ends the process, if it has not ended, and waits for that.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.done
-}
-
 // stop lets the process end in order.
 func (p *process) stop(ctx context.Context) (usage, error) {
-	p.peak = peakSinceExec(p.cmd.Process.Pid)
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		return usage{}, fmt.Errorf("stop %s: %w; see %s", p.cmd.Path, err, p.log)
+	p.peak = peakSinceExec(p.PID())
+	if err := p.Signal(syscall.SIGINT); err != nil {
+		return usage{}, fmt.Errorf("%w; see %s", err, p.log)
 	}
 	return p.wait(ctx)
-}
-
-// build builds a program; a release as the Makefile does.
-func build(ctx context.Context, to, pkg string, release bool) error {
-	args := []string{"build", "-o", to}
-	if release {
-		args = append(args, "-trimpath", "-ldflags", "-s -w")
-	}
-	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
-	if release {
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
-	return nil
 }

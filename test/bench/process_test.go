@@ -17,10 +17,10 @@ import (
 )
 
 // The tests are programs to be measured, too, if this variable says which.
-const program = "BENCH_TEST_PROGRAM"
+const testProgram = "BENCH_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(program) {
+	switch os.Getenv(testProgram) {
 	case "":
 		os.Exit(m.Run())
 	case "uses": // so many bytes
@@ -74,11 +74,11 @@ func startSelf(t *testing.T, which string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := startProcess(self, filepath.Join(t.TempDir(), "log"), []string{program + "=" + which}, args...)
+	p, err := startProcess(self, filepath.Join(t.TempDir(), "log"), []string{testProgram + "=" + which}, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	return p
 }
 

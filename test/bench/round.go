@@ -42,7 +42,7 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	if err != nil {
 		return f, err
 	}
-	defer sim.kill()
+	defer sim.Kill()
 	h := &hindsight{
 		binary: b.hindsight, dir: dir, sim: sim, env: b.env, exec: b.exec, patience: b.patience,
 		memory: s.memory, loki: sim.url, profiled: b.profiles != "",
@@ -70,7 +70,7 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	if err := h.start(ctx); err != nil {
 		return f, err
 	}
-	defer h.kill()
+	defer h.Kill()
 	writeProfiles := func() error { return nil }
 	if b.profiles != "" {
 		if err := h.waitFor(ctx, cpu, 0); err != nil { // it answers
@@ -178,13 +178,13 @@ func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage
 	if err != nil {
 		return usage{}, err
 	}
-	defer sim.kill()
+	defer sim.Kill()
 	log := filepath.Join(dir, "floor.log")
 	p, err := startProcess(b.floor, log, nil, "-server", sim.url, "-watch", fmt.Sprint(s.events))
 	if err != nil {
 		return usage{}, err
 	}
-	defer p.kill()
+	defer p.Kill()
 	if s.events > 0 {
 		if err := sim.waitForWatch(ctx, p, b.patience); err != nil {
 			return usage{}, err

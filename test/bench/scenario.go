@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 // scenario is one way to be busy.
@@ -58,16 +60,13 @@ type bencher struct {
 // build builds Hindsight as it is released, and what it is measured with.
 func (b *bencher) build(ctx context.Context) error {
 	for _, p := range []struct {
-		to      *string
-		name    string
-		release bool
+		to   *string
+		name string
 	}{
-		{&b.hindsight, "cmd/hindsight", true},
-		{&b.sim, "test/sim", false},
-		{&b.floor, "test/bench/floor", false},
+		{&b.hindsight, "cmd/hindsight"}, {&b.sim, "test/sim"}, {&b.floor, "test/bench/floor"},
 	} {
 		*p.to = filepath.Join(b.dir, filepath.Base(p.name))
-		if err := build(ctx, *p.to, "github.com/hindsight-events/hindsight/"+p.name, p.release); err != nil {
+		if err := program.BuildRelease(ctx, *p.to, p.name); err != nil {
 			return err
 		}
 	}

@@ -45,10 +45,10 @@ func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error)
 		}
 		select {
 		case <-tick.C:
-		case <-p.done:
-			return nil, fmt.Errorf("sim has ended: %v; see %s", p.err, p.log)
+		case <-p.Done():
+			return nil, fmt.Errorf("sim has ended: %v; see %s", p.Exit(), p.log)
 		case <-ctx.Done():
-			p.kill()
+			p.Kill()
 			return nil, fmt.Errorf("start sim: %w", err)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hindsight-events/hindsight/test/build"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 var (
@@ -31,11 +31,9 @@ var (
 	keepIn = flag.String("chaos.dir", "", "`directory` in which to keep what the processes write; empty: only if a test fails")
 )
 
-var binary string
-
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(build.Main(m, &binary, "-race"))
+	os.Exit(program.Main(m, "-race"))
 }
 
 // While everything goes wrong, one thing after the other, nothing is lost and

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 // fault is something that goes wrong. When it has been done, everything is as it
@@ -342,14 +343,14 @@ func reload(s *scene, r *rand.Rand) {
 	s.variant++
 	s.configure()
 	if r.IntN(2) == 0 { // else it is noticed after some seconds
-		if err := syscall.Kill(process.PID(), syscall.SIGHUP); err != nil && !s.ended(process) {
+		if err := process.Signal(syscall.SIGHUP); err != nil && !s.ended(process) {
 			s.t.Fatal(err)
 		}
 	}
 	s.until("the configuration is in use", func() bool { return taken() > before || s.ended(process) })
 }
 
-func (s *scene) ended(p *cluster.Process) bool {
+func (s *scene) ended(p *program.Program) bool {
 	select {
 	case <-p.Done():
 		return true

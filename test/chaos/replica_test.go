@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 // A container that has ended is started again after this time.
@@ -22,18 +23,17 @@ const restartAfter = 300 * time.Millisecond
 // replica is one hindsight with a directory of its own, which is started again
 // when it ends, as a kubelet does.
 type replica struct {
-	name   string
-	dir    string
-	binary string
-	args   []string
-	proxy  *proxy // between it and the API server
+	name  string
+	dir   string
+	args  []string
+	proxy *proxy // between it and the API server
 
 	note func(format string, args ...any) // for the history; safe for concurrent use
 
 	watching sync.WaitGroup
 
 	mu      sync.Mutex // guards the rest
-	process *cluster.Process
+	process *program.Program
 	runs    []*run
 }
 
@@ -82,7 +82,7 @@ func newReplica(t *testing.T, name, dir, kubeconfig, url string, note func(strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{name: name, dir: dir, binary: binary, note: note, proxy: newProxy(t, port, url)}
+	r := &replica{name: name, dir: dir, note: note, proxy: newProxy(t, port, url)}
 	r.args = []string{
 		"run", "--config", r.configPath(), "--listen", "127.0.0.1:0",
 		"--kubeconfig", kubeconfig, "--server", "https://" + r.proxy.address,
@@ -123,9 +123,14 @@ func (r *replica) launch() error {
 		stdout: filepath.Join(r.dir, fmt.Sprintf("stdout-%d.jsonl", n)),
 		log:    filepath.Join(r.dir, fmt.Sprintf("log-%d.txt", n)),
 	}
-	// The shell opens the standard output, becomes env, and that hindsight.
-	command := append([]string{"-c", `exec "$@" >>"$0"`, life.stdout, "env", "POD_NAME=" + r.name, r.binary}, r.args...)
-	p, err := cluster.StartProcess(r.name, life.log, "/bin/sh", command...)
+	stdout, err := os.Create(life.stdout)
+	if err != nil {
+		return err
+	}
+	defer stdout.Close()
+	p, err := program.Start(program.Options{
+		Binary: program.Binary, Args: r.args, Env: []string{"POD_NAME=" + r.name}, Stdout: stdout, Log: life.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -137,7 +142,7 @@ func (r *replica) launch() error {
 
 // watch waits for the end of a process, and starts it again unless it was told
 // to end.
-func (r *replica) watch(p *cluster.Process, life *run) {
+func (r *replica) watch(p *program.Program, life *run) {
 	exit := p.Exit()
 	r.mu.Lock()
 	life.exit, life.ended, life.endedAt = exit, true, time.Now()
@@ -168,7 +173,7 @@ func describe(exit error) string {
 
 // take returns the process, which will not be started again; nil if there is
 // none.
-func (r *replica) take(how string) *cluster.Process {
+func (r *replica) take(how string) *program.Program {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.process
@@ -210,7 +215,7 @@ func (r *replica) terminate(ctx context.Context) error {
 }
 
 // running returns the process, to be paused and resumed, and its life.
-func (r *replica) running() (*cluster.Process, *run, error) {
+func (r *replica) running() (*program.Program, *run, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.process == nil {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 )
@@ -145,7 +146,9 @@ func (p *component) start(ctx context.Context) error {
 	if p.alive() {
 		return fmt.Errorf("start %s: it runs already", p.name)
 	}
-	process, err := startProcess(p.name, p.dir, p.logPath, p.binary, p.args...)
+	cmd := exec.Command(p.binary, p.args...)
+	cmd.Dir = p.dir
+	process, err := StartCommand(p.name, p.logPath, cmd)
 	if err != nil {
 		return err
 	}

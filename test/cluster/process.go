@@ -36,18 +36,22 @@ type Process struct {
 // StartProcess runs a program. Its standard output and error are appended to
 // logPath. It runs until it ends by itself or by a method: no context ends it.
 func StartProcess(name, logPath, binary string, args ...string) (*Process, error) {
-	return startProcess(name, "", logPath, binary, args...)
+	return StartCommand(name, logPath, exec.Command(binary, args...))
 }
 
-// startProcess is StartProcess in a working directory.
-func startProcess(name, dir, logPath, binary string, args ...string) (*Process, error) {
+// StartCommand is StartProcess for a prepared command. A standard output that is
+// set does not go to logPath.
+func StartCommand(name, logPath string, cmd *exec.Cmd) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: open its log: %w", name, err)
 	}
-	p := &Process{name: name, logPath: logPath, cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, log, log
-	p.cmd.SysProcAttr = processAttributes()
+	p := &Process{name: name, logPath: logPath, cmd: cmd, done: make(chan struct{})}
+	cmd.Stderr = log
+	if cmd.Stdout == nil {
+		cmd.Stdout = log
+	}
+	cmd.SysProcAttr = processAttributes()
 
 	started := make(chan error)
 	go func() {
@@ -73,6 +77,16 @@ func startProcess(name, dir, logPath, binary string, args ...string) (*Process, 
 // Done is closed once the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Exit waits for the end of the process and returns nil for the exit code 0, else an
+// *exec.ExitError. It may be called after Kill and Terminate.
+func (p *Process) Exit() error {
+	<-p.done
+	return p.err
+}
+
+// Exited returns how the process ended. It may be called once Done is closed.
+func (p *Process) Exited() *os.ProcessState { return p.cmd.ProcessState }
+
 // PID of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
@@ -85,7 +99,7 @@ func (p *Process) Kill() {
 // Terminate sends SIGTERM and waits until the process has ended. When ctx ends
 // before that, the process is killed, and the error says so.
 func (p *Process) Terminate(ctx context.Context) error {
-	if err := p.signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
@@ -100,7 +114,7 @@ func (p *Process) Terminate(ctx context.Context) error {
 // Pause stops the process with SIGSTOP: its connections stay open and it
 // answers nothing. It returns once all of its threads stand still.
 func (p *Process) Pause() error {
-	if err := p.signal(syscall.SIGSTOP); err != nil {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	for range pauseAttempts {
@@ -113,9 +127,10 @@ func (p *Process) Pause() error {
 }
 
 // Resume lets a paused process go on.
-func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
+func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
 
-func (p *Process) signal(s syscall.Signal) error {
+// Signal sends a signal.
+func (p *Process) Signal(s syscall.Signal) error {
 	if err := p.cmd.Process.Signal(s); err != nil {
 		return fmt.Errorf("send %s to %s: %w", s, p.name, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 	"github.com/hindsight-events/hindsight/test/outage"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 const (
@@ -31,7 +32,7 @@ type demo struct {
 	archive   archive
 	loki      *loki // nil without one
 	witness   *witness
-	hindsight *exporter
+	hindsight *program.Program
 	began     time.Time // before the first Event
 }
 
@@ -138,7 +139,7 @@ func (d *demo) startArchive(ctx context.Context, withLoki bool, binary string) e
 // stop ends what was started, in the reverse order.
 func (d *demo) stop(ctx context.Context) (err error) {
 	if d.hindsight != nil {
-		err = d.hindsight.stop(ctx)
+		err = stopHindsight(ctx, d.hindsight)
 	}
 	if d.loki != nil {
 		d.loki.Kill()
@@ -164,14 +165,14 @@ func (d *demo) awaitDelivery(ctx context.Context) (*ledger, error) {
 	}
 	deadline := time.Now().Add(deliveryDelay)
 	for {
-		behind, err := d.hindsight.behind(ctx)
+		behind, err := d.hindsight.Metric(ctx, `hindsight_sink_behind_records{sink="archive"}`)
 		if err != nil {
 			return nil, err
 		}
 		if behind == 0 {
 			err = d.compare(ctx, seen)
 		} else {
-			err = fmt.Errorf("hindsight still has %d records to deliver", behind)
+			err = fmt.Errorf("hindsight still has %.0f records to deliver", behind)
 		}
 		if err == nil {
 			d.printf("\nkubectl saw %d states of %d Events: Hindsight has delivered them all (0 behind).\n",
@@ -225,6 +226,10 @@ func (d *demo) awaitExpiry(ctx context.Context, expected time.Time) error {
 
 // keep leaves everything running until ctx ends, by Ctrl-C.
 func (d *demo) keep(ctx context.Context) error {
+	address, err := d.hindsight.Address(ctx)
+	if err != nil {
+		return err
+	}
 	d.printf(`
 All of it runs until Ctrl-C. In another shell:
 
@@ -232,8 +237,8 @@ All of it runs until Ctrl-C. In another shell:
 
   kubectl get events -A
   %s
-  curl %s/metrics
-`, filepath.Dir(d.cluster.KubectlCommand(ctx).Path), d.cluster.Kubeconfig(), d.archive.browse(), d.hindsight.url)
+  curl http://%s/metrics
+`, filepath.Dir(d.cluster.KubectlCommand(ctx).Path), d.cluster.Kubeconfig(), d.archive.browse(), address)
 	<-ctx.Done()
 	return nil
 }

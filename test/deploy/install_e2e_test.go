@@ -39,7 +39,7 @@ func TestInstalled(t *testing.T) {
 			})
 			t.Run("the pod is restricted", i.podIsRestricted)
 			t.Run("the ServiceAccount has the rights it needs and no more", i.rights)
-			t.Run("the program is refused nothing", i.program)
+			t.Run("the program is refused nothing", i.runProgram)
 		})
 	}
 }

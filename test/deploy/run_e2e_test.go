@@ -19,12 +19,13 @@ import (
 
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/sink/stdout"
+	"github.com/hindsight-events/hindsight/test/program"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// program runs hindsight with the installed configuration and the
+// runProgram runs hindsight with the installed configuration and the
 // ServiceAccount's token. Only its sinks are replaced, and its directory.
-func (i *installed) program(t *testing.T) {
+func (i *installed) runProgram(t *testing.T) {
 	c := i.configuration(t)
 	out := stdout.DefaultConfig()
 	dir := t.TempDir()
@@ -35,18 +36,24 @@ func (i *installed) program(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	configFile, kubeconfig := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "kubeconfig")
-	write(t, configFile, text)
+	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := i.cluster.WriteKubeconfig(kubeconfig, i.token(t, serviceAccount)); err != nil {
 		t.Fatal(err)
 	}
 
-	p := start(t, kubeconfig, configFile, i.namespace)
-	i.report(t, "listed")
-	i.arrives(t, p, "listed")
-	i.report(t, "watched")
-	i.arrives(t, p, "watched")
-	p.end()
+	var output program.Output
+	p := program.ForTest(t, program.Options{
+		Args: []string{"run", "--kubeconfig", kubeconfig}, Config: string(text), Stdout: &output,
+		// As the pod gets them from the downward API.
+		Env: []string{"POD_NAMESPACE=" + i.namespace, "POD_NAME=hindsight-0"},
+	})
+	for _, name := range []string{"listed", "watched"} {
+		i.report(t, name)
+		wait.Until(t, "the Event "+name+" is delivered", func() bool { return strings.Contains(output.String(), `"name":"`+name+`"`) })
+	}
+	if code, err := p.Stop(t.Context()); code != 0 || err != nil {
+		t.Errorf("exit code %d, error %v", code, err)
+	}
 
 	used := set("list events", "watch events", "get namespaces/kube-system")
 	if c.LeaderElection.Enabled {
@@ -89,21 +96,6 @@ func (i *installed) report(t *testing.T, name string) {
 	if _, err := i.client.CoreV1().Events("team-a").Create(t.Context(), event, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func (i *installed) arrives(t *testing.T, p *program, name string) {
-	t.Helper()
-	wait.Success(t, "the Event arrives", func() error {
-		select {
-		case err := <-p.ended:
-			t.Fatalf("hindsight has ended: %v", err)
-		default:
-		}
-		if !strings.Contains(p.stdout.String(), `"name":"`+name+`"`) {
-			return fmt.Errorf("Event %s has not arrived in\n%s", name, p.stdout.String())
-		}
-		return nil
-	})
 }
 
 // request is one of the ServiceAccount's, as the API server's audit log has it.

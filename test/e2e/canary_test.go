@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // The canary goes the whole way, and is found with the queries that fit the
@@ -24,7 +25,7 @@ func TestCanaryIsFound(t *testing.T) {
 	found := func(stage string) (seconds float64) {
 		t.Helper()
 		value := regexp.MustCompile(`(?m)^hindsight_canary_` + stage + `_seconds (\S+)$`)
-		p.eventually("the canary has come to "+stage, func() bool {
+		wait.Until(t, "the canary has come to "+stage, func() bool {
 			before := seconds
 			_, body := p.get("/metrics")
 			if m := value.FindStringSubmatch(body); m != nil {
@@ -39,8 +40,8 @@ func TestCanaryIsFound(t *testing.T) {
 	}
 	t.Logf("through the watch after %.3f s, in Loki after %.3f s", found("watch"), found("loki"))
 	for i, more := range []string{", structured_metadata: false", ", structured_metadata: false, format: eventrouter"} {
-		replaceFile(t, p.config, config(more))
-		p.eventually("the configuration was read again", func() bool { return strings.Count(p.said(), "the configuration was read again") > i })
+		replaceConfig(t, p, config(more))
+		wait.Until(t, "the configuration was read again", func() bool { return strings.Count(p.Log(), "the configuration was read again") > i })
 		t.Logf("with%s: in Loki after %.3f s", more, found("loki"))
 	}
 	if code := p.terminate(); code != 0 {

@@ -5,10 +5,10 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // Every state comes out once and in order, whoever wrote it, while the API
@@ -50,7 +51,7 @@ func TestEveryStateOnce(t *testing.T) {
 	compacted := int64(0)
 	for round := range 3 {
 		var revision int64
-		p.eventually("something was written since the last compaction", func() bool {
+		wait.Until(t, "something was written since the last compaction", func() bool {
 			var err error
 			revision, err = c.Revision(t.Context())
 			return err == nil && revision > compacted
@@ -68,7 +69,7 @@ func TestEveryStateOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := ledger.len()
-		p.eventually("Events are written again", func() bool { return ledger.len() > before+50 })
+		wait.Until(t, "Events are written again", func() bool { return ledger.len() > before+50 })
 	}
 	stop()
 	writers.Wait()
@@ -87,7 +88,7 @@ func TestEveryStateOnce(t *testing.T) {
 }
 
 // What a message holds comes out as it was stored.
-func wantMessages(t *testing.T, p *program) {
+func wantMessages(t *testing.T, p *running) {
 	t.Helper()
 	got := map[string]bool{}
 	for _, s := range p.seen() {
@@ -122,7 +123,7 @@ func TestGapIsDeclared(t *testing.T) {
 
 	// While hindsight cannot see it, an Event is written and changed, and etcd
 	// forgets what lies before.
-	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.RestartAPIServer(t.Context()); err != nil {
@@ -146,7 +147,7 @@ func TestGapIsDeclared(t *testing.T) {
 	if err := c.Compact(t.Context(), revision); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := p.Resume(); err != nil {
 		t.Fatal(err)
 	}
 	wantAll(t, p, after)
@@ -215,7 +216,7 @@ func TestListedNamespacesNeedNoMoreThanRoles(t *testing.T) {
 	wantAll(t, p, inside)
 
 	// What is missing is said in one line, and found as soon as it is granted.
-	p.eventually("hindsight says what it may not do", func() bool { return strings.Contains(p.said(), "team-b") && strings.Contains(p.said(), "forbidden") })
+	wait.Until(t, "hindsight says what it may not do", func() bool { return p.Logged("team-b") && p.Logged("forbidden") })
 	mustPut(t, inside, client, newEvent("team-b", "b.", "of team-b"))
 	allow("team-b")
 	wantAll(t, p, inside)
@@ -231,17 +232,13 @@ func TestUnreadPipe(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	const config = "journal: {max_bytes: 1MiB}\ndrain_timeout: 2s\nsinks: [{name: out, stdout: {}}]\n"
-	start := func() (*program, *os.File) {
+	start := func() (*running, *os.File) {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := command(t, c.Kubeconfig(), config)
-		p.cmd.Stdout = w
-		reading := make(chan struct{})
-		p.run(func() { <-reading })
+		p := startWith(t, c.Kubeconfig(), config, w, &states{})
 		w.Close()
-		close(reading)
 		t.Cleanup(func() { r.Close() })
 		return p, r
 	}
@@ -250,7 +247,7 @@ func TestUnreadPipe(t *testing.T) {
 	for i := range 600 { // 6 MB: six times the journal
 		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("many.%d.", i), strings.Repeat("x", 10_000)))
 	}
-	p.eventually("the journal is full", func() bool {
+	wait.Until(t, "the journal is full", func() bool {
 		status, body := p.get("/readyz")
 		return status == 503 && strings.Contains(body, "journal")
 	})
@@ -260,19 +257,19 @@ func TestUnreadPipe(t *testing.T) {
 	}
 
 	// Once it is read, everything comes.
-	go p.read(r)
+	go io.Copy(p.states, r)
 	wantAll(t, p, ledger)
 	checkOrder(t, p)
-	p.eventually("hindsight is ready again", func() bool { status, _ := p.get("/readyz"); return status == 200 })
+	p.untilReady()
 
 	// Never read, it is left behind at the deadline, and says so.
 	p, _ = start()
-	p.eventually("the journal is full", func() bool { status, _ := p.get("/readyz"); return status == 503 })
+	wait.Until(t, "the journal is full", func() bool { status, _ := p.get("/readyz"); return status == 503 })
 	if code := p.terminate(); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	if !strings.Contains(p.said(), "not delivered") {
-		t.Errorf("it does not say what was left:\n%s", p.said())
+	if !p.Logged("not delivered") {
+		t.Errorf("it does not say what was left:\n%s", p.Log())
 	}
 }
 
@@ -283,17 +280,15 @@ func TestClosedPipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := command(t, c.Kubeconfig(), "")
-	p.cmd.Stdout = w
-	p.run(func() {})
+	p := startWith(t, c.Kubeconfig(), "", w, &states{})
 	w.Close()
 	r.Close()
 	mustPut(t, newLedger(), client, newEvent("default", "one.", "nobody will read this"))
 	if code := p.exitCode(); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	if !strings.Contains(p.said(), "hindsight: sink stdout: write stdout: write /dev/stdout: broken pipe") {
-		t.Errorf("it does not say what happened:\n%s", p.said())
+	if !p.Logged("hindsight: sink stdout: write stdout: write /dev/stdout: broken pipe") {
+		t.Errorf("it does not say what happened:\n%s", p.Log())
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // replica is the configuration of one of several replicas.
@@ -31,9 +31,9 @@ sinks:
 const toStdout = "  - {name: out, stdout: {}}\n"
 
 // leads waits until a replica has taken over.
-func leads(p *program) {
+func leads(p *running) {
 	p.t.Helper()
-	p.eventually("it leads", func() bool { return strings.Contains(p.said(), "reading events") })
+	wait.Until(p.t, "it leads", func() bool { return p.Logged("reading events") })
 }
 
 // The leader is killed, hung and told to end, again and again: the next replica
@@ -56,13 +56,13 @@ func TestReplicasTakeOver(t *testing.T) {
 	var all []state
 	for _, how := range []string{"told to end", "killed", "hung", "killed", "hung", "told to end"} {
 		next := start(t, c.Kubeconfig(), config)
-		next.eventually("it waits", func() bool { return strings.Contains(next.said(), "hindsight starts") })
+		wait.Until(t, "it waits", func() bool { return next.Logged("hindsight starts") })
 		if status, body := next.get("/readyz"); status != 200 {
 			t.Errorf("who waits to lead is not ready: %s", body)
 		}
 		before := ledger.len()
-		next.eventually("Events are written", func() bool { return ledger.len() > before+50 })
-		if strings.Contains(next.said(), "reading events") {
+		wait.Until(t, "Events are written", func() bool { return ledger.len() > before+50 })
+		if next.Logged("reading events") {
 			t.Fatal("two replicas read Events")
 		}
 		switch how {
@@ -71,17 +71,14 @@ func TestReplicasTakeOver(t *testing.T) {
 				t.Errorf("%s, exit code %d, want 0", how, code)
 			}
 		case "killed":
-			if err := leader.cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			<-leader.done
+			leader.Kill()
 		case "hung":
-			if err := leader.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			if err := leader.Pause(); err != nil {
 				t.Fatal(err)
 			}
 			leads(next)
 			written := len(leader.seen())
-			if err := leader.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			if err := leader.Resume(); err != nil {
 				t.Fatal(err)
 			}
 			if code := leader.exitCode(); code != 1 {
@@ -93,16 +90,16 @@ func TestReplicasTakeOver(t *testing.T) {
 			}
 		}
 		leads(next)
-		next.eventually("it delivers", func() bool { return len(next.seen()) > 0 })
+		wait.Until(t, "it delivers", func() bool { return len(next.seen()) > 0 })
 		all = append(all, leader.seen()...)
 		leader = next
-		if n := strings.Count(next.said(), `msg="listed events"`); n > 0 {
+		if n := strings.Count(next.Log(), `msg="listed events"`); n > 0 {
 			t.Errorf("after the leader was %s, everything was listed again", how)
 		}
 	}
 	stop()
 	writers.Wait()
-	leader.eventually("every state has come out", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
+	wait.Until(t, "every state has come out", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
 	if code := leader.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
@@ -126,7 +123,7 @@ func TestRollingUpdateRepeatsNothing(t *testing.T) {
 	var all []state
 	for range 3 {
 		before := ledger.len()
-		leader.eventually("Events are written", func() bool { return ledger.len() > before+20 })
+		wait.Until(t, "Events are written", func() bool { return ledger.len() > before+20 })
 		if code := leader.terminate(); code != 0 {
 			t.Errorf("exit code %d, want 0", code)
 		}
@@ -136,7 +133,7 @@ func TestRollingUpdateRepeatsNothing(t *testing.T) {
 	}
 	stop()
 	writers.Wait()
-	leader.eventually("every state has come out", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
+	wait.Until(t, "every state has come out", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
 	leader.terminate()
 	if n := wantIdenticalRepeats(t, append(all, leader.seen()...)); n != 0 {
 		t.Errorf("%d lines came again", n)
@@ -204,10 +201,7 @@ func failoverWithADeadSink(t *testing.T, store cluster.Store) {
 	if err := c.Compact(t.Context(), int64(during.newest(t)-1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := leader.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-leader.done
+	leader.Kill()
 
 	second := start(t, c.Kubeconfig(), replica("", sinks))
 	leads(second)
@@ -226,7 +220,7 @@ func failoverWithADeadSink(t *testing.T, store cluster.Store) {
 	maps.Copy(want, last.all())
 	maps.Copy(want, after.all())
 	awaitStored(t, second, store, want)
-	second.eventually("the gap is stored", func() bool { return len(stored(t, store, gaps)) > 0 })
+	wait.Until(t, "the gap is stored", func() bool { return len(stored(t, store, gaps)) > 0 })
 	wantStoredWithGap(t, store, want)
 	if code := second.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)

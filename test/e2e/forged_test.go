@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // Whoever may write the Events of one namespace can forge neither the time that
@@ -86,7 +87,7 @@ func TestForgedEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = start(t, c.Kubeconfig(), config)
-	p.eventually("the gap is stored", func() bool { return len(stored(t, l, `{job="hindsight", reason="HindsightGap"}`)) > 0 })
+	wait.Until(t, "the gap is stored", func() bool { return len(stored(t, l, `{job="hindsight", reason="HindsightGap"}`)) > 0 })
 	gaps := stored(t, l, `{job="hindsight", reason="HindsightGap"}`)
 	if len(gaps) != 1 || gaps[0].Time.After(time.Now()) || strings.Contains(gaps[0].Line, "2099") {
 		t.Errorf("want one gap, of the past: %+v", gaps)

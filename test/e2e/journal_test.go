@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // With a journal in a directory, a process that is killed goes on where it was:
@@ -42,19 +43,16 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	const kills = 10
 	for i := range kills {
 		pause(t.Context(), time.Duration(200+rand.IntN(1500))*time.Millisecond)
-		if err := p.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-p.done
+		p.Kill()
 		all = append(all, p.seen()...)
-		if listed := strings.Count(p.said(), `msg="listed events"`); i > 0 && listed > 0 {
-			t.Errorf("after kill %d everything was listed again:\n%s", i, p.said())
+		if listed := strings.Count(p.Log(), `msg="listed events"`); i > 0 && listed > 0 {
+			t.Errorf("after kill %d everything was listed again:\n%s", i, p.Log())
 		}
 		p = start(t, c.Kubeconfig(), config)
 	}
 	stop()
 	writers.Wait()
-	p.eventually("every state has come out", func() bool { return len(ledger.missing(append(all, p.seen()...))) == 0 })
+	wait.Until(t, "every state has come out", func() bool { return len(ledger.missing(append(all, p.seen()...))) == 0 })
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
@@ -112,13 +110,10 @@ func outageOutlastsTheCluster(t *testing.T, store cluster.Store) {
 		writers.Go(func() { writePlain(ctx, client, ledger) })
 		writers.Wait()
 		stop()
-		if err := p.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-p.done
+		p.Kill()
 		p = start(t, c.Kubeconfig(), config)
 	}
-	p.eventually("hindsight watches again", func() bool { return strings.Contains(p.said(), "reading events") })
+	wait.Until(t, "hindsight watches again", func() bool { return p.Logged("reading events") })
 	awaitForgotten(t, client)
 	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -136,19 +131,17 @@ func outageOutlastsTheCluster(t *testing.T, store cluster.Store) {
 // it writes by itself.
 func awaitForgotten(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); ; pause(t.Context(), time.Second) {
+	wait.Success(t, "the API server has deleted all Events", func() error {
 		left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ours := slices.DeleteFunc(left.Items, func(e corev1.Event) bool { return cluster.EventByAPIServer(&e) })
-		if len(ours) == 0 {
-			return
+		if len(ours) > 0 {
+			return fmt.Errorf("it has %d", len(ours))
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the API server still has %d Events", len(ours))
-		}
-	}
+		return nil
+	})
 }
 
 // A file, moved away when it is large, holds every state, also where the process
@@ -164,20 +157,19 @@ func TestFileHoldsEverything(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var lines program
+		var lines states
 		for _, path := range files {
-			f, err := os.Open(path)
+			text, err := os.ReadFile(path)
 			if err != nil {
-				continue // it was moved away meanwhile
+				continue // it has been rotated meanwhile
 			}
-			lines.read(f)
-			f.Close()
+			_, _ = lines.Write(text)
 		}
-		return lines.states
+		return lines.seen()
 	}
 	p := start(t, c.Kubeconfig(), config)
 	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	p.eventually("the first is written", func() bool { return len(ledger.missing(written())) == 0 })
+	wait.Until(t, "the first is written", func() bool { return len(ledger.missing(written())) == 0 })
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -187,15 +179,12 @@ func TestFileHoldsEverything(t *testing.T) {
 	const kills = 4
 	for range kills {
 		pause(t.Context(), time.Duration(500+rand.IntN(1000))*time.Millisecond)
-		if err := p.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-p.done
+		p.Kill()
 		p = start(t, c.Kubeconfig(), config)
 	}
 	stop()
 	writers.Wait()
-	p.eventually("everything is written", func() bool { return len(ledger.missing(written())) == 0 })
+	wait.Until(t, "everything is written", func() bool { return len(ledger.missing(written())) == 0 })
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}

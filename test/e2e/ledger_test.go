@@ -19,6 +19,8 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // ledger holds what the API server said it has written.
@@ -97,15 +99,13 @@ func (l *ledger) missing(seen []state) (missing []string) {
 }
 
 // checkOrder reports states that came twice or not in the order of versions.
-func checkOrder(t *testing.T, p *program) {
+func checkOrder(t *testing.T, p *running) {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, line := range p.torn {
+	for _, line := range p.tornLines() {
 		t.Errorf("a line is no Event: %.200q", line)
 	}
 	last, seen := uint64(0), map[string]bool{}
-	for _, s := range p.states {
+	for _, s := range p.seen() {
 		version, err := strconv.ParseUint(s.Event.Metadata.ResourceVersion, 10, 64)
 		if err != nil {
 			t.Fatal(err)
@@ -125,10 +125,10 @@ func checkOrder(t *testing.T, p *program) {
 }
 
 // wantAll waits until everything in the ledger was seen, if only for a moment.
-func wantAll(t *testing.T, p *program, l *ledger) {
+func wantAll(t *testing.T, p *running, l *ledger) {
 	t.Helper()
 	var missing []string
-	if !p.within(90*time.Second, func() bool {
+	if !wait.Within(t.Context(), 90*time.Second, func() bool {
 		missing = l.missing(p.seen())
 		return len(missing) == 0
 	}) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // faults are what a gateway in front of the store may do to a push.
@@ -99,11 +100,11 @@ func faultyGateway(t *testing.T, store cluster.Store) {
 	for i := range faults {
 		met := broken.Load()
 		fault.Store(int64(i))
-		p.eventually("pushes meet with "+faults[i].name, func() bool { return broken.Load() > met })
+		wait.Until(t, "pushes meet with "+faults[i].name, func() bool { return broken.Load() > met })
 		pause(t.Context(), time.Second)
 		// The other sink goes on.
 		written := ledger.snapshot()
-		p.eventually("everything is on the standard output while the gateway "+faults[i].name, func() bool { return len(written.missing(p.seen())) == 0 })
+		wait.Until(t, "everything is on the standard output while the gateway "+faults[i].name, func() bool { return len(written.missing(p.seen())) == 0 })
 		fault.Store(-1)
 		pause(t.Context(), 500*time.Millisecond)
 	}
@@ -126,9 +127,9 @@ func faultyGateway(t *testing.T, store cluster.Store) {
 var resident = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
 
 // residentMemory is that of the program now, in bytes.
-func residentMemory(t *testing.T, p *program) int64 {
+func residentMemory(t *testing.T, p *running) int64 {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // OpenShift keeps Events for three hours. All that its list shows at a first
@@ -26,16 +27,16 @@ func TestLokiTakesThreeHoursAtAFirstStart(t *testing.T) {
 	for i := range n {
 		events = append(events, scriptedEvent(i, begin.Add(span*time.Duration(i)/n)))
 	}
-	api := serveEvents(t, events...)
+	api := serveEvents(t, events)
 	dir := t.TempDir()
-	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n", clusterName, dir)+lokiSink(l.URL(), ""))
+	p := start(t, api.Kubeconfig(), fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n", clusterName, dir)+lokiSink(l.URL(), ""))
 	// Loki flushes chunks of more than two hours at once, and shows what is in
 	// them again when their index is there, a minute later.
-	awaitStored(t, p, l, api.states())
+	awaitStored(t, p, l, statesOf(api))
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	wantStored(t, stored(t, l, inStore), api.states())
+	wantStored(t, stored(t, l, inStore), statesOf(api))
 	wantNoShards(t, l)
 	wantNoDeadLetters(t, dir)
 }
@@ -71,17 +72,17 @@ func TestLokiInAStormOfStreams(t *testing.T) {
 		}
 		events = append(events, e)
 	}
-	api := serveEvents(t, events[:n/2]...)
+	api := serveEvents(t, events[:n/2])
 	dir := t.TempDir()
-	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+lokiSink(l.URL(), ""))
-	p.eventually("the first half has been listed", func() bool { return len(stored(t, l, inStore)) > 0 })
-	api.add(events[n/2:]...) // the rest comes by the watch
-	awaitStored(t, p, l, api.states())
+	p := start(t, api.Kubeconfig(), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+lokiSink(l.URL(), ""))
+	wait.Until(t, "the first half has been listed", func() bool { return len(stored(t, l, inStore)) > 0 })
+	putEvents(api, events[n/2:]) // the rest comes by the watch
+	awaitStored(t, p, l, statesOf(api))
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	entries := stored(t, l, inStore)
-	wantStored(t, entries, api.states())
+	wantStored(t, entries, statesOf(api))
 	wantNoDeadLetters(t, dir)
 
 	streams, others := map[string]bool{}, 0
@@ -119,11 +120,11 @@ func TestLokiInAStormOfComponents(t *testing.T) {
 		}
 		events = append(events, e)
 	}
-	api := serveEvents(t, events...)
+	api := serveEvents(t, events)
 	dir := t.TempDir()
-	p := start(t, api.kubeconfig(t), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+
+	p := start(t, api.Kubeconfig(), fmt.Sprintf("cluster: %s\nmax_streams: %d\njournal: {dir: %q}\nsinks:\n", clusterName, maxStreams, dir)+
 		lokiSink(l.URL(), ", labels: {namespace: namespace, reason: reason, component: component}"))
-	awaitStored(t, p, l, api.states())
+	awaitStored(t, p, l, statesOf(api))
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // What is wrong between hindsight and Loki is said in one line and makes it
@@ -77,13 +78,13 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 			ledger := newLedger()
 			p := start(t, c.Kubeconfig(), head+step.wrong)
 			mustPut(t, ledger, client, newEvent("default", label+".", step.name))
-			p.eventually("hindsight says what is wrong", func() bool { return strings.Contains(p.said(), step.says) })
-			p.eventually("hindsight is unready and says why", func() bool {
+			wait.Until(t, "hindsight says what is wrong", func() bool { return p.Logged(step.says) })
+			wait.Until(t, "hindsight is unready and says why", func() bool {
 				status, body := p.get("/readyz")
 				return status == 503 && strings.Contains(body, "sink loki: stuck since") && strings.Contains(body, step.says)
 			})
-			if n := strings.Count(p.said(), "level=WARN"); n != 1 {
-				t.Errorf("it is said in %d lines, want one:\n%s", n, p.said())
+			if n := strings.Count(p.Log(), "level=WARN"); n != 1 {
+				t.Errorf("it is said in %d lines, want one:\n%s", n, p.Log())
 			}
 			if code := p.terminate(); code != 0 { // after drain_timeout, for the journal keeps it
 				t.Errorf("exit code %d, want 0", code)
@@ -91,8 +92,8 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 
 			p = start(t, c.Kubeconfig(), head+step.mend())
 			query := fmt.Sprintf(`{cluster=%q} |= %q`, label, step.name)
-			p.eventually("what was kept is in Loki", func() bool { return len(stored(t, step.loki, query)) == 1 })
-			p.eventually("hindsight is ready", func() bool { status, _ := p.get("/readyz"); return status == 200 })
+			wait.Until(t, "what was kept is in Loki", func() bool { return len(stored(t, step.loki, query)) == 1 })
+			p.untilReady()
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 const clusterName = "e2e" // in all configurations
@@ -63,10 +64,10 @@ func value(t *testing.T, l *cluster.Loki, query string) int {
 }
 
 // awaitStored waits until a store has all states.
-func awaitStored(t *testing.T, p *program, store cluster.Store, states map[string]*corev1.Event) {
+func awaitStored(t *testing.T, p *running, store cluster.Store, states map[string]*corev1.Event) {
 	t.Helper()
 	missing := len(states)
-	if !p.within(3*time.Minute, func() bool {
+	if !wait.Within(t.Context(), 3*time.Minute, func() bool {
 		have := map[string]bool{}
 		for _, e := range stored(t, store, inStore) {
 			have[keyOf(&e)] = true

@@ -1,47 +1,91 @@
 //go:build e2e
 
 // Package e2e runs the built program against a real Kubernetes API server and
-// holds what comes out against what was written.
+// compares its output with the Events that were written.
 package e2e
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
-	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/hindsight-events/hindsight/test/build"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-var binary string
-
 func TestMain(m *testing.M) {
-	os.Exit(build.Main(m, &binary, "-race"))
+	os.Exit(program.Main(m, "-race"))
 }
 
-// program is a running hindsight.
-type program struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	config string        // path of the configuration, if it has one
-	done   chan struct{} // closed when it has ended
+// running is a started hindsight.
+type running struct {
+	*program.Program
+	*states
+	t *testing.T
+}
 
-	mu     sync.Mutex // guards the rest
-	states []state    // of its standard output, in order; not the API server's own
-	torn   []string   // lines of it that are none
-	log    bytes.Buffer
+// start runs hindsight with a configuration, empty for none, until the test
+// ends. Its standard output is read.
+func start(t *testing.T, kubeconfig, config string) *running {
+	t.Helper()
+	out := &states{}
+	return startWith(t, kubeconfig, config, out, out)
+}
+
+// startWith is start with another standard output and more arguments.
+func startWith(t *testing.T, kubeconfig, config string, stdout io.Writer, out *states, args ...string) *running {
+	t.Helper()
+	p := program.ForTest(t, program.Options{
+		Args: append([]string{"run", "--kubeconfig", kubeconfig}, args...), Config: config, Stdout: stdout,
+	})
+	return &running{p, out, t}
+}
+
+// get requests a path of hindsight's own server, such as "/metrics".
+func (p *running) get(path string) (status int, body string) {
+	p.t.Helper()
+	status, body, err := p.Get(p.t.Context(), path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return status, body
+}
+
+func (p *running) untilReady() {
+	p.t.Helper()
+	if err := p.WaitUntilReady(p.t.Context()); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// terminate sends SIGTERM and returns the exit code.
+func (p *running) terminate() int {
+	p.t.Helper()
+	code, err := p.Stop(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return code
+}
+
+// exitCode waits for the end of the program.
+func (p *running) exitCode() int {
+	p.t.Helper()
+	code, err := p.ExitCode(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return code
+}
+
+// untilLogged waits until the log contains a text.
+func (p *running) untilLogged(text string) {
+	p.t.Helper()
+	wait.Until(p.t, "the log contains "+text, func() bool { return p.Logged(text) })
 }
 
 // state is one line of the standard output.
@@ -66,173 +110,49 @@ type state struct {
 
 func (s state) key() string { return s.Event.Metadata.UID + "@" + s.Event.Metadata.ResourceVersion }
 
-// start runs hindsight with a configuration, empty for none, until the test
-// ends. Its standard output is read.
-func start(t *testing.T, kubeconfig, config string) *program {
-	t.Helper()
-	p := command(t, kubeconfig, config)
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.run(func() { p.read(stdout) })
-	return p
+// states parses a standard output.
+type states struct {
+	mu   sync.Mutex // guards the rest
+	all  []state    // in order; without those of the API server's own Events
+	torn []string   // lines that are no state
+	rest []byte     // a line that has not ended
 }
 
-// command prepares hindsight; run starts it.
-func command(t *testing.T, kubeconfig, config string) *program {
-	t.Helper()
-	p := &program{t: t, done: make(chan struct{})}
-	args := []string{"run", "--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"}
-	if config != "" {
-		p.config = filepath.Join(t.TempDir(), "config.yaml")
-		if err := os.WriteFile(p.config, []byte(config), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "--config", p.config)
-	}
-	p.cmd = exec.Command(binary, args...)
-	return p
-}
-
-func (p *program) run(read func()) {
-	p.t.Helper()
-	p.cmd.Stderr = writer(func(b []byte) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.log.Write(b)
-	})
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	var reading sync.WaitGroup
-	reading.Go(read)
-	go func() {
-		reading.Wait()
-		_ = p.cmd.Wait()
-		close(p.done)
-	}()
-	p.t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		if p.t.Failed() {
-			p.t.Logf("hindsight said\n%s", p.said())
-		}
-	})
-}
-
-type writer func([]byte)
-
-func (w writer) Write(b []byte) (int, error) {
-	w(b)
-	return len(b), nil
-}
-
-func (p *program) read(stdout io.Reader) {
-	lines := bufio.NewReader(stdout)
+func (s *states) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest = append(s.rest, b...)
 	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			if len(line) > 0 {
-				p.mu.Lock()
-				p.torn = append(p.torn, string(line))
-				p.mu.Unlock()
-			}
-			return
+		line, rest, ended := bytes.Cut(s.rest, []byte("\n"))
+		if !ended {
+			return len(b), nil
 		}
-		var s state
-		err = json.Unmarshal(line, &s)
-		p.mu.Lock()
-		switch {
-		case err != nil || s.Event.Metadata.UID == "":
-			p.torn = append(p.torn, string(line))
-		case cluster.ByAPIServer(s.Event.ReportingComponent) || cluster.ByAPIServer(s.Event.Source.Component):
+		s.rest = rest
+		next := state{line: string(line) + "\n"}
+		switch err := json.Unmarshal(line, &next); {
+		case err != nil || next.Event.Metadata.UID == "":
+			s.torn = append(s.torn, next.line)
+		case cluster.ByAPIServer(next.Event.ReportingComponent) || cluster.ByAPIServer(next.Event.Source.Component):
 		default:
-			s.line = string(line)
-			p.states = append(p.states, s)
+			s.all = append(s.all, next)
 		}
-		p.mu.Unlock()
 	}
-}
-
-// said returns the log so far.
-func (p *program) said() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
 }
 
 // seen returns the states so far.
-func (p *program) seen() []state {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.states[:len(p.states):len(p.states)]
+func (s *states) seen() []state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[:len(s.all):len(s.all)]
 }
 
-// terminate asks the program to end and returns its exit code.
-func (p *program) terminate() int {
-	p.t.Helper()
-	// Right after its start a process has no handler for signals yet.
-	p.eventually("hindsight has started", func() bool { return strings.Contains(p.said(), "hindsight starts") })
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatal(err)
+// tornLines returns the lines that are no state, the last one even if it has not ended.
+func (s *states) tornLines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	torn := s.torn[:len(s.torn):len(s.torn)]
+	if len(s.rest) > 0 {
+		torn = append(torn, string(s.rest))
 	}
-	return p.exitCode()
-}
-
-// exitCode waits for the program to end.
-func (p *program) exitCode() int {
-	p.t.Helper()
-	select {
-	case <-p.done:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(time.Minute):
-		p.t.Fatal("hindsight has not ended after a minute")
-		return 0
-	}
-}
-
-var address = regexp.MustCompile(`msg="metrics and probes" address=(\S+)`)
-
-// get asks the program itself, such as for "/metrics".
-func (p *program) get(path string) (status int, body string) {
-	p.t.Helper()
-	p.eventually("hindsight listens", func() bool { return address.MatchString(p.said()) })
-	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.FindStringSubmatch(p.said())[1]+path, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	answer, err := http.DefaultClient.Do(req)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(answer.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return answer.StatusCode, string(b)
-}
-
-// eventually waits until a condition holds, which it has to within a minute and
-// a half.
-func (p *program) eventually(what string, holds func() bool) {
-	p.t.Helper()
-	if !p.within(90*time.Second, holds) {
-		p.t.Fatalf("still not so after 90 s: %s", what)
-	}
-}
-
-// within waits until a condition holds, and reports whether it did in time.
-func (p *program) within(d time.Duration, holds func() bool) bool {
-	deadline := time.Now().Add(d)
-	for !holds() {
-		if time.Now().After(deadline) || p.t.Context().Err() != nil {
-			return false
-		}
-		pause(p.t.Context(), 50*time.Millisecond)
-	}
-	return true
+	return torn
 }

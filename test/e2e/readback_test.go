@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // What run writes to a file and replay reads from there is in Loki as if run had
@@ -72,7 +73,7 @@ func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	if !p.within(time.Minute, func() bool { return len(entries("watched")) == ledger.len() && len(entries("whole")) == ledger.len() }) {
+	if !wait.Within(t.Context(), time.Minute, func() bool { return len(entries("watched")) == ledger.len() && len(entries("whole")) == ledger.len() }) {
 		t.Fatalf("Loki has %d and %d entries, want %d", len(entries("watched")), len(entries("whole")), ledger.len())
 	}
 	if code := p.terminate(); code != 0 {
@@ -85,16 +86,14 @@ func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
 
 	run := func(stdin []byte, args ...string) []byte {
 		t.Helper()
-		var stdout, stderr bytes.Buffer
-		cmd := exec.CommandContext(t.Context(), binary, args...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
-		if err := cmd.Run(); err != nil {
-			t.Fatalf("hindsight %s: %v\n%s", args, err, stderr.String())
+		stdout, stderr, code := program.Run(t, program.Options{Args: args, Stdin: bytes.NewReader(stdin)})
+		if code != 0 {
+			t.Fatalf("hindsight %s: exit code %d\n%s", args, code, stderr)
 		}
-		return stdout.Bytes()
+		return []byte(stdout)
 	}
 	query := func(output string) []byte {
-		return run(nil, "query", "-A", "--states", "--config", p.config, "--sink", "whole",
+		return run(nil, "query", "-A", "--states", "--config", p.ConfigPath, "--sink", "whole",
 			"--from", now.Add(-4*time.Hour).Format(time.RFC3339), "--to", now.Add(time.Hour).Format(time.RFC3339), "-o", output)
 	}
 	read := func(format string) []byte {

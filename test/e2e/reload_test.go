@@ -5,13 +5,13 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // The configuration changes again and again while Events are written: nothing is
@@ -39,13 +39,13 @@ func TestReloadUnderLoad(t *testing.T) {
 	writers.Go(func() { writePlain(ctx, client, ledger) })
 	const times = 8
 	for i := range times {
-		replaceFile(t, p.config, config(i+1))
+		replaceConfig(t, p, config(i+1))
 		if i > 0 { // the first is noticed without being told
-			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			if err := p.Signal(syscall.SIGHUP); err != nil {
 				t.Fatal(err)
 			}
 		}
-		p.eventually("the configuration was read again", func() bool { return strings.Count(p.said(), "the configuration was read again") > i })
+		wait.Until(t, "the configuration was read again", func() bool { return strings.Count(p.Log(), "the configuration was read again") > i })
 	}
 
 	// One that cannot be taken over changes nothing.
@@ -54,14 +54,14 @@ func TestReloadUnderLoad(t *testing.T) {
 		"leader_election: {enabled: true}\n": "leader_election cannot be changed while running",
 		"sincs: []\n":                        "unknown key",
 	} {
-		replaceFile(t, p.config, change+config(times))
-		p.eventually(said, func() bool { return strings.Contains(p.said(), said) })
+		replaceConfig(t, p, change+config(times))
+		wait.Until(t, said, func() bool { return p.Logged(said) })
 		if _, body := p.get("/metrics"); !strings.Contains(body, "\nhindsight_config_last_reload_successful 0\n") {
 			t.Error("the metrics do not say that a configuration was refused")
 		}
 	}
 	before := ledger.len()
-	p.eventually("Events are written", func() bool { return ledger.len() > before+20 })
+	wait.Until(t, "Events are written", func() bool { return ledger.len() > before+20 })
 	stop()
 	writers.Wait()
 	wantAll(t, p, ledger)
@@ -69,7 +69,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	repeated := wantIdenticalRepeats(t, p.seen())
-	if n := strings.Count(p.said(), `msg="listed events"`); n != 1 {
+	if n := strings.Count(p.Log(), `msg="listed events"`); n != 1 {
 		t.Errorf("everything was listed %d times, want once", n)
 	}
 	t.Logf("%d states written, %d reloads, %d lines came again", ledger.len(), times, repeated)
@@ -78,13 +78,9 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// replaceFile replaces a file as a kubelet does.
-func replaceFile(t *testing.T, path, content string) {
+func replaceConfig(t *testing.T, p *running, text string) {
 	t.Helper()
-	if err := os.WriteFile(path+".new", []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := p.ReplaceConfig(text); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -102,9 +98,9 @@ func reloadBesideADeadSink(t *testing.T, store cluster.Store) {
 	for i := range 20 {
 		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("early.%d.", i), "before the reload"))
 	}
-	p.eventually("the store is missed", func() bool { return strings.Contains(p.said(), "sending failed") })
-	replaceFile(t, p.config, config+"  - {name: out, stdout: {}}\n")
-	p.eventually("the configuration was read again", func() bool { return strings.Contains(p.said(), "the configuration was read again") })
+	wait.Until(t, "the store is missed", func() bool { return p.Logged("sending failed") })
+	replaceConfig(t, p, config+"  - {name: out, stdout: {}}\n")
+	wait.Until(t, "the configuration was read again", func() bool { return p.Logged("the configuration was read again") })
 	late := newLedger()
 	for i := range 20 {
 		e := newEvent("default", fmt.Sprintf("late.%d.", i), "after the reload")

@@ -3,11 +3,9 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 const recording = "../../examples/outage/events.json"
@@ -22,13 +22,11 @@ const recording = "../../examples/outage/events.json"
 // replay runs hindsight replay on the recording and returns its standard output.
 func replay(t *testing.T, args ...string) []byte {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), binary, append([]string{"replay", recording}, args...)...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("hindsight replay: %v\n%s", err, stderr.String())
+	stdout, stderr, code := program.Run(t, program.Options{Args: append([]string{"replay", recording}, args...)})
+	if code != 0 {
+		t.Fatalf("hindsight replay: exit code %d\n%s", code, stderr)
 	}
-	return stdout.Bytes()
+	return []byte(stdout)
 }
 
 // recorded returns the Events of the recording.
@@ -72,9 +70,8 @@ func TestPromtailReadsOurOutput(t *testing.T) {
 	for _, e := range recorded(t) {
 		want[e.Namespace]++
 	}
-	var got map[string]int
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause(t.Context(), time.Second) {
-		got = map[string]int{}
+	wait.Success(t, "Loki has the lines by label", func() error {
+		got := map[string]int{}
 		for _, e := range stored(t, l, `{job="eventrouter"}`) {
 			got[e.Labels["namespace"]]++
 			var line struct {
@@ -84,11 +81,11 @@ func TestPromtailReadsOurOutput(t *testing.T) {
 				t.Fatalf("label %q on a line of %q: %v", e.Labels["namespace"], line.Event.Metadata.Namespace, err)
 			}
 		}
-		if fmt.Sprint(got) == fmt.Sprint(want) {
-			return
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			return fmt.Errorf("%v, want %v", got, want)
 		}
-	}
-	t.Errorf("lines by label %v, want %v", got, want)
+		return nil
+	})
 }
 
 // The questions of people on call, each answered by one short query on the lines

@@ -8,18 +8,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // What gives access to something is in nothing that the program writes, whether
 // things go well or not.
 func TestSecretsStaySecret(t *testing.T) {
-	api := serveEvents(t, scriptedEvent(1, time.Now()), scriptedEvent(2, time.Now()))
+	api := serveEvents(t, []*corev1.Event{scriptedEvent(1, time.Now()), scriptedEvent(2, time.Now())})
 	var pushes, wrong atomic.Int32
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, ok := r.BasicAuth(); !ok || user != "hindsight" || password != "geheim-password" {
@@ -54,25 +58,23 @@ sinks:
   - name: bearer
     loki: {url: "http://127.0.0.1:1", authorization: {credentials: geheim-bearer}, proxy_url: "http://hindsight:geheim-proxy@127.0.0.1:1"}
 `, journal, gateway.URL)
-	p := command(t, api.kubeconfig(t), config)
-	p.cmd.Args = append(p.cmd.Args, "--token", "geheim-token")
-	p.run(func() {})
-	p.eventually("the gateway has answered", func() bool { return pushes.Load() > 3 })
-	p.eventually("the others have been tried", func() bool { return strings.Count(p.said(), "sending failed") >= 3 })
+	p := startWith(t, api.Kubeconfig(), config, nil, &states{}, "--token", "geheim-token")
+	wait.Until(t, "the gateway has answered", func() bool { return pushes.Load() > 3 })
+	wait.Until(t, "the others have been tried", func() bool { return strings.Count(p.Log(), "sending failed") >= 3 })
 
-	written := map[string]string{"the log": p.said()}
+	written := map[string]string{"the log": p.Log()}
 	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
 		_, written[path] = p.get(path)
 	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	written["the log"] = p.said()
-	check, err := exec.Command(binary, "check", "--config", p.config).CombinedOutput()
-	if err != nil {
-		t.Errorf("check: %v", err)
+	written["the log"] = p.Log()
+	stdout, stderr, code := program.Run(t, program.Options{Args: []string{"check", "--config", p.ConfigPath}})
+	if code != 0 {
+		t.Errorf("check: exit code %d", code)
 	}
-	written["check"] = string(check)
+	written["check"] = stdout + stderr
 	files := 0
 	if err := filepath.WalkDir(journal, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
 // notInTheOutage are the panels and rules about what did not happen in the
@@ -45,11 +45,12 @@ func TestLokiQueries(t *testing.T) {
 	often := strings.Replace(string(text), "  - name: events\n", "  - name: events\n    interval: 1s\n", 1)
 	write(t, filepath.Join(tenant, "events.rules.yaml"), often)
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Dir: dir})
-	configuration := filepath.Join(t.TempDir(), "config.yaml")
-	write(t, configuration, fmt.Sprintf("cluster: observe\nsinks:\n  - {name: loki, loki: {url: %q, batch_wait: 200ms}}\n", l.URL()))
-	replay := exec.CommandContext(t.Context(), hindsightBinary(t), "replay", "--shift-to-now", "--config", configuration, recording)
-	if out, err := replay.CombinedOutput(); err != nil {
-		t.Fatalf("hindsight replay: %v\n%s", err, out)
+	_, stderr, code := program.Run(t, program.Options{
+		Args:   []string{"replay", "--shift-to-now", recording},
+		Config: fmt.Sprintf("cluster: observe\nsinks:\n  - {name: loki, loki: {url: %q, batch_wait: 200ms}}\n", l.URL()),
+	})
+	if code != 0 {
+		t.Fatalf("hindsight replay: exit code %d\n%s", code, stderr)
 	}
 	now := time.Now().Add(time.Minute)
 

@@ -16,7 +16,12 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 )
+
+func TestMain(m *testing.M) {
+	os.Exit(program.Main(m))
+}
 
 // tool returns the path of a program that the nested module in tools names. The
 // first call builds it, which takes some minutes. Prometheus needs to discover
@@ -54,17 +59,17 @@ func TestPrometheusQueries(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{})
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	dir := t.TempDir()
-	address := freeAddress(t)
-	configuration := filepath.Join(dir, "hindsight.yaml")
-	write(t, configuration, fmt.Sprintf(`listen: %s
-cluster: observe
+	hindsight := program.ForTest(t, program.Options{Args: []string{"run", "--kubeconfig", c.Kubeconfig()}, Config: fmt.Sprintf(`cluster: observe
 leader_election: {enabled: true, namespace: default, lease_duration: 60s, renew_deadline: 50s}
 canary: {enabled: true, query_url: %q}
 journal: {dir: %q}
 sinks:
   - {name: loki, loki: {url: %q}}
-`, address, l.URL(), filepath.Join(dir, "journal"), l.URL()))
-	hindsight := startProcess(t, dir, "hindsight", hindsightBinary(t), "run", "--kubeconfig", c.Kubeconfig(), "--config", configuration)
+`, l.URL(), filepath.Join(dir, "journal"), l.URL())})
+	address, err := hindsight.Address(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	listen := freeAddress(t)
 	rules, err := filepath.Abs(filepath.Join(rulesDir, "hindsight.rules.yaml"))
@@ -127,7 +132,7 @@ scrape_configs:
 }
 
 // await waits until a condition holds while two processes run.
-func await(t *testing.T, hindsight, prometheus *cluster.Process, holds func(context.Context) error) {
+func await(t *testing.T, hindsight *program.Program, prometheus *cluster.Process, holds func(context.Context) error) {
 	t.Helper()
 	if err := prometheus.WaitReady(t.Context(), holds); err != nil {
 		t.Fatalf("%v\nhindsight's log ends with\n%s", err, hindsight.LogTail())
@@ -192,14 +197,4 @@ func write(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func hindsightBinary(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "hindsight")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/hindsight")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build hindsight: %v\n%s", err, out)
-	}
-	return binary
 }
