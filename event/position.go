@@ -55,6 +55,36 @@ func (p Position) Compare(q Position) int {
 	}
 }
 
+// LaterOf returns the later of two positions; p if they cannot be compared, because
+// they are of two clusters.
+func LaterOf(p, q Position) Position {
+	switch {
+	case p.IsZero():
+		return q
+	case q.IsZero(), !p.Epoch.SameCluster(q.Epoch), p.Compare(q) > 0:
+		return p
+	default:
+		return q
+	}
+}
+
+// PositionOf returns the position of a source. A namespace without one has the position
+// of all namespaces.
+func PositionOf(positions map[string]Position, source string) Position {
+	if p, ok := positions[source]; ok {
+		return p
+	}
+	return positions[""]
+}
+
+// Includes reports whether a source that has been read up to p has been read up to a
+// state of the same cluster. While a list is being journaled, the states before the
+// position have been read.
+func (p Position) Includes(state Position) bool {
+	p.Listed, state.Listed = 0, 0
+	return state.Epoch.SameCluster(p.Epoch) && state.Compare(p) <= 0
+}
+
 func (p Position) String() string {
 	if p.IsZero() {
 		return "none"

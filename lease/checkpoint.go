@@ -18,9 +18,8 @@ type Checkpoint struct {
 	// (a namespace, or empty for all) -> position.
 	Sinks map[string]map[string]event.Position
 
-	// Gaps are those that were declared, oldest first. At most eight are kept; see
-	// MergeGaps.
-	Gaps []event.Gap
+	// Gaps are the declared gaps, merged into at most eight.
+	Gaps event.GapSet
 
 	// RemovedSources says since when a source of Sinks has not been configured any more,
 	// in whole seconds; see Prune.
@@ -99,29 +98,22 @@ const (
 //
 // An epoch that most positions share is said once.
 type document struct {
-	Version int                            `json:"v"`
-	Epoch   string                         `json:"epoch,omitempty"`
-	Sinks   map[string]map[string]position `json:"sinks,omitempty"`
-	Gaps    []gap                          `json:"gaps,omitempty"`
+	Version int                                        `json:"v"`
+	Epoch   string                                     `json:"epoch,omitempty"`
+	Sinks   map[string]map[string]event.StoredPosition `json:"sinks,omitempty"`
+	Gaps    []gap                                      `json:"gaps,omitempty"`
 
-	Unlisted map[string]string `json:"unlisted,omitempty"`
-}
-
-type position struct {
-	Epoch   string `json:"epoch,omitempty"` // empty: the document's
-	Version uint64 `json:"version,omitempty"`
-	Listed  uint64 `json:"listed,omitempty"`
-	Time    string `json:"time,omitempty"`
+	Unlisted map[string]event.StoredTime `json:"unlisted,omitempty"`
 }
 
 type gap struct {
-	Source        string   `json:"source,omitempty"`
-	Sink          string   `json:"sink,omitempty"`
-	Namespace     string   `json:"namespace,omitempty"`
-	From          position `json:"from"`
-	To            position `json:"to"`
-	Cause         string   `json:"cause,omitempty"`
-	MissedAtLeast int      `json:"missed_at_least,omitempty"`
+	Source        string               `json:"source,omitempty"`
+	Sink          string               `json:"sink,omitempty"`
+	Namespace     string               `json:"namespace,omitempty"`
+	From          event.StoredPosition `json:"from"`
+	To            event.StoredPosition `json:"to"`
+	Cause         string               `json:"cause,omitempty"`
+	MissedAtLeast int                  `json:"missed_at_least,omitempty"`
 }
 
 // encode returns the annotation that says h, with as many gaps as are kept. The
@@ -129,25 +121,25 @@ type gap struct {
 // them all the same.
 func encode(h Checkpoint) (string, error) {
 	d := document{Version: version, Epoch: commonEpoch(h)}
-	d.Sinks = make(map[string]map[string]position, len(h.Sinks))
+	d.Sinks = make(map[string]map[string]event.StoredPosition, len(h.Sinks))
 	for sink, positions := range h.Sinks {
-		d.Sinks[sink] = make(map[string]position, len(positions))
+		d.Sinks[sink] = make(map[string]event.StoredPosition, len(positions))
 		for source, p := range positions {
-			d.Sinks[sink][cmp.Or(source, all)] = d.shorten(p)
+			d.Sinks[sink][cmp.Or(source, all)] = p.Stored(d.Epoch)
 		}
 	}
-	for _, g := range MergeGaps(h.Gaps) {
+	for _, g := range h.Gaps.Merge() {
 		d.Gaps = append(d.Gaps, gap{
 			Source: g.Source, Sink: g.Sink, Namespace: g.Namespace,
-			From: d.shorten(g.From), To: d.shorten(g.To),
+			From: g.From.Stored(d.Epoch), To: g.To.Stored(d.Epoch),
 			Cause: string(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
 	for source, since := range h.RemovedSources {
 		if d.Unlisted == nil {
-			d.Unlisted = make(map[string]string, len(h.RemovedSources))
+			d.Unlisted = make(map[string]event.StoredTime, len(h.RemovedSources))
 		}
-		d.Unlisted[cmp.Or(source, all)] = since.UTC().Format(time.RFC3339)
+		d.Unlisted[cmp.Or(source, all)] = event.StoredTime{Time: since}
 	}
 	b, err := json.Marshal(d)
 	if err != nil {
@@ -174,8 +166,8 @@ func decode(s string) (Checkpoint, error) {
 	}
 	var h Checkpoint
 	var bad error
-	read := func(p position, where string) event.Position {
-		got, err := d.lengthen(p)
+	read := func(p event.StoredPosition, where string) event.Position {
+		got, err := p.Position(d.Epoch)
 		if err != nil {
 			bad = fmt.Errorf("decode annotation %s: %s: %w", annotation, where, err)
 		}
@@ -200,18 +192,14 @@ func decode(s string) (Checkpoint, error) {
 			Cause: event.Cause(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
-	for source, said := range d.Unlisted {
-		since, err := readTime(said)
-		if err != nil {
-			return Checkpoint{}, fmt.Errorf("decode annotation %s: source %s: %w", annotation, source, err)
-		}
+	for source, since := range d.Unlisted {
 		if h.RemovedSources == nil {
 			h.RemovedSources = make(map[string]time.Time, len(d.Unlisted))
 		}
 		if source == all {
 			source = ""
 		}
-		h.RemovedSources[source] = since
+		h.RemovedSources[source] = since.Time
 	}
 	if bad != nil {
 		return Checkpoint{}, bad
@@ -227,41 +215,4 @@ func commonEpoch(h Checkpoint) string {
 		}
 	}
 	return ""
-}
-
-func (d *document) shorten(p event.Position) position {
-	s := position{Epoch: p.Epoch.String(), Version: p.Version, Listed: p.Listed}
-	if s.Epoch == d.Epoch {
-		s.Epoch = ""
-	}
-	if t := p.Time.UTC(); !t.IsZero() && legible(t) {
-		s.Time = t.Format(time.RFC3339)
-	}
-	return s
-}
-
-// legible reports whether a time can be read back from RFC 3339, whose years
-// have four digits.
-func legible(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }
-
-func (d *document) lengthen(s position) (p event.Position, err error) {
-	p = event.Position{Version: s.Version, Listed: s.Listed}
-	if p.Epoch, err = event.ParseEpoch(cmp.Or(s.Epoch, d.Epoch)); err != nil {
-		return p, err
-	}
-	if s.Time != "" {
-		p.Time, err = readTime(s.Time)
-	}
-	return p, err
-}
-
-func readTime(s string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("parse time: %w", err)
-	}
-	if t = t.UTC().Truncate(time.Second); !legible(t) {
-		return time.Time{}, fmt.Errorf("parse time: %s is out of range", s)
-	}
-	return t, nil
 }

@@ -66,7 +66,7 @@ func TestAnnotationsThatCannotBeRead(t *testing.T) {
 		`x`:       "decode annotation hindsight/positions: invalid character 'x' looking for beginning of value",
 		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/positions: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
 		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/positions: json: cannot unmarshal number -1 into Go struct field",
-		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/positions: gap: parse time: parsing time "today"`,
+		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/positions: parse time: parsing time "today"`,
 	} {
 		held, err := decode(said)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -213,7 +213,7 @@ func FuzzAnnotation(f *testing.F) {
 		if err != nil {
 			return
 		}
-		h.Gaps = MergeGaps(h.Gaps)
+		h.Gaps = h.Gaps.Merge()
 		again, err := encode(h)
 		if err != nil {
 			return // too large

@@ -199,7 +199,7 @@ func (s *standing) seen(sink string) func(*event.Record) bool {
 		}
 		to.Listed = 0 // while a list is taken in, the states before the position have been
 		state := event.Position{Epoch: r.Position.Epoch, Version: version}
-		return state.Compare(to) <= 0 && !lease.InGap(gaps, sink, r.Source, state)
+		return state.Compare(to) <= 0 && !gaps.Contains(sink, r.Source, state)
 	}
 }
 

@@ -302,12 +302,12 @@ func TestWhatTheLeaseIsToldAgain(t *testing.T) {
 	// The end of a gap takes the place of the same gap without one.
 	open := event.Gap{From: version(9), To: event.Position{Time: time.Unix(60, 0).UTC()}, Cause: event.CauseStalled}
 	s.declare(open)
-	if got := s.hold(); len(got.Gaps) != 3 || !lease.InGap(got.Gaps, "loki", "", version(1000)) {
+	if got := s.hold(); len(got.Gaps) != 3 || !got.Gaps.Contains("loki", "", version(1000)) {
 		t.Errorf("gaps %+v, want one more, without an end", got.Gaps)
 	}
 	open.To = version(12)
 	s.declare(open)
-	if got := s.hold(); len(got.Gaps) != 3 || lease.InGap(got.Gaps, "loki", "", version(13)) {
+	if got := s.hold(); len(got.Gaps) != 3 || got.Gaps.Contains("loki", "", version(13)) {
 		t.Errorf("gaps %+v, want the last one to end", got.Gaps)
 	}
 }
