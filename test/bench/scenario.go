@@ -17,7 +17,6 @@ type scenario struct {
 	rate       int    // of them a second; 0: at once
 	memory     bool   // the journal is in memory
 	namespaces int    // that the Events are in; 0: some that make 2,300 streams
-	json       bool   // the API server serves no protobuf, neither to the floor
 	held       bool   // Loki takes nothing until all are in the journal; measured is what comes then
 	container  bool   // with GOMEMLIMIT as in deploy/, and below limits.memory there
 	loki       bool   // a real Loki, with its default limits
@@ -33,8 +32,6 @@ var scenarios = []scenario{
 	{name: "firehose", events: 200_000},
 	{name: "drain", backlog: 500_000, held: true, note: "CPU from the return of Loki on; the floor is that of listing as many Events, which Hindsight has done before"},
 	{name: "fat-backlog-1m", backlog: 1_000_000, namespaces: 4, note: "in 92 streams"},
-	{name: "json-backlog-100k", backlog: 100_000, json: true, note: "the floor reads JSON too"},
-	{name: "json-firehose", events: 200_000, json: true, note: "the floor reads JSON too"},
 	{name: "memory-backlog-100k", backlog: 100_000, memory: true},
 	{name: "memory-backlog-1m", backlog: 1_000_000, memory: true},
 	{name: "memory-drain", backlog: 50_000, held: true, memory: true, note: "as many as a journal in memory holds"},

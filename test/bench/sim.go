@@ -26,7 +26,7 @@ func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error)
 		return nil, err
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	args := []string{"-listen", address, "-events", fmt.Sprint(s.backlog), fmt.Sprintf("-json=%t", s.json)}
+	args := []string{"-listen", address, "-events", fmt.Sprint(s.backlog)}
 	if s.namespaces > 0 {
 		args = append(args, "-namespaces", fmt.Sprint(s.namespaces))
 	}
