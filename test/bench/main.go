@@ -3,7 +3,7 @@
 // typed client decoding the same Events and doing nothing (./floor).
 //
 //	go run ./test/bench [-run backlog] [-count 3] [-json FILE] [-profile DIR]
-//	go run ./test/bench -run container -exec 'systemd-run --scope -q -p MemoryMax=64M -p MemorySwapMax=0'
+//	go run ./test/bench -run backlog-1m -exec 'systemd-run --scope -q -p MemoryMax=64M -p MemorySwapMax=0'
 //
 // It needs nothing but Go. The scenario "loki" runs into a real Loki, and is left
 // out without one: see cluster.FindLoki.

@@ -27,9 +27,6 @@ func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	args := []string{"-listen", address, "-events", fmt.Sprint(s.backlog)}
-	if s.namespaces > 0 {
-		args = append(args, "-namespaces", fmt.Sprint(s.namespaces))
-	}
 	p, err := startProcess(binary, filepath.Join(dir, "sim.log"), nil, args...)
 	if err != nil {
 		return nil, err

@@ -10,22 +10,21 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/internal/app"
 	"github.com/hindsight-events/hindsight/internal/canary"
 	"github.com/hindsight-events/hindsight/internal/config"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // programMetrics returns the names of the metrics that Hindsight has of its own,
@@ -61,16 +60,17 @@ func scrape(t *testing.T, configuration, last string) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusInternalServerError)
-	}))
-	defer api.Close()
+	api := fakeapi.New(t)
+	api.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		fakeapi.Fail(w, r, http.StatusInternalServerError, "etcd is down")
+		return true
+	})
 	addresses := make(chan string, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- app.Run(ctx, app.Options{
-			Config: c, Kubernetes: &rest.Config{Host: api.URL}, OwnNamespace: "hindsight", Stdout: io.Discard,
+			Config: c, Kubernetes: api.Config(), OwnNamespace: "hindsight", Stdout: io.Discard,
 			Log: slog.New(addressHandler{slog.DiscardHandler, addresses}),
 		})
 	}()
@@ -86,13 +86,12 @@ func scrape(t *testing.T, configuration, last string) map[string][]string {
 	case err := <-ended:
 		t.Fatalf("hindsight ended with %v before it listened", err)
 	}
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if found := metricsAt(t, "http://"+address+"/metrics"); found[last] != nil {
-			return found
-		}
-	}
-	t.Fatalf("no %s after a minute", last)
-	return nil
+	var found map[string][]string
+	wait.Until(t, "the metrics have "+last, func() bool {
+		found = metricsAt(t, "http://"+address+"/metrics")
+		return found[last] != nil
+	})
+	return found
 }
 
 // addressHandler hands over the address of the metrics, which is only logged.

@@ -29,7 +29,6 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8001", "`address` of the API server, of Loki and of /sim/")
 	events := flag.Int("events", 10_000, "how many Events there are at the start")
-	flag.IntVar(&namespaces, "namespaces", namespaces, "in how many namespaces they are")
 	onlyJSON := flag.Bool("json", false, "serve no protobuf")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -16,10 +16,9 @@ import (
 // Of how many things the Events are about.
 const objects = 1 << 13
 
-// namespaces is how many there are. Namespaces and reasons are drawn independently
-// of each other, as no cluster would: streams of Loki that go by both are as many
-// and as thin as can be. It is set at the start.
-var namespaces = 100
+// Namespaces and reasons are drawn independently of each other, unlike in a cluster: this
+// makes the most streams of Loki, with the fewest entries in each.
+const namespaces = 100
 
 // reason is a kind of Event, as the components of Kubernetes write it.
 type reason struct {
