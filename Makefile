@@ -3,8 +3,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-GOFUMPT     = $(GO) run mvdan.cc/gofumpt@v0.12.0
-STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: build help test e2e lint fuzz bench microbench demo record notice
@@ -30,12 +29,9 @@ e2e: ## the tests against a real API server, VictoriaLogs and, if there is one, 
 	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n promtool >/dev/null
 	$(GO) run ./test/cluster/counted $(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./lease/... ./internal/... ./test/...
 
-lint: ## formatting, vet, staticcheck and known vulnerabilities
-	@unformatted=$$($(GOFUMPT) -l $$(git ls-files '*.go')); \
-	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+lint: ## .golangci.yml's linters and formatting, and known vulnerabilities
+	$(GOLANGCI) run
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./...
-	$(STATICCHECK) -tags e2e ./...
 	@if curl -sSfo /dev/null --max-time 20 https://vuln.go.dev/index/db.json; then \
 		$(GOVULNCHECK) ./...; \
 	else \
