@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -24,8 +22,8 @@ import (
 
 // apiServer answers as the API server of a cluster does.
 type apiServer struct {
-	history *history
-	encodings
+	history  *history
+	encoding *encoding
 
 	mu      sync.Mutex // guards the following
 	watches int
@@ -34,8 +32,8 @@ type apiServer struct {
 	keys    []int         // its states in the order of their keys
 }
 
-func newAPIServer(h *history, e encodings) *apiServer {
-	a := &apiServer{history: h, encodings: e, opened: make(chan struct{})}
+func newAPIServer(h *history, e *encoding) *apiServer {
+	a := &apiServer{history: h, encoding: e, opened: make(chan struct{})}
 	// The first to list should not have to wait.
 	present, _ := h.now()
 	a.sorted(present)
@@ -51,38 +49,21 @@ func (a *apiServer) register(mux *http.ServeMux) {
 		})
 	})
 	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
-		enc := a.agreed(r.Header.Get("Accept"))
-		if enc == nil {
-			fail(w, http.StatusNotAcceptable, metav1.Status{Reason: metav1.StatusReasonNotAcceptable, Message: "only JSON and protobuf are served, or JSON alone"})
+		if !strings.Contains(r.Header.Get("Accept"), runtime.ContentTypeProtobuf) {
+			fail(w, http.StatusNotAcceptable, metav1.Status{Reason: metav1.StatusReasonNotAcceptable, Message: "only protobuf is served"})
 			return
 		}
 		if watch, _ := strconv.ParseBool(r.URL.Query().Get("watch")); watch {
-			a.watch(w, r, enc)
+			a.watch(w, r)
 		} else {
-			a.list(w, r, enc)
+			a.list(w, r)
 		}
 	})
 }
 
-// agreed returns the first encoding that a client accepts, nil if there is none.
-func (a *apiServer) agreed(accept string) *encoding {
-	for one := range strings.SplitSeq(cmp.Or(accept, runtime.ContentTypeJSON), ",") {
-		mediaType, _, _ := mime.ParseMediaType(one)
-		switch mediaType {
-		case runtime.ContentTypeProtobuf:
-			if a.protobuf != nil {
-				return a.protobuf
-			}
-		case runtime.ContentTypeJSON, "application/*", "*/*":
-			return a.json
-		}
-	}
-	return nil
-}
-
 // list answers with a page. A continue token is the version of the list and how
 // many of its items came before.
-func (a *apiServer) list(w http.ResponseWriter, r *http.Request, enc *encoding) {
+func (a *apiServer) list(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	present, _ := a.history.now()
 	from := 0
@@ -113,13 +94,8 @@ func (a *apiServer) list(w http.ResponseWriter, r *http.Request, enc *encoding) 
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
 	defer out.Flush()
-	if enc.json {
-		w.Header().Set("Content-Type", runtime.ContentTypeJSON)
-		writeJSONList(out, enc, present, page, meta)
-	} else {
-		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
-		writeProtobufList(out, enc, present, page, meta)
-	}
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+	writeList(out, a.encoding, present, page, meta)
 }
 
 // sorted returns the states that a list shows, in the order of their keys.
@@ -179,7 +155,7 @@ func appendField(dst []byte, number protowire.Number, value []byte) []byte {
 // byte.
 func fieldSize(length int) int { return 1 + protowire.SizeBytes(length) }
 
-func writeProtobufList(out *bufio.Writer, enc *encoding, s snapshot, page []int, meta metav1.ListMeta) {
+func writeList(out *bufio.Writer, enc *encoding, s snapshot, page []int, meta metav1.ListMeta) {
 	encoded, _ := meta.Marshal() // of strings and a number
 	size := fieldSize(len(encoded))
 	for _, i := range page {
@@ -200,26 +176,9 @@ func writeProtobufList(out *bufio.Writer, enc *encoding, s snapshot, page []int,
 	}
 }
 
-func writeJSONList(out *bufio.Writer, enc *encoding, s snapshot, page []int, meta metav1.ListMeta) {
-	encoded, _ := json.Marshal(meta)
-	fmt.Fprintf(out, `{"kind":"EventList","apiVersion":"v1","metadata":%s,"items":[`, encoded)
-	var item []byte
-	for n, i := range page {
-		item = item[:0]
-		if n > 0 {
-			item = append(item, ',')
-		}
-		item = enc.append(item, s.state(i))
-		if _, err := out.Write(item); err != nil {
-			return
-		}
-	}
-	_, _ = io.WriteString(out, "]}\n")
-}
-
 // watch sends every state after a version until the time is over that the
 // client asked for.
-func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, enc *encoding) {
+func (a *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 	a.count(1)
 	defer a.count(-1)
 	q := r.URL.Query()
@@ -231,18 +190,14 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, enc *encoding)
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
 		defer cancel()
 	}
-	if enc.json {
-		w.Header().Set("Content-Type", runtime.ContentTypeJSON)
-	} else {
-		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
-	}
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
 	out := bufio.NewWriterSize(w, 64<<10)
 	flush := http.NewResponseController(w)
 	var frame []byte
 	for {
 		present, changed := a.history.now()
 		for ; sent < present.len(); sent++ {
-			frame = enc.appendFrame(frame[:0], present.state(sent+1))
+			frame = a.encoding.appendFrame(frame[:0], present.state(sent+1))
 			if _, err := out.Write(frame); err != nil {
 				return
 			}
@@ -286,16 +241,12 @@ func (a *apiServer) waitForWatches(ctx context.Context, n int) error {
 
 var eventMeta = typeMeta("Event")
 
-// appendFrame appends a message of a watch: in protobuf, its length in four
-// bytes and a metav1.WatchEvent.
+// appendFrame appends a message of a watch: its length in four bytes and a
+// metav1.WatchEvent.
 func (enc *encoding) appendFrame(dst []byte, s state) []byte {
 	kind := "ADDED"
 	if s.bumped {
 		kind = "MODIFIED"
-	}
-	if enc.json {
-		dst = append(append(append(dst, `{"type":"`...), kind...), `","object":`...)
-		return append(enc.append(dst, s), "}\n"...)
 	}
 	const watchType, watchObject, extensionRaw = 1, 2, 1
 	object := enc.size(s)

@@ -31,7 +31,7 @@ func request(version string, labels ...string) string {
 }
 
 func TestLokiCountsAndNoticesRepeats(t *testing.T) {
-	url, _ := start(t, 10, "")
+	url, _ := start(t, 10)
 	push := func(body string) int {
 		resp, err := http.Post(url+"/loki/api/v1/push", "application/x-protobuf", strings.NewReader(body))
 		if err != nil {

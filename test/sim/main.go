@@ -1,9 +1,9 @@
 // Command sim stands in for a cluster and for Loki, to measure speed:
 //
-//	go run ./test/sim [-events N] [-json]
+//	go run ./test/sim [-events N]
 //
 // It serves what an exporter of Events asks an API server for (paged lists and
-// watches of Events, in protobuf or JSON, and the namespace kube-system), and
+// watches of Events, in protobuf, and the namespace kube-system), and
 // takes pushes as Loki does. It is made to cost little beside what is measured,
 // and knows no failures but those that it is told to show: whether an exporter
 // is correct is for the tests against a real API server and a real Loki.
@@ -29,25 +29,24 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8001", "`address` of the API server, of Loki and of /sim/")
 	events := flag.Int("events", 10_000, "how many Events there are at the start")
-	onlyJSON := flag.Bool("json", false, "serve no protobuf")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *listen, *events, *onlyJSON); err != nil {
+	if err := run(ctx, *listen, *events); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address string, events int, onlyJSON bool) error {
+func run(ctx context.Context, address string, events int) error {
 	if events < 0 {
 		return fmt.Errorf("-events %d: must not be negative", events)
 	}
-	encodings, err := newEncodings(onlyJSON)
+	encoding, err := newEncoding()
 	if err != nil {
 		return err
 	}
-	handler := newSim(events, encodings, time.Now())
+	handler := newSim(events, encoding, time.Now())
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -62,7 +61,7 @@ func run(ctx context.Context, address string, events int, onlyJSON bool) error {
 }
 
 // newSim returns everything that sim serves.
-func newSim(events int, e encodings, now time.Time) http.Handler {
+func newSim(events int, e *encoding, now time.Time) http.Handler {
 	h := newHistory(events, now)
 	l := newLoki(h)
 	mux := http.NewServeMux()

@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"strconv"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -21,28 +19,10 @@ const (
 	openWritten = 1_922_222_222
 )
 
-// encoding is how Events are written: once for each template, which is copied
-// and filled in for each state. That costs a tenth of encoding a state.
+// encoding encodes Events in protobuf: once for each template, which is copied and filled in for each
+// state. That costs a tenth of encoding a state.
 type encoding struct {
-	json      bool
 	templates [2][]template // first states, and bumped ones
-}
-
-// encodings are those that are served.
-type encodings struct {
-	protobuf *encoding // may be nil
-	json     *encoding
-}
-
-func newEncodings(onlyJSON bool) (e encodings, err error) {
-	all := population()
-	if !onlyJSON {
-		if e.protobuf, err = newEncoding(all, false); err != nil {
-			return e, err
-		}
-	}
-	e.json, err = newEncoding(all, true)
-	return e, err
 }
 
 // template is an encoded Event and where it is open.
@@ -52,11 +32,11 @@ type template struct {
 	created, written   []int
 }
 
-func newEncoding(all []corev1.Event, asJSON bool) (*encoding, error) {
-	enc := &encoding{json: asJSON}
-	for _, e := range all {
+func newEncoding() (*encoding, error) {
+	enc := &encoding{}
+	for _, e := range population() {
 		for i, e := range []corev1.Event{e, bumped(e)} {
-			t, err := enc.template(&e)
+			t, err := newTemplate(&e)
 			if err != nil {
 				return nil, fmt.Errorf("encode the Events: %w", err)
 			}
@@ -66,18 +46,13 @@ func newEncoding(all []corev1.Event, asJSON bool) (*encoding, error) {
 	return enc, nil
 }
 
-func (enc *encoding) template(e *corev1.Event) (t template, err error) {
-	if enc.json {
-		e.Kind, e.APIVersion = "Event", "v1"
-		t.data, err = json.Marshal(e)
-	} else {
-		t.data, err = e.Marshal()
-	}
+func newTemplate(e *corev1.Event) (t template, err error) {
+	t.data, err = e.Marshal()
 	t.name = t.find([]byte(openName))
 	t.uid = t.find([]byte(openUID))
 	t.version = t.find([]byte(openVersion))
-	t.created = t.find(enc.appendTime(nil, openCreated))
-	t.written = t.find(enc.appendTime(nil, openWritten))
+	t.created = t.find(appendTime(nil, openCreated))
+	t.written = t.find(appendTime(nil, openWritten))
 	return t, err
 }
 
@@ -94,13 +69,9 @@ func (t *template) find(mark []byte) (at []int) {
 }
 
 // appendTime appends a time as it is inside an Event: the number of a protobuf
-// Timestamp's seconds, which has five bytes until the year 3058, or what JSON has
-// of whole seconds.
-func (enc *encoding) appendTime(dst []byte, seconds int64) []byte {
-	if !enc.json {
-		return binary.AppendUvarint(dst, uint64(seconds))
-	}
-	return time.Unix(seconds, 0).UTC().AppendFormat(dst, "2006-01-02T15:04:05")
+// Timestamp's seconds, which has five bytes until the year 3058.
+func appendTime(dst []byte, seconds int64) []byte {
+	return binary.AppendUvarint(dst, uint64(seconds))
 }
 
 // of returns the template of a state.
@@ -136,8 +107,8 @@ func (enc *encoding) append(dst []byte, s state) []byte {
 	uid := append(room[:0], "6d2f3c1a-7b5e-4c9d-8e0f-"...)
 	fill(t.uid, appendHex(uid, uint64(s.event), 12))
 	fill(t.version, strconv.AppendInt(room[:0], int64(firstVersion+s.version), 10))
-	fill(t.created, enc.appendTime(room[:0], s.created))
-	fill(t.written, enc.appendTime(room[:0], s.written))
+	fill(t.created, appendTime(room[:0], s.created))
+	fill(t.written, appendTime(room[:0], s.written))
 	return dst
 }
 
