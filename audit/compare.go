@@ -144,7 +144,7 @@ func (s *state) alteration(line string, r *format.Record) string {
 	if got := occurrences(e); got != s.count {
 		wrong = append(wrong, fmt.Sprintf("count %d instead of %d", got, s.count))
 	}
-	if (r.Whole || keyed.MatchString(line)) && hash(plain(e.Message)) != s.message && !shortened.MatchString(e.Message) {
+	if (r.WholeEvent || keyed.MatchString(line)) && hash(plain(e.Message)) != s.message && !shortened.MatchString(e.Message) {
 		wrong = append(wrong, "another message")
 	}
 	if len(wrong) == 0 {

@@ -53,7 +53,7 @@ func TestReadingBackAllocatesTwice(t *testing.T) {
 
 func TestRoomAllocatesNothing(t *testing.T) {
 	b := commonEvent(t)
-	var room Room
+	var room DecodeBuffer
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := room.Decode(b); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,7 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	b = appendString(b, fieldSource, r.Source)
 	b = appendEpoch(b, r.Position.Epoch)
 	b = appendUint(b, fieldVersion, r.Position.Version)
-	b = appendUint(b, fieldListed, r.Position.Listed)
+	b = appendUint(b, fieldListed, r.Position.ListVersion)
 	b = appendTimestamp(b, fieldPositionTime, r.Position.Time)
 	if r.Event != nil {
 		b = protowire.AppendTag(b, fieldEvent, protowire.BytesType)
@@ -59,7 +59,7 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	if r.Gap {
 		b = appendUint(b, fieldGap, 1)
 	}
-	b = appendString(b, fieldTo, r.To)
+	b = appendString(b, fieldTo, r.OnlySink)
 	return r.Decisions.append(b), nil
 }
 
@@ -105,7 +105,7 @@ func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error))
 		case fieldVersion:
 			r.Position.Version = u
 		case fieldListed:
-			r.Position.Listed = u
+			r.Position.ListVersion = u
 		case fieldPositionTime:
 			r.Position.Time, err = parseTimestamp(raw)
 		case fieldEvent:
@@ -119,7 +119,7 @@ func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error))
 		case fieldGap:
 			r.Gap = u != 0
 		case fieldTo:
-			r.To = keep(before.To, raw)
+			r.OnlySink = keep(before.OnlySink, raw)
 		case fieldLabels:
 			r.Decisions, err = parseLabels(raw)
 		}

@@ -53,7 +53,7 @@ func TestBinaryKeepsARecord(t *testing.T) {
 	}{
 		{"nothing", Record{}},
 		{"a position only", Record{Source: "team-a", Position: Position{
-			Epoch: Epoch{Cluster: "8d1c9c9e", Restores: 2}, Version: 7, Listed: 9, Time: at.Truncate(time.Second),
+			Epoch: Epoch{Cluster: "8d1c9c9e", Restores: 2}, Version: 7, ListVersion: 9, Time: at.Truncate(time.Second),
 		}}},
 		{"an unknown cluster after a restore", Record{Position: Position{Epoch: Epoch{Restores: 1}}}},
 		{"an event", Record{Event: &corev1.Event{Reason: "BackOff"}, Time: at}},
@@ -63,7 +63,7 @@ func TestBinaryKeepsARecord(t *testing.T) {
 		{"a bounded time", Record{Event: &corev1.Event{}, Time: at, ObservedTime: at.AddDate(7000, 0, 0)}},
 		{"times before 1970", Record{Event: &corev1.Event{}, Time: at.AddDate(-1000, 0, 0)}},
 		{"the time 1970", Record{Event: &corev1.Event{}, Time: time.Unix(0, 0).UTC()}},
-		{"a gap for one sink", Record{Event: &corev1.Event{Reason: GapReason}, Gap: true, To: "loki"}},
+		{"a gap for one sink", Record{Event: &corev1.Event{Reason: GapReason}, Gap: true, OnlySink: "loki"}},
 		{"annotations", Record{Event: &corev1.Event{ObjectMeta: metav1.ObjectMeta{
 			Annotations: map[string]string{"a": "1", "b": "2"},
 		}}}},

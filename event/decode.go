@@ -26,9 +26,9 @@ func Decode(b []byte) (*corev1.Event, error) {
 	return &r.event, decodeInto(&r.event, &r.newest, b, string(b))
 }
 
-// Room is memory for one Event, to be used for another once it is not needed any
+// DecodeBuffer is memory for one Event, to be used for another once it is not needed any
 // more. The zero Room is ready.
-type Room struct {
+type DecodeBuffer struct {
 	event  corev1.Event
 	newest newest
 	text   []byte
@@ -37,13 +37,13 @@ type Room struct {
 // Decode is the function Decode, but what it returns is valid only until the next
 // call. It allocates nothing once the Room has had an Event as large, of what
 // recorders usually write.
-func (r *Room) Decode(b []byte) (*corev1.Event, error) {
+func (r *DecodeBuffer) Decode(b []byte) (*corev1.Event, error) {
 	return r.DecodeAt(b, time.Time{})
 }
 
 // DecodeAt is Decode of an Event that was read when the API server's clock showed the
 // given time, as NewAt needs it.
-func (r *Room) DecodeAt(b []byte, clock time.Time) (*corev1.Event, error) {
+func (r *DecodeBuffer) DecodeAt(b []byte, clock time.Time) (*corev1.Event, error) {
 	r.text = append(r.text[:0], b...)
 	r.event, r.newest = corev1.Event{}, newest{clock: clock}
 	return &r.event, decodeInto(&r.event, &r.newest, r.text, unsafe.String(unsafe.SliceData(r.text), len(r.text)))
@@ -59,7 +59,7 @@ type newest struct {
 
 // keep keeps t unless it is impossible or what is there is newer.
 func (n *newest) keep(t metav1.Time) {
-	if !Possible(t.Unix(), n.clock) {
+	if !PlausibleTime(t.Unix(), n.clock) {
 		n.forged = true
 		return
 	}

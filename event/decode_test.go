@@ -74,7 +74,7 @@ func checkDecode(t *testing.T, b []byte) {
 		_, _ = Decode(b)
 		return
 	}
-	var room Room
+	var room DecodeBuffer
 	if _, err := room.Decode(commonEvent(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func checkEvent(t *testing.T, name string, got, want *corev1.Event) {
 
 func BenchmarkDecode(b *testing.B) {
 	data := commonEvent(b)
-	var room Room
+	var room DecodeBuffer
 	for _, bench := range []struct {
 		name   string
 		decode func([]byte) (*corev1.Event, error)

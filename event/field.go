@@ -171,7 +171,7 @@ func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
 	if r.Event == nil {
 		return dst
 	}
-	withheld := set &^ r.Kept(set)
+	withheld := set &^ r.KeptLabels(set)
 	for _, f := range metadataFields {
 		if own := withheldBy[f]; withheld.Has(f) || own != 0 && !withheld.Has(own) {
 			continue

@@ -77,7 +77,7 @@ func TestFieldNames(t *testing.T) {
 
 func TestLabelsAreOtherUnlessTheyAreKept(t *testing.T) {
 	r := Record{Event: &corev1.Event{Reason: "a b", Type: "Normal"}}
-	if reason, kind := r.Label(FieldReason, LabelType), r.Label(FieldType, LabelType); reason != Other || kind != "Normal" {
+	if reason, kind := r.Label(FieldReason, LabelType), r.Label(FieldType, LabelType); reason != OtherLabel || kind != "Normal" {
 		t.Errorf("got reason %q, type %q", reason, kind)
 	}
 }

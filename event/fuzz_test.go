@@ -15,7 +15,7 @@ import (
 func FuzzUnmarshalBinary(f *testing.F) {
 	for _, dir := range caseDirs(f) {
 		r := New(readEvent(f, dir))
-		r.Source, r.To = "team-a", "loki"
+		r.Source, r.OnlySink = "team-a", "loki"
 		r.Position.Epoch = Epoch{Cluster: "8d1c9c9e", Restores: 1}
 		b, err := r.AppendBinary(nil)
 		if err != nil {

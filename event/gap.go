@@ -77,13 +77,13 @@ const (
 // Hindsight writes.
 const ownPrefix = "hindsight/"
 
-// gapFields are in the order of a line.
-var gapFields = [...]string{gapFromVersion, gapToVersion, gapFromTime, gapToTime, gapCause, gapMissedAtLeast}
+// gapFieldNames are in the order of a line.
+var gapFieldNames = [...]string{gapFromVersion, gapToVersion, gapFromTime, gapToTime, gapCause, gapMissedAtLeast}
 
 // GapFields returns the fields of a line that declare the gap of a gap record.
 func (r *Record) GapFields() []Pair {
-	pairs := make([]Pair, len(gapFields))
-	for i, name := range gapFields {
+	pairs := make([]Pair, len(gapFieldNames))
+	for i, name := range gapFieldNames {
 		pairs[i] = Pair{name, r.Event.Annotations[ownPrefix+name]}
 	}
 	return pairs
@@ -92,7 +92,7 @@ func (r *Record) GapFields() []Pair {
 // SetGapField sets a field of GapFields in an Event that is read from a line. It
 // ignores other names.
 func SetGapField(e *corev1.Event, name, value string) {
-	if !slices.Contains(gapFields[:], name) {
+	if !slices.Contains(gapFieldNames[:], name) {
 		return
 	}
 	if e.Annotations == nil {
@@ -101,15 +101,15 @@ func SetGapField(e *corev1.Event, name, value string) {
 	e.Annotations[ownPrefix+name] = value
 }
 
-// Covers reports whether o is the same gap declared before its end was known.
-func (g Gap) Covers(o Gap) bool {
+// Supersedes reports whether o is the same gap declared before its end was known.
+func (g Gap) Supersedes(o Gap) bool {
 	return o.To.Version == 0 && o.Source == g.Source && o.Sink == g.Sink && o.Cause == g.Cause &&
 		o.From.String() == g.From.String()
 }
 
-// FalseGap reports whether the record is of an Event that has the reason of our gap
+// ForgedGap reports whether the record is of an Event that has the reason of our gap
 // records and is none of them.
-func (r *Record) FalseGap() bool {
+func (r *Record) ForgedGap() bool {
 	return !r.Gap && r.Event != nil && r.Event.Reason == GapReason && r.Event.Annotations[ownPrefix+gapCause] == ""
 }
 
@@ -158,12 +158,12 @@ func NewGap(g Gap) Record {
 		Event:    e,
 		Time:     at,
 		Gap:      true,
-		To:       g.Sink,
+		OnlySink: g.Sink,
 	}
 }
 
 func gapAnnotations(g Gap) map[string]string {
-	a := make(map[string]string, len(gapFields))
+	a := make(map[string]string, len(gapFieldNames))
 	set := func(name, value string) {
 		if value != "" {
 			a[ownPrefix+name] = value

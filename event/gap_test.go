@@ -34,7 +34,7 @@ func TestGapRecordSurvivesTheJournal(t *testing.T) {
 	g := exampleGap()
 	g.Sink = "loki"
 	r := NewGap(g)
-	if got := roundTrip(t, &r); everything(t, got) != everything(t, r) || !got.Gap || got.To != "loki" {
+	if got := roundTrip(t, &r); everything(t, got) != everything(t, r) || !got.Gap || got.OnlySink != "loki" {
 		t.Errorf("got %+v, want %+v", got, r)
 	}
 }

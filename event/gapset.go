@@ -11,7 +11,7 @@ type GapSet []Gap
 // Add adds a gap. It replaces the same gap declared before its end was known, and it
 // reports false for a gap that is in the set already.
 func (s *GapSet) Add(g Gap) bool {
-	*s = slices.DeleteFunc(*s, g.Covers)
+	*s = slices.DeleteFunc(*s, g.Supersedes)
 	if slices.Contains(*s, g) {
 		return false
 	}

@@ -47,7 +47,7 @@ func TestGapsAreMerged(t *testing.T) {
 
 func TestGapSetContains(t *testing.T) {
 	listed := positionAt(20)
-	listed.Listed = 40
+	listed.ListVersion = 40
 	other := Position{Epoch: Epoch{Cluster: "other"}, Version: 5}
 	restored := positionAt(5)
 	restored.Epoch.Restores = 1
@@ -92,7 +92,7 @@ func TestMergedGapsAreNeverNarrower(t *testing.T) {
 		position := func() Position {
 			p := Position{Epoch: Epoch{Cluster: pick(clusters...), Restores: r.IntN(2)}, Version: 1 + r.Uint64N(30)}
 			if r.IntN(5) == 0 {
-				p.Listed = p.Version + r.Uint64N(10)
+				p.ListVersion = p.Version + r.Uint64N(10)
 			}
 			return p
 		}

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Other is the value of a label where the Event's own value is not used: the
+// OtherLabel is the value of a label where the Event's own value is not used: the
 // reason is not fit to be a label, or there would be too many streams.
-const Other = "other"
+const OtherLabel = "other"
 
 // LabelFields are those with few enough values to be labels of a stream.
 var LabelFields = []Field{
@@ -76,14 +76,14 @@ type LabelDecisions [MaxLabelDecisions]LabelDecision
 
 var defaultDecisions = LabelDecisions{{DefaultLabels, DefaultLabels}}
 
-// Kept returns the fields of the set whose labels have the Event's own value.
+// KeptLabels returns the fields of the set whose labels have the Event's own value.
 //
 // If the intake has not decided about this set, because a reload added it, the
 // decision with most fields in common applies, and fields that it does not have are
 // not kept. So a reload makes no more streams than that decision allows, and a record
 // that is sent again has the same labels. The namespace is always kept, and so are all
 // fields of a gap record.
-func (r *Record) Kept(set LabelSet) LabelSet {
+func (r *Record) KeptLabels(set LabelSet) LabelSet {
 	if r.Gap {
 		return set
 	}
@@ -127,7 +127,7 @@ func (s LabelSet) String() string {
 // field's own value if it is among those kept, else Other.
 func (r *Record) Label(f Field, kept LabelSet) string {
 	if !kept.Has(f) {
-		return Other
+		return OtherLabel
 	}
 	return validUTF8(r.Value(f))
 }

@@ -35,12 +35,12 @@ func TestLabelsOfARecordAreThoseThatWereDecided(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := Record{Event: &corev1.Event{}, Decisions: tt.decided, Gap: tt.gap}
-			got := r.Kept(tt.of)
+			got := r.KeptLabels(tt.of)
 			if got != tt.want {
 				t.Errorf("{%s} are kept, want {%s}", got, tt.want)
 			}
-			if again := roundTrip(t, &r); again.Kept(tt.of) != got {
-				t.Errorf("{%s} are kept once the record was read back, want {%s}", again.Kept(tt.of), got)
+			if again := roundTrip(t, &r); again.KeptLabels(tt.of) != got {
+				t.Errorf("{%s} are kept once the record was read back, want {%s}", again.KeptLabels(tt.of), got)
 			}
 		})
 	}
@@ -67,13 +67,13 @@ func TestLabelsOfAnEarlierVersionAreRead(t *testing.T) {
 		want LabelSet
 	}{
 		"the Event's own": {own, LabelNamespace | LabelReason},
-		"other":           {appendString(own[:len(own):len(own)], fieldReasonLabel, Other), LabelNamespace},
+		"other":           {appendString(own[:len(own):len(own)], fieldReasonLabel, OtherLabel), LabelNamespace},
 	} {
 		var r Record
 		if err := r.UnmarshalBinary(tt.data); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Kept(LabelNamespace | LabelReason | LabelNode); got != tt.want {
+		if got := r.KeptLabels(LabelNamespace | LabelReason | LabelNode); got != tt.want {
 			t.Errorf("%s: {%s} are kept, want {%s}", name, got, tt.want)
 		}
 	}

@@ -84,12 +84,12 @@ func newRecord(e *corev1.Event, bounded bool, clock time.Time) Record {
 	e.ManagedFields = possible(e, clock)
 	written := writeTime(e)
 	at, resolution := observedTime(e)
-	if written.IsZero() && !Possible(at.Unix(), clock) {
+	if written.IsZero() && !PlausibleTime(at.Unix(), clock) {
 		written = seconds(e.CreationTimestamp) // nothing else is known of the write
 	}
 	r := Record{
 		Event:    e,
-		Position: Position{Version: version(e), Time: Earlier(written, clock)},
+		Position: Position{Version: version(e), Time: ClampTime(written, clock)},
 	}
 	if bounded && !written.IsZero() &&
 		(at.After(written.Add(maxAhead)) || at.Before(written.Add(-maxBehind))) {
@@ -105,17 +105,17 @@ func newRecord(e *corev1.Event, bounded bool, clock time.Time) Record {
 	return r
 }
 
-// Possible reports whether the API server can have written a time, in seconds since
+// PlausibleTime reports whether the API server can have written a time, in seconds since
 // 1970, by the time its clock shows clock: it is at most 2 minutes later, which is more
 // than the clocks of several API servers differ by. A zero clock makes every time
 // possible.
-func Possible(written int64, clock time.Time) bool {
+func PlausibleTime(written int64, clock time.Time) bool {
 	return clock.IsZero() || written <= clock.Add(maxAhead).Unix()
 }
 
-// Earlier returns the earlier of a time and a clock in whole seconds, in UTC. A zero
+// ClampTime returns the earlier of a time and a clock in whole seconds, in UTC. A zero
 // clock, or time, leaves the time as it is.
-func Earlier(t, clock time.Time) time.Time {
+func ClampTime(t, clock time.Time) time.Time {
 	if !clock.IsZero() && t.After(clock) {
 		t = clock
 	}
@@ -124,7 +124,7 @@ func Earlier(t, clock time.Time) time.Time {
 
 // possible returns managedFields with the time of creation in place of impossible ones.
 func possible(e *corev1.Event, clock time.Time) []metav1.ManagedFieldsEntry {
-	forged := func(m metav1.ManagedFieldsEntry) bool { return m.Time != nil && !Possible(m.Time.Unix(), clock) }
+	forged := func(m metav1.ManagedFieldsEntry) bool { return m.Time != nil && !PlausibleTime(m.Time.Unix(), clock) }
 	if !slices.ContainsFunc(e.ManagedFields, forged) {
 		return e.ManagedFields
 	}

@@ -258,7 +258,7 @@ func TestForgedTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		decoded, err := new(Room).DecodeAt(raw, now)
+		decoded, err := new(DecodeBuffer).DecodeAt(raw, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,10 +284,10 @@ func TestOwnNamesAreStripped(t *testing.T) {
 		Labels:      map[string]string{"hindsight/cause": "too_old", "team": "a"},
 	}, Reason: GapReason}
 	r := New(e)
-	if len(r.Event.Annotations) != 1 || len(r.Event.Labels) != 1 || !r.FalseGap() {
-		t.Errorf("left are annotations %v and labels %v; a false gap: %v", r.Event.Annotations, r.Event.Labels, r.FalseGap())
+	if len(r.Event.Annotations) != 1 || len(r.Event.Labels) != 1 || !r.ForgedGap() {
+		t.Errorf("left are annotations %v and labels %v; a false gap: %v", r.Event.Annotations, r.Event.Labels, r.ForgedGap())
 	}
-	if gap := NewGap(Gap{Cause: CauseTooOld}); gap.FalseGap() {
+	if gap := NewGap(Gap{Cause: CauseTooOld}); gap.ForgedGap() {
 		t.Error("our own gap is false")
 	}
 }

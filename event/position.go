@@ -16,11 +16,11 @@ type Position struct {
 	Epoch   Epoch
 	Version uint64
 
-	// Listed is the version of the list that is being taken in, zero once it
+	// ListVersion is the version of the list that is being taken in, zero once it
 	// has been taken whole. States newer than Version and not newer than Listed
 	// are then to be read from a list again; what is newer than Listed, from a
 	// watch.
-	Listed uint64
+	ListVersion uint64
 
 	// Time is the API server's time of the newest write taken, in whole
 	// seconds; zero if none is known.
@@ -29,7 +29,7 @@ type Position struct {
 
 // IsZero reports whether nothing has been taken yet.
 func (p Position) IsZero() bool {
-	return p.Epoch == Epoch{} && p.Version == 0 && p.Listed == 0
+	return p.Epoch == Epoch{} && p.Version == 0 && p.ListVersion == 0
 }
 
 // Compare returns -1, 0 or 1 as p is less far than q, as far, or further. It
@@ -44,14 +44,14 @@ func (p Position) Compare(q Position) int {
 		return c
 	}
 	switch {
-	case p.Listed == q.Listed:
+	case p.ListVersion == q.ListVersion:
 		return 0
-	case p.Listed == 0:
+	case p.ListVersion == 0:
 		return 1
-	case q.Listed == 0:
+	case q.ListVersion == 0:
 		return -1
 	default:
-		return cmp.Compare(p.Listed, q.Listed)
+		return cmp.Compare(p.ListVersion, q.ListVersion)
 	}
 }
 
@@ -81,7 +81,7 @@ func PositionOf(positions map[string]Position, source string) Position {
 // state of the same cluster. While a list is being journaled, the states before the
 // position have been read.
 func (p Position) Includes(state Position) bool {
-	p.Listed, state.Listed = 0, 0
+	p.ListVersion, state.ListVersion = 0, 0
 	return state.Epoch.SameCluster(p.Epoch) && state.Compare(p) <= 0
 }
 
@@ -90,8 +90,8 @@ func (p Position) String() string {
 		return "none"
 	}
 	s := p.Epoch.String() + "@" + strconv.FormatUint(p.Version, 10)
-	if p.Listed != 0 {
-		s += "+list@" + strconv.FormatUint(p.Listed, 10)
+	if p.ListVersion != 0 {
+		s += "+list@" + strconv.FormatUint(p.ListVersion, 10)
 	}
 	return s
 }

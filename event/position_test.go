@@ -10,11 +10,11 @@ import (
 func TestPositionsInOrder(t *testing.T) {
 	inOrder := []Position{
 		{},
-		{Version: 100, Listed: 900},
-		{Version: 500, Listed: 700},
-		{Version: 500, Listed: 900},
+		{Version: 100, ListVersion: 900},
+		{Version: 500, ListVersion: 700},
+		{Version: 500, ListVersion: 900},
 		{Version: 500},
-		{Version: 501, Listed: 900},
+		{Version: 501, ListVersion: 900},
 		{Version: 900},
 		{Epoch: Epoch{Restores: 1}, Version: 3}, // a restored etcd counts from an earlier version
 		{Epoch: Epoch{Restores: 1, Cluster: "8d1c9c9e"}, Version: 4},
@@ -56,7 +56,7 @@ func TestLaterOf(t *testing.T) {
 
 func TestStoredPositions(t *testing.T) {
 	at := time.Date(2019, 7, 19, 11, 0, 0, 0, time.UTC)
-	p := Position{Epoch: Epoch{Cluster: "a", Restores: 2}, Version: 5, Listed: 7, Time: at}
+	p := Position{Epoch: Epoch{Cluster: "a", Restores: 2}, Version: 5, ListVersion: 7, Time: at}
 	for name, tt := range map[string]struct {
 		epoch, json string
 		want        Position

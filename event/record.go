@@ -44,8 +44,8 @@ type Record struct {
 	// have been missed. It is neither dropped nor filtered.
 	Gap bool
 
-	// To names the only sink the record is meant for; empty: all.
-	To string
+	// OnlySink names the only sink the record is meant for; empty: all.
+	OnlySink string
 }
 
 // PositionOnly reports whether the record carries no Event and only moves the

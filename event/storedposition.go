@@ -19,7 +19,7 @@ type StoredPosition struct {
 // Stored returns the stored form of p in a document whose positions are of the given
 // epoch unless they name another.
 func (p Position) Stored(epoch string) StoredPosition {
-	s := StoredPosition{Epoch: p.Epoch.String(), Version: p.Version, Listed: p.Listed}
+	s := StoredPosition{Epoch: p.Epoch.String(), Version: p.Version, Listed: p.ListVersion}
 	if s.Epoch == epoch {
 		s.Epoch = ""
 	}
@@ -32,7 +32,7 @@ func (p Position) Stored(epoch string) StoredPosition {
 // Position is the inverse of Stored.
 func (s StoredPosition) Position(epoch string) (Position, error) {
 	e, err := ParseEpoch(cmp.Or(s.Epoch, epoch))
-	return Position{Epoch: e, Version: s.Version, Listed: s.Listed, Time: s.Time.Time}, err
+	return Position{Epoch: e, Version: s.Version, ListVersion: s.Listed, Time: s.Time.Time}, err
 }
 
 // StoredTime is a time in JSON: RFC 3339 in UTC, in whole seconds.

@@ -194,7 +194,7 @@ func TestDropOldest(t *testing.T) {
 		gap := entries[0].Record
 		first := version(entries[1])
 		wantStory(t, entries, fmt.Sprintf("overflow(5..%d missed %d) %d-300", first-1, first-6, first))
-		if gap.To != "lazy" || gap.Event.Namespace != "monitoring" || gap.Position.Version != first-1 {
+		if gap.OnlySink != "lazy" || gap.Event.Namespace != "monitoring" || gap.Position.Version != first-1 {
 			t.Errorf("gap record: %+v", gap)
 		}
 		if first < 200 {
@@ -223,7 +223,7 @@ func TestDroppedAreNamedBySource(t *testing.T) {
 			r := record(v, smallRecord)
 			r.Source = []string{"loki", "tempo", "tempo"}[v%3]
 			other := record(1000+v, 10)
-			other.To = "somebody else"
+			other.OnlySink = "somebody else"
 			mustAppend(t, j, r, other)
 		}
 		entries, err := nextEntries(withPatience(t), lazy, 1)

@@ -143,7 +143,7 @@ func (c *consumer) passOver(v view, read uint64, lost *stretch) (missed int) {
 			missed += holes
 		}
 		read = f.after()
-		if r.To != "" && r.To != c.name {
+		if r.OnlySink != "" && r.OnlySink != c.name {
 			continue
 		}
 		lost.positions[source] = r.Position

@@ -105,7 +105,7 @@ func (ms *marks) add(s *step) {
 		x.next = s.next
 	}
 	if s.moves {
-		o.moves, o.epoch, o.listed = true, s.position.Epoch, s.position.Listed
+		o.moves, o.epoch, o.listed = true, s.position.Epoch, s.position.ListVersion
 		m.version = s.position.Version
 		at := s.position.Time
 		seconds := at.Unix()
@@ -194,7 +194,7 @@ func (ms *marks) next(i int) uint64 {
 func (ms *marks) apply(i int, positions map[string]event.Position) {
 	m, x := ms.at(i)
 	if o := &ms.origins[m.origin]; o.moves {
-		p := event.Position{Epoch: o.epoch, Version: m.version, Listed: o.listed}
+		p := event.Position{Epoch: o.epoch, Version: m.version, ListVersion: o.listed}
 		if m.seconds != 0 {
 			p.Time = time.Unix(int64(m.seconds), 0).UTC()
 		}

@@ -205,7 +205,7 @@ func (j *Journal) findTail() error {
 		}
 		j.next = f.after()
 		var rec event.Record
-		if rec.UnmarshalBinary(f.payload) == nil && rec.To == "" {
+		if rec.UnmarshalBinary(f.payload) == nil && rec.OnlySink == "" {
 			j.tail[rec.Source] = rec.Position
 		}
 	}

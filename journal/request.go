@@ -47,7 +47,7 @@ func newRequest(ctx context.Context, records []event.Record) (*request, error) {
 	for i := range records {
 		rec := &records[i]
 		_, seen := r.tail[rec.Source]
-		if rec.To == "" {
+		if rec.OnlySink == "" {
 			r.tail[rec.Source] = rec.Position
 			if rec.PositionOnly() {
 				// Only the last of them matters, and none that a record follows.

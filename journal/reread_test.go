@@ -136,7 +136,7 @@ func TestDamageBetweenReadingAndReadingAgain(t *testing.T) {
 			gap := entries[6]
 			gap.Record = &r
 			wantStory(t, []Entry{gap}, "damage(6..7 missed 1)")
-			if r.To != "a" || r.Event.Namespace != "monitoring" {
+			if r.OnlySink != "a" || r.Event.Namespace != "monitoring" {
 				t.Errorf("gap record: %+v", r)
 			}
 			if len(dropped) != 1 || dropped["a damage"] != 1 {
@@ -164,17 +164,17 @@ func TestCursorsKeepWholePositions(t *testing.T) {
 			r := record(v, 10)
 			r.Source = []string{"", "team-a", "team-b"}[random.IntN(3)]
 			r.Position.Epoch.Restores = random.IntN(2)
-			r.Position.Listed = v * uint64(random.IntN(2))
+			r.Position.ListVersion = v * uint64(random.IntN(2))
 			if r.Position.Time = times[random.IntN(len(times))]; !r.Position.Time.IsZero() {
 				r.Position.Time = r.Position.Time.UTC()
 			}
 			switch random.IntN(6) {
 			case 0:
-				r.To = "b"
+				r.OnlySink = "b"
 			case 1:
 				r.Event = nil
 			}
-			if r.To == "" {
+			if r.OnlySink == "" {
 				want[r.Source] = r.Position
 			}
 			mustAppend(t, j, r)

@@ -203,12 +203,12 @@ func TestRecordsAddressedToOneConsumer(t *testing.T) {
 		a, b := mustConsumer(t, j, "a"), mustConsumer(t, j, "b")
 		toB := records(2, 3, 10)
 		for i := range toB {
-			toB[i].To = "b"
+			toB[i].OnlySink = "b"
 		}
 		mustAppend(t, j, record(10, 10))
 		mustAppend(t, j, toB...)
 		end := positionOnly("", 9)
-		end.To = "b"
+		end.OnlySink = "b"
 		mustAppend(t, j, end)
 		if got := j.Tail("").Version; got != 10 {
 			t.Errorf("tail is %d, want 10: what is for b alone does not move it", got)

@@ -129,7 +129,7 @@ type taking struct {
 
 // frame takes in the frame at read.
 func (t *taking) frame(f frame, r *event.Record) {
-	mine := r.To == "" || r.To == t.c.name
+	mine := r.OnlySink == "" || r.OnlySink == t.c.name
 	t.read = f.after()
 	s := step{next: t.read, source: r.Source, moves: mine, position: r.Position}
 	if mine {

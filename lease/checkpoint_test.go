@@ -26,7 +26,7 @@ func taken(version uint64) event.Position {
 // changed, so has the version.
 func TestAnnotationStaysAsItIs(t *testing.T) {
 	listing := taken(700)
-	listing.Listed = 900
+	listing.ListVersion = 900
 	restored := taken(20)
 	restored.Epoch.Restores = 1
 	h := Checkpoint{

@@ -206,8 +206,8 @@ func (q *builder) orOther(f event.Field, label string, m *labels.Matcher) {
 		if m.Type == labels.MatchEqual {
 			value = regexp.QuoteMeta(value)
 		}
-		if value != event.Other {
-			value += "|" + event.Other
+		if value != event.OtherLabel {
+			value += "|" + event.OtherLabel
 		}
 		q.stream = append(q.stream, label+"=~"+quote(value))
 		if q.layout.Metadata {
@@ -216,7 +216,7 @@ func (q *builder) orOther(f event.Field, label string, m *labels.Matcher) {
 			q.inLine(f, m)
 		}
 	default:
-		if m.Matches(event.Other) {
+		if m.Matches(event.OtherLabel) {
 			q.stream = append(q.stream, named(m, label))
 		}
 		if q.layout.Metadata {

@@ -79,7 +79,7 @@ func encoded(f format.Format) func([]byte, *format.Record) ([]byte, error) {
 
 // appendJSON writes the whole Event where the line held it, else what it said.
 func appendJSON(dst []byte, r *format.Record) ([]byte, error) {
-	if !r.Whole {
+	if !r.WholeEvent {
 		return format.Encoder{Format: format.JSON, Standalone: true}.Append(dst, &r.Record), nil
 	}
 	whole, e := r.Record, *r.Event

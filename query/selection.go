@@ -124,7 +124,7 @@ func (s *Selection) matchObject(r *format.Record) bool {
 			return false
 		}
 	}
-	return s.namespace == "" || !r.Whole || o.Namespace == "" || o.Namespace == s.namespace
+	return s.namespace == "" || !r.WholeEvent || o.Namespace == "" || o.Namespace == s.namespace
 }
 
 // selectTypes selects Events of any of the types: Kubernetes' own are written Normal

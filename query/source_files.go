@@ -17,9 +17,9 @@ type Files struct {
 }
 
 // Range implements Source. Events are in the order of their times, whatever their
-// order in the files, as far as an input.Order can hold those of the range.
+// order in the files, as far as an input.TimeSorter can hold those of the range.
 func (s Files) Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error {
-	order := input.Order{Visit: func(r *format.Record) error { return f(format.Entry{Record: r}) }}
+	order := input.TimeSorter{Visit: func(r *format.Record) error { return f(format.Entry{Record: r}) }}
 	defer order.Close()
 	err := s.Files.Range(ctx, from, func(e format.Entry) error {
 		r := e.Record

@@ -23,7 +23,7 @@ func (s *Loki) Values(ctx context.Context, f event.Field, from, to time.Time) ([
 	all := &Selection{}
 	if label := (builder{layout: s.Layout}).label(f); label != "" {
 		values, err := s.Client.LabelValues(ctx, label, all.Streams(s.Layout), from, to)
-		return slices.DeleteFunc(values, func(v string) bool { return v == event.Other }), err
+		return slices.DeleteFunc(values, func(v string) bool { return v == event.OtherLabel }), err
 	}
 	v := values{field: f, parser: format.Parser{Labels: s.Layout.Labels}}
 	err := s.Client.Range(ctx, all.LogQL(s.Layout), from, to, loki.Backward, v.add)

@@ -36,7 +36,7 @@ type IntakeOptions struct {
 type Intake struct {
 	drop    Selectors
 	redact  Redactions
-	bounds  bounds
+	limiter cardinalityLimiter
 	metrics *metrics
 	log     *slog.Logger
 }
@@ -56,10 +56,10 @@ func NewIntake(o IntakeOptions) *Intake {
 // called during Take.
 func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int, labels []SinkLabels) {
 	in.drop, in.redact = drop, redact
-	in.bounds.setLabels(cmp.Or(maxStreams, DefaultMaxStreams), labels)
+	in.limiter.setLabels(cmp.Or(maxStreams, DefaultMaxStreams), labels)
 }
 
-// Take applies the rules to records that will be journaled as one group, in
+// Apply applies the rules to records that will be journaled as one group, in
 // their order, and returns those to journal. It owns the records and their
 // Events: like append's, the result takes the place of the argument.
 //
@@ -67,7 +67,7 @@ func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int, la
 // follow one another, the last is left; none is where a record with an Event of
 // the same source comes next, which moves the position too. Records of gaps pass
 // untouched.
-func (in *Intake) Take(records []event.Record) []event.Record {
+func (in *Intake) Apply(records []event.Record) []event.Record {
 	now := time.Now()
 	kept := records[:0]
 	for i := range records {
@@ -89,13 +89,13 @@ func (in *Intake) take(now time.Time, r *event.Record) {
 	}
 	if in.drop.Any(r) {
 		in.metrics.dropped.Inc()
-		*r = event.Record{Source: r.Source, Position: r.Position, To: r.To}
+		*r = event.Record{Source: r.Source, Position: r.Position, OnlySink: r.OnlySink}
 		return
 	}
 	if in.redact.apply(r.Event) {
 		in.metrics.redacted.Inc()
 	}
-	d := in.bounds.decide(now, r)
+	d := in.limiter.decide(now, r)
 	r.Decisions = d.labels
 	if d.malformed {
 		in.metrics.malformed.Inc()
@@ -106,7 +106,7 @@ func (in *Intake) take(now time.Time, r *event.Record) {
 	for _, set := range d.begins {
 		for _, sink := range set.sinks {
 			in.log.Warn("max_streams is reached; labels of new streams have the value other until fewer streams are in use",
-				"sink", sink, "fields", set.fields, "max_streams", in.bounds.max, "namespace", r.Event.Namespace, "reason", r.Event.Reason,
+				"sink", sink, "fields", set.fields, "max_streams", in.limiter.max, "namespace", r.Event.Namespace, "reason", r.Event.Reason,
 				"hint", "remove the label with most values from the sink, or raise max_streams if Loki's limit of streams allows it")
 		}
 	}
@@ -115,5 +115,5 @@ func (in *Intake) take(now time.Time, r *event.Record) {
 // supersedes reports whether r, coming right after last, makes it superfluous. A
 // gap's record does not: its position is where the gap begins.
 func supersedes(r, last *event.Record) bool {
-	return last.PositionOnly() && !r.Gap && r.Source == last.Source && r.To == last.To
+	return last.PositionOnly() && !r.Gap && r.Source == last.Source && r.OnlySink == last.OnlySink
 }

@@ -50,14 +50,14 @@ func versions(records []event.Record) string {
 func TestDroppedRecordsOnlyMoveThePosition(t *testing.T) {
 	in := NewIntake(IntakeOptions{Drop: mustParse(t, `{namespace="kube-system", reason=~"Pulled|Created"}`, `{message="noise"}`)})
 	dropped := record(7, "kube-system", "Pulled")
-	dropped.Source, dropped.To, dropped.Position.Listed = "kube-system", "loki", 9
-	got := in.Take([]event.Record{dropped})
-	want := event.Record{Source: "kube-system", To: "loki", Position: dropped.Position}
+	dropped.Source, dropped.OnlySink, dropped.Position.ListVersion = "kube-system", "loki", 9
+	got := in.Apply([]event.Record{dropped})
+	want := event.Record{Source: "kube-system", OnlySink: "loki", Position: dropped.Position}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 
-	got = in.Take([]event.Record{record(8, "kube-system", "Killing"), record(9, "default", "Pulled")})
+	got = in.Apply([]event.Record{record(8, "kube-system", "Killing"), record(9, "default", "Pulled")})
 	if versions(got) != "8 9" {
 		t.Errorf("others are kept: got %s", versions(got))
 	}
@@ -68,7 +68,7 @@ func TestDropLooksAtEventsBeforeTheyAreRedacted(t *testing.T) {
 		Drop:   mustParse(t, `{message=~".*querier-7.*"}`),
 		Redact: mustRedact(t, `querier-\d+`, `querier`),
 	})
-	if got := in.Take([]event.Record{preempted()}); !got[0].PositionOnly() {
+	if got := in.Apply([]event.Record{preempted()}); !got[0].PositionOnly() {
 		t.Errorf("not dropped: %v", got[0].Event.Message)
 	}
 }
@@ -78,7 +78,7 @@ func TestPositionsThatALaterRecordCarriesAreLeftOut(t *testing.T) {
 	elsewhere := deletion(5)
 	elsewhere.Source = "team-a"
 	addressed := record(6, "a", "Killing")
-	addressed.To = "loki"
+	addressed.OnlySink = "loki"
 	for _, tt := range []struct {
 		name    string
 		records []event.Record
@@ -96,7 +96,7 @@ func TestPositionsThatALaterRecordCarriesAreLeftOut(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := NewIntake(IntakeOptions{Drop: mustParse(t, `{namespace="noise"}`)})
-			kept := in.Take(tt.records)
+			kept := in.Apply(tt.records)
 			if got := versions(kept); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -115,9 +115,9 @@ func TestGapsPassUntouched(t *testing.T) {
 		Redact:     mustRedact(t, `.+`, `…`),
 		MaxStreams: 1,
 	})
-	in.Take([]event.Record{record(1, "a", "Killing")})
+	in.Apply([]event.Record{record(1, "a", "Killing")})
 	g := event.Gap{Namespace: "hindsight", To: event.Position{Version: 9}, Cause: event.CauseTooOld}
-	got, want := in.Take([]event.Record{event.NewGap(g)}), event.NewGap(g)
+	got, want := in.Apply([]event.Record{event.NewGap(g)}), event.NewGap(g)
 	if len(got) != 1 || got[0].Event.String() != want.Event.String() || reasonLabel(&got[0]) != event.GapReason {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -149,7 +149,7 @@ func TestReasonsThatBecomeLabels(t *testing.T) {
 		"Évincé":                       "other",
 		"Bad\"}\n":                     "other",
 	} {
-		got := NewIntake(IntakeOptions{}).Take([]event.Record{record(1, "a", reason)})[0]
+		got := NewIntake(IntakeOptions{}).Apply([]event.Record{record(1, "a", reason)})[0]
 		if label := reasonLabel(&got); label != want {
 			t.Errorf("reason %q: got label %q, want %q", reason, label, want)
 		}
@@ -161,12 +161,12 @@ func TestReasonsThatBecomeLabels(t *testing.T) {
 
 // reasonLabel is that of a sink with the default labels.
 func reasonLabel(r *event.Record) string {
-	return r.Label(event.FieldReason, r.Kept(event.DefaultLabels))
+	return r.Label(event.FieldReason, r.KeptLabels(event.DefaultLabels))
 }
 
 // labelOf returns the one that a new record of the pair gets.
 func labelOf(in *Intake, namespace, reason string) string {
-	return reasonLabel(&in.Take([]event.Record{record(1, namespace, reason)})[0])
+	return reasonLabel(&in.Apply([]event.Record{record(1, namespace, reason)})[0])
 }
 
 func TestNewPairsPastMaxStreamsBecomeOther(t *testing.T) {
@@ -242,10 +242,10 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 				}
 				batch = append(batch, record(1, fmt.Sprintf("ns-%d", random.IntN(namespaces)), reason))
 			}
-			for _, r := range in.Take(batch) {
+			for _, r := range in.Apply(batch) {
 				if p := (pair{r.Event.Namespace, reasonLabel(&r)}); !pairs[p] {
 					pairs[p] = true
-					if p.label != event.Other {
+					if p.label != event.OtherLabel {
 						named++
 					}
 				}
@@ -258,7 +258,7 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 		if len(pairs) > maxStreams+namespaces {
 			t.Errorf("%d label sets, want at most %d", len(pairs), maxStreams+namespaces)
 		}
-		if n := len(in.bounds.sets[0].lastUsed); n > maxStreams {
+		if n := len(in.limiter.sets[0].lastUsed); n > maxStreams {
 			t.Errorf("%d pairs are remembered, want at most %d", n, maxStreams)
 		}
 	})
@@ -321,7 +321,7 @@ hindsight_intake_redacted_total %d
 		}
 	}
 	count(0, 0, 0, 0)
-	in.Take([]event.Record{
+	in.Apply([]event.Record{
 		preempted(), deletion(2), record(3, "noise", "x"), record(4, "noise", "x"), record(5, "noise", "x"),
 		record(6, "a", "x y"), record(7, "a", ""), record(8, "a", "Killing"),
 	})
@@ -336,7 +336,7 @@ func TestTakingARecordOfAKnownPairDoesNotAllocate(t *testing.T) {
 	records := []event.Record{preempted()}
 	// With the race detector the pool that regexp takes its memory from forgets some
 	// of it at random.
-	if n := testing.AllocsPerRun(100, func() { in.Take(records) }); n > 1 {
+	if n := testing.AllocsPerRun(100, func() { in.Apply(records) }); n > 1 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -385,7 +385,7 @@ func BenchmarkTake(b *testing.B) {
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
-				in.Take(records)
+				in.Apply(records)
 				n += len(records)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
@@ -400,7 +400,7 @@ func BenchmarkTake(b *testing.B) {
 		b.ReportAllocs()
 		n := 0
 		for b.Loop() {
-			in.Take(records)
+			in.Apply(records)
 			n += len(records)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
@@ -412,7 +412,7 @@ func BenchmarkTake(b *testing.B) {
 		}
 		records := []event.Record{record(1, "a", "New")}
 		for b.Loop() {
-			in.Take(records)
+			in.Apply(records)
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestRedactionOfMessages(t *testing.T) {
 			r := preempted()
 			r.Event.Message = tt.message
 			r.Event.Annotations = map[string]string{"note": tt.message}
-			NewIntake(IntakeOptions{Redact: tt.redact}).Take([]event.Record{r})
+			NewIntake(IntakeOptions{Redact: tt.redact}).Apply([]event.Record{r})
 			if r.Event.Message != tt.want {
 				t.Errorf("message: got %q, want %q", r.Event.Message, tt.want)
 			}
@@ -62,7 +62,7 @@ func TestRedactionLeavesNoCopyInTheAppliedConfiguration(t *testing.T) {
 		r := preempted()
 		r.Event.Message = "a later message"
 		r.Event.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: applied, "kept": "x"}
-		return NewIntake(IntakeOptions{Redact: redact}).Take([]event.Record{r})[0].Event
+		return NewIntake(IntakeOptions{Redact: redact}).Apply([]event.Record{r})[0].Event
 	}
 	if got := apply(nil).Annotations[corev1.LastAppliedConfigAnnotation]; got != applied {
 		t.Errorf("without redactions: got %q, want it untouched", got)

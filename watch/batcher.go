@@ -43,14 +43,14 @@ type batcher struct {
 	addedAt  time.Time      // when the last record was added
 	pending  batch
 	bytes    int
-	spare    []*event.Room
+	spare    []*event.DecodeBuffer
 }
 
 // batch has records, and the memory of the Events that were decoded. With new memory for each,
 // 50,000 Events a second would allocate 60 MB a second.
 type batch struct {
 	records []event.Record
-	buffers []*event.Room
+	buffers []*event.DecodeBuffer
 }
 
 func newBatcher(source string, start event.Position, handle func(context.Context, []event.Record) error, onStored func(states int)) *batcher {
@@ -70,12 +70,12 @@ func newBatcher(source string, start event.Position, handle func(context.Context
 
 // newBuffer returns memory for an Event. The caller passes it to add with the record, or to
 // recycle.
-func (b *batcher) newBuffer() *event.Room {
+func (b *batcher) newBuffer() *event.DecodeBuffer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	last := len(b.spare) - 1
 	if last < 0 {
-		return new(event.Room)
+		return new(event.DecodeBuffer)
 	}
 	buffer := b.spare[last]
 	b.spare = b.spare[:last]
@@ -83,7 +83,7 @@ func (b *batcher) newBuffer() *event.Room {
 }
 
 // recycle makes buffers available to newBuffer.
-func (b *batcher) recycle(buffers ...*event.Room) {
+func (b *batcher) recycle(buffers ...*event.DecodeBuffer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.spare = append(b.spare, buffers...)
@@ -95,7 +95,7 @@ func (b *batcher) recycle(buffers ...*event.Room) {
 //
 // Version and time of rec.Position move the position forward, never back; the rest of the
 // position stays.
-func (b *batcher) add(ctx context.Context, rec event.Record, buffer *event.Room, size int, timeout time.Duration) error {
+func (b *batcher) add(ctx context.Context, rec event.Record, buffer *event.DecodeBuffer, size int, timeout time.Duration) error {
 	if b.tryAdd(rec, buffer, size) {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (b *batcher) add(ctx context.Context, rec event.Record, buffer *event.Room,
 const heartbeatInterval = 30 * time.Second
 
 // addWaiting adds a record as add does, without a timeout. No connection may be open meanwhile.
-func (b *batcher) addWaiting(ctx context.Context, rec event.Record, buffer *event.Room, size int, heartbeat func()) error {
+func (b *batcher) addWaiting(ctx context.Context, rec event.Record, buffer *event.DecodeBuffer, size int, heartbeat func()) error {
 	for {
 		if err := b.add(ctx, rec, buffer, size, heartbeatInterval); err != errBlocked {
 			return err
@@ -128,7 +128,7 @@ func (b *batcher) addWaiting(ctx context.Context, rec event.Record, buffer *even
 	}
 }
 
-func (b *batcher) tryAdd(rec event.Record, buffer *event.Room, size int) bool {
+func (b *batcher) tryAdd(rec event.Record, buffer *event.DecodeBuffer, size int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isFull() {
@@ -165,7 +165,7 @@ func (b *batcher) append(rec event.Record, size int) {
 	b.position, b.addedAt = rec.Position, time.Now()
 	rec.Source = b.source
 	records := b.pending.records
-	if last := len(records) - 1; last >= 0 && records[last].PositionOnly() && records[last].To == rec.To {
+	if last := len(records) - 1; last >= 0 && records[last].PositionOnly() && records[last].OnlySink == rec.OnlySink {
 		records[last] = rec
 	} else {
 		b.pending.records = append(records, rec)
@@ -181,7 +181,7 @@ func (b *batcher) advance(from, to event.Position, sink string) {
 	if b.position != from {
 		return
 	}
-	b.append(event.Record{Position: to, To: sink}, 0)
+	b.append(event.Record{Position: to, OnlySink: sink}, 0)
 	notify(b.ready)
 }
 
@@ -332,7 +332,7 @@ func (b *batcher) nextBatch(done batch) batch {
 // lastForAll returns the position of the last record that is for all sinks, if there is one.
 func lastForAll(records []event.Record) (event.Position, bool) {
 	for i := range slices.Backward(records) {
-		if records[i].To == "" {
+		if records[i].OnlySink == "" {
 			return records[i].Position, true
 		}
 	}

@@ -195,7 +195,7 @@ func TestGroupsApart(t *testing.T) {
 func TestRoomsAreUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h *batcher
-		var room *event.Room
+		var room *event.DecodeBuffer
 		h = newBatcher("", event.Position{}, func(context.Context, []event.Record) error {
 			if h.newBuffer() == room {
 				t.Error("memory is used for another while Out has it")

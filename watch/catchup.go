@@ -79,9 +79,9 @@ func (w *Watcher) alignStart(ctx context.Context) (*relist, error) {
 		}
 	}
 	if found {
-		common.Epoch, common.Listed = start.Epoch, 0
+		common.Epoch, common.ListVersion = start.Epoch, 0
 		if common.Version < from {
-			common.Listed = from
+			common.ListVersion = from
 		}
 	}
 	for _, sink := range late {
@@ -115,7 +115,7 @@ func (w *Watcher) oldestReplayable(ctx context.Context, start event.Position) (v
 		if v <= w.unreplayable {
 			continue
 		}
-		if v == last && start.Listed == 0 {
+		if v == last && start.ListVersion == 0 {
 			return v, true, nil
 		}
 		if ok, err := w.canReplayFrom(ctx, v); ok || err != nil {

@@ -34,13 +34,13 @@ func addressed(records []event.Record) []string {
 		switch {
 		case !r.PositionOnly():
 			s = states([]event.Record{r})[0]
-		case r.To != "":
+		case r.OnlySink != "":
 			s = "=" + r.Position.String()
 		default:
 			continue
 		}
-		if r.To != "" {
-			s = r.To + ":" + s
+		if r.OnlySink != "" {
+			s = r.OnlySink + ":" + s
 		}
 		out = append(out, s)
 	}
@@ -60,7 +60,7 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 	}
 	listing := func(version, listed uint64) event.Position {
 		p := at(version)
-		p.Listed = listed
+		p.ListVersion = listed
 		return p
 	}
 	for name, test := range map[string]struct {
@@ -186,10 +186,10 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 					t.Error("the caller's map was changed")
 				}
 				for _, rec := range records {
-					if rec.Gap && rec.To != "" {
-						from := test.behind[rec.To].Version
+					if rec.Gap && rec.OnlySink != "" {
+						from := test.behind[rec.OnlySink].Version
 						if got := rec.Event.Annotations["hindsight/from_version"]; got != fmt.Sprint(from) {
-							t.Errorf("gap of %s from version %s, want %d", rec.To, got, from)
+							t.Errorf("gap of %s from version %s, want %d", rec.OnlySink, got, from)
 						}
 					}
 				}
@@ -419,13 +419,13 @@ func TestSpoolOverflowOfOneSink(t *testing.T) {
 		slices.SortFunc(got, byVersion)
 		wantStates(t, "taken, in whatever order", slices.Compact(got), want...)
 		for _, rec := range records[:len(records)-1] {
-			if rec.Position.Listed != 1300 {
+			if rec.Position.ListVersion != 1300 {
 				t.Fatalf("a record in the middle of the list is at %s", rec.Position)
 			}
 		}
 		for i, rec := range records {
-			if rec.To != "dead" {
-				t.Fatalf("record %d is for %q", i, rec.To)
+			if rec.OnlySink != "dead" {
+				t.Fatalf("record %d is for %q", i, rec.OnlySink)
 			}
 		}
 		wantPosition(t, records[len(records)-1].Position, "uid-a/0@1300")
@@ -444,7 +444,7 @@ func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
 	}
 	var got []string
 	for _, rec := range h.pending.records {
-		got = append(got, rec.To+strconv.FormatUint(rec.Position.Version, 10))
+		got = append(got, rec.OnlySink+strconv.FormatUint(rec.Position.Version, 10))
 	}
 	wantStates(t, "pending", got, "a101", "b103", "104")
 	if p, ok := lastForAll(h.pending.records[:2]); ok {

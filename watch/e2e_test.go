@@ -502,7 +502,7 @@ func atTheBoundary(t *testing.T, s *server) {
 func interruptedList(t *testing.T, s *server) {
 	start := s.here(t)
 	want := s.mustWrite(t, "a", "b")
-	start.Listed = s.here(t).Version
+	start.ListVersion = s.here(t).Version
 	// Overwritten since, and deleted since.
 	want = append(want, s.mustWrite(t, "a", "c")...)
 	if err := s.client.CoreV1().Events("default").Delete(t.Context(), "b", metav1.DeleteOptions{}); err != nil {
@@ -515,7 +515,7 @@ func interruptedList(t *testing.T, s *server) {
 func interruptedListTooOld(t *testing.T, s *server) {
 	start := s.here(t)
 	s.mustWrite(t, "a", "b")
-	start.Listed = s.here(t).Version
+	start.ListVersion = s.here(t).Version
 	s.mustWrite(t, "a", "c")
 	s.compact(t, s.here(t).Version)
 	want := append([]string{"gap:too_old"}, stateList(t, s, start.Version)...)

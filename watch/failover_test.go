@@ -24,7 +24,7 @@ type sinkModel struct {
 // take takes one record of a sink of that name.
 func (s *sinkModel) take(t *testing.T, name string, r event.Record) {
 	t.Helper()
-	if r.To != "" && r.To != name {
+	if r.OnlySink != "" && r.OnlySink != name {
 		return
 	}
 	if r.Position.Version < s.position.Version || r.Position.Version == s.position.Version && !r.Gap && !r.PositionOnly() {
@@ -144,7 +144,7 @@ func failovers(t *testing.T, random *rand.Rand) {
 			// Of two sinks at one version, one may have been told of a gap that the other,
 			// which is taken to be further, has not been told of yet. That one makes a
 			// list of its own necessary, for all.
-			if again := s.position.Version == start.Version && s.position.Listed > start.Listed; watchVersion(s.position) >= a.compacted && !again {
+			if again := s.position.Version == start.Version && s.position.ListVersion > start.ListVersion; watchVersion(s.position) >= a.compacted && !again {
 				gaps[name] = len(s.gaps)
 			}
 		}
@@ -177,7 +177,7 @@ func failovers(t *testing.T, random *rand.Rand) {
 	}
 	for _, name := range names {
 		s := sinks[name]
-		if last := a.history[len(a.history)-1].version; s.position.Version < last || s.position.Listed != 0 {
+		if last := a.history[len(a.history)-1].version; s.position.Version < last || s.position.ListVersion != 0 {
 			t.Errorf("%s ends at %s, want %d", name, s.position, last)
 		}
 		for i, version := range s.order {

@@ -20,7 +20,7 @@ func (l *listing) declareGap(ctx context.Context) error {
 	w := l.w
 	to := event.Position{Epoch: l.to.Epoch, Version: watchVersion(l.to), Time: l.to.Time}
 	if l.newestWrite != 0 {
-		to.Time = event.Earlier(time.Unix(l.newestWrite, 0), w.clock.now())
+		to.Time = event.ClampTime(time.Unix(l.newestWrite, 0), w.clock.now())
 	}
 	gap := event.Gap{
 		Source: w.namespace, Namespace: w.ownNamespace, Sink: l.sink,
@@ -74,7 +74,7 @@ func (w *Watcher) useKnownGap(g *event.Gap) {
 // rememberGap adds a gap to the known ones, replacing the same gap without an end, and calls
 // onGap.
 func (w *Watcher) rememberGap(g event.Gap) {
-	if w.knownGaps = slices.DeleteFunc(w.knownGaps, g.Covers); !slices.Contains(w.knownGaps, g) {
+	if w.knownGaps = slices.DeleteFunc(w.knownGaps, g.Supersedes); !slices.Contains(w.knownGaps, g) {
 		w.knownGaps = append(w.knownGaps, g)
 	}
 	if w.onGap != nil {

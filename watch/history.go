@@ -27,7 +27,7 @@ func (w *Watcher) checkHistory(ctx context.Context) (*relist, error) {
 	}
 	cluster := event.Epoch{Cluster: uid}
 	switch {
-	case pos.Version == 0 && pos.Listed == 0:
+	case pos.Version == 0 && pos.ListVersion == 0:
 		return &relist{reason: reasonFirst, epoch: cluster}, nil
 	case !pos.Epoch.SameCluster(cluster):
 		return &relist{reason: reasonOtherCluster, epoch: cluster}, nil
@@ -59,7 +59,7 @@ func sameEpoch(a, b event.Epoch) bool {
 
 // watchVersion returns the version from which a watch delivers all states after p. During a
 // list, it is the list's version, and the list as of that version has to be read first.
-func watchVersion(p event.Position) uint64 { return max(p.Version, p.Listed) }
+func watchVersion(p event.Position) uint64 { return max(p.Version, p.ListVersion) }
 
 // uidRetryAfter is how long the uid is not read after it was denied: short enough to notice a
 // new permission or another cluster, and too long to fill an audit log.
@@ -108,10 +108,10 @@ func (w *Watcher) newestVersion(ctx context.Context) (uint64, error) {
 func (w *Watcher) correctTimes() {
 	clock := w.clock.now()
 	correct := func(p *event.Position) {
-		if !event.Possible(p.Time.Unix(), clock) {
+		if !event.PlausibleTime(p.Time.Unix(), clock) {
 			p.Time = time.Time{}
 		}
-		p.Time = event.Earlier(p.Time, clock)
+		p.Time = event.ClampTime(p.Time, clock)
 	}
 	w.batcher.amendPosition(correct)
 	correct(&w.start)

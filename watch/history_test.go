@@ -63,7 +63,7 @@ func TestRestored(t *testing.T) {
 
 func TestRestoredDuringAList(t *testing.T) {
 	listing := func(version uint64) event.Position {
-		return event.Position{Epoch: at(0).Epoch, Listed: version}
+		return event.Position{Epoch: at(0).Epoch, ListVersion: version}
 	}
 	for name, test := range map[string]struct {
 		start event.Position
@@ -92,7 +92,7 @@ func TestRestoredDuringAList(t *testing.T) {
 					}
 					return false
 				}
-				if test.start.Listed == 900 {
+				if test.start.ListVersion == 900 {
 					a.restore(700)
 				}
 				r := run(a, test.start)

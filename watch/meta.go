@@ -23,7 +23,7 @@ type eventMeta struct {
 var errStop = errors.New("found")
 
 // parseMeta parses the metadata of an Event in protobuf, its first field, and nothing else. It
-// ignores times of managedFields that are impossible by the clock (event.Possible); a zero
+// ignores times of managedFields that are impossible by the clock (event.PlausibleTime); a zero
 // clock makes all of them possible.
 func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
 	var m eventMeta
@@ -45,7 +45,7 @@ func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
 						return nil
 					}
 					t, err := parseSeconds(b)
-					if event.Possible(t, clock) {
+					if event.PlausibleTime(t, clock) {
 						managed = max(managed, t)
 					}
 					return err

@@ -271,7 +271,7 @@ func (l *listing) emitIfFull(ctx context.Context) error {
 func (l *listing) emit(ctx context.Context, last bool) error {
 	if l.parts == 0 {
 		start := l.start
-		start.Listed = watchVersion(l.to)
+		start.ListVersion = watchVersion(l.to)
 		l.w.batcher.resetPosition(start)
 		if err := l.declareGap(ctx); err != nil {
 			return err
@@ -292,7 +292,7 @@ func (l *listing) emit(ctx context.Context, last bool) error {
 		if !last {
 			rec.Position = event.Position{} // lower versions may follow: the position stays
 		}
-		rec.To = l.sink
+		rec.OnlySink = l.sink
 		l.emitted++
 		return l.w.batcher.addWaiting(ctx, rec, buffer, len(state), l.w.health.heartbeat)
 	})

@@ -219,7 +219,7 @@ func TestResumeFromEveryRecord(t *testing.T) {
 					time.Sleep(positionFlushInterval)
 					synctest.Wait()
 					want := states(all[i+1:])
-					if max(rec.Position.Version, rec.Position.Listed) < a.compacted {
+					if max(rec.Position.Version, rec.Position.ListVersion) < a.compacted {
 						// Of each Event only its latest state is left.
 						want = slices.DeleteFunc(want, func(s string) bool { return s == "a@103" || s == "a@105" || s == "old@101" })
 						want = append([]string{"gap:too_old"}, want...)

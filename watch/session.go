@@ -178,7 +178,7 @@ func (s *session) handleFrame(ctx context.Context, fr frame) (uint64, error) {
 }
 
 // add adds a record that is newer than s.seen. The first one ends a stall.
-func (s *session) add(ctx context.Context, rec event.Record, buffer *event.Room, size int) error {
+func (s *session) add(ctx context.Context, rec event.Record, buffer *event.DecodeBuffer, size int) error {
 	if s.delivered.IsZero() {
 		if err := s.endStall(ctx, "watches work again"); err != nil {
 			if buffer != nil {

@@ -417,7 +417,7 @@ func TestStallAcrossARestart(t *testing.T) {
 		if err := second.Ready(); err != nil {
 			t.Errorf("unready: %v", err)
 		}
-		if n := len(declared); n != 2 || declared[1].From.Version != 101 || declared[1].To.Version != 104 || !declared[1].Covers(declared[0]) {
+		if n := len(declared); n != 2 || declared[1].From.Version != 101 || declared[1].To.Version != 104 || !declared[1].Supersedes(declared[0]) {
 			t.Errorf("declared %+v, want one gap, first without an end", declared)
 		}
 	})

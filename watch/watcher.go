@@ -259,7 +259,7 @@ func (w *Watcher) prepare(ctx context.Context) (*relist, error) {
 			return due, err
 		}
 	}
-	if pos := w.batcher.at(); pos.Listed != 0 {
+	if pos := w.batcher.at(); pos.ListVersion != 0 {
 		return &relist{reason: reasonInterrupted, epoch: pos.Epoch}, nil
 	}
 	return nil, nil
@@ -275,7 +275,7 @@ func (w *Watcher) list(ctx context.Context, due relist) error {
 	l := w.newListing(due, w.batcher.at())
 	if due.reason == reasonInterrupted {
 		// At the same version as before: states that were overwritten since are not missed.
-		l.asOf = l.from.Listed
+		l.asOf = l.from.ListVersion
 	}
 	if due.reason == reasonStalled {
 		l.from, l.openGap = w.batcher.lastProven(), w.openGap

@@ -53,7 +53,7 @@ func (d *draft) eventRouter(text string) bool {
 	if err := json.Unmarshal([]byte(text), &line); err != nil || line.Event == nil {
 		return false
 	}
-	d.record.Record, d.record.Whole = event.NewFromLine(line.Event, line.Time), true
+	d.record.Record, d.record.WholeEvent = event.NewFromLine(line.Event, line.Time), true
 	return true
 }
 

@@ -107,7 +107,7 @@ func describe(r *event.Record) []byte {
 	fmt.Fprintf(&b, "server time: %s\n", r.Position.Time.Format(time.RFC3339Nano))
 	fmt.Fprintf(&b, "version: %d\nverb: %s\n", r.Position.Version, verb(r))
 	b.WriteString("\nlabels\n")
-	kept := event.LabelSetOf(event.LabelFields...) &^ (event.DefaultLabels &^ r.Kept(event.DefaultLabels))
+	kept := event.LabelSetOf(event.LabelFields...) &^ (event.DefaultLabels &^ r.KeptLabels(event.DefaultLabels))
 	for _, f := range event.LabelFields {
 		fmt.Fprintf(&b, "%s: %q\n", f, r.Label(f, kept))
 	}

@@ -26,7 +26,7 @@ func TestLabelsThatAreOther(t *testing.T) {
 				}
 				for label, name := range labels {
 					field, _ := event.ParseField(name)
-					e.Labels[label] = r.Label(field, r.Kept(set))
+					e.Labels[label] = r.Label(field, r.KeptLabels(set))
 				}
 				if metadata {
 					for _, p := range r.AppendMetadata(nil, set) {

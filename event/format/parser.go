@@ -30,8 +30,8 @@ type Record struct {
 	// it again in the line's format gives the same line.
 	event.Record
 
-	// Whole is set if the line held the whole Event.
-	Whole bool
+	// WholeEvent is set if the line held the whole Event.
+	WholeEvent bool
 
 	// Labels of the stream, nil for an entry of a file.
 	Labels map[string]string
@@ -75,12 +75,12 @@ func (p Parser) Parse(e Entry) (Record, error) {
 			return Record{}, ErrForeign
 		}
 		*r.Event = corev1.Event{Message: e.Line}
-		r.Whole = false
+		r.WholeEvent = false
 	}
 	if !e.Time.IsZero() {
 		r.Time = e.Time.UTC()
 	}
-	if !r.Whole {
+	if !r.WholeEvent {
 		d.beside(b)
 		d.times()
 	}
@@ -100,12 +100,12 @@ func (p Parser) isGap(e Entry, r *Record) bool {
 		return false
 	}
 	for name, value := range e.Labels {
-		if f, ok := p.field(name); ok && f == event.FieldReason && value == event.Other {
+		if f, ok := p.field(name); ok && f == event.FieldReason && value == event.OtherLabel {
 			return false
 		}
 	}
 	text := !strings.HasPrefix(e.Line, "{") && !isLogfmt(e.Line)
-	return text || !r.FalseGap()
+	return text || !r.ForgedGap()
 }
 
 // beside returns the fields that are kept beside the line.
@@ -118,7 +118,7 @@ func (p Parser) beside(e Entry) map[event.Field]string {
 	}
 	for name, value := range e.Labels {
 		f, ok := p.field(name)
-		if value == event.Other && f != event.FieldNamespace {
+		if value == event.OtherLabel && f != event.FieldNamespace {
 			continue // the Event's own value, if there is one, is in the line or in full_<field>
 		}
 		if _, twice := b[f]; ok && !twice {

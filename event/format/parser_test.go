@@ -75,8 +75,8 @@ func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
 					t.Errorf("%s in %s: %s is %q, want %q", name, f, field, v, want)
 				}
 			}
-			if !got.Time.Equal(r.Time) || got.Whole != (f == EventRouter) || got.Gap != r.Gap {
-				t.Errorf("%s in %s: time %s, whole %v, gap %v", name, f, got.Time, got.Whole, got.Gap)
+			if !got.Time.Equal(r.Time) || got.WholeEvent != (f == EventRouter) || got.Gap != r.Gap {
+				t.Errorf("%s in %s: time %s, whole %v, gap %v", name, f, got.Time, got.WholeEvent, got.Gap)
 			}
 		}
 	}
@@ -149,7 +149,7 @@ func TestLabelsOfOtherNames(t *testing.T) {
 	p := Parser{Labels: map[string]string{"ns": "namespace", "why": "reason"}}
 	got, err := p.Parse(Entry{
 		Line:     "name=web-0 kind=Pod",
-		Labels:   map[string]string{"ns": "prod", "why": event.Other, "reason": "not ours"},
+		Labels:   map[string]string{"ns": "prod", "why": event.OtherLabel, "reason": "not ours"},
 		Metadata: map[string]string{"full_reason": "disk full"},
 	})
 	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" {

@@ -229,7 +229,7 @@ func newSink(s config.Sink, o Options) (sink.Sink, sink.Limits, error) {
 // take puts what a source has seen through the intake and into the journal. It
 // returns once the journal keeps it, and blocks while the journal is full.
 func (p *pipeline) take(ctx context.Context, records []event.Record) error {
-	records = p.intake.Take(records)
+	records = p.intake.Apply(records)
 	if p.taken != nil {
 		for i := range records {
 			p.taken(&records[i])

@@ -24,12 +24,12 @@ const (
 )
 
 // feedFrom takes in the Events of an input in the order of their times, as far as
-// they come without a pause and an input.Order can hold them. When ctx ends, what
+// they come without a pause and an input.TimeSorter can hold them. When ctx ends, what
 // has come is taken in for no longer than drain. bad is what in it could not be
 // read.
 func (p *pipeline) feedFrom(ctx context.Context, in Input, drain time.Duration) (bad error, err error) {
 	f := feeder{p: p, ctx: ctx}
-	f.order = input.Order{
+	f.order = input.TimeSorter{
 		Visit: f.visit,
 		Overflow: func(err error) {
 			args := []any{"hint", "Loki refuses Events that are an hour older than others of their stream; replay the input in parts"}
@@ -50,16 +50,16 @@ func (p *pipeline) feedFrom(ctx context.Context, in Input, drain time.Duration) 
 	err = readChunks(ctx, in.Reader, replayPause,
 		func(chunk []byte) error { _, err := decoder.Write(chunk); return err },
 		func() error {
-			if in.ShiftToNow || !decoder.Between() {
+			if in.ShiftToNow || !decoder.AtBoundary() {
 				return nil
 			}
 			return f.flush()
 		})
-	var foreign *input.Foreign
+	var foreign *input.UnsupportedError
 	if errors.As(err, &foreign) {
 		return fmt.Errorf("%s %w", in.Name, foreign), nil
 	}
-	var damage *input.Damage
+	var damage *input.CorruptError
 	if errors.As(err, &damage) {
 		bad, err = fmt.Errorf("%s %w", in.Name, damage), nil
 	}
@@ -90,7 +90,7 @@ func (p *pipeline) feedFrom(ctx context.Context, in Input, drain time.Duration) 
 type feeder struct {
 	p      *pipeline
 	ctx    context.Context
-	order  input.Order
+	order  input.TimeSorter
 	group  []event.Record
 	newest time.Time
 	shift  int64 // seconds
@@ -132,7 +132,7 @@ func readChunks(ctx context.Context, in io.Reader, pause time.Duration, visit fu
 	free <- make([]byte, 64<<10)
 	free <- make([]byte, 64<<10)
 	go func() { // ends with the input, or with ctx once the input gives something
-		text, err := input.Text(in)
+		text, err := input.TextReader(in)
 		for {
 			var c chunk
 			select {

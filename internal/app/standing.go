@@ -197,7 +197,7 @@ func (s *standing) seen(sink string) func(*event.Record) bool {
 		if err != nil || to.IsZero() || !to.Epoch.SameCluster(r.Position.Epoch) {
 			return false
 		}
-		to.Listed = 0 // while a list is taken in, the states before the position have been
+		to.ListVersion = 0 // while a list is taken in, the states before the position have been
 		state := event.Position{Epoch: r.Position.Epoch, Version: version}
 		return state.Compare(to) <= 0 && !gaps.Contains(sink, r.Source, state)
 	}
@@ -217,7 +217,7 @@ func (s *standing) declare(g event.Gap) {
 	if slices.Contains(s.held.Gaps, g) {
 		return
 	}
-	s.held.Gaps = append(slices.DeleteFunc(s.held.Gaps, g.Covers), g)
+	s.held.Gaps = append(slices.DeleteFunc(s.held.Gaps, g.Supersedes), g)
 }
 
 // hold returns what the Lease is to say.

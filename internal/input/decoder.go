@@ -112,15 +112,15 @@ func (d *Decoder) Close() error {
 	return d.err
 }
 
-// Between reports whether everything that was written has been read, so that the
+// AtBoundary reports whether everything that was written has been read, so that the
 // input is between two documents.
-func (d *Decoder) Between() bool {
+func (d *Decoder) AtBoundary() bool {
 	return len(d.buffer) == 0 && !d.rest && !d.scan.active() && !d.yaml.active() && len(d.parts) == 0
 }
 
-// Growing reports whether the input ends in the middle of a line and, judging by the
+// MidLine reports whether the input ends in the middle of a line and, judging by the
 // line before, is the file of a file sink: the rest of the line is being written.
-func (d *Decoder) Growing() bool {
+func (d *Decoder) MidLine() bool {
 	return d.growing && len(d.buffer) > 0 && !d.scan.active() && !d.yaml.active() && !json.Valid(d.buffer)
 }
 

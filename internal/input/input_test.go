@@ -22,8 +22,8 @@ import (
 // the text in pieces of so many bytes.
 func read(t testing.TB, in string, piece int) (messages, problems []string) {
 	t.Helper()
-	text, err := input.Text(strings.NewReader(in))
-	var foreign *input.Foreign
+	text, err := input.TextReader(strings.NewReader(in))
+	var foreign *input.UnsupportedError
 	if errors.As(err, &foreign) {
 		return nil, []string{foreign.Error()}
 	}
@@ -51,7 +51,7 @@ func decode(t testing.TB, text []byte, piece int) (messages, problems []string) 
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !d.Between() {
+	if !d.AtBoundary() {
 		t.Error("something is left after the end")
 	}
 	for _, p := range d.Problems() {
@@ -317,15 +317,15 @@ func TestLongLine(t *testing.T) {
 
 func TestReadErrorsAreReturned(t *testing.T) {
 	bad := errors.New("disk on fire")
-	if _, err := input.Text(iotest.ErrReader(bad)); !errors.Is(err, bad) {
+	if _, err := input.TextReader(iotest.ErrReader(bad)); !errors.Is(err, bad) {
 		t.Errorf("got %v", err)
 	}
 	for _, size := range []int{5, 40} {
-		text, err := input.Text(strings.NewReader(packed(one)[:size]))
+		text, err := input.TextReader(strings.NewReader(packed(one)[:size]))
 		if err == nil {
 			_, err = io.ReadAll(text)
 		}
-		var damage *input.Damage
+		var damage *input.CorruptError
 		if !errors.As(err, &damage) {
 			t.Errorf("gzip that breaks off after %d bytes: %v", size, err)
 		}
@@ -363,7 +363,7 @@ func FuzzText(f *testing.F) {
 		f.Add([]byte(c.input))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if text, err := input.Text(bytes.NewReader(in)); err == nil {
+		if text, err := input.TextReader(bytes.NewReader(in)); err == nil {
 			_, _ = io.CopyN(io.Discard, text, 1<<20)
 		}
 	})

@@ -280,7 +280,7 @@ func (d *Decoder) emitEvent(raw []byte, newer bool, filed string, text []byte, a
 			stored = time.Time{} // a log collector's
 		}
 	}
-	r := format.Record{Record: event.NewFromLine(e, stored), Whole: true}
+	r := format.Record{Record: event.NewFromLine(e, stored), WholeEvent: true}
 	d.hand(&r, text)
 }
 

@@ -13,9 +13,9 @@ import (
 type Problem struct {
 	Line int // of the first, counted from 1
 	Text string
-	// Watch is set for an error that the API server sent: a watch that was
+	// WatchError is set for an error that the API server sent: a watch that was
 	// recorded ended there, and Events may be missing.
-	Watch bool
+	WatchError bool
 }
 
 func (p Problem) String() string { return fmt.Sprintf("line %d: %s", p.Line, p.Text) }
@@ -77,7 +77,7 @@ func (p *problems) list() []Problem {
 	var all []Problem
 	for _, s := range []*sort{&p.damaged, &p.lines, &p.watch} {
 		if s.count > 0 {
-			all = append(all, Problem{Line: s.line, Text: s.text + s.more(), Watch: s == &p.watch})
+			all = append(all, Problem{Line: s.line, Text: s.text + s.more(), WatchError: s == &p.watch})
 		}
 	}
 	if p.objects.count > 0 {

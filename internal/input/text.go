@@ -14,20 +14,22 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// Foreign is the error for an input that is not text, or has a format of which
+// UnsupportedError is the error for an input that is not text, or has a format of which
 // nothing can be read.
-type Foreign struct{ What string }
+type UnsupportedError struct{ What string }
 
-func (e *Foreign) Error() string { return "looks like " + e.What + "; Events are not read from that" }
+func (e *UnsupportedError) Error() string {
+	return "looks like " + e.What + "; Events are not read from that"
+}
 
-// Damage is why packed data cannot be read to its end. What came before was read.
-type Damage struct{ Err error }
+// CorruptError is why packed data cannot be read to its end. What came before was read.
+type CorruptError struct{ Err error }
 
-func (e *Damage) Error() string {
+func (e *CorruptError) Error() string {
 	return fmt.Sprintf("cannot be unpacked to its end: %v; Events may be missing", e.Err)
 }
 
-func (e *Damage) Unwrap() error { return e.Err }
+func (e *CorruptError) Unwrap() error { return e.Err }
 
 // unpacker is a gzip.Reader whose errors about the data are Damage.
 type unpacker struct{ *gzip.Reader }
@@ -41,7 +43,7 @@ func (u unpacker) Read(p []byte) (int, error) {
 func damage(err error) error {
 	var corrupt flate.CorruptInputError
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.As(err, &corrupt) {
-		return &Damage{err}
+		return &CorruptError{err}
 	}
 	return err
 }
@@ -50,12 +52,12 @@ func damage(err error) error {
 // at offset 257.
 const headBytes = 512
 
-// Text returns the text of an input in UTF-8: it decompresses gzip, which it
+// TextReader returns the text of an input in UTF-8: it decompresses gzip, which it
 // recognizes by its first bytes, and converts UTF-16, with or without a byte order
 // mark. It returns *Foreign, or the error of reading; reading the text of compressed data
 // that breaks off returns *Damage. If the input needs no conversion, data that is
 // appended to it after its end can be read as well.
-func Text(r io.Reader) (io.Reader, error) { return unpack(r, 2) }
+func TextReader(r io.Reader) (io.Reader, error) { return unpack(r, 2) }
 
 // unpack is Text for an input that may be compressed so many times.
 func unpack(r io.Reader, times int) (io.Reader, error) {
@@ -81,7 +83,7 @@ func unpack(r io.Reader, times int) (io.Reader, error) {
 		return utf16(in, unicode.BigEndian), nil
 	}
 	if what := binary(head); what != "" {
-		return nil, &Foreign{what}
+		return nil, &UnsupportedError{what}
 	}
 	return in, nil
 }

@@ -23,11 +23,11 @@ func URL(address string) string {
 	if err != nil {
 		return "(not a URL)"
 	}
-	return Parsed(u).String()
+	return ParsedURL(u).String()
 }
 
-// Parsed is URL for one that was parsed; it returns a copy.
-func Parsed(u *url.URL) *url.URL {
+// ParsedURL is URL for one that was parsed; it returns a copy.
+func ParsedURL(u *url.URL) *url.URL {
 	masked := *u
 	if u.User != nil {
 		masked.User = url.User(hidden)

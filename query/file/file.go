@@ -154,7 +154,7 @@ func (f *Files) Range(ctx context.Context, from time.Time, visit func(format.Ent
 	if err := f.readCurrent(ctx); err != nil || f.decoder == nil {
 		return err
 	}
-	if !f.decoder.Growing() {
+	if !f.decoder.MidLine() {
 		if err := f.decoder.Close(); err != nil {
 			return err
 		}
@@ -209,13 +209,13 @@ func (f *Files) visitOne(e format.Entry) error { return f.visit(e) }
 // textOf returns the text of a file; that of one that is not for us, or damaged from
 // the beginning, is empty.
 func (f *Files) textOf(in *os.File) (io.Reader, error) {
-	text, err := input.Text(in)
-	var foreign *input.Foreign
+	text, err := input.TextReader(in)
+	var foreign *input.UnsupportedError
 	if errors.As(err, &foreign) {
 		f.problems = append(f.problems, fmt.Sprintf("%s %v", in.Name(), foreign))
 		return strings.NewReader(""), nil
 	}
-	var damage *input.Damage
+	var damage *input.CorruptError
 	if errors.As(err, &damage) {
 		f.addDamage(in, damage)
 		return strings.NewReader(""), nil
@@ -226,14 +226,14 @@ func (f *Files) textOf(in *os.File) (io.Reader, error) {
 	return text, nil
 }
 
-func (f *Files) addDamage(in *os.File, damage *input.Damage) {
+func (f *Files) addDamage(in *os.File, damage *input.CorruptError) {
 	f.problems, f.failed = append(f.problems, fmt.Sprintf("%s %v", in.Name(), damage)), true
 }
 
 func (f *Files) keep(path string, problems []input.Problem) {
 	for _, p := range problems {
 		f.problems = append(f.problems, path+": "+p.String())
-		f.failed = f.failed || p.Watch
+		f.failed = f.failed || p.WatchError
 	}
 }
 
@@ -271,7 +271,7 @@ func (f *Files) readOn(ctx context.Context, in *os.File, text io.Reader, to *inp
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		var damage *input.Damage
+		var damage *input.CorruptError
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil

@@ -87,7 +87,7 @@ func (c Config) MarshalYAML() (any, error) {
 
 func redactProxy(u config.URL) config.URL {
 	if u.URL != nil {
-		u.URL = mask.Parsed(u.URL)
+		u.URL = mask.ParsedURL(u.URL)
 	}
 	return u
 }

@@ -164,7 +164,7 @@ func checkLabelValue(value string) error {
 // without those that have no value. Records with the same labels give the same
 // bytes. It does not allocate if dst has room and all values are valid UTF-8.
 func (l *labelSet) Append(dst []byte, r *event.Record) []byte {
-	kept := r.Kept(l.fields)
+	kept := r.KeptLabels(l.fields)
 	dst = append(dst, '{')
 	separator := ""
 	for i := range l.labels {

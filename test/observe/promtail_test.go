@@ -76,8 +76,8 @@ func TestPromtailPipeline(t *testing.T) {
 			dropped++
 			continue
 		}
-		kept := intake.Take([]event.Record{r})
-		if labelled := event.LabelSetOf(event.FieldReason); kept[0].Kept(labelled) != labelled {
+		kept := intake.Apply([]event.Record{r})
+		if labelled := event.LabelSetOf(event.FieldReason); kept[0].KeptLabels(labelled) != labelled {
 			continue // as docs/configuration.md says, a reason that is not fit for a label is "other"
 		}
 		labels := streamLabels(t, sink.AppendStream(nil, &kept[0]))

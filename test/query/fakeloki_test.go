@@ -130,7 +130,7 @@ func storable(t *testing.T) (records []event.Record) {
 		r.Time = time.Now().Add(time.Duration(i)*time.Millisecond - time.Hour/2).Truncate(time.Millisecond).UTC()
 		records = append(records, r)
 	}
-	return router.NewIntake(router.IntakeOptions{}).Take(records)
+	return router.NewIntake(router.IntakeOptions{}).Apply(records)
 }
 
 // storeInFake pushes records to a new Loki as a sink of a layout does, and returns how to query it.

@@ -15,16 +15,16 @@ import (
 )
 
 func recordAt(t time.Time, message string) *format.Record {
-	return &format.Record{Whole: true, Record: event.Record{
+	return &format.Record{WholeEvent: true, Record: event.Record{
 		Event: &corev1.Event{Message: message}, Time: t, ObservedTime: t.Add(-time.Hour),
 	}}
 }
 
 func TestOrder(t *testing.T) {
 	var got []string
-	o := Order{Visit: func(r *format.Record) error {
+	o := TimeSorter{Visit: func(r *format.Record) error {
 		got = append(got, r.Event.Message)
-		if !r.Whole || !r.ObservedTime.Equal(r.Time.Add(-time.Hour)) {
+		if !r.WholeEvent || !r.ObservedTime.Equal(r.Time.Add(-time.Hour)) {
 			t.Errorf("%s came out as %+v", r.Event.Message, r)
 		}
 		return nil
@@ -57,7 +57,7 @@ func TestOrderOverflows(t *testing.T) {
 	const n = 8000
 	seen, descents, overflows := map[string]bool{}, 0, 0
 	var last time.Time
-	o := Order{
+	o := TimeSorter{
 		Visit: func(r *format.Record) error {
 			seen[r.Event.Name] = true
 			if r.Time.Before(last) {

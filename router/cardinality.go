@@ -24,16 +24,16 @@ type SinkLabels struct {
 	Fields event.LabelSet
 }
 
-// bounds limits the cardinality of labels. For each set of fields that are labels in a
+// cardinalityLimiter limits the cardinality of labels. For each set of fields that are labels in a
 // sink, it decides which fields keep the Event's own value. It is safe for concurrent
 // use.
-type bounds struct {
+type cardinalityLimiter struct {
 	mu   sync.Mutex // guards the fields below
 	max  int
-	sets []*bound
+	sets []*limiter
 }
 
-// bound limits the combinations of values of one set of fields. At most max
+// limiter limits the combinations of values of one set of fields. At most max
 // combinations are in use at a time, and one more for each namespace. A combination is
 // in use until an hour after its last record.
 //
@@ -45,7 +45,7 @@ type bounds struct {
 // Times are those of the process, not of the records: the bound is about the streams
 // that a server holds open while we write to them, and a whole day of Events may be
 // read in a second.
-type bound struct {
+type limiter struct {
 	fields   event.LabelSet
 	list     []event.Field // the same fields
 	sinks    []string
@@ -60,14 +60,14 @@ type bound struct {
 
 // setLabels replaces the sets of fields. Sets that stay keep their combinations in
 // use.
-func (b *bounds) setLabels(max int, sinks []SinkLabels) {
+func (b *cardinalityLimiter) setLabels(max int, sinks []SinkLabels) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.max = max
 	before := b.sets
 	b.sets = nil
-	of := func(sets []*bound, fields event.LabelSet) *bound {
-		if i := slices.IndexFunc(sets, func(s *bound) bool { return s.fields == fields }); i >= 0 {
+	of := func(sets []*limiter, fields event.LabelSet) *limiter {
+		if i := slices.IndexFunc(sets, func(s *limiter) bool { return s.fields == fields }); i >= 0 {
 			return sets[i]
 		}
 		return nil
@@ -79,7 +79,7 @@ func (b *bounds) setLabels(max int, sinks []SinkLabels) {
 		set := of(b.sets, s.Fields)
 		if set == nil && s.Fields != 0 && len(b.sets) < event.MaxLabelDecisions {
 			if set = of(before, s.Fields); set == nil {
-				set = &bound{fields: s.Fields, list: s.Fields.Fields(), lastUsed: map[string]*time.Time{}}
+				set = &limiter{fields: s.Fields, list: s.Fields.Fields(), lastUsed: map[string]*time.Time{}}
 			}
 			set.sinks = nil
 			b.sets = append(b.sets, set)
@@ -93,21 +93,21 @@ func (b *bounds) setLabels(max int, sinks []SinkLabels) {
 // decision is the decision of bounds about a record.
 type decision struct {
 	labels    event.LabelDecisions
-	malformed bool     // the reason does not look like one
-	tooMany   bool     // some set has no free combination
-	begins    []*bound // the sets of which this is so for the first time in an hour
+	malformed bool       // the reason does not look like one
+	tooMany   bool       // some set has no free combination
+	begins    []*limiter // the sets of which this is so for the first time in an hour
 }
 
 // decide makes the decision about a record that the intake takes in now. It allocates
 // only for a new combination.
-func (b *bounds) decide(now time.Time, r *event.Record) (d decision) {
+func (b *cardinalityLimiter) decide(now time.Time, r *event.Record) (d decision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, set := range b.sets {
 		kept := set.fields
 		if !set.use(now, r, kept) {
 			// The reason of gap records is reserved for our own.
-			if kept&event.LabelReason != 0 && (!camelCase(r.Event.Reason) || r.FalseGap()) {
+			if kept&event.LabelReason != 0 && (!camelCase(r.Event.Reason) || r.ForgedGap()) {
 				d.malformed = true
 				kept &^= event.LabelReason
 			}
@@ -135,7 +135,7 @@ func (b *bounds) decide(now time.Time, r *event.Record) (d decision) {
 
 // use reports whether the record's combination of the fields is in use. If so, it
 // extends the use.
-func (b *bound) use(now time.Time, r *event.Record, fields event.LabelSet) bool {
+func (b *limiter) use(now time.Time, r *event.Record, fields event.LabelSet) bool {
 	b.key = append(b.key[:0], byte(fields))
 	for _, f := range b.list {
 		if fields.Has(f) {
@@ -154,7 +154,7 @@ func (b *bound) use(now time.Time, r *event.Record, fields event.LabelSet) bool 
 
 // admit reports whether the record's combination of the fields is in use, after adding
 // it if the limit allows.
-func (b *bound) admit(now time.Time, r *event.Record, fields event.LabelSet, max int) bool {
+func (b *limiter) admit(now time.Time, r *event.Record, fields event.LabelSet, max int) bool {
 	if fields&^event.LabelNamespace == 0 {
 		return true // namespaces do not count
 	}
@@ -176,7 +176,7 @@ func (b *bound) admit(now time.Time, r *event.Record, fields event.LabelSet, max
 }
 
 // forget removes the combinations that are no longer in use.
-func (b *bound) forget(now time.Time) {
+func (b *limiter) forget(now time.Time) {
 	if now.Before(b.noneBefore) {
 		return
 	}

@@ -17,11 +17,11 @@ const (
 	maxInMemory = 32 << 20
 )
 
-// Order sorts records by time, in a few MB of memory. Records that do not fit are
+// TimeSorter sorts records by time, in a few MB of memory. Records that do not fit are
 // kept in an unlinked file in the directory for temporary files, or in memory if
 // that fails. Records of the same time keep their order. An Order is not safe for
 // concurrent use.
-type Order struct {
+type TimeSorter struct {
 	// Visit is called for each record in the order of time. Add or Flush returns its
 	// error unchanged.
 	Visit func(*format.Record) error
@@ -39,12 +39,12 @@ type Order struct {
 }
 
 // Add adds a copy of a record.
-func (o *Order) Add(r *format.Record) error {
+func (o *TimeSorter) Add(r *format.Record) error {
 	if o.sorter.Dir == "" {
 		o.sorter.Dir, o.sorter.KeepEqual = os.TempDir(), true
 	}
 	whole := byte(0)
-	if r.Whole {
+	if r.WholeEvent {
 		whole = 1
 	}
 	var err error
@@ -64,9 +64,9 @@ func (o *Order) Add(r *format.Record) error {
 }
 
 // Flush visits all records that were added and not visited, and empties the Order.
-func (o *Order) Flush() error {
+func (o *TimeSorter) Flush() error {
 	return o.sorter.Drain(func(_ uint64, b []byte) error {
-		r := format.Record{Whole: b[0] == 1}
+		r := format.Record{WholeEvent: b[0] == 1}
 		if err := r.UnmarshalBinary(b[1:]); err != nil {
 			return fmt.Errorf("sort Events: %w", err)
 		}
@@ -75,7 +75,7 @@ func (o *Order) Flush() error {
 }
 
 // Close discards records that were added and not visited.
-func (o *Order) Close() { o.sorter.Reset() }
+func (o *TimeSorter) Close() { o.sorter.Reset() }
 
 // timeKey maps times to numbers of the same order. Times outside of the range of
 // int64 nanoseconds come first or last.

@@ -26,7 +26,7 @@ func leaderElection(i int) event.Record {
 func stream(fields event.LabelSet, r *event.Record) string {
 	var labels []string
 	for _, f := range fields.Fields() {
-		labels = append(labels, f.String()+"="+r.Label(f, r.Kept(fields)))
+		labels = append(labels, f.String()+"="+r.Label(f, r.KeptLabels(fields)))
 	}
 	return strings.Join(labels, " ")
 }
@@ -38,7 +38,7 @@ func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
 	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", withComponent}}})
 	streams := map[string]bool{}
 	add := func(r event.Record) string {
-		s := stream(withComponent, &in.Take([]event.Record{r})[0])
+		s := stream(withComponent, &in.Apply([]event.Record{r})[0])
 		streams[s] = true
 		return s
 	}
@@ -92,7 +92,7 @@ func TestEverySetOfLabelsIsBounded(t *testing.T) {
 			r.Event.InvolvedObject.Kind = value()
 			r.Event.Type = value()
 			r.Event.Source = corev1.EventSource{Component: value(), Host: value()}
-			streams[stream(fields, &in.Take([]event.Record{r})[0])] = true
+			streams[stream(fields, &in.Apply([]event.Record{r})[0])] = true
 		}
 		if n := len(streams); n > maxStreams+namespaces {
 			t.Errorf("%v: %d streams, want at most %d and one for each of %d namespaces", fields, n, maxStreams, namespaces)
@@ -112,7 +112,7 @@ func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
 	for i := range 100 {
 		records = append(records, leaderElection(i))
 	}
-	records = in.Take(append(records, record(1, "a", "Killing")))
+	records = in.Apply(append(records, record(1, "a", "Killing")))
 	for i := range records {
 		want := fmt.Sprintf("namespace=%s reason=%s", records[i].Event.Namespace, records[i].Event.Reason)
 		if got := stream(pairs, &records[i]); got != want {
@@ -129,7 +129,7 @@ func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
 func TestRecordsFromBeforeAReload(t *testing.T) {
 	const before, after = event.DefaultLabels, withComponent
 	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{"loki", before}}})
-	old := in.Take([]event.Record{leaderElection(1)})[0]
+	old := in.Apply([]event.Record{leaderElection(1)})[0]
 	stored, err := old.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestRecordsFromBeforeAReload(t *testing.T) {
 	if got, want := stream(after, &read), "namespace=kube-system reason=LeaderElection component=other"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	next := in.Take([]event.Record{leaderElection(2)})[0]
+	next := in.Apply([]event.Record{leaderElection(2)})[0]
 	if got, want := stream(after, &next), "namespace=kube-system reason=LeaderElection component=controller-7d9f_00000002"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -163,7 +163,7 @@ func TestMaxStreamsIsLoggedOnceForEachSink(t *testing.T) {
 			{"a", components}, {"b", pairs}, {"c", components},
 		}})
 		for i := range 1000 {
-			in.Take([]event.Record{leaderElection(i)})
+			in.Apply([]event.Record{leaderElection(i)})
 		}
 		for _, sink := range []string{"a", "c"} {
 			if n := strings.Count(log.String(), "sink="+sink+" fields=component max_streams=10 "); n != 1 {
@@ -183,9 +183,9 @@ func TestDecidingOnSeveralSetsDoesNotAllocate(t *testing.T) {
 	records := []event.Record{preempted()}
 	other := []event.Record{leaderElection(100)}
 	for i := range 20 {
-		in.Take([]event.Record{leaderElection(i)})
+		in.Apply([]event.Record{leaderElection(i)})
 	}
-	if n := testing.AllocsPerRun(100, func() { in.Take(records); in.Take(other) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { in.Apply(records); in.Apply(other) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
