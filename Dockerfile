@@ -23,7 +23,7 @@ FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /hindsight /hindsight
 COPY LICENSE NOTICE /
-# By number: runAsNonRoot cannot tell what a name stands for.
+# A number, because runAsNonRoot cannot resolve a name.
 USER 65532:65532
 ENTRYPOINT ["/hindsight"]
 CMD ["run"]

@@ -6,7 +6,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes for a release, so that selectors never have to. */}}
+{{/* Labels that never change for a release, for selectors. */}}
 {{- define "hindsight.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
