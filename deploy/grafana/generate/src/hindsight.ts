@@ -1,4 +1,4 @@
-// How Hindsight itself does, from its metrics in Prometheus.
+// The dashboard of Hindsight's own metrics, from Prometheus.
 import * as common from '@grafana/grafana-foundation-sdk/common';
 import * as dashboard from '@grafana/grafana-foundation-sdk/dashboard';
 import * as prometheus from '@grafana/grafana-foundation-sdk/prometheus';
@@ -20,7 +20,7 @@ const increase = (name: string, by: string) =>
 const counted = (name: string) => `sum(increase(hindsight_${name}{${chosen}}[$__range]))`;
 const gauge = (name: string) => `hindsight_${name}{${chosen}}`;
 
-// Seconds since a timestamp; none for 0, which says that there was none.
+// Seconds since a timestamp; none for 0, which means that there is no timestamp.
 const since = (name: string) => `time() - (${gauge(name)} > 0)`;
 
 function variable(name: string, of: string): dashboard.QueryVariableBuilder {
@@ -38,7 +38,7 @@ const thresholds = (...steps: dashboard.Threshold[]) =>
 export function hindsight(): dashboard.DashboardBuilder {
   return new dashboard.DashboardBuilder('Hindsight')
     .uid('hindsight')
-    .description('How Events get from the API server to the sinks, and what keeps them from it.')
+    .description('The path of Events from the API server to the sinks, with delays, drops and gaps.')
     .tags(['kubernetes', 'events', 'hindsight'])
     .time({ from: 'now-6h', to: 'now' }).timezone('browser').refresh('1m')
     .tooltip(dashboard.DashboardCursorSync.Crosshair)
@@ -49,81 +49,81 @@ export function hindsight(): dashboard.DashboardBuilder {
     .withRow(new dashboard.RowBuilder('Now'))
     .withPanel(number('Replicas', 'Processes that answer.', { w: 3 },
       at(`count(${gauge('journal_bytes')})`), false).datasource(source))
-    .withPanel(number('Leaders', 'With leader election: one, and none for some seconds when it changes.', { w: 3 },
+    .withPanel(number('Leaders', 'With leader election: one, or none for some seconds during a failover.', { w: 3 },
       at(`sum(${gauge('lease_leader')})`), false).datasource(source).noValue('no election')
       .thresholds(thresholds({ value: null, color: 'red' }, { value: 1, color: 'green' }, { value: 2, color: 'orange' })))
-    .withPanel(number('Last contact', 'Since the API server last answered as it should. An idle cluster is asked every two minutes.', { w: 3 },
+    .withPanel(number('Last contact', 'Since the last valid response of the API server. An idle cluster is listed every two minutes.', { w: 3 },
       at(`time() - max(${gauge('watch_last_contact_timestamp_seconds')})`)).datasource(source).unit('s')
       .thresholds(thresholds({ value: null, color: 'green' }, { value: 180, color: 'orange' }, { value: 300, color: 'red' })))
-    .withPanel(number('Lag', 'Of the sink that is furthest behind.', { w: 3 },
+    .withPanel(number('Lag', 'The greatest of all sinks.', { w: 3 },
       at(`max(${gauge('sink_lag_seconds')})`)).datasource(source).unit('s')
       .thresholds(thresholds({ value: null, color: 'green' }, { value: 60, color: 'orange' }, { value: 600, color: 'red' })))
     .withPanel(number('Behind', 'Records in the journal that some sink has not accepted.', { w: 3 },
       at(`max(${gauge('sink_behind_records')})`), false).datasource(source))
-    .withPanel(number('Gaps', 'Stretches in which states may have been missed.', { w: 3 },
+    .withPanel(number('Gaps', 'Ranges in which states may be missing.', { w: 3 },
       at(counted('watch_gaps_total'))).datasource(source))
-    .withPanel(number('Dropped', 'Records that some sink will never get.', { w: 3 },
+    .withPanel(number('Dropped', 'Records that a sink will never receive.', { w: 3 },
       at(counted('sink_dropped_total'))).datasource(source))
-    .withPanel(number('Configuration', 'Whether the file as it is now is in use.', { w: 3 },
+    .withPanel(number('Configuration', 'Whether the current file is in use.', { w: 3 },
       at(`min(${gauge('config_last_reload_successful')})`)).datasource(source)
       .thresholds(thresholds({ value: null, color: 'red' }, { value: 1, color: 'green' }))
       .mappings([{ type: dashboard.MappingType.ValueToText, options: { 0: { text: 'refused' }, 1: { text: 'in use' } } }]))
 
     .withRow(new dashboard.RowBuilder('The way of an Event'))
-    .withPanel(lines('Seen, journaled, accepted', 'States a second: read from the API server; journaled, which is without what drop rules keep back; accepted by each sink, which is what it wants of them.', { w: 16, h: 10 },
-      query('A', `${rate('watch_events_total')} + ${rate('watch_skipped_total')}`, 'seen'),
+    .withPanel(lines('Read, journaled, accepted', 'States per second: read from the API server; journaled, which excludes dropped states; accepted by each sink, which only receives matching states.', { w: 16, h: 10 },
+      query('A', `${rate('watch_events_total')} + ${rate('watch_skipped_total')}`, 'read'),
       query('B', `${rate('watch_events_total')} - ${rate('intake_dropped_total')}`, 'journaled'),
       query('C', rate('sink_sent_total', 'sink'), 'accepted by {{sink}}')).datasource(source).unit('cps'))
-    .withPanel(bars('Not passed on, relabelled, redacted', 'Drop rules; states seen before or undecodable; reasons that became the label "other"; redactions.', { w: 8, h: 10 },
+    .withPanel(bars('Dropped, skipped, relabelled, redacted', 'Drop rules; states read before or undecodable; labels that became "other"; redactions.', { w: 8, h: 10 },
       query('A', increase('intake_dropped_total', 'job'), 'drop rules'),
       query('B', increase('watch_skipped_total', 'reason'), 'skipped: {{reason}}'),
       query('C', increase('intake_other_labels_total', 'cause'), 'label "other": {{cause}}'),
       query('D', increase('intake_redacted_total', 'job'), 'redacted')).datasource(source))
 
     .withRow(new dashboard.RowBuilder('Sinks'))
-    .withPanel(lines('Lag', 'Since the oldest record was journaled that the sink has not accepted.', { w: 8 },
+    .withPanel(lines('Lag', 'Age of the oldest record that the sink has not accepted.', { w: 8 },
       over(gauge('sink_lag_seconds'), '{{sink}} {{instance}}')).datasource(source).unit('s'))
-    .withPanel(lines('Behind and parked', 'Records in the journal that the sink has not accepted; and those that are parked because it refuses their stream while it accepts others.', { w: 8 },
+    .withPanel(lines('Behind and parked', 'Records in the journal that the sink has not accepted; and parked records, whose stream it rejects while it accepts others.', { w: 8 },
       query('A', gauge('sink_behind_records'), 'behind: {{sink}} {{instance}}'),
       query('B', gauge('sink_parked_records'), 'parked: {{sink}} {{instance}}')).datasource(source))
-    .withPanel(bars('Dropped', 'Records that the sink will never get: overflow of the journal, damage to it, refused for good, parked for too long, or the sink was removed with a backlog.', { w: 8 },
+    .withPanel(bars('Dropped', 'Records that the sink will never receive: overflow or damage of the journal, permanent rejection, parked for too long, or removal of the sink with a backlog.', { w: 8 },
       over(increase('sink_dropped_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
-    .withPanel(bars('Retries', 'Attempts that failed and were repeated.', { w: 8 },
+    .withPanel(bars('Retries', 'Failed attempts that were retried.', { w: 8 },
       over(increase('sink_retries_total', 'sink, reason'), '{{sink}}: {{reason}}')).datasource(source))
-    .withPanel(bars('Sent again, parked', 'Records of those attempts; and records that were parked.', { w: 8 },
+    .withPanel(bars('Resent, parked', 'Records of those attempts; and records that were parked.', { w: 8 },
       query('A', increase('sink_resent_total', 'sink'), 'sent again: {{sink}}'),
       query('B', increase('sink_parked_total', 'sink'), 'parked: {{sink}}')).datasource(source))
-    .withPanel(lines('Parked', 'Size of the records that are parked. Past max_parked_bytes the oldest are given up.', { w: 8 },
+    .withPanel(lines('Parked', 'Size of the parked records. Beyond max_parked_bytes the oldest are dropped.', { w: 8 },
       over(gauge('sink_parked_bytes'), '{{sink}} {{instance}}')).datasource(source).unit('bytes'))
 
     .withRow(new dashboard.RowBuilder('Journal'))
-    .withPanel(lines('Bytes', 'And their bound, journal.max_bytes.', { w: 8 },
+    .withPanel(lines('Bytes', 'And the limit, journal.max_bytes.', { w: 8 },
       query('A', gauge('journal_bytes'), '{{instance}}'),
-      query('B', gauge('journal_max_bytes'), 'bound of {{instance}}')).datasource(source).unit('bytes'))
+      query('B', gauge('journal_max_bytes'), 'limit {{instance}}')).datasource(source).unit('bytes'))
     .withPanel(lines('Records', 'Kept for some sink.', { w: 8 },
       over(gauge('journal_records'), '{{instance}}')).datasource(source))
-    .withPanel(lines('Blocked', 'The part of the time in which nothing could be appended; and bytes that were cut off when it was opened.', { w: 8 },
+    .withPanel(lines('Blocked', 'The fraction of time in which appends were blocked; and bytes that were truncated when it was opened.', { w: 8 },
       query('A', `rate(${gauge('journal_blocked_seconds_total')}[$__rate_interval])`, 'blocked {{instance}}'),
       query('B', gauge('journal_truncated_bytes_total'), 'bytes truncated {{instance}}')).datasource(source)
       .unit('percentunit').overrideByQuery('B', [{ id: 'unit', value: 'bytes' }, { id: 'custom.axisPlacement', value: 'right' }]))
 
     .withRow(new dashboard.RowBuilder('Watch'))
-    .withPanel(lines('Since the last contact', 'By what is watched; an idle cluster is asked every two minutes.', { w: 6 },
+    .withPanel(lines('Since the last contact', 'By source; an idle cluster is listed every two minutes.', { w: 6 },
       over(since('watch_last_contact_timestamp_seconds'), '{{source}} {{instance}}')).datasource(source).unit('s'))
-    .withPanel(lines('Canary', 'With canary: how long its last Event took through the watch, and until it was found in Loki.', { w: 6 },
+    .withPanel(lines('Canary', 'With canary: the latency of its last Event through the watch, and until it was found in Loki.', { w: 6 },
       query('A', gauge('canary_watch_seconds'), 'watch'),
       query('B', gauge('canary_loki_seconds'), 'Loki')).datasource(source).unit('s').noValue('no canary'))
-    .withPanel(bars('Lists', 'By what made them necessary; and lists that were too long to be sorted at once.', { w: 6 },
+    .withPanel(bars('Lists', 'By cause; and lists that exceeded the spool.', { w: 6 },
       query('A', increase('watch_relists_total', 'reason'), '{{reason}}'),
       query('B', increase('watch_spool_overflows_total', 'job'), 'spool overflow')).datasource(source))
-    .withPanel(bars('Gaps', 'By cause; and watches that brought nothing while lists showed newer Events.', { w: 6 },
+    .withPanel(bars('Gaps', 'By cause; and watches that delivered nothing while lists showed newer Events.', { w: 6 },
       query('A', increase('watch_gaps_total', 'cause'), '{{cause}}'),
       query('B', increase('watch_stalls_total', 'job'), 'silent watch')).datasource(source))
 
     .withRow(new dashboard.RowBuilder('Lease and process'))
-    .withPanel(lines('Leader', 'With leader election: which replica leads.', { w: 6 },
+    .withPanel(lines('Leader', 'With leader election: the leading replica.', { w: 6 },
       over(gauge('lease_leader'), '{{instance}}')).datasource(source).max(1).decimals(0))
-    .withPanel(lines('Lease', 'Since the leader last renewed it, and requests about it that failed.', { w: 6 },
+    .withPanel(lines('Lease', 'Since the last renewal, and failed requests for it.', { w: 6 },
       query('A', since('lease_last_renewal_timestamp_seconds'), 'renewed {{instance}}'),
       query('B', `increase(${gauge('lease_failures_total')}[$__rate_interval])`, 'failures {{instance}}')).datasource(source)
       .unit('s').overrideByQuery('B', [{ id: 'unit', value: 'short' }, { id: 'custom.axisPlacement', value: 'right' }]))

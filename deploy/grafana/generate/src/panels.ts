@@ -1,4 +1,4 @@
-// What both dashboards are made of.
+// Panels shared by both dashboards.
 import * as common from '@grafana/grafana-foundation-sdk/common';
 import * as dashboard from '@grafana/grafana-foundation-sdk/dashboard';
 import * as stat from '@grafana/grafana-foundation-sdk/stat';
@@ -14,15 +14,14 @@ export interface Size {
   h?: number;
 }
 
-// datasource is the variable that lets the reader choose one, so that a
-// dashboard is bound to none.
+// datasource is the variable for the data source, so that a dashboard is bound to none.
 export function datasource(name: string, type: string): dashboard.DatasourceVariableBuilder {
   return new dashboard.DatasourceVariableBuilder(name).label('Data source').type(type);
 }
 
 export const all = { selected: true, text: 'All', value: '$__all' };
 
-// A number for the whole range. Zero is good where it is coloured.
+// A number for the whole range. Where it is coloured, zero is green.
 export function number(title: string, description: string, size: Size, query: Query, warn = true): stat.PanelBuilder {
   const steps: dashboard.Threshold[] = [{ value: null, color: warn ? 'green' : 'blue' }];
   if (warn) {
@@ -38,7 +37,7 @@ export function number(title: string, description: string, size: Size, query: Qu
     .thresholds(new dashboard.ThresholdsConfigBuilder().mode(dashboard.ThresholdsMode.Absolute).steps(steps));
 }
 
-// Bars that are stacked: counts, each of its own interval.
+// Stacked bars: counts per interval.
 export function bars(title: string, description: string, size: Size, ...queries: Query[]): timeseries.PanelBuilder {
   return lines(title, description, size, ...queries)
     .drawStyle(common.GraphDrawStyle.Bars)
@@ -57,7 +56,7 @@ export function lines(title: string, description: string, size: Size, ...queries
     .tooltip(new common.VizTooltipOptionsBuilder().mode(common.TooltipDisplayMode.Multi).sort(common.SortOrder.Descending));
 }
 
-// A table of a query's labels, the greatest value first.
+// A table of a query's labels, greatest value first.
 export function ranking(title: string, description: string, size: Size, columns: string[], query: Query): table.PanelBuilder {
   const indexByName = Object.fromEntries([...columns, 'Value #A'].map((name, i) => [name, i]));
   return new table.PanelBuilder()
