@@ -18,6 +18,10 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/test/fakeapi"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // buffer is a bytes.Buffer for several goroutines.
@@ -310,40 +314,26 @@ func TestReplayIsEnded(t *testing.T) {
 	}
 }
 
-// apiServer serves one Event in a list and one in a watch.
-func apiServer(t *testing.T) *httptest.Server {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		switch {
-		case strings.HasSuffix(r.URL.Path, "/namespaces/kube-system"):
-			fmt.Fprint(w, `{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"kube-system","uid":"cluster-1"}}`)
-		case r.URL.Query().Get("watch") != "":
-			fmt.Fprintf(w, `{"type":"ADDED","object":%s}`+"\n", newer)
-			w.(http.Flusher).Flush()
-			<-r.Context().Done()
-		default:
-			fmt.Fprintf(w, `{"kind":"EventList","apiVersion":"v1","metadata":{"resourceVersion":"10"},"items":[%s]}`, older)
-		}
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
 func TestRun(t *testing.T) {
 	ctx, terminate := context.WithCancel(t.Context())
 	var stdout, stderr buffer
-	server := apiServer(t)
+	api := fakeapi.New(t)
+	put := func(text string) {
+		e := &corev1.Event{}
+		if err := json.Unmarshal([]byte(text), e); err != nil {
+			t.Fatal(err)
+		}
+		api.Put(e)
+	}
+	put(older)
 	ended := make(chan int)
 	go func() {
-		ended <- execute(ctx, []string{"run", "--server", server.URL, "--listen", "127.0.0.1:0"}, strings.NewReader(""), &stdout, &stderr)
+		ended <- execute(ctx, []string{"run", "--server", api.Listen(), "--listen", "127.0.0.1:0"}, strings.NewReader(""), &stdout, &stderr)
 	}()
-	for strings.Count(stdout.String(), "\n") < 2 {
-		select {
-		case code := <-ended:
-			t.Fatalf("ended with exit code %d:\n%s", code, stderr.String())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	lines := func(n int) func() bool { return func() bool { return strings.Count(stdout.String(), "\n") == n } }
+	wait.Until(t, "the listed Event is delivered", lines(1))
+	put(newer)
+	wait.Until(t, "the watched Event is delivered", lines(2))
 	terminate()
 	if code := <-ended; code != 0 {
 		t.Errorf("exit code %d, want 0:\n%s", code, stderr.String())
