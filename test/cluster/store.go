@@ -39,8 +39,16 @@ var (
 )
 
 // EachStore runs a test on VictoriaLogs, which is built from source, and on
-// Loki, if there is one. The store is not started yet, and ends with the test.
+// Loki, if there is one, in parallel. The store is not started yet, and ends with the
+// test.
 func EachStore(t *testing.T, test func(t *testing.T, store Store)) {
-	t.Run("VictoriaLogs", func(t *testing.T) { test(t, StoppedVictoriaLogsForTest(t, "")) })
-	t.Run("Loki", func(t *testing.T) { test(t, StoppedLokiForTest(t, LokiOptions{})) })
+	t.Parallel()
+	t.Run("VictoriaLogs", func(t *testing.T) {
+		t.Parallel()
+		test(t, StoppedVictoriaLogsForTest(t, ""))
+	})
+	t.Run("Loki", func(t *testing.T) {
+		t.Parallel()
+		test(t, StoppedLokiForTest(t, LokiOptions{}))
+	})
 }

@@ -31,8 +31,10 @@ const serviceAccount = "hindsight"
 // program may do all that it does with the rights of its ServiceAccount; and that
 // may do nothing else.
 func TestInstalled(t *testing.T) {
+	t.Parallel()
 	for _, w := range ways(t) {
 		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
 			i := install(t, w)
 			t.Run("the chart's objects are accepted as well", func(t *testing.T) {
 				i.apply(t, rendered(t, w), "--server-side", "--dry-run=server")
@@ -99,8 +101,10 @@ func prepare(t *testing.T, w way) *installed {
 // One overlay may follow another: what cannot be changed stays as it is, and
 // nothing of the one before is left where it contradicts.
 func TestOverlaysCanBeExchanged(t *testing.T) {
+	t.Parallel()
 	for _, serverSide := range []bool{false, true} {
 		t.Run(fmt.Sprintf("applied server-side %t", serverSide), func(t *testing.T) {
+			t.Parallel()
 			all := ways(t)[1:] // those in one namespace
 			i := prepare(t, all[0])
 			for _, w := range append(all, all[0]) {

@@ -16,6 +16,7 @@ import (
 // The canary goes the whole way, and is found with the queries that fit the
 // sink, also where a reload changes that.
 func TestCanaryIsFound(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	config := func(more string) string {

@@ -27,6 +27,7 @@ import (
 // Every state comes out once and in order, whoever wrote it, while the API
 // server is killed and etcd compacted.
 func TestEveryStateOnce(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()
@@ -114,6 +115,7 @@ var hostile = []string{
 }
 
 func TestGapIsDeclared(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	before, after := newLedger(), newLedger()
@@ -171,6 +173,7 @@ func TestGapIsDeclared(t *testing.T) {
 }
 
 func TestListedNamespacesNeedNoMoreThanRoles(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	inside, outside := newLedger(), newLedger()
@@ -229,6 +232,7 @@ func TestListedNamespacesNeedNoMoreThanRoles(t *testing.T) {
 }
 
 func TestUnreadPipe(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	const config = "journal: {max_bytes: 1MiB}\ndrain_timeout: 2s\nsinks: [{name: out, stdout: {}}]\n"
@@ -274,6 +278,7 @@ func TestUnreadPipe(t *testing.T) {
 }
 
 func TestClosedPipe(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	r, w, err := os.Pipe()

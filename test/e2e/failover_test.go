@@ -22,7 +22,7 @@ import (
 // replica is the configuration of one of several replicas.
 func replica(journal, sinks string) string {
 	return fmt.Sprintf(`cluster: %s
-leader_election: {enabled: true, namespace: default, lease_duration: 4s, renew_deadline: 3s, retry_period: 500ms}
+leader_election: {enabled: true, namespace: default, lease_duration: 8s, renew_deadline: 6s, retry_period: 500ms}
 journal: {dir: %q}
 sinks:
 %s`, clusterName, journal, sinks)
@@ -39,6 +39,7 @@ func leads(p *running) {
 // The leader is killed, hung and told to end, again and again: the next replica
 // goes on where it was, without a list and without a gap.
 func TestReplicasTakeOver(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()
@@ -109,6 +110,7 @@ func TestReplicasTakeOver(t *testing.T) {
 
 // A leader that ends in good order leaves nothing to be sent again.
 func TestRollingUpdateRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()

@@ -18,6 +18,7 @@ import (
 // Whoever may write the Events of one namespace can forge neither the time that
 // something is filed under, nor that of a later gap, nor a gap.
 func TestForgedEvents(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	client := newClient(t, c)

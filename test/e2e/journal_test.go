@@ -26,6 +26,7 @@ import (
 // nothing is lost, nothing is listed again, and what comes again is what was in
 // flight.
 func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()
@@ -147,6 +148,7 @@ func awaitForgotten(t *testing.T, client kubernetes.Interface) {
 // A file, moved away when it is large, holds every state, also where the process
 // was killed.
 func TestFileHoldsEverything(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()

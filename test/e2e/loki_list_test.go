@@ -20,6 +20,7 @@ import (
 // start is accepted, although it comes in the order of keys and Loki takes
 // nothing that is much older than what it has.
 func TestLokiTakesThreeHoursAtAFirstStart(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	const n, span = 12_000, 3*time.Hour - 2*time.Minute
 	begin := time.Now().Add(-span)
@@ -51,6 +52,7 @@ func wantNoDeadLetters(t *testing.T, journal string) {
 // A storm of namespaces and of reasons that nobody should have made up becomes
 // no more streams than max_streams and one for each namespace.
 func TestLokiInAStormOfStreams(t *testing.T) {
+	t.Parallel()
 	const (
 		namespaces = 2000
 		maxStreams = 500
@@ -104,6 +106,7 @@ func TestLokiInAStormOfStreams(t *testing.T) {
 // Candidates of leader elections report under an identity that is another one each
 // time. As a label that is more streams than Loki allows; max_streams bounds it.
 func TestLokiInAStormOfComponents(t *testing.T) {
+	t.Parallel()
 	const (
 		maxStreams = 2500
 		candidates = 5400

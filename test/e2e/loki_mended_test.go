@@ -21,6 +21,7 @@ import (
 // What is wrong between hindsight and Loki is said in one line and makes it
 // unready; once it is mended, everything arrives.
 func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	open := cluster.LokiForTest(t, cluster.LokiOptions{})
@@ -72,6 +73,7 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 		},
 	} {
 		t.Run(step.name, func(t *testing.T) {
+			t.Parallel()
 			// A journal and a cluster label of its own for each.
 			label := strings.ReplaceAll(step.name, " ", "-")
 			head := fmt.Sprintf("cluster: %s\njournal: {dir: %s}\ndrain_timeout: 1s\nsinks:\n", label, t.TempDir())

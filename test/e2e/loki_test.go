@@ -19,6 +19,7 @@ import (
 // Every state of thousands of Events is in Loki, as LogQL finds it, when the
 // cluster has forgotten all of them.
 func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{EventTTL: 20 * time.Second})
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	client := newClient(t, c)

@@ -24,6 +24,7 @@ import (
 // written it to Loki: the same entries, byte for byte. So it is with what query
 // prints.
 func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	client := newClient(t, c)

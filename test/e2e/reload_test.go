@@ -17,6 +17,7 @@ import (
 // The configuration changes again and again while Events are written: nothing is
 // lost, and nothing is listed again although the journal is in memory.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()

@@ -46,6 +46,7 @@ func recorded(t *testing.T) []corev1.Event {
 // The way that eventrouter's users go: Promtail reads the container's output, a
 // json stage takes the namespace out of it, a labels stage makes it a label.
 func TestPromtailReadsOurOutput(t *testing.T) {
+	t.Parallel()
 	cluster.NeedPromtail(t)
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	dir := t.TempDir()
@@ -91,6 +92,7 @@ func TestPromtailReadsOurOutput(t *testing.T) {
 // The questions of people on call, each answered by one short query on the lines
 // as they are by default, without a parser stage.
 func TestQueriesOfPeopleOnCall(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(config, []byte("cluster: "+clusterName+"\nsinks:\n"+lokiSink(l.URL(), "")), 0o644); err != nil {

@@ -23,6 +23,7 @@ import (
 // What gives access to something is in nothing that the program writes, whether
 // things go well or not.
 func TestSecretsStaySecret(t *testing.T) {
+	t.Parallel()
 	api := serveEvents(t, []*corev1.Event{scriptedEvent(1, time.Now()), scriptedEvent(2, time.Now())})
 	var pushes, wrong atomic.Int32
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
