@@ -206,7 +206,7 @@ func dropped(t *testing.T, metrics *prometheus.Registry, reason string) (n float
 
 // What is parked on disk takes no memory, however many streams are refused.
 func TestParkedRecordsTakeNoMemory(t *testing.T) {
-	const streams, each = 200, 200 << 10
+	const streams, each = 50, 200 << 10
 	store := openParked(t, parked.Options{Dir: t.TempDir()})
 	for i := range streams {
 		r := sinktest.Records(i, 1)[0]

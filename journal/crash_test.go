@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 // The variables that make TestCrashedProcess the process which is killed.
@@ -29,10 +31,7 @@ var crashSinks = []string{"steady", "flaky"}
 // order; what was acknowledged does not come again; what comes again is the
 // same bytes.
 func TestKilledProcess(t *testing.T) {
-	kills := 50
-	if testing.Short() {
-		kills = 5
-	}
+	kills := nightly.Size(10, 50)
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(7, 7))
 	h := history{

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 // damagedJournal makes a journal of 100 records of one KiB, about four in a
@@ -435,10 +436,7 @@ func TestEveryBit(t *testing.T) {
 		mustAppend(t, j, record(v, 20))
 	}
 	j.Close()
-	step := 37
-	if testing.Short() {
-		step = 371
-	}
+	step := nightly.Size(371, 37)
 	for name, f := range prototype.files {
 		if !strings.HasSuffix(name, segmentSuffix) {
 			continue

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 func mustOpen(t testing.TB, s storage, o Options) *Journal {
@@ -34,10 +35,7 @@ func mustOpen(t testing.TB, s storage, o Options) *Journal {
 // returned has added is delivered, in order; what comes again is at most what
 // was read since cursors were last synced.
 func TestLossOfPower(t *testing.T) {
-	lives := 400
-	if testing.Short() {
-		lives = 60
-	}
+	lives := nightly.Size(60, 400)
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { losePowerOften(t, seed, lives) })

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 // stored is a Source in memory, in order of time. If it is read only from its
@@ -143,7 +144,7 @@ func TestStatesWithoutVersions(t *testing.T) {
 // Read from either end, and with any limit, the rows are the same.
 func TestLimitCountsEvents(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for round := range 30 {
+	for round := range nightly.Size(5, 30) {
 		source := &stored{}
 		events := 1 + random.IntN(300)
 		for version := range 3000 {

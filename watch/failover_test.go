@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 // sinkModel is what a sink does with the records: it takes those that are for it
@@ -76,7 +77,7 @@ next:
 // comes in any case; and a sink from whose position the API server could replay
 // is told of no gap.
 func TestFailovers(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(nightly.Size(10, 40)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { failovers(t, rand.New(rand.NewPCG(seed, 0))) })
 		})

@@ -33,7 +33,7 @@ func arrives(t *testing.T, s *loki.Sink, records []event.Record) []entry {
 
 func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
 	const lineLimit, metadataLimit = 256 << 10, 64 << 10
-	long := strings.Repeat("0123456789 \"quoted\" 漢字\n\x1b[2J", 20_000)
+	long := strings.Repeat("0123456789 \"quoted\" 漢字\n\x1b[2J", 10_000)
 	for name, change := range map[string]func(*corev1.Event){
 		"a message":                  func(e *corev1.Event) { e.Message = long },
 		"a message just too long":    func(e *corev1.Event) { e.Message = strings.Repeat("é", lineLimit/2) },
