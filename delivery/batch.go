@@ -12,94 +12,107 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 )
 
-// pending is a batch that has been tried. A sink may have accepted a part of it, so
-// until it is settled, records are only added at its end.
-type pending struct {
-	room        // the records, as they are sent; empty while the stream rests
-	count   int // of the stream's oldest entries, those in it
-	stream  *stream
-	tries   int
-	tried   time.Time // of the first attempt
-	unread  int       // failures in a row to read the next record
-	grows   bool      // records may be added at its end
-	gaps    []int     // which of them are gap records
-	settled bool
+// maxReadFailures is the number of consecutive failures to read a record from the
+// journal after which it counts as damaged.
+const maxReadFailures = 5
 
-	parking bool            // it goes into the queue
-	parked  []parked.Record // it comes from the queue
+// batch holds the oldest records of a stream once an attempt to send them was started.
+// The sink may have accepted some of them, so the next attempts begin with the same
+// records.
+type batch struct {
+	buffer     // the encoded records; empty while the stream is in backoff
+	count  int // of the stream's oldest entries, those in the batch
+	stream *stream
+
+	attempts     int
+	firstAttempt time.Time
+	readFailures int   // consecutive failures to read the next record
+	grows        bool  // records may be added at its end
+	gaps         []int // indices of the gap records
+	completed    bool
+
+	toPark bool            // it is written to a queue
+	parked []parked.Record // it was read from a queue
+}
+
+// buffer is memory for a batch.
+type buffer struct {
+	data []byte
+	ends []int
 }
 
 // len returns 0 for nil.
-func (b *pending) len() int {
+func (b *batch) len() int {
 	if b == nil {
 		return 0
 	}
 	return b.count
 }
 
-func (b *pending) batch() sink.Batch {
+// contents returns the batch as the sink receives it.
+func (b *batch) contents() sink.Batch {
 	return sink.Batch{Stream: b.stream.name, Data: b.data, Ends: b.ends}
 }
 
-// readAttempts is how often reading a record from the journal may fail in a row
-// before the record counts as damaged.
-const readAttempts = 5
-
-// fill reads the oldest records of a stream from the journal into its batch: those
-// that it had when it was tried before, and as many as a batch may have behind
-// them. Its error means that the journal cannot be read, for now.
-func (l *loop) fill(s *stream) error {
-	b := s.batch
-	full := func() bool {
-		// A sink can tell a bad record from a bad destination only by others of the
-		// same stream.
-		return len(b.ends) >= b.count && (b.tries > 0 && !b.grows || len(b.data) >= l.BatchBytes && (!b.grows || len(b.ends) > 1))
+// full reports whether a batch of so many records and bytes must not grow further.
+func (b *batch) full(records, bytes, limit int) bool {
+	switch {
+	case records < b.count:
+		return false // they belong to the last attempt
+	case b.grows:
+		// A second record of the stream shows the sink whether the first one or the
+		// stream is at fault.
+		return bytes >= limit && records > 1
+	default:
+		return b.attempts > 0 || bytes >= limit
 	}
+}
+
+// buildBatch reads the oldest records of a stream from the journal into its batch: the
+// records of the last attempt, then further ones if the batch may grow. An error means
+// that the journal cannot be read at present.
+func (l *loop) buildBatch(s *stream) error {
+	b := s.batch
+	full := func() bool { return b.full(len(b.ends), len(b.data), l.BatchBytes) }
 	for len(b.ends) < s.len && !full() {
-		// What the journal says of the size of a record is near enough.
-		l.places = l.places[:0]
-		estimate := len(b.data)
-		number := l.number(s, len(b.ends))
-		more := func(n int) bool {
-			return n < b.count || (b.tries == 0 || b.grows) && (estimate < l.BatchBytes || b.grows && n <= 1)
-		}
-		for n := len(b.ends); n < s.len && more(n); n++ {
-			e := l.window.at(number)
-			if e.place.Bytes == 0 {
-				break
-			}
-			l.places = append(l.places, e.place)
-			estimate += int(e.place.Bytes)
-			number += uint64(e.next)
-		}
-		if len(l.places) == 0 {
-			l.add(b, l.kept[number])
+		e := s.entryAt(len(b.ends))
+		if e.record != nil {
+			l.encode(b, e.record)
 			continue
 		}
-		b.data = slices.Grow(b.data, (estimate-len(b.data))*5/4) // metadata has names
-		err := l.Consumer.Read(l.places, func(r *event.Record) {
+		// The size of a record in the journal is close to its size in the batch.
+		l.locations = l.locations[:0]
+		size := len(b.data)
+		for n := len(b.ends); n < s.len && e.record == nil && !b.full(n, size, l.BatchBytes); n++ {
+			l.locations = append(l.locations, e.location)
+			size += int(e.location.Bytes)
+			e = e.next
+		}
+		b.data = slices.Grow(b.data, (size-len(b.data))*5/4) // encoding adds field names
+		err := l.Consumer.Read(l.locations, func(r *event.Record) {
 			if !full() {
-				l.add(b, r)
+				l.encode(b, r)
 			}
-			b.unread = 0
+			b.readFailures = 0
 		})
 		switch {
 		case err == nil, full():
-		case !errors.Is(err, journal.ErrDamaged) && b.unread < readAttempts:
-			b.unread++
+		case !errors.Is(err, journal.ErrDamaged) && b.readFailures < maxReadFailures:
+			b.readFailures++
 			if len(b.ends) > 0 && len(b.ends) >= b.count {
 				return nil
 			}
-			return fmt.Errorf("read what is to be sent: %w", err)
+			return fmt.Errorf("read records to send: %w", err)
 		default:
-			l.lose(s, len(b.ends))
+			l.replaceWithGap(s, len(b.ends))
 		}
 	}
 	return nil
 }
 
-func (l *loop) add(b *pending, r *event.Record) {
-	if b.parking {
+// encode adds a record to a batch.
+func (l *loop) encode(b *batch, r *event.Record) {
+	if b.toPark {
 		b.data, _ = r.AppendBinary(b.data) // it never fails
 	} else {
 		b.data = l.Sink.AppendRecord(b.data, r)
@@ -111,26 +124,16 @@ func (l *loop) add(b *pending, r *event.Record) {
 	b.count = max(b.count, len(b.ends))
 }
 
-// number returns that of the n-th entry of a stream.
-func (l *loop) number(s *stream, n int) uint64 {
-	number := s.first
-	for range n {
-		number += uint64(l.window.at(number).next)
-	}
-	return number
-}
-
-// lose puts a gap record in the place of the n-th entry of a stream, which cannot
-// be read any more. It goes to a stream of its own, unless the sink has been offered
-// the entry before, as the n-th of a batch.
-func (l *loop) lose(s *stream, n int) {
-	number := l.number(s, n)
-	e := l.window.at(number)
+// replaceWithGap replaces the n-th entry of a stream, which cannot be read, with a gap
+// record. The gap record moves to the stream it belongs to, unless an earlier attempt
+// sent the entry as the n-th of a batch.
+func (l *loop) replaceWithGap(s *stream, n int) {
+	e := s.entryAt(n)
 	gap := l.Consumer.ReplaceWithGap(e.offset)
-	s.bytes -= int(e.place.Bytes)
-	l.buffered -= int(e.place.Bytes)
-	e.place = journal.Location{}
-	l.kept[number] = &gap
+	s.bytes -= int(e.location.Bytes)
+	l.pendingBytes -= int(e.location.Bytes)
+	e.location = journal.Location{}
+	e.record = &gap
 
 	to := l.stream(l.Sink.AppendStream(nil, &gap))
 	if to == s || n < s.batch.count {
@@ -138,42 +141,35 @@ func (l *loop) lose(s *stream, n int) {
 	}
 	s.len--
 	if n == 0 {
-		s.first += uint64(e.next)
+		s.first = e.next
 	} else {
-		before := l.number(s, n-1)
-		l.window.at(before).next += e.next
-		if number == s.last {
+		before := s.entryAt(n - 1)
+		before.next = e.next
+		if e == s.last {
 			s.last = before
 		}
 	}
-	e.next = 0
-	l.put(to, number, time.Since(l.began))
+	e.next = nil
+	l.appendEntry(to, e, time.Since(l.began))
 }
 
-// keptRoom is how large a room may be to be kept: in flight are some, and most
-// batches are smaller.
-const keptRoom = 128 << 10
+// maxFreeBuffer is the size up to which a buffer is reused. Most batches are smaller.
+const maxFreeBuffer = 128 << 10
 
-// room is memory for a batch.
-type room struct {
-	data []byte
-	ends []int
-}
-
-// room returns memory for a batch.
-func (l *loop) room() room {
-	last := len(l.rooms) - 1
+// newBuffer returns memory for a batch.
+func (l *loop) newBuffer() buffer {
+	last := len(l.freeBuffers) - 1
 	if last < 0 {
-		return room{}
+		return buffer{}
 	}
-	r := l.rooms[last]
-	l.rooms = l.rooms[:last]
-	return r
+	b := l.freeBuffers[last]
+	l.freeBuffers = l.freeBuffers[:last]
+	return b
 }
 
-// keepRoom keeps memory for others that nobody uses any more.
-func (l *loop) keepRoom(r room) {
-	if cap(r.data) <= keptRoom {
-		l.rooms = append(l.rooms, room{r.data[:0], r.ends[:0]})
+// freeBuffer keeps a buffer for another batch.
+func (l *loop) freeBuffer(b buffer) {
+	if cap(b.data) <= maxFreeBuffer {
+		l.freeBuffers = append(l.freeBuffers, buffer{b.data[:0], b.ends[:0]})
 	}
 }

@@ -1,5 +1,7 @@
-// Package delivery moves records from the journal to a sink: it matches them, sends them in
-// batches, retries failed batches, and acknowledges the completed ones.
+// Package delivery moves records from the journal to a sink: it sends them in batches of
+// one stream, retries failed batches, and acknowledges completed ones. Records of a stream
+// that the destination refuses, while it accepts others, are parked in a store beside the
+// journal and retried from there.
 package delivery
 
 import (
@@ -20,22 +22,21 @@ type Options struct {
 	Consumer Consumer
 	Sink     sink.Sink
 
-	// Match says which records the sink wants. It must depend on the record
-	// alone. Gap records are delivered whatever it says. Nil: all.
+	// Match reports whether the sink wants a record. It must depend on the record alone.
+	// Gap records are always delivered. Nil: all records.
 	Match func(*event.Record) bool
 
-	// Permit is asked before each attempt whether it may be made and, unless it
-	// may take forever, until when it must be over. Once it says no, nothing is
-	// sent any more, and Run waits for the end of its context. Nil: always.
+	// Fence is checked before each request. Once it is closed, nothing is sent any more,
+	// and Run waits for the end of its context. Nil: always open.
 	Fence sink.Fence
 
-	// Parked is where records wait whose stream the destination refuses while it
-	// accepts others. It outlives the delivery, which ends although there are some.
-	// Nil: memory; DropParked says how many are left.
+	// Parked stores the records of streams that the destination refuses while it accepts
+	// others. It outlives the delivery, which may leave records in it. Nil: a store in
+	// memory; DropParked reports the records that are left.
 	Parked *parked.Store
 
-	// OnRejected is called with the first reason of each batch of which the
-	// destination refused records for good. Nil: it is only counted and logged.
+	// OnRejected is called with the first reason for each batch of which the
+	// destination rejected records. Rejections are counted and logged anyway. May be nil.
 	OnRejected func(reason string)
 
 	sink.Limits
@@ -44,27 +45,23 @@ type Options struct {
 	Metrics *Metrics
 }
 
-// DefaultWindowBytes is some 100,000 records.
+// DefaultWindowBytes is about 100,000 records.
 const DefaultWindowBytes = 64 << 20
 
-// windowRecords bounds the same in records, those counted that have been settled
-// behind the oldest that has not: with streams of equal rate that is half of them.
-// Each takes some 70 bytes of memory, here and in the journal.
+// windowRecords bounds the records of the window, including completed ones behind the
+// oldest incomplete one: with streams of equal rate, these are half of them. Each takes
+// some 90 bytes of memory, here and in the journal.
 const windowRecords = 100_000
 
-// flightBytes bounds the batches in flight, beyond one: with few streams they are
-// large, and each is copied and compressed on its way.
-const flightBytes = 1 << 20
-
 func setDefaults(l *sink.Limits) {
-	def := func(v *int, to int) {
+	setDefault := func(v *int, to int) {
 		if *v == 0 {
 			*v = to
 		}
 	}
-	def(&l.BatchBytes, 512<<10)
-	def(&l.Concurrency, 1)
-	def(&l.WindowBytes, DefaultWindowBytes)
+	setDefault(&l.BatchBytes, 512<<10)
+	setDefault(&l.Concurrency, 1)
+	setDefault(&l.WindowBytes, DefaultWindowBytes)
 	if l.Size == nil {
 		l.Size = func(b *sink.Batch) int { return len(b.Data) }
 	}
@@ -76,14 +73,13 @@ func setDefaults(l *sink.Limits) {
 	}
 }
 
-// Delivery takes records from a journal to one sink, in batches of one stream,
-// each until it is accepted, oldest first. The journal's cursor follows what has
-// been accepted without a gap. It never gives up on a batch that may still be
-// accepted.
+// Delivery moves records from the journal to one sink, in batches of one stream, oldest
+// first. It acknowledges records in the order of the journal, and retries a batch until
+// the destination accepts or rejects it.
 type Delivery struct {
 	Options
-	ownParked bool // Parked is a store in memory that ends with the delivery
-	metrics   sinkMetrics
+	ownStore bool // Parked is a store in memory that ends with the delivery
+	metrics  sinkMetrics
 
 	draining context.Context
 	drain    context.CancelFunc
@@ -92,44 +88,41 @@ type Delivery struct {
 	state State
 }
 
-// New returns a delivery that begins when Run is called.
+// New returns a delivery. Run starts it.
 func New(o Options) *Delivery {
 	setDefaults(&o.Limits)
 	if o.Match == nil {
 		o.Match = func(*event.Record) bool { return true }
 	}
 	o.Logger = o.Logger.With("sink", o.Name)
-	own := false
-	if o.Parked == nil {
+	ownStore := o.Parked == nil
+	if ownStore {
 		o.Parked = parked.NewMemory(0)
-		own = true
 	}
-	d := &Delivery{Options: o, ownParked: own, metrics: o.Metrics.forSink(o.Name)}
+	d := &Delivery{Options: o, ownStore: ownStore, metrics: o.Metrics.forSink(o.Name)}
 	d.draining, d.drain = context.WithCancel(context.Background())
 	return d
 }
 
-// Drain lets Run return as soon as everything in the journal has been
-// delivered.
+// Drain makes Run return once it has delivered all records of the journal.
 func (d *Delivery) Drain() { d.drain() }
 
-// Run delivers until ctx ends, or until nothing is left after Drain. What was
-// not accepted by then stays with the journal. An error means that delivery to
-// this sink cannot go on. It is called once.
+// Run delivers until ctx ends, or until no records are left after Drain. The journal
+// keeps the records that were not accepted. After an error, the sink cannot be delivered
+// to any more. Run is called once.
 func (d *Delivery) Run(ctx context.Context) error {
-	var started sync.WaitGroup
-	defer started.Wait()
+	var goroutines sync.WaitGroup
+	defer goroutines.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	// Reading ends when nothing more is worth waiting for. What the journal has
-	// is still returned.
-	reading, stopReading := context.WithCancel(ctx)
-	defer stopReading()
-	defer context.AfterFunc(d.draining, stopReading)()
+	// After Drain, fetch returns the records of the journal and does not wait for more.
+	waiting, stopWaiting := context.WithCancel(ctx)
+	defer stopWaiting()
+	defer context.AfterFunc(d.draining, stopWaiting)()
 
-	l := newLoop(ctx, d, &started)
-	started.Go(func() { l.read(reading) })
+	l := newLoop(ctx, d, &goroutines)
+	goroutines.Go(func() { l.fetch(waiting) })
 	if err := l.run(); err != nil {
 		return fmt.Errorf("sink %s: %w", d.Name, err)
 	}

@@ -620,10 +620,10 @@ func TestDeliveryGivesAnAttemptNoMoreThanItsTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := strings.NewReader(`
-# HELP hindsight_sink_resent_total Records sent again after an attempt that failed.
+# HELP hindsight_sink_resent_total Records sent again after a failed attempt.
 # TYPE hindsight_sink_resent_total counter
 hindsight_sink_resent_total{sink="test"} 1
-# HELP hindsight_sink_retries_total Attempts to send a batch that failed and were repeated, by reason.
+# HELP hindsight_sink_retries_total Failed attempts to send a batch, by reason.
 # TYPE hindsight_sink_retries_total counter
 hindsight_sink_retries_total{reason="blocked",sink="test"} 0
 hindsight_sink_retries_total{reason="closed",sink="test"} 0

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// dueQueue holds the streams that have records to send and are not being sent,
-// the one that is due first at its head.
+// dueQueue holds the streams that have records to send and are not in flight. The
+// head is due first.
 type dueQueue []*stream
 
+// put adds a stream, or changes when it is due.
 func (q *dueQueue) put(s *stream, due time.Duration) {
 	before := s.due
 	s.due = due
@@ -37,7 +38,15 @@ func (q dueQueue) Less(i, j int) bool {
 	if q[i].due != q[j].due {
 		return q[i].due < q[j].due
 	}
-	return q[i].first < q[j].first // the older record
+	return q[i].oldest() < q[j].oldest()
+}
+
+// oldest returns the offset of the oldest entry.
+func (s *stream) oldest() uint64 {
+	if s.first == nil {
+		return 0
+	}
+	return s.first.offset
 }
 
 func (q dueQueue) Swap(i, j int) {

@@ -5,90 +5,93 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 )
 
-// readRecords is how many records are taken from the journal at once.
-const readRecords = 512
+// fetchRecords is the number of records of one read of the journal.
+const fetchRecords = 512
 
-// arrival is what was read from the journal, in the memory of the one before.
-type arrival struct {
-	entries []found
-	streams []byte // their names, one after the other
+// fetched is the result of one read of the journal. The next one reuses its memory.
+type fetched struct {
+	entries []fetchedEntry
+	streams []byte // names of the streams of matching entries, concatenated
 	err     error
 }
 
-type found struct {
-	offset uint64
-	place  journal.Location
-	wanted bool
-	stream int           // where its name ends
-	record *event.Record // if it is not in the journal
+type fetchedEntry struct {
+	entry
+	streamEnd int // end of its stream's name
 }
 
-// read takes entries from the journal whenever the loop wants some, and waits
-// for them until ctx ends.
-func (l *loop) read(ctx context.Context) {
-	var a arrival
-	visit := func(e journal.Entry) { l.visit(e, &a) }
+// fetch reads entries from the journal when the loop requests them, and waits for new
+// ones until ctx ends.
+func (l *loop) fetch(ctx context.Context) {
+	var f fetched
+	visit := func(e journal.Entry) { l.match(e, &f) }
 	for {
 		select {
-		case <-l.wanted:
+		case <-l.requests:
 		case <-l.ctx.Done():
 			return
 		}
-		a.entries, a.streams = a.entries[:0], a.streams[:0]
-		_, a.err = l.Consumer.Next(ctx, readRecords, visit)
-		if a.err != nil && ctx.Err() != nil {
-			a.err = nil // nothing is left
+		f.entries, f.streams = f.entries[:0], f.streams[:0]
+		_, f.err = l.Consumer.Next(ctx, fetchRecords, visit)
+		if f.err != nil && ctx.Err() != nil {
+			f.err = nil // the journal has no more entries
 		}
 		select {
-		case l.arrived <- &a:
+		case l.fetched <- &f:
 		case <-l.ctx.Done():
 			return
 		}
 	}
 }
 
-// visit notes whether an entry is wanted, and which stream it belongs to.
-func (l *loop) visit(e journal.Entry, a *arrival) {
+// match adds an entry to f, with its stream if the sink wants it.
+func (l *loop) match(e journal.Entry, f *fetched) {
 	r := e.Record
-	wanted := !r.PositionOnly() && (r.Gap || l.Match(r))
-	if wanted {
-		a.streams = l.Sink.AppendStream(a.streams, r)
+	matches := !r.PositionOnly() && (r.Gap || l.Match(r))
+	found := entry{offset: e.Offset, location: e.Location, complete: !matches}
+	if matches {
+		f.streams = l.Sink.AppendStream(f.streams, r)
+		if e.Location.Bytes == 0 {
+			found.record = r
+		}
 	}
-	f := found{offset: e.Offset, place: e.Location, wanted: wanted, stream: len(a.streams)}
-	if wanted && e.Location.Bytes == 0 {
-		f.record = r
-	}
-	a.entries = append(a.entries, f)
+	f.entries = append(f.entries, fetchedEntry{entry: found, streamEnd: len(f.streams)})
 }
 
-// take sorts entries into streams.
-func (l *loop) take(a *arrival) error {
-	l.asked = false
-	if a.err != nil {
-		return fmt.Errorf("read journal: %w", a.err)
+// addFetched adds entries to the window and to their streams.
+func (l *loop) addFetched(f *fetched) error {
+	l.requested = false
+	if f.err != nil {
+		return fmt.Errorf("read journal: %w", f.err)
 	}
-	l.drained = len(a.entries) == 0
+	l.drained = len(f.entries) == 0
 	now := time.Since(l.began)
-	from := 0
-	for i := range a.entries {
-		f := &a.entries[i]
-		e := entry{offset: f.offset, place: f.place}
-		if !f.wanted {
-			e.next = settled
-			l.window.add(e)
+	start := 0
+	for i := range f.entries {
+		e := l.window.add(f.entries[i].entry)
+		if e.complete {
 			continue
 		}
-		number := l.window.add(e)
-		if f.record != nil {
-			l.kept[number] = f.record
-		}
-		l.put(l.stream(a.streams[from:f.stream]), number, now)
-		from = f.stream
+		end := f.entries[i].streamEnd
+		l.appendEntry(l.stream(f.streams[start:end]), e, now)
+		start = end
 	}
-	clear(a.entries) // lets go of what is not in the journal
+	clear(f.entries) // for the garbage collector
 	return l.acknowledge()
+}
+
+// requestMore requests entries unless the window is full.
+func (l *loop) requestMore() {
+	if !l.requested && !l.drained && !l.windowFull() {
+		l.requested = true
+		l.requests <- struct{}{}
+	}
+}
+
+// windowFull reports whether the window is full. Then batches do not wait to fill.
+func (l *loop) windowFull() bool {
+	return l.pendingBytes >= l.WindowBytes || l.window.len() >= windowRecords
 }

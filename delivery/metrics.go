@@ -23,11 +23,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"sink"}),
 		resent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_sink_resent_total",
-			Help: "Records sent again after an attempt that failed.",
+			Help: "Records sent again after a failed attempt.",
 		}, []string{"sink"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_sink_retries_total",
-			Help: "Attempts to send a batch that failed and were repeated, by reason.",
+			Help: "Failed attempts to send a batch, by reason.",
 		}, []string{"sink", "reason"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_sink_dropped_total",
@@ -35,15 +35,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"sink", "reason"}),
 		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hindsight_sink_parked_total",
-			Help: "Records parked because the sink refused their stream while it accepted others.",
+			Help: "Records parked because the destination refused their stream while it accepted others.",
 		}, []string{"sink"}),
 		parkedRecords: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_sink_parked_records",
-			Help: "Records that are parked until the sink accepts their stream again.",
+			Help: "Records that are parked at present.",
 		}, []string{"sink"}),
 		parkedBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hindsight_sink_parked_bytes",
-			Help: "Size of the records that are parked.",
+			Help: "Size of the parked records.",
 		}, []string{"sink"}),
 	}
 	if reg != nil {
@@ -52,8 +52,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// CountDropped counts records that a sink will not get for a reason outside of its
-// delivery: overflow of the journal, or damage to it.
+// CountDropped counts records that the journal or the configuration dropped before their
+// delivery.
 func (m *Metrics) CountDropped(sink, reason string, records int) {
 	m.dropped.WithLabelValues(sink, reason).Add(float64(records))
 }
@@ -61,10 +61,10 @@ func (m *Metrics) CountDropped(sink, reason string, records int) {
 // sinkMetrics are the metrics of one sink.
 type sinkMetrics struct {
 	sent, resent, parked       prometheus.Counter
-	refused, damaged           prometheus.Counter // dropped
-	overflown, expired, ended  prometheus.Counter // dropped while they were parked
+	rejected, damaged          prometheus.Counter // dropped
+	overflow, expired, ended   prometheus.Counter // dropped while they were parked
 	parkedRecords, parkedBytes prometheus.Gauge
-	byReason                   map[string]prometheus.Counter
+	retriesByReason            map[string]prometheus.Counter
 }
 
 func (m *Metrics) forSink(name string) sinkMetrics {
@@ -72,36 +72,36 @@ func (m *Metrics) forSink(name string) sinkMetrics {
 		m = NewMetrics(nil)
 	}
 	s := sinkMetrics{
-		sent:    m.sent.WithLabelValues(name),
-		resent:  m.resent.WithLabelValues(name),
-		parked:  m.parked.WithLabelValues(name),
-		refused: m.dropped.WithLabelValues(name, "refused"),
-		damaged: m.dropped.WithLabelValues(name, string(event.CauseDamage)),
+		sent:     m.sent.WithLabelValues(name),
+		resent:   m.resent.WithLabelValues(name),
+		parked:   m.parked.WithLabelValues(name),
+		rejected: m.dropped.WithLabelValues(name, "refused"),
+		damaged:  m.dropped.WithLabelValues(name, string(event.CauseDamage)),
 
-		overflown: m.dropped.WithLabelValues(name, "parked_overflow"),
-		expired:   m.dropped.WithLabelValues(name, "parked_expired"),
-		ended:     m.dropped.WithLabelValues(name, "parked_lost"),
+		overflow: m.dropped.WithLabelValues(name, "parked_overflow"),
+		expired:  m.dropped.WithLabelValues(name, "parked_expired"),
+		ended:    m.dropped.WithLabelValues(name, "parked_lost"),
 
 		parkedRecords: m.parkedRecords.WithLabelValues(name),
 		parkedBytes:   m.parkedBytes.WithLabelValues(name),
 
-		byReason: make(map[string]prometheus.Counter, len(sink.Reasons)),
+		retriesByReason: make(map[string]prometheus.Counter, len(sink.Reasons)),
 	}
 	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage, journal.CauseRemoved} {
-		m.dropped.WithLabelValues(name, string(reason)) // so that zero is seen
+		m.dropped.WithLabelValues(name, string(reason)) // exports 0
 	}
 	for _, reason := range sink.Reasons {
-		s.byReason[reason] = m.retries.WithLabelValues(name, reason)
+		s.retriesByReason[reason] = m.retries.WithLabelValues(name, reason)
 	}
 	return s
 }
 
-// retries counts failed attempts; why is nil where the sink gave no reason.
+// retries returns the counter of failed attempts; why is nil if the sink returned no *Error.
 func (s sinkMetrics) retries(why *sink.Error) prometheus.Counter {
 	if why != nil {
-		if c, ok := s.byReason[why.Reason]; ok {
+		if c, ok := s.retriesByReason[why.Reason]; ok {
 			return c
 		}
 	}
-	return s.byReason[sink.ReasonOther]
+	return s.retriesByReason[sink.ReasonOther]
 }

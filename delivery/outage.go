@@ -6,94 +6,95 @@ import (
 	"time"
 )
 
-// quietAfter is for how long no attempt may fail before an outage is over. So a
-// destination that fails now and then is one outage, not many a second.
-const quietAfter = 30 * time.Second
+// outageEndsAfter is the time without a failed attempt after which an outage ends. So
+// occasional failures are one outage.
+const outageEndsAfter = 30 * time.Second
 
-// outage is a time in which attempts fail, of the destination or of streams. Its beginning and its end are logged,
-// what lies between at debug.
+// outage is a period in which attempts fail. Its first failure and its end are logged,
+// further failures at debug.
 type outage struct {
-	log          *slog.Logger
-	begins, over string // what is logged
+	log           *slog.Logger
+	failed, ended string // messages
 
-	since    time.Time // zero: there is none
-	quiet    time.Time // since when attempts succeed again; zero: they do not
-	listed   bool      // among those that may be over
-	attempts int       // that failed
-	err      error     // of the last attempt; nil if it succeeded
+	began      time.Time // zero: there is no outage
+	recovered  time.Time // zero: attempts fail
+	recovering bool      // it is in loop.recovering
+	failures   int
+	err        error // of the last attempt; nil if it succeeded
 }
 
-func (o *outage) failed(r result, pause time.Duration) {
+func (o *outage) noteFailure(r result, delay time.Duration) {
 	level := slog.LevelDebug
-	if o.since.IsZero() {
-		o.since = r.began
+	if o.began.IsZero() {
+		o.began = r.began
 		level = slog.LevelWarn
 	}
-	o.quiet = time.Time{}
-	o.attempts++
+	o.recovered = time.Time{}
+	o.failures++
 	o.err = r.err
-	o.log.Log(context.Background(), level, o.begins, "stream", r.stream.name, "records", r.stream.batch.len(), "attempt", o.attempts, "pause", pause.Round(time.Millisecond), "err", r.err)
+	o.log.Log(context.Background(), level, o.failed, "stream", r.stream.name, "records", r.stream.batch.len(),
+		"attempt", o.failures, "pause", delay.Round(time.Millisecond), "err", r.err)
 }
 
-// heal says that an attempt has succeeded.
-func (l *loop) heal(o *outage, now time.Time) {
-	if o.since.IsZero() || !o.quiet.IsZero() {
+// noteRecovery notes that an attempt was accepted.
+func (l *loop) noteRecovery(o *outage, now time.Time) {
+	if o.began.IsZero() || !o.recovered.IsZero() {
 		return
 	}
-	o.quiet, o.err = now, nil
-	if !o.listed {
-		o.listed = true
-		l.healing = append(l.healing, o)
+	o.recovered, o.err = now, nil
+	if !o.recovering {
+		o.recovering = true
+		l.recovering = append(l.recovering, o)
 	}
 }
 
-// healStreams says that a stream is accepted again.
-func (l *loop) healStreams(now time.Time) {
+// noteStreamRecovery notes that a stream was accepted after a failure.
+func (l *loop) noteStreamRecovery(now time.Time) {
 	for _, s := range l.parking.streams {
-		if s.failing != nil {
+		if s.failure != nil {
 			return
 		}
 	}
 	for s := range l.failing {
-		if s.failing.alone || s.failing.streamed {
+		if s.failure.ownFault || s.failure.streamOnly {
 			return
 		}
 	}
-	l.heal(l.streamOutage, now)
+	l.noteRecovery(l.streamOutage, now)
 }
 
-// checkOutages ends those that are over, and returns when to look again.
-func (l *loop) checkOutages(now time.Time) (next time.Time) {
+// endOutages ends the outages that are over, and returns when to call it again.
+func (l *loop) endOutages(now time.Time) (next time.Time) {
 	next = now.Add(time.Hour)
-	rest := l.healing[:0]
-	for _, o := range l.healing {
-		switch over := o.quiet.Add(quietAfter); {
-		case o.quiet.IsZero():
-			o.listed = false // it fails again
-		case over.After(now):
+	rest := l.recovering[:0]
+	for _, o := range l.recovering {
+		switch end := o.recovered.Add(outageEndsAfter); {
+		case o.recovered.IsZero():
+			o.recovering = false // it failed again
+		case end.After(now):
 			rest = append(rest, o)
-			if over.Before(next) {
-				next = over
+			if end.Before(next) {
+				next = end
 			}
 		default:
 			o.end()
 		}
 	}
-	clear(l.healing[len(rest):])
-	l.healing = rest
+	clear(l.recovering[len(rest):])
+	l.recovering = rest
 	return next
 }
 
-// endOutages ends those that have not come back, at the end of the delivery.
-func (l *loop) endOutages() {
-	for _, o := range l.healing {
-		if !o.quiet.IsZero() {
+// endAllOutages ends the outages that have recovered, when the delivery ends.
+func (l *loop) endAllOutages() {
+	for _, o := range l.recovering {
+		if !o.recovered.IsZero() {
 			o.end()
 		}
 	}
 }
 
 func (o *outage) end() {
-	o.log.Info(o.over, "after", o.quiet.Sub(o.since).Round(time.Millisecond), "failed_attempts", o.attempts)
-	*o = outage{log: o.log, begins: o.begins, over: o.over}
+	o.log.Info(o.ended, "after", o.recovered.Sub(o.began).Round(time.Millisecond), "failed_attempts", o.failures)
+	*o = outage{log: o.log, failed: o.failed, ended: o.ended}
 }

@@ -9,143 +9,133 @@ import (
 )
 
 const (
-	// parkAfter is how long a stream may be refused while others are accepted, before
-	// its records are parked so that the journal can be acknowledged.
+	// parkAfter is the time for which a stream is refused while others are accepted,
+	// before its records are parked so that the journal can be acknowledged.
 	parkAfter = time.Minute
 
-	// parkAfterFull is the same if other streams have to wait for the refused one.
+	// parkAfterFull is the same while other streams have to wait for the refused one.
 	parkAfterFull = 10 * time.Second
 
-	// holdFor is for how long no stream that is not parked may have failed before more
-	// is parked than the bound allows, and the oldest is given up; and for
-	// maxParkedBackoff none that is parked may have been accepted. A destination that
-	// is overloaded refuses attempts of all streams, and accepts some: then records wait
-	// in the journal.
-	holdFor = 15 * time.Second
+	// An overloaded destination refuses attempts of all streams and accepts some. Then
+	// nothing is parked beyond the bound, at which the oldest parked records are dropped,
+	// and records wait in the journal: until no unparked stream has failed for
+	// quietBeforeDrop, and no parked stream was accepted for maxParkedBackoff.
+	quietBeforeDrop = 15 * time.Second
 
-	// holdFailures is after how many failures in a row, some minute, a stream is none
-	// of those: it may have to be parked itself.
-	holdFailures = 7
+	// maxFailuresBeforeParking is the number of consecutive failures, about a minute,
+	// after which a stream no longer counts as unparked: it may have to be parked itself.
+	maxFailuresBeforeParking = 7
 
-	// parkFlight is the number of batches that are parked at the same time: each
-	// waits for the disk.
-	parkFlight = 4
-
-	// maxParkedBackoff bounds the pause between attempts of a parked stream. All are
-	// tried at once when one of them is accepted again.
+	// maxParkedBackoff bounds the backoff of a parked stream. All are retried at once when
+	// one of them is accepted again.
 	maxParkedBackoff = time.Minute
-
-	// leaveAfter is the number of attempts to send parked records at the end of a
-	// delivery that has a store of its own, which ends with it.
-	leaveAfter = 3
-
-	// maxParkedAge is how long a record may be parked. By default Loki refuses older
-	// ones.
-	maxParkedAge = 7 * 24 * time.Hour
 )
 
-// parking is the state of a loop for parked streams.
+// parking is the state of a loop that concerns parked streams.
 type parking struct {
-	streams map[string]*stream // the halves that have a queue, by name
-	toPark  dueQueue           // the other halves, that have records to park
-	writing flight
-	checked time.Time // when parkOverdue last ran
-	full    bool      // nearly as much is parked as may be
-	others  time.Time // when a stream failed last that is not parked
-	mended  time.Time // when a parked stream was accepted last
-	mend    error     // see State
-	err     error     // of the last attempt of a parked stream that failed; nil if none is parked
-	retry   *backoff.Backoff
+	streams map[string]*stream // the parked ones, by name
 
-	giveUp   sync.Mutex // held while records are given up; guards exceeded
-	exceeded bool       // the bound was exceeded, which has been logged
+	sources      dueQueue // the sources that have records to park
+	writing      inFlight // batches that are being written to queues
+	writeBackoff *backoff.Backoff
+
+	checkedAt      time.Time // when parkFailing last ran
+	nearlyFull     bool      // the bound is nearly reached
+	othersFailedAt time.Time // when an unparked stream failed last
+	acceptedAt     time.Time // when a parked stream was accepted last
+	needsOperator  error     // see State
+	err            error     // of the last failed attempt of a parked stream; nil if none is parked
+
+	dropping    sync.Mutex // held while records are dropped; guards overflowing
+	overflowing bool       // the bound was exceeded, which was logged
 }
 
-// pressed reports whether the journal or the window is about to be full of records that
-// wait for the oldest one.
-func (l *loop) pressed() bool { return l.full() || l.window.bytes >= 2*l.WindowBytes }
-
-// parkOverdue parks the streams that have been refused for too long, and returns
-// when to look again.
-func (l *loop) parkOverdue(now time.Time) (next time.Time) {
+// parkFailing parks the streams that have been refused for too long, and returns when to
+// call it again.
+func (l *loop) parkFailing(now time.Time) (next time.Time) {
 	const every = time.Second
 	if len(l.failing) == 0 {
 		return now.Add(time.Hour)
 	}
-	if next := l.parking.checked.Add(every); next.After(now) {
+	if next := l.parking.checkedAt.Add(every); next.After(now) {
 		return next
 	}
-	l.parking.checked = now
-	if l.holds(now) {
+	l.parking.checkedAt = now
+	if l.parkingSuspended(now) {
 		return now.Add(every)
 	}
-	// At the end of a delivery that leaves nothing in the journal, no more records come.
-	after, pressed := parkAfter, l.pressed() || l.drained && l.ownParked
-	if pressed {
+	// During the final drain with a store of its own, no more records come.
+	after, pressure := parkAfter, l.underPressure() || l.drained && l.ownStore
+	if pressure {
 		after = parkAfterFull
 	}
-	nothingElse := pressed && l.nothingElse()
+	nothingElse := pressure && l.nothingElseToSend()
 	for s := range l.failing {
-		f := s.failing
-		// If there is nothing else to try, an acceptance since the first failure has to
-		// suffice.
-		others := l.lastAccepted > f.last || nothingElse && l.lastAccepted > f.first
+		f := s.failure
+		// If there is nothing else to try, an acceptance since the first failure
+		// suffices.
+		others := l.lastAccepted > f.lastAttempt || nothingElse && l.lastAccepted > f.firstAttempt
 		if others {
 			f.noteOthers(now)
 		}
-		// It was refused after others had been accepted, or asked for a pause that
-		// long.
-		alone := f.alone || s.rested.After(now) || nothingElse
-		if !s.inFlight && alone && !f.since.IsZero() && now.Sub(f.since) >= after && (others || f.lately || pressed) {
+		// It failed after others had been accepted, or its delay is that long.
+		faulty := f.ownFault || s.notBefore.After(now) || nothingElse
+		if !s.inFlight && faulty && !f.othersSince.IsZero() && now.Sub(f.othersSince) >= after && (others || f.othersBetween || pressure) {
 			l.park(s)
 		}
 	}
 	return now.Add(every)
 }
 
-// nothingElse reports whether all waiting streams have been refused while most of the
-// window was accepted, unlike in an outage of the destination.
-func (l *loop) nothingElse() bool {
-	return l.flight.batches == 0 && l.buffered < l.window.bytes/2 && !slices.ContainsFunc(l.queue, func(s *stream) bool { return s.failing == nil })
+// underPressure reports whether the journal or the window fills with records that wait
+// for the oldest one.
+func (l *loop) underPressure() bool {
+	return l.windowFull() || l.window.bytes >= 2*l.WindowBytes
 }
 
-// park redirects the records of a stream to a queue of its own, from which they are
-// sent.
+// nothingElseToSend reports whether all waiting streams have failed and most of the window
+// was accepted, unlike in an outage of the destination.
+func (l *loop) nothingElseToSend() bool {
+	return l.inFlight.batches == 0 && l.pendingBytes < l.window.bytes/2 && !slices.ContainsFunc(l.queue, func(s *stream) bool { return s.failure == nil })
+}
+
+// parkingSuspended reports whether nothing is parked at present, because it would make
+// records be dropped that may still be accepted.
+func (l *loop) parkingSuspended(now time.Time) bool {
+	return l.parking.nearlyFull && (l.failures > 0 ||
+		now.Sub(l.parking.othersFailedAt) < quietBeforeDrop || now.Sub(l.parking.acceptedAt) < maxParkedBackoff)
+}
+
+// park makes a stream the source of a parked stream, which is sent from a queue.
 func (l *loop) park(s *stream) {
 	l.queue.remove(s)
-	l.aside.remove(s)
-	if len(l.parking.streams) == 0 && l.parking.retry == nil {
-		l.Logger.Warn("a stream is refused while others are accepted; its records are parked and sent once it is accepted again",
-			"stream", s.name, "records", s.len, "failed_attempts", s.failing.failures, "err", s.failing.err)
+	l.faulty.remove(s)
+	if len(l.parking.streams) == 0 && l.parking.writeBackoff == nil {
+		l.Logger.Warn("destination refuses a stream and accepts others; parking its records until it accepts the stream",
+			"stream", s.name, "records", s.len, "failed_attempts", s.failure.count, "err", s.failure.err)
 	}
-	q := &stream{name: s.name, index: -1, queue: l.Parked.Queue(s.name), failing: s.failing, rested: s.rested}
-	q.failing.alone, q.failing.retry, q.failing.failures = true, nil, 0 // with a longer backoff
+	p := &stream{name: s.name, index: -1, queue: l.Parked.Queue(s.name), failure: s.failure, notBefore: s.notBefore}
+	p.failure.ownFault, p.failure.backoff, p.failure.count = true, nil, 0 // the backoff is longer
 	if s.batch != nil {
-		// The sink may have accepted a part of it: it is sent first, unchanged.
-		q.batch = &pending{stream: q, count: s.batch.count, tries: s.batch.tries, grows: true, gaps: s.batch.gaps}
-		s.batch.settled = true
-		l.keepRoom(s.batch.room)
+		// The sink may have accepted some of its records, so it is sent first.
+		p.batch = &batch{stream: p, count: s.batch.count, attempts: s.batch.attempts, grows: true, gaps: s.batch.gaps}
+		s.batch.completed = true
+		l.freeBuffer(s.batch.buffer)
 	}
-	l.parking.err = s.failing.err
+	l.parking.err = s.failure.err
 	delete(l.failing, s)
-	s.batch, s.failing, s.rested = nil, nil, time.Time{}
-	s.parked = q
-	l.parking.streams[s.name] = q
-	l.parking.mend = l.toMend()
-	l.enqueue(s)
+	s.batch, s.failure, s.notBefore = nil, nil, time.Time{}
+	s.parkedAs = p
+	l.parking.streams[s.name] = p
+	l.parking.needsOperator = l.parkedNeedsOperator()
+	l.schedule(s)
 }
 
-// holds reports whether nothing more is parked, since something would be given up
-// that may still be accepted.
-func (l *loop) holds(now time.Time) bool {
-	return l.parking.full && (l.failures > 0 ||
-		now.Sub(l.parking.others) < holdFor || now.Sub(l.parking.mended) < maxParkedBackoff)
-}
-
-func (l *loop) countParked() {
+// updateParked updates the metrics and nearlyFull.
+func (l *loop) updateParked() {
 	n, bytes := l.Parked.Size()
 	l.metrics.parkedRecords.Set(float64(n))
 	l.metrics.parkedBytes.Set(float64(bytes))
 	bound := l.Parked.MaxBytes()
-	l.parking.full = bytes > bound-min(int64(2*parkFlight*l.BatchBytes), bound/2)
+	l.parking.nearlyFull = bytes > bound-min(int64(2*maxWrites*l.BatchBytes), bound/2)
 }

@@ -166,7 +166,7 @@ func TestDamagedParkedRecordsDoNotEndTheBound(t *testing.T) {
 			t.Errorf("%d bytes are parked, want %d at most", size, bound)
 		}
 		want := strings.NewReader(fmt.Sprintf(`
-# HELP hindsight_sink_parked_total Records parked because the sink refused their stream while it accepted others.
+# HELP hindsight_sink_parked_total Records parked because the destination refused their stream while it accepted others.
 # TYPE hindsight_sink_parked_total counter
 hindsight_sink_parked_total{sink="test"} %d
 `, (parkRecords+100*more)/parkStreams))

@@ -147,10 +147,10 @@ func TestAStreamThatIsRefusedHoldsUpNoOther(t *testing.T) {
 					t.Errorf("%d records are parked, want %d", n, parkRecords-good)
 				}
 				want := strings.NewReader(fmt.Sprintf(`
-# HELP hindsight_sink_parked_records Records that are parked until the sink accepts their stream again.
+# HELP hindsight_sink_parked_records Records that are parked at present.
 # TYPE hindsight_sink_parked_records gauge
 hindsight_sink_parked_records{sink="test"} %[1]d
-# HELP hindsight_sink_parked_total Records parked because the sink refused their stream while it accepted others.
+# HELP hindsight_sink_parked_total Records parked because the destination refused their stream while it accepted others.
 # TYPE hindsight_sink_parked_total counter
 hindsight_sink_parked_total{sink="test"} %[1]d
 `, parkRecords-good))

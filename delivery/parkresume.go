@@ -8,25 +8,25 @@ import (
 // resumeParked resumes the streams that an earlier delivery parked.
 func (l *loop) resumeParked() error {
 	for _, q := range l.Parked.Queues() {
-		if err := l.sortParked(q); err != nil {
+		if err := l.reassignParked(q); err != nil {
 			return err
 		}
 	}
 	for _, q := range l.Parked.Queues() {
 		s := &stream{name: q.Name(), index: -1, queue: q}
 		l.parking.streams[s.name] = s
-		l.enqueue(s)
+		l.schedule(s)
 	}
 	if n, _ := l.Parked.Size(); n > 0 {
 		l.Logger.Info("resuming parked records", "records", n, "streams", len(l.parking.streams))
 	}
-	l.countParked()
+	l.updateParked()
 	return nil
 }
 
-// sortParked moves the records of a queue to the queues of the streams that they
-// belong to now, if the configuration has changed that.
-func (l *loop) sortParked(q *parked.Queue) error {
+// reassignParked moves the records of a queue to the queues of their streams, if a new
+// configuration gives them other streams.
+func (l *loop) reassignParked(q *parked.Queue) error {
 	var reader event.Reader
 	records, err := q.Peek(1, 0)
 	if err != nil || len(records) == 0 {
@@ -35,8 +35,7 @@ func (l *loop) sortParked(q *parked.Queue) error {
 	if r, err := reader.Read(records[0].Data); err != nil || string(l.Sink.AppendStream(nil, r)) == q.Name() {
 		return nil
 	}
-	// Those that stay, since they belong to it or cannot be decoded, are added again
-	// at its end.
+	// Records that stay, and those that cannot be decoded, move to the end of the queue.
 	for left := q.Len(); left > 0; {
 		records, err := q.Peek(1, l.BatchBytes)
 		if err != nil {

@@ -7,21 +7,19 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 )
 
-// refused counts the records of a batch that the destination will never accept.
-func (l *loop) refused(b *pending, why *sink.Error) {
-	l.metrics.refused.Add(float64(len(why.Rejected)))
-	l.Logger.Error("records were refused for good and are dropped", "stream", b.stream.name, "records", len(why.Rejected), "first", why.Rejected[0].Reason)
+// countRejected counts and logs the records of a batch that the destination will never
+// accept. They are acknowledged like accepted ones; the sink has stored them as dead
+// letters, if it stores any.
+func (l *loop) countRejected(b *batch, rejected []sink.Rejection) {
+	first := rejected[0].Reason
+	l.metrics.rejected.Add(float64(len(rejected)))
+	l.Logger.Error("records rejected and dropped", "stream", b.stream.name, "records", len(rejected), "first_reason", first)
 	if l.OnRejected != nil {
-		l.OnRejected(why.Rejected[0].Reason)
+		l.OnRejected(first)
 	}
-	for _, r := range why.Rejected {
+	for _, r := range rejected {
 		if slices.Contains(b.gaps, r.Index) {
-			l.gapRefused(b.stream.name, r.Reason)
+			l.gapErr = fmt.Errorf("a gap record was rejected and is missing from stream %s: %s", b.stream.name, r.Reason)
 		}
 	}
-}
-
-// gapRefused records that the destination refused a gap record.
-func (l *loop) gapRefused(stream, reason string) {
-	l.gapErr = fmt.Errorf("a gap record was refused for good and is missing from stream %s: %s", stream, reason)
 }

@@ -2,122 +2,89 @@ package delivery
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hindsight-events/hindsight/sink"
 )
 
+// result is the result of one attempt.
 type result struct {
-	stream *stream
-	number uint64 // of the attempt
-	began  time.Time
-	err    error
-	to     *flight // which it belongs to
-	parked bool    // it was not sent, but parked
+	stream   *stream
+	attempt  uint64 // its number
+	began    time.Time
+	err      error
+	inFlight *inFlight // the counter of the batch
+	parked   bool      // the batch was written to a queue instead of sent
 }
 
-// settle draws the consequences of an attempt. Its error means that delivery
-// cannot go on.
-func (l *loop) settle(r result) error {
+// complete handles the result of one attempt. Its error ends the delivery.
+func (l *loop) complete(r result) error {
 	now := time.Now()
 	s, b := r.stream, r.stream.batch
 	s.inFlight = false
-	r.to.end(b)
+	r.inFlight.remove(b)
 	if r.parked {
-		return l.settleParking(r, now)
+		return l.completeWrite(r, now)
 	}
 
 	var why *sink.Error
 	errors.As(r.err, &why)
-	refused := 0
+	rejected := 0
 	switch {
 	case r.err == nil:
 	case why != nil && len(why.Rejected) > 0:
-		refused = len(why.Rejected)
-		l.refused(b, why)
+		rejected = len(why.Rejected)
+		l.countRejected(b, why.Rejected)
 	case why != nil && why.Permanent:
 		return r.err
 	default:
-		l.fail(r, why, now)
-		l.enqueue(s)
+		l.retryLater(r, why, now)
+		l.schedule(s)
 		if s.queue != nil {
-			l.parkMore(s)
+			l.resumeParking(s)
 		}
 		return nil
 	}
-	l.metrics.sent.Add(float64(b.len() - refused))
-	if refused < b.len() {
-		l.wasAccepted(r, now)
+	l.metrics.sent.Add(float64(b.len() - rejected))
+	if rejected < b.len() {
+		l.noteAccepted(r, now)
 	}
-	recovered := s.failing != nil
-	s.failing = nil
+	recovered := s.failure != nil
+	s.failure = nil
 	delete(l.failing, s)
 	if recovered {
-		l.healStreams(now)
+		l.noteStreamRecovery(now)
 	}
 	if r.err == nil && len(b.gaps) > 0 {
 		l.gapErr = nil
 	}
-	s.rested = time.Time{}
+	s.notBefore = time.Time{}
 	if l.StreamRate > 0 {
-		s.rested = r.began.Add(takes(len(b.data), l.StreamRate))
+		s.notBefore = r.began.Add(timeAtRate(len(b.data), l.StreamRate))
 	}
 	n := b.len()
-	l.keepRoom(b.room)
-	b.room, b.settled = room{}, true
+	l.freeBuffer(b.buffer)
+	b.buffer, b.completed = buffer{}, true
 	s.batch = nil
 	if s.queue != nil {
-		return l.acceptedParked(s, b, recovered, now)
-	}
-	return l.release(s, n, now)
-}
-
-// wasAccepted says that the destination works, unless something has failed since
-// the attempt began.
-func (l *loop) wasAccepted(r result, now time.Time) {
-	l.accepted = true
-	l.acceptedAt = now
-	l.lastAccepted = max(l.lastAccepted, r.number)
-	if r.number <= l.failed {
-		return
-	}
-	l.limit = min(l.limit+1, l.Concurrency)
-	l.heal(l.outage, now)
-	l.failures = 0
-	l.retry.Reset()
-	l.rested = time.Time{}
-}
-
-// release settles the first n entries of a stream.
-func (l *loop) release(s *stream, n int, now time.Time) error {
-	for range n {
-		e := l.window.at(s.first)
-		if e.place.Bytes == 0 {
-			delete(l.kept, s.first)
-		}
-		s.len--
-		s.bytes -= int(e.place.Bytes)
-		l.buffered -= int(e.place.Bytes)
-		s.first += uint64(e.next)
-		e.next = settled
-	}
-	if s.len > 0 {
-		l.enqueue(s)
-	} else {
-		l.forget(s, now)
-	}
-	return l.acknowledge()
-}
-
-// acknowledge moves the journal's cursor.
-func (l *loop) acknowledge() error {
-	offset, moved := l.window.advance()
-	if !moved {
+		l.completeParked(s, b, recovered, now)
 		return nil
 	}
-	if err := l.Consumer.Ack(offset); err != nil {
-		return fmt.Errorf("acknowledge to journal: %w", err)
+	return l.completeEntries(s, n, now)
+}
+
+// noteAccepted ends the backoff of the destination, unless an attempt has failed since
+// this one began.
+func (l *loop) noteAccepted(r result, now time.Time) {
+	l.everAccepted = true
+	l.acceptedAt = now
+	l.lastAccepted = max(l.lastAccepted, r.attempt)
+	if r.attempt <= l.attemptsAtFailure {
+		return
 	}
-	return nil
+	l.concurrency = min(l.concurrency+1, l.Concurrency)
+	l.noteRecovery(l.outage, now)
+	l.failures = 0
+	l.backoff.Reset()
+	l.backoffUntil = time.Time{}
 }

@@ -9,134 +9,133 @@ import (
 )
 
 const (
-	// asideFlight bounds the batches in flight of streams that are refused while
-	// others are accepted. They are counted separately, because each may hang.
-	asideFlight = 4
+	// maxFaultyInFlight bounds the batches in flight of faulty streams. They have a bound
+	// of their own, because each may take until the timeout.
+	maxFaultyInFlight = 4
 
-	// toleratedFailures is how many streams in a row may be refused before all streams
-	// wait, if another was accepted within toleratedFor: the destination works, and
-	// refuses many streams.
+	// toleratedFailures is the number of consecutive failures of different streams that
+	// are tolerated before all streams wait, if the destination has accepted a batch within
+	// toleratedFor: then it works and refuses many streams.
 	toleratedFailures = 8
 	toleratedFor      = time.Second
 
-	// maxRest bounds how long all streams wait after the failure of one: the answer
-	// may concern that stream alone.
-	maxRest = 45 * time.Second
+	// maxSharedBackoff bounds the time for which all streams wait after the failure of
+	// one, which may concern that stream alone.
+	maxSharedBackoff = 45 * time.Second
 )
 
-// failing is the state of a stream whose last attempt failed. The answer does not
-// decide whether the destination or the stream is to blame. The stream is to blame if
-// another one is accepted by an attempt that began after the failure, and this one
-// fails again.
-type failing struct {
-	at       time.Duration // of the last failure, since the loop began
-	first    uint64        // number of the attempt that failed first
-	last     uint64        // attempts begun when it failed last
-	failures int
-	err      error
-	retry    *backoff.Backoff
+// failure is the state of a stream whose last attempt failed. A single failure does not
+// show whether the destination or the stream is at fault. The stream is at fault if an
+// attempt of another stream began after the failure and was accepted, and this stream
+// fails again. Such streams are called faulty.
+type failure struct {
+	at           time.Duration // of the last one, since the loop began
+	firstAttempt uint64        // number of the first failed attempt
+	lastAttempt  uint64        // number of attempts started when it failed last
+	count        int
+	err          error
+	backoff      *backoff.Backoff
 
-	alone    bool      // the stream is to blame
-	since    time.Time // since when other streams are known to be accepted
-	lately   bool      // another one was accepted between the last two failures
-	streamed bool      // according to the sink, the failure concerns this stream only
-	asked    time.Time // end of the pause that the destination asked for
+	ownFault      bool      // the stream is at fault
+	streamOnly    bool      // the sink reports that the failure concerns only this stream
+	othersSince   time.Time // since when other streams are known to be accepted
+	othersBetween bool      // another stream was accepted between the last two failures
+	retryAfter    time.Time // end of the delay that the destination requested
 }
 
-// fail makes the stream, or the whole destination, wait before the next attempt.
-func (l *loop) fail(r result, why *sink.Error, now time.Time) {
+// retryLater delays the next attempt of the stream, or of all streams.
+func (l *loop) retryLater(r result, why *sink.Error, now time.Time) {
 	l.metrics.retries(why).Inc()
 	s := r.stream
-	f := l.noteFailure(s, r.number, why, now)
+	f := l.noteFailure(s, r.attempt, why, now)
 	f.err = r.err
 	if s.queue != nil {
 		l.parking.err = r.err
-	} else if f.failures <= holdFailures {
-		l.parking.others = now
+	} else if f.count <= maxFailuresBeforeParking {
+		l.parking.othersFailedAt = now
 	}
-	l.letGo(s)
-	if f.alone || f.streamed {
-		if !f.streamed && s.queue == nil {
-			l.limit = max(1, l.limit/2)
+	l.releaseBuffer(s)
+	if f.ownFault || f.streamOnly {
+		if !f.streamOnly && s.queue == nil {
+			l.concurrency = max(1, l.concurrency/2)
 		}
-		// Further records may show whether the stream or a record is to blame.
+		// Further records may show whether the stream or a record is at fault.
 		s.batch.grows = true
-		s.rested = now.Add(pause(f.retry, why))
-		l.streamOutage.failed(r, s.rested.Sub(now))
+		s.notBefore = now.Add(retryDelay(f.backoff, why))
+		l.streamOutage.noteFailure(r, s.notBefore.Sub(now))
 		return
 	}
-	// Attempts that were in flight at the same time count as one failure: the
-	// first that fails.
-	if r.number > l.failed {
-		l.failed = l.attempts
+	// Failed attempts that were in flight at the same time count as one.
+	if r.attempt > l.attemptsAtFailure {
+		l.attemptsAtFailure = l.attempts
 		l.failures++
-		l.limit = max(1, l.limit/2)
-		rest := pause(l.retry, why)
-		s.rested = now.Add(rest)
+		l.concurrency = max(1, l.concurrency/2)
+		delay := retryDelay(l.backoff, why)
+		s.notBefore = now.Add(delay)
 		tolerated := 1
 		if now.Sub(l.acceptedAt) < toleratedFor {
 			tolerated = toleratedFailures
 		}
 		if l.failures > tolerated || retryAfter(why) > 0 {
-			l.rested = now.Add(min(rest, maxRest))
+			l.backoffUntil = now.Add(min(delay, maxSharedBackoff))
 		}
-		// Else another stream is tried at once, to see whether it fails as well.
+		// Otherwise another stream is sent at once, which shows whether it fails too.
 	} else if d := retryAfter(why); d > 0 {
-		s.rested = now.Add(jittered(d))
+		s.notBefore = now.Add(withJitter(d))
 	}
-	l.outage.failed(r, max(s.rested.Sub(now), l.rested.Sub(now)))
+	l.outage.noteFailure(r, max(s.notBefore.Sub(now), l.backoffUntil.Sub(now)))
 }
 
-// noteFailure updates the state of a stream after a failure, and decides whether the
-// stream is to blame.
-func (l *loop) noteFailure(s *stream, number uint64, why *sink.Error, now time.Time) *failing {
-	f := s.failing
+// noteFailure updates the failure of a stream and decides whether the stream is at
+// fault.
+func (l *loop) noteFailure(s *stream, attempt uint64, why *sink.Error, now time.Time) *failure {
+	f := s.failure
 	if f == nil {
-		f = &failing{first: number}
-		s.failing = f
+		f = &failure{firstAttempt: attempt}
+		s.failure = f
 		if s.queue == nil {
 			l.failing[s] = struct{}{}
 		}
 	}
-	f.lately = f.failures > 0 && l.lastAccepted > f.last
+	f.othersBetween = f.count > 0 && l.lastAccepted > f.lastAttempt
 	progress := why != nil && why.Progress
 	if progress {
-		f.failures, f.alone, f.since, f.retry = 0, false, time.Time{}, nil
+		f.count, f.ownFault, f.othersSince, f.backoff = 0, false, time.Time{}, nil
 	}
-	if f.lately {
-		f.alone = true
+	if f.othersBetween {
+		f.ownFault = true
 		f.noteOthers(now)
 	}
 	if s.queue != nil {
-		f.alone = true
+		f.ownFault = true
 	}
 	switch {
-	case f.retry != nil:
-	case s.queue != nil && !progress && !l.ownParked:
-		f.retry = newBackoff(l.ctx, l.MaxBackoff, max(l.MaxBackoff, maxParkedBackoff))
+	case f.backoff != nil:
+	case s.queue != nil && !progress && !l.ownStore:
+		f.backoff = newBackoff(l.ctx, l.MaxBackoff, max(l.MaxBackoff, maxParkedBackoff))
 	default:
-		f.retry = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)
+		f.backoff = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)
 	}
 	f.at = now.Sub(l.began)
-	f.last = l.attempts
-	f.failures++
-	f.asked = now.Add(retryAfter(why))
-	f.streamed = why != nil && why.StreamOnly
+	f.lastAttempt = l.attempts
+	f.count++
+	f.retryAfter = now.Add(retryAfter(why))
+	f.streamOnly = why != nil && why.StreamOnly
 	return f
 }
 
-// noteOthers records that others are accepted while this stream is not.
-func (f *failing) noteOthers(now time.Time) {
-	if f.since.IsZero() {
-		f.since = now
+// noteOthers records that other streams are accepted while this one fails.
+func (f *failure) noteOthers(now time.Time) {
+	if f.othersSince.IsZero() {
+		f.othersSince = now
 	}
 }
 
-// letGo frees the memory of a refused batch if there may be many such batches. The
-// next attempt reads it again.
-func (l *loop) letGo(s *stream) {
-	if len(l.streams) > 1 || s.failing.alone || s.failing.streamed {
-		l.keepRoom(s.batch.room)
-		s.batch.room, s.batch.parked = room{}, nil
+// releaseBuffer frees the memory of a failed batch if there may be many of them. The next
+// attempt reads the records again.
+func (l *loop) releaseBuffer(s *stream) {
+	if len(l.streams) > 1 || s.failure.ownFault || s.failure.streamOnly {
+		l.freeBuffer(s.batch.buffer)
+		s.batch.buffer, s.batch.parked = buffer{}, nil
 	}
 }

@@ -8,26 +8,26 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 )
 
-// State is what a Delivery is doing.
+// State is the progress of a Delivery.
 type State struct {
-	// Since is when the batch that has been tried for longest was first tried;
-	// zero while none is being tried.
+	// Since is the first attempt of the oldest incomplete batch; zero if there is none.
 	Since time.Time
-	// Err is why an attempt failed last; nil if none has since the last success.
+	// Err is the error of the last attempt; nil after a success.
 	Err error
-	// Accepted is whether the destination has accepted anything since Run began.
+	// Accepted is set once the destination has accepted a batch since Run began.
 	Accepted bool
-	// NeedsOperator is what somebody has to mend so that all records arrive, although others
-	// are accepted: why a stream is parked, or a gap record was refused. Nil: nothing.
+	// NeedsOperator is a problem that an operator has to fix before all records can
+	// arrive, although others are accepted: the failure of a parked stream, or a rejected
+	// gap record. Nil: none.
 	NeedsOperator error
-	// ParkedErr is why a parked stream was refused last. Nil: none is parked, or was
-	// refused since the process began.
+	// ParkedErr is the last failure of a parked stream since the process began; nil if no
+	// stream is parked.
 	ParkedErr error
 }
 
-// stuckAfter is how long a batch may take before that is a reason to be called
-// unready. A rolling restart of a destination takes less.
-const stuckAfter = 5 * time.Minute
+// unreadyAfter is the age of a batch from which the delivery is not ready, whatever the
+// error. A rolling restart of a destination takes less.
+const unreadyAfter = 5 * time.Minute
 
 // State may be called at any time.
 func (d *Delivery) State() State {
@@ -36,50 +36,45 @@ func (d *Delivery) State() State {
 	return d.state
 }
 
-// Ready returns nil, or why records are not delivered: at once if somebody has to
-// mend something, also where that concerns a single stream, or if nothing was ever
-// accepted, and for any other reason after five minutes.
+// Ready returns the reason why records are not delivered, or nil. A failure counts at
+// once if an operator has to fix it, even for a single stream, or if nothing was ever
+// accepted; any other after five minutes.
 func (d *Delivery) Ready() error {
 	s := d.State()
-	stuck := !s.Since.IsZero() && time.Since(s.Since) >= stuckAfter
+	overdue := !s.Since.IsZero() && time.Since(s.Since) >= unreadyAfter
 	switch {
-	case stuck && s.Err == nil:
-		s.Err = errors.New("the destination does not answer")
-	case stuck:
-	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsMending(s.Err):
+	case overdue && s.Err == nil:
+		s.Err = errors.New("no response from the destination")
+	case overdue:
+	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsOperator(s.Err):
 		return s.NeedsOperator
 	}
-	return fmt.Errorf("stuck since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
+	return fmt.Errorf("not delivering since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
 }
 
-func (d *Delivery) setState(s State) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.state = s
-}
-
-// publish says what the delivery is doing.
-func (l *loop) publish() {
-	for len(l.tried) > 0 && l.tried[0].settled {
-		l.tried = l.tried[1:]
+// updateState publishes the state of the loop.
+func (l *loop) updateState() {
+	for len(l.attempted) > 0 && l.attempted[0].completed {
+		l.attempted = l.attempted[1:]
 	}
-	s := State{Err: l.outage.err, Accepted: l.accepted, NeedsOperator: l.parking.mend, ParkedErr: l.parking.err}
+	s := State{Err: l.outage.err, Accepted: l.everAccepted, NeedsOperator: l.parking.needsOperator, ParkedErr: l.parking.err}
 	if s.NeedsOperator == nil {
 		s.NeedsOperator = l.gapErr
 	}
-	if len(l.tried) > 0 {
-		b := l.tried[0]
-		s.Since = b.tried
-		if f := b.stream.failing; f != nil && (f.alone || f.streamed) {
+	if len(l.attempted) > 0 {
+		b := l.attempted[0]
+		s.Since = b.firstAttempt
+		if f := b.stream.failure; f != nil && (f.ownFault || f.streamOnly) {
 			s.Err = f.err
 		}
 	}
-	l.setState(s)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state = s
 }
 
-// needsMending reports whether an attempt failed for a reason that a person has to
-// fix.
-func needsMending(err error) bool {
+// needsOperator reports whether only an operator can end a failure.
+func needsOperator(err error) bool {
 	var why *sink.Error
 	if !errors.As(err, &why) {
 		return false
@@ -92,25 +87,25 @@ func needsMending(err error) bool {
 	}
 }
 
-// streamNeedsMending is needsMending for a stream that is refused while others are
-// accepted.
-func streamNeedsMending(err error) bool {
+// streamNeedsOperator is needsOperator for a faulty stream.
+func streamNeedsOperator(err error) bool {
 	var why *sink.Error
 	if !errors.As(err, &why) {
 		return false
 	}
-	return needsMending(err) || why.Reason == sink.ReasonRejected || why.Reason == sink.ReasonStreamLimit
+	return needsOperator(err) || why.Reason == sink.ReasonRejected || why.Reason == sink.ReasonStreamLimit
 }
 
-// toMend returns the error of parked streams that a person has to fix, or nil.
-func (l *loop) toMend() error {
+// parkedNeedsOperator returns the failure of a parked stream that only an operator can
+// end, or nil.
+func (l *loop) parkedNeedsOperator() error {
 	for _, s := range l.parking.streams {
-		if s.failing == nil {
+		if s.failure == nil {
 			continue
 		}
-		err := s.failing.err
-		if gap := s.batch != nil && len(s.batch.gaps) > 0; gap || streamNeedsMending(err) {
-			return fmt.Errorf("%d streams are refused, their records are parked; one of them is %s: %w", len(l.parking.streams), s.name, err)
+		err := s.failure.err
+		if gap := s.batch != nil && len(s.batch.gaps) > 0; gap || streamNeedsOperator(err) {
+			return fmt.Errorf("%d streams are refused and parked; one of them is %s: %w", len(l.parking.streams), s.name, err)
 		}
 	}
 	return nil

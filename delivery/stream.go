@@ -1,98 +1,137 @@
 package delivery
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/hindsight-events/hindsight/delivery/parked"
 )
 
-// stream holds the entries of one stream that have not been settled, as a linked list
-// in the window.
+// stream holds the incomplete entries of one stream, as a linked list in the window.
 type stream struct {
-	name        string
-	first, last uint64 // numbers of the oldest and the newest
-	len         int
-	bytes       int           // in the journal
-	opened      time.Duration // since the loop began: arrival of the oldest entry that is in no batch, or earlier
+	name         string
+	first, last  *entry // the oldest and the newest
+	len          int
+	bytes        int           // in the journal
+	waitingSince time.Duration // arrival of the oldest entry that is in no batch, or earlier, since the loop began
 
-	batch    *pending // of the oldest, once it has been tried
-	inFlight bool
-	rested   time.Time // no attempt before
-	failing  *failing  // nil unless its last attempt failed
+	batch     *batch // of the oldest entries, after its first attempt
+	inFlight  bool
+	notBefore time.Time // of the next attempt
+	failure   *failure  // nil unless the last attempt failed
 
-	// A parked stream has two halves: records from the journal go into the queue of
-	// the other half, and from there to the sink.
-	parked *stream
-	queue  *parked.Queue // of the other half
+	// A parked stream has two of these structs: the source, whose entries are written to
+	// the queue, and the parked one, which is sent from the queue.
+	parkedAs *stream       // of the source
+	queue    *parked.Queue // of the parked one
 
-	due   time.Duration // when to send, since the loop began; while it is queued
-	index int           // in the queue; -1: not queued
+	due   time.Duration // when to send, since the loop began; while it is in a dueQueue
+	index int           // in the dueQueue; -1: in none
 }
 
-// stream returns the stream of a name.
+// stream returns the stream with that name.
 func (l *loop) stream(name []byte) *stream {
 	s := l.streams[string(name)]
 	if s == nil {
 		s = &stream{name: string(name), index: -1}
-		s.parked = l.parking.streams[s.name]
+		s.parkedAs = l.parking.streams[s.name]
 		l.streams[s.name] = s
 	}
 	return s
 }
 
-// put adds an entry to a stream.
-func (l *loop) put(s *stream, number uint64, now time.Duration) {
+// appendEntry adds an entry to a stream.
+func (l *loop) appendEntry(s *stream, e *entry, now time.Duration) {
 	if s.len == s.batch.len() {
-		s.opened = now
+		s.waitingSince = now
 	}
 	if s.len == 0 {
-		s.first = number
+		s.first = e
 	} else {
-		l.window.at(s.last).next = int32(number - s.last)
+		s.last.next = e
 	}
-	s.last = number
+	s.last = e
 	s.len++
-	bytes := int(l.window.at(number).place.Bytes)
+	bytes := int(e.location.Bytes)
 	fills := s.bytes < l.BatchBytes && s.bytes+bytes >= l.BatchBytes
 	s.bytes += bytes
-	l.buffered += bytes
+	l.pendingBytes += bytes
 	if !s.inFlight && (s.index < 0 || fills) {
-		l.enqueue(s)
+		l.schedule(s)
 	}
 }
 
-// enqueue says when a stream that is not in flight is to be sent: at once if
-// there is enough for a batch, or if it has been tried before.
-func (l *loop) enqueue(s *stream) {
-	due := s.opened
+// entryAt returns the n-th entry of a stream.
+func (s *stream) entryAt(n int) *entry {
+	e := s.first
+	for range n {
+		e = e.next
+	}
+	return e
+}
+
+// schedule puts a stream that is not in flight into the queue it is sent from.
+func (l *loop) schedule(s *stream) {
+	due := s.waitingSince
 	switch {
 	case s.queue != nil:
 		due = 0
-	case s.failing != nil:
-		due = s.failing.at // behind those that wait since before
+	case s.failure != nil:
+		due = s.failure.at // behind streams that have waited since before
 	case s.batch == nil && s.bytes < l.BatchBytes:
 		due += l.BatchWait
 	}
 	q := &l.queue
 	switch {
-	case s.parked != nil:
-		if !l.parks(s) {
+	case s.parkedAs != nil:
+		if !l.parksMore(s) {
 			return
 		}
-		q = &l.parking.toPark
-	case s.queue != nil, s.failing != nil && s.failing.alone:
-		q = &l.aside
+		q = &l.parking.sources
+	case s.queue != nil, s.failure != nil && s.failure.ownFault:
+		q = &l.faulty
 	}
-	q.put(s, max(due, s.rested.Sub(l.began)))
+	q.put(s, max(due, s.notBefore.Sub(l.began)))
 }
 
-// forget lets go of a stream without batches once it has rested.
-func (l *loop) forget(s *stream, now time.Time) {
-	l.resting = append(l.resting, s)
-	for len(l.resting) > 0 && !l.resting[0].rested.After(now) {
-		if s := l.resting[0]; s.len == 0 && l.streams[s.name] == s { // it may rest twice
+// completeEntries completes the first n entries of a stream.
+func (l *loop) completeEntries(s *stream, n int, now time.Time) error {
+	for range n {
+		e := s.first
+		s.first = e.next
+		s.len--
+		s.bytes -= int(e.location.Bytes)
+		l.pendingBytes -= int(e.location.Bytes)
+		e.complete, e.next, e.record = true, nil, nil
+	}
+	if s.len > 0 {
+		l.schedule(s)
+	} else {
+		s.last = nil
+		l.setIdle(s, now)
+	}
+	return l.acknowledge()
+}
+
+// acknowledge advances the journal's cursor.
+func (l *loop) acknowledge() error {
+	offset, moved := l.window.advance()
+	if !moved {
+		return nil
+	}
+	if err := l.Consumer.Ack(offset); err != nil {
+		return fmt.Errorf("acknowledge to journal: %w", err)
+	}
+	return nil
+}
+
+// setIdle removes a stream without entries after its delay has passed.
+func (l *loop) setIdle(s *stream, now time.Time) {
+	l.idle = append(l.idle, s)
+	for len(l.idle) > 0 && !l.idle[0].notBefore.After(now) {
+		if s := l.idle[0]; s.len == 0 && l.streams[s.name] == s { // it may be in idle twice
 			delete(l.streams, s.name)
 		}
-		l.resting = l.resting[1:]
+		l.idle = l.idle[1:]
 	}
 }

@@ -9,17 +9,27 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// fillParked reads the oldest records of a queue into a batch: the records of its
-// earlier attempt, and as many after them as a batch may have. It gives up records that
-// are damaged or too old. An error means that the queue cannot be read for now.
-func (l *loop) fillParked(b *pending) error {
+const (
+	// maxParkedAge bounds the time for which a record is parked. Loki refuses older ones
+	// by default.
+	maxParkedAge = 7 * 24 * time.Hour
+
+	// finalAttempts is the number of attempts to send each parked stream before a
+	// delivery ends together with its store.
+	finalAttempts = 3
+)
+
+// readParked reads the oldest records of a queue into a batch: the records of its last
+// attempt and as many more as fit. It drops damaged records and those that are too old.
+// An error means that the queue cannot be read at present.
+func (l *loop) readParked(b *batch) error {
 	q := b.stream.queue
 	b.data, b.ends, b.gaps, b.parked = b.data[:0], b.ends[:0], nil, nil
 	for {
 		records, err := q.Peek(max(b.count, 1), l.BatchBytes)
 		switch {
 		case errors.Is(err, parked.ErrDamaged):
-			l.loseParked(q, err)
+			l.dropDamaged(q, err)
 			return nil
 		case err != nil:
 			return err
@@ -32,98 +42,109 @@ func (l *loop) fillParked(b *pending) error {
 			l.encodeParked(b, records)
 			return nil
 		}
-		l.abandon(q, records[:old], l.metrics.expired, fmt.Sprintf("the stream was refused for %d days", int(maxParkedAge.Hours()/24)))
+		l.dropRecords(q, records[:old], l.metrics.expired, fmt.Sprintf("the stream was refused for %d days", int(maxParkedAge.Hours()/24)))
 	}
 }
 
-func (l *loop) encodeParked(b *pending, records []parked.Record) {
+func (l *loop) encodeParked(b *batch, records []parked.Record) {
 	var reader event.Reader
-	want := max(b.count, 1)
+	atLeast := max(b.count, 1)
 	for _, p := range records {
-		if len(b.ends) >= want && len(b.data) >= l.BatchBytes {
+		if len(b.ends) >= atLeast && len(b.data) >= l.BatchBytes {
 			break
 		}
 		r, err := reader.Read(p.Data)
-		p.Data = nil // it is not needed any more, and the batch may wait for long
+		p.Data = nil // the batch may wait for long
 		b.parked = append(b.parked, p)
 		if err != nil {
-			l.Logger.Error("cannot decode a parked record; it is lost", "stream", b.stream.name, "err", err)
+			l.Logger.Error("cannot decode a parked record; dropping it", "stream", b.stream.name, "err", err)
 			l.metrics.damaged.Inc()
 			continue
 		}
-		l.add(b, r)
+		l.encode(b, r)
 	}
 }
 
-// acceptedParked removes the records of an accepted batch from their queue.
-func (l *loop) acceptedParked(s *stream, b *pending, recovered bool, now time.Time) error {
-	l.parking.mended = now
-	if err := s.queue.Drop(b.parked); err != nil {
-		l.Logger.Warn("cannot remove accepted records from their parking file; a restart may send them again", "stream", s.name, "err", err)
+// skipParked completes a batch of which no record is left to send.
+func (l *loop) skipParked(p *stream, now time.Time) {
+	b := p.batch
+	if err := p.queue.Drop(b.parked); err != nil {
+		l.Logger.Warn("cannot remove dropped records from their queue; a restart may send them", "stream", p.name, "err", err)
+	}
+	l.freeBuffer(b.buffer)
+	p.batch = nil
+	l.endParking(p, now)
+}
+
+// completeParked removes the records of an accepted batch from their queue.
+func (l *loop) completeParked(p *stream, b *batch, recovered bool, now time.Time) {
+	l.parking.acceptedAt = now
+	if err := p.queue.Drop(b.parked); err != nil {
+		l.Logger.Warn("cannot remove accepted records from their queue; a restart may send them again", "stream", p.name, "err", err)
 	}
 	for _, other := range l.parking.streams {
 		// The cause may have been fixed for all streams.
-		if f := other.failing; recovered && f != nil && other.index >= 0 && !f.asked.After(now) {
-			other.rested = time.Time{}
-			l.enqueue(other)
+		if f := other.failure; recovered && f != nil && other.index >= 0 && !f.retryAfter.After(now) {
+			other.notBefore = time.Time{}
+			l.schedule(other)
 		}
 	}
-	l.endParking(s, now)
-	return nil
+	l.endParking(p, now)
 }
 
-// parkMore parks the records that have waited in the journal for a queue to become
-// empty, now that their stream is refused again.
-func (l *loop) parkMore(s *stream) {
-	l.parking.mend = l.toMend()
-	if half := l.streams[s.name]; half != nil && half.len > 0 && !half.inFlight && half.index < 0 {
-		l.enqueue(half)
+// resumeParking schedules the source of a parked stream that has failed again. Its records
+// have waited in the journal for the queue to become empty.
+func (l *loop) resumeParking(p *stream) {
+	l.parking.needsOperator = l.parkedNeedsOperator()
+	if source := l.streams[p.name]; source != nil && source.len > 0 && !source.inFlight && source.index < 0 {
+		l.schedule(source)
 	}
 }
 
-// endParking makes a stream an ordinary one again if its queue is empty.
-func (l *loop) endParking(s *stream, now time.Time) {
-	defer l.countParked()
-	l.parking.mend = l.toMend()
-	half := l.streams[s.name] // the half for records from the journal
-	if s.queue.Len() > 0 {
-		l.enqueue(s)
+// endParking ends the parking of a stream if its queue is empty, and schedules it
+// otherwise.
+func (l *loop) endParking(p *stream, now time.Time) {
+	defer l.updateParked()
+	l.parking.needsOperator = l.parkedNeedsOperator()
+	if p.queue.Len() > 0 {
+		l.schedule(p)
 		return
 	}
-	if half != nil && half.inFlight {
-		return // more is being parked
+	source := l.streams[p.name]
+	if source != nil && source.inFlight {
+		return // more records are being written to the queue
 	}
-	if _, err := s.queue.Remove(); err != nil {
-		l.Logger.Warn("cannot remove an empty file of parked records", "stream", s.name, "err", err)
+	if _, err := p.queue.Remove(); err != nil {
+		l.Logger.Warn("cannot remove an empty file of parked records", "stream", p.name, "err", err)
 	}
-	delete(l.parking.streams, s.name)
+	delete(l.parking.streams, p.name)
 	if len(l.parking.streams) == 0 {
-		l.parking.giveUp.Lock()
-		l.parking.exceeded = false
-		l.parking.giveUp.Unlock()
+		l.parking.dropping.Lock()
+		l.parking.overflowing = false
+		l.parking.dropping.Unlock()
 		l.parking.err = nil
-		l.Logger.Info("no stream is parked any longer")
+		l.Logger.Info("no stream is parked any more")
 	}
-	if half == nil {
-		half = l.stream([]byte(s.name)) // for its rest
+	if source == nil {
+		source = l.stream([]byte(p.name)) // for its delay
 	}
-	l.parking.toPark.remove(half)
-	half.parked, half.rested = nil, s.rested
-	if half.len > 0 {
-		l.enqueue(half)
+	l.parking.sources.remove(source)
+	source.parkedAs, source.notBefore = nil, p.notBefore
+	if source.len > 0 {
+		l.schedule(source)
 	} else {
-		l.forget(half, now)
+		l.setIdle(source, now)
 	}
 }
 
-// mayLeaveParked reports whether Run may end although records are parked. If the
-// store is the delivery's own, each stream is tried leaveAfter times first.
-func (l *loop) mayLeaveParked() bool {
-	if !l.ownParked {
+// canLeaveParked reports whether the delivery may end although records are parked. If its
+// store ends with it, it tries each stream a few times first.
+func (l *loop) canLeaveParked() bool {
+	if !l.ownStore {
 		return true
 	}
-	for _, s := range l.parking.streams {
-		if s.failing == nil || s.failing.failures < leaveAfter {
+	for _, p := range l.parking.streams {
+		if p.failure == nil || p.failure.count < finalAttempts {
 			return false
 		}
 	}

@@ -1,53 +1,44 @@
 package delivery
 
 import (
-	"math"
-
+	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/queue"
 	"github.com/hindsight-events/hindsight/journal"
 )
 
-// window holds what was taken from the journal and not acknowledged: where each
-// entry is, not what it says. It knows which have been settled (accepted, refused
-// or not wanted) and how far all have been, which is how far they may be
-// acknowledged. Entries are numbered from 0.
+// window holds the entries that were read from the journal and are not acknowledged, in
+// the order of the journal. They are completed in any order and acknowledged up to the
+// oldest incomplete one.
 type window struct {
 	entries queue.Queue[entry]
-	first   uint64 // number of the oldest
-	bytes   int    // of all entries, in the journal
+	bytes   int // of all entries, in the journal
 }
 
-// entry takes 24 bytes: there are some 100,000 of them while a destination is
-// behind.
+// entry locates a record. While a destination is down, the window holds some 100,000.
 type entry struct {
-	offset uint64
-	place  journal.Location
-	next   int32 // from its number to that of the next one of its stream; or settled
+	offset   uint64
+	location journal.Location
+	complete bool          // accepted, rejected, parked or not matched
+	record   *event.Record // only of a record that the journal does not store
+	next     *entry        // of the same stream
 }
 
-// settled is the entry.next of an entry that belongs to no stream any more.
-const settled = math.MinInt32
-
-// add adds an entry that has not been settled and returns its number.
-func (w *window) add(e entry) uint64 {
+// add adds an entry. The result is valid until the entry is complete.
+func (w *window) add(e entry) *entry {
 	w.entries.Push(e)
-	w.bytes += int(e.place.Bytes)
-	return w.first + uint64(w.entries.Len()) - 1
+	w.bytes += int(e.location.Bytes)
+	return w.entries.At(w.entries.Len() - 1)
 }
 
-// at returns the entry with a number.
-func (w *window) at(number uint64) *entry { return w.entries.At(int(number - w.first)) }
-
-// advance lets go of the entries before the oldest one that is not settled, and
-// returns the offset up to which they reach, if there were any.
+// advance removes the entries before the oldest incomplete one, and returns the offset
+// of the last of them.
 func (w *window) advance() (offset uint64, moved bool) {
 	n := 0
-	for n < w.entries.Len() && w.entries.At(n).next == settled {
+	for n < w.entries.Len() && w.entries.At(n).complete {
 		offset = w.entries.At(n).offset
-		w.bytes -= int(w.entries.At(n).place.Bytes)
+		w.bytes -= int(w.entries.At(n).location.Bytes)
 		n++
 	}
-	w.first += uint64(n)
 	w.entries.Drop(n)
 	if n > 0 && w.entries.Len() > 0 && w.entries.At(0).offset == offset {
 		// Entries that share an offset are acknowledged together.

@@ -83,7 +83,7 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 			wait.Until(t, "hindsight says what is wrong", func() bool { return p.Logged(step.says) })
 			wait.Until(t, "hindsight is unready and says why", func() bool {
 				status, body := p.get("/readyz")
-				return status == 503 && strings.Contains(body, "sink loki: stuck since") && strings.Contains(body, step.says)
+				return status == 503 && strings.Contains(body, "sink loki: not delivering since") && strings.Contains(body, step.says)
 			})
 			if n := strings.Count(p.Log(), "level=WARN"); n != 1 {
 				t.Errorf("it is said in %d lines, want one:\n%s", n, p.Log())

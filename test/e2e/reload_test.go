@@ -99,7 +99,7 @@ func reloadBesideADeadSink(t *testing.T, store cluster.Store) {
 	for i := range 20 {
 		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("early.%d.", i), "before the reload"))
 	}
-	wait.Until(t, "the store is missed", func() bool { return p.Logged("sending failed") })
+	wait.Until(t, "the store is missed", func() bool { return p.Logged("send failed") })
 	replaceConfig(t, p, config+"  - {name: out, stdout: {}}\n")
 	wait.Until(t, "the configuration was read again", func() bool { return p.Logged("the configuration was read again") })
 	late := newLedger()

@@ -61,7 +61,7 @@ sinks:
 `, journal, gateway.URL)
 	p := startWith(t, api.Kubeconfig(), config, nil, &states{}, "--token", "geheim-token")
 	wait.Until(t, "the gateway has answered", func() bool { return pushes.Load() > 3 })
-	wait.Until(t, "the others have been tried", func() bool { return strings.Count(p.Log(), "sending failed") >= 3 })
+	wait.Until(t, "the others have been tried", func() bool { return strings.Count(p.Log(), "send failed") >= 3 })
 
 	written := map[string]string{"the log": p.Log()}
 	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
