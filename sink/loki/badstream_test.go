@@ -2,7 +2,6 @@ package loki_test
 
 import (
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,115 +12,104 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// Where other streams are accepted, a record is to blame whatever the answer to it
-// is: a gateway's rule, a connection that is closed, a proxy that gives up.
-func TestBadRecordIsFoundByAnyAnswerWhereOtherStreamsAreAccepted(t *testing.T) {
-	for name, status := range map[string]int{"403": 403, "429": 429, "502": 502, "504": 504, "no answer": 0} {
+// If Loki accepts other streams, the cause is a record, whatever the response: a rule of a gateway,
+// a closed connection, a timeout of a proxy.
+func TestBadRecordIsIsolatedIfOtherStreamsAreAccepted(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]int{"403": 403, "429": 429, "502": 502, "504": 504, "no response": 0} {
 		t.Run(name, func(t *testing.T) {
-			d := newServer(t)
+			t.Parallel()
+			l := startLoki(t)
 			dir := t.TempDir()
-			s := newSink(t, d.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
-			d.answer = poison(t, status, "no", 137)
+			s := newSink(t, l.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
+			l.ScriptPushes(rejectPushesWith(t, status, "no", 137))
 			b := sinktest.Batch(s, sinktest.Records(0, 300))
-			var refused *sink.Error
+			var rejected *sink.Error
 			for range 60 {
 				err := s.Send(t.Context(), b)
-				if refused = asError(t, err); len(refused.Rejected) > 0 {
+				if rejected = asError(t, err); len(rejected.Rejected) > 0 {
 					break
 				}
-				b.Isolate = true // as the delivery has found out by now
+				b.Isolate = true // as the delivery does after the first failure
 			}
-			if len(refused.Rejected) != 1 || refused.Rejected[0].Index != 137 {
-				t.Fatalf("got %v, want record 137 refused", refused)
+			if len(rejected.Rejected) != 1 || rejected.Rejected[0].Index != 137 {
+				t.Fatalf("got %v, want record 137 rejected", rejected)
 			}
-			distinct := map[string]bool{}
-			for _, line := range d.stored {
-				distinct[line] = true
+			if n := len(distinctLines(l)); n != 299 {
+				t.Errorf("%d records stored, want 299", n)
 			}
-			if len(distinct) != 299 {
-				t.Errorf("%d records stored, want 299", len(distinct))
-			}
-			if letters := readLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != 1 || number(t, letters[0].Entry.Line) != 137 {
+			if letters := readDeadLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != 1 || number(t, letters[0].Entry.Line) != 137 {
 				t.Errorf("dead letters are %+v", letters)
 			}
 		})
 	}
 }
 
-// A push that takes too long is made smaller, not repeated as it is for ever.
 func TestPushThatTimesOutIsHalved(t *testing.T) {
-	d := newServer(t)
-	inner := d.Config.Handler
-	d.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > 2000 {
-			select {
-			case <-r.Context().Done():
-			case <-t.Context().Done():
-			}
-			return
+	t.Parallel()
+	l := startLoki(t)
+	l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
+		if p.Request.ContentLength > 2000 {
+			return l.Hang(p)
 		}
-		inner.ServeHTTP(w, r)
+		return accept(p)
 	})
-	s := newSink(t, d.URL, func(c *loki.Config, _ *loki.Options) { c.Timeout = quantity.Duration(300 * time.Millisecond) })
-	b := sinktest.Batch(s, sinktest.Records(0, 200))
-	failed, refused := send(t, s, b, 60)
-	if refused != nil {
-		t.Fatalf("given up: %v", refused)
+	s := newSink(t, l.URL, func(c *loki.Config, _ *loki.Options) { c.Timeout = quantity.Duration(300 * time.Millisecond) })
+	failed, rejected := send(t, s, sinktest.Batch(s, sinktest.Records(0, 200)), 60)
+	if rejected != nil {
+		t.Fatalf("records rejected: %v", rejected)
 	}
 	for _, err := range failed {
 		if err.Reason != sink.ReasonTimeout {
 			t.Errorf("failed with %v, want a timeout", err)
 		}
 	}
-	distinct := map[string]bool{}
-	for _, line := range d.stored {
-		distinct[line] = true
-	}
-	if len(distinct) != 200 {
-		t.Errorf("%d records stored, want 200", len(distinct))
+	if n := len(distinctLines(l)); n != 200 {
+		t.Errorf("%d records stored, want 200", n)
 	}
 }
 
-// What is offered need not be what was offered before: then nothing is taken for
-// stored.
-func TestProgressIsThatOfTheSameRecords(t *testing.T) {
-	d := newServer(t)
-	s := newSink(t, d.URL, nil)
+// A batch that does not begin with the records of the unfinished one does not inherit its state.
+func TestStateBelongsToItsRecords(t *testing.T) {
+	t.Parallel()
+	l := startLoki(t)
+	s := newSink(t, l.URL, nil)
 	n := 0
-	d.answer = func(_ http.ResponseWriter, _ string, entries []entry) (int, string) {
+	l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
 		switch n++; {
-		case len(entries) > 30:
-			return 413, ""
+		case len(p.Entries()) > 30:
+			return fakeloki.Response{Status: 413}
 		case n == 4:
-			return 503, ""
+			return fakeloki.Response{Status: 503}
 		}
-		return http.StatusNoContent, ""
+		return accept(p)
+	})
+	err := asError(t, s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(0, 100))))
+	if !err.Progress || len(storedLines(l)) == 0 {
+		t.Fatalf("got %v with %d stored, want progress", err, len(storedLines(l)))
 	}
-	why := asError(t, s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(0, 100))))
-	if !why.Progress || len(d.stored) == 0 {
-		t.Fatalf("got %v with %d stored, want progress", why, len(d.stored))
-	}
-	d.set(func() { d.stored = nil })
+	l.Clear()
 	if failed, _ := send(t, s, sinktest.Batch(s, sinktest.Records(10, 120)), 5); len(failed) > 0 {
 		t.Fatal(failed)
 	}
-	if len(d.stored) != 120 {
-		t.Errorf("%d of 120 records stored", len(d.stored))
+	if n := len(storedLines(l)); n != 120 {
+		t.Errorf("%d of 120 records stored", n)
 	}
 }
 
-// What Loki says of single entries and of streams, in the words of its versions.
-func TestWordsOfTheVersions(t *testing.T) {
+func TestMessagesOfLokiVersions(t *testing.T) {
+	t.Parallel()
 	const labels = `{cluster="prod", job="hindsight", namespace="team-a", reason="Pulled"}`
 	at := sinktest.Records(0, 1)[0].Time.UTC()
 	second := at.Format(time.RFC3339)
 	for name, c := range map[string]struct {
-		status  int
-		body    string
-		refused bool // the first of three entries; else all have to wait
-		stream  bool // the delivery need not find out that it is about the stream
+		status   int
+		body     string
+		rejected bool // the first of three entries is rejected; else all are pending
+		stream   bool // the error concerns the stream only
 	}{
 		"3.7 too old":           {400, "entry for stream '" + labels + "' has timestamp too old: " + second + ", oldest acceptable timestamp is: 2026-01-01T00:00:00Z\n", true, false},
 		"3.6 line too long":     {400, "max entry size '10' bytes exceeded for stream '" + labels + "' while adding an entry with length '%d' bytes\n", true, false},
@@ -140,32 +128,31 @@ func TestWordsOfTheVersions(t *testing.T) {
 		"a ring without enough": {500, "at least 2 live replicas required, could only find 1\n", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newServer(t)
-			s := newSink(t, d.URL, nil)
-			d.answer = func(_ http.ResponseWriter, _ string, entries []entry) (int, string) {
-				body := c.body
-				if strings.Contains(body, "%d") {
-					body = strings.ReplaceAll(body, "%d", fmt.Sprint(len(entries[0].line)))
-				}
+			t.Parallel()
+			l := startLoki(t)
+			s := newSink(t, l.URL, nil)
+			l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
+				first := p.Entries()[0]
 				size := 0
-				for _, p := range entries[0].metadata {
-					size += len(p[0]) + len(p[1])
+				for name, value := range first.Metadata {
+					size += len(name) + len(value)
 				}
-				return c.status, strings.ReplaceAll(body, "%m", fmt.Sprint(size))
-			}
+				body := strings.NewReplacer("%d", fmt.Sprint(len(first.Line)), "%m", fmt.Sprint(size)).Replace(c.body)
+				return fakeloki.Response{Status: c.status, Body: body}
+			})
 			records := sinktest.Records(0, 3)
 			records[0].Event.Message += " which is longer"
 			records[0].Event.InvolvedObject.Name += "-longer"
-			why := asError(t, s.Send(t.Context(), sinktest.Batch(s, records)))
-			var refused []int
-			for _, r := range why.Rejected {
-				refused = append(refused, r.Index)
+			err := asError(t, s.Send(t.Context(), sinktest.Batch(s, records)))
+			var rejected []int
+			for _, r := range err.Rejected {
+				rejected = append(rejected, r.Index)
 			}
-			if c.refused != slices.Equal(refused, []int{0}) || !c.refused && refused != nil {
-				t.Errorf("refused are %v: %v", refused, why)
+			if c.rejected != slices.Equal(rejected, []int{0}) || !c.rejected && rejected != nil {
+				t.Errorf("records %v are rejected: %v", rejected, err)
 			}
-			if why.StreamOnly != c.stream {
-				t.Errorf("about the stream: %v, want %v: %v", why.StreamOnly, c.stream, why)
+			if err.StreamOnly != c.stream {
+				t.Errorf("StreamOnly is %v, want %v: %v", err.StreamOnly, c.stream, err)
 			}
 		})
 	}

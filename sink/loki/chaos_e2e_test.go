@@ -22,16 +22,17 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// faultyProxy passes pushes on to a Loki, or not, or passes on only the answer
-// to somebody else. It never takes a push with the word "poison".
+// faultyProxy forwards most pushes to a Loki, and fails for others in every way, with or without
+// forwarding them. It rejects every push with the word "poison".
 func faultyProxy(t *testing.T, l *cluster.Loki) *httptest.Server {
 	to, err := url.Parse(l.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	pass := httputil.NewSingleHostReverseProxy(to)
+	forward := httputil.NewSingleHostReverseProxy(to)
 	var mu sync.Mutex // guards dice
 	dice := rand.New(rand.NewPCG(1, 2))
 	roll := func() int {
@@ -44,12 +45,13 @@ func faultyProxy(t *testing.T, l *cluster.Loki) *httptest.Server {
 		if err != nil {
 			return
 		}
-		_, entries, err := decodePush(body)
-		if err != nil {
-			t.Errorf("not a push: %v", err)
+		streams, _, err := fakeloki.DecodePush(body)
+		if err != nil || len(streams) != 1 {
+			t.Errorf("not a push of one stream: %v", err)
+			return
 		}
-		for _, e := range entries {
-			if strings.Contains(e.line, "poison") {
+		for _, e := range streams[0].Entries {
+			if strings.Contains(e.Line, "poison") {
 				http.Error(w, "blocked by the web application firewall", http.StatusBadRequest)
 				return
 			}
@@ -71,8 +73,8 @@ func faultyProxy(t *testing.T, l *cluster.Loki) *httptest.Server {
 			w.WriteHeader(260)
 		case 6:
 			panic(http.ErrAbortHandler)
-		case 7: // it arrives, the answer does not
-			pass.ServeHTTP(httptest.NewRecorder(), r)
+		case 7: // the push arrives, the response does not
+			forward.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler)
 		case 8:
 			select {
@@ -82,7 +84,7 @@ func faultyProxy(t *testing.T, l *cluster.Loki) *httptest.Server {
 		case 9:
 			http.Error(w, "bad request", http.StatusBadRequest)
 		default:
-			pass.ServeHTTP(w, r)
+			forward.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(s.Close)
@@ -91,7 +93,7 @@ func faultyProxy(t *testing.T, l *cluster.Loki) *httptest.Server {
 
 func TestFaultyProxy(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
-	c := pointedAt(l)
+	c := configFor(l)
 	c.URL = loki.URL(faultyProxy(t, l).URL)
 	c.Timeout = quantity.Duration(500 * time.Millisecond)
 	d := deliver(t, c, func(limits *sink.Limits) {
@@ -111,5 +113,5 @@ func TestFaultyProxy(t *testing.T) {
 	d.add(records...)
 	d.finish()
 	wantStored(t, l, good, true)
-	wantLetters(t, d, bad, "firewall")
+	wantDeadLetters(t, d, bad, "firewall")
 }

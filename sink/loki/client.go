@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,46 +18,32 @@ import (
 )
 
 const (
-	// renewAfter is how long connections are kept, so that the load spreads
-	// over servers that came later.
+	// renewAfter is the lifetime of connections, so that new servers get their share of
+	// the load.
 	renewAfter = 3 * time.Minute
 
-	// cancelGrace is how long a push may take to end after its context has.
+	// cancelGrace is how long a push may take to end after its context.
 	cancelGrace = 100 * time.Millisecond
-
-	// maxResponseBytes bounds what is read of an answer. Loki says a line for each
-	// entry that it refuses.
-	maxResponseBytes = 1 << 20
 )
 
-// client posts to one address. It is safe for concurrent use.
+// client pushes to one URL. It is safe for concurrent use.
 type client struct {
 	url         *url.URL
-	redactedURL string // the URL without what may be secret
+	redactedURL string // without credentials and query
 	tenant      string
 	timeout     time.Duration
 	oauth2      bool
 	build       func() (*http.Client, *connections, error)
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	current *http.Client
 	dialed  *connections // of current; nil without OAuth2
 	since   time.Time
 }
 
-// response is what a server said to a push.
-type response struct {
-	status     int
-	body       string
-	truncated  bool // there was more of the body, or it could not be read
-	html       bool
-	location   string // of a redirect that was not followed
-	retryAfter time.Duration
-}
-
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// newClient makes the HTTP client. Dial may be nil.
+// newClient returns a client. Dial may be nil.
 func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 	settings := c.HTTP
 	if err := settings.Validate(); err != nil {
@@ -66,19 +51,19 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 	}
 	target := *u
 	if u.User != nil {
-		// As a header it is in no URL that an error may quote.
+		// Errors may quote the URL, but no header.
 		password, _ := u.User.Password()
 		settings.BasicAuth = &config.BasicAuth{Username: u.User.Username(), Password: config.Secret(password)}
 		target.User = nil
 	}
-	shown := url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}
+	redacted := url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}
 	options := []config.HTTPClientOption{config.WithUserAgent("hindsight"), config.WithIdleConnTimeout(renewAfter)}
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
 	cl := &client{
 		url:         &target,
-		redactedURL: shown.String(),
+		redactedURL: redacted.String(),
 		tenant:      c.TenantID,
 		timeout:     time.Duration(c.Timeout),
 		oauth2:      settings.OAuth2 != nil,
@@ -96,8 +81,8 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 		}
 		follow := settings.FollowRedirects
 		h.CheckRedirect = func(next *http.Request, via []*http.Request) error {
-			// Most redirects turn a push into a GET, which a login page then
-			// answers with 200.
+			// Most redirects turn a push into a GET, which a login page answers
+			// with 200.
 			if !follow || next.Method != http.MethodPost || next.URL.Host != target.Host || len(via) >= 3 {
 				return http.ErrUseLastResponse
 			}
@@ -113,7 +98,7 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 	return cl, nil
 }
 
-// httpClient returns the client to use, a new one from time to time.
+// httpClient returns the current HTTP client. It is replaced every renewAfter.
 func (c *client) httpClient() (*http.Client, *connections) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,8 +108,8 @@ func (c *client) httpClient() (*http.Client, *connections) {
 	return c.current, c.dialed
 }
 
-// discard lets go of the connections of a client that has failed, so that the name
-// is resolved anew. Requests that use them go on.
+// discard replaces a client after a failure, so that the host name is resolved again. Requests in
+// flight continue.
 func (c *client) discard(failed *http.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,16 +118,16 @@ func (c *client) discard(failed *http.Client) {
 	}
 }
 
-// replace is called with mu held. Where a file that is needed cannot be read,
-// the old client stays.
+// replace builds a new HTTP client. If a file of the configuration cannot be read, the old client
+// stays. c.mu is held.
 func (c *client) replace() {
 	old := c.current
 	if next, dialed, err := c.build(); err == nil {
 		c.current, c.dialed = next, dialed
 	}
 	c.since = time.Now()
-	// What is in use now is closed after its use: nobody asks this client for a
-	// connection again.
+	// Connections in use are closed after their request: no further request uses this
+	// client.
 	c.closeIdle(old)
 }
 
@@ -152,8 +137,8 @@ func (c *client) close() {
 	c.closeIdle(c.current)
 }
 
-// closeIdle leaves it to the idle timeout where tokens are fetched: that round
-// tripper is not ready for being closed while it is used.
+// closeIdle closes idle connections. With OAuth2 the idle timeout closes them, since that round
+// tripper does not support CloseIdleConnections during a request:
 // https://github.com/prometheus/common/blob/v0.72.1/config/http_config.go (oauth2RoundTripper.CloseIdleConnections)
 func (c *client) closeIdle(h *http.Client) {
 	if !c.oauth2 {
@@ -161,48 +146,18 @@ func (c *client) closeIdle(h *http.Client) {
 	}
 }
 
-// errTimeout is what a push has met that was not answered in time.
-var errTimeout = errors.New("no answer in time")
+// errTimeout is the error of a push without a response within the timeout.
+var errTimeout = errors.New("no response in time")
 
-// post makes one attempt. An error means that there was no answer, and it is
-// unknown whether the push was taken.
-func (c *client) post(ctx context.Context, body []byte) (response, error) {
-	within, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(within, http.MethodPost, c.url.String(), bytes.NewReader(body))
-	if err != nil {
-		return response{}, c.wrapError(err)
-	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	if c.tenant != "" {
-		req.Header.Set("X-Scope-OrgID", c.tenant)
-	}
-	h, dialed := c.httpClient()
-	a, err := c.doUntilDone(within, h, dialed, req)
-	if ctx.Err() != nil && err != nil {
-		return a, c.wrapError(ctx.Err())
-	}
-	if err != nil || a.status >= http.StatusInternalServerError {
-		c.discard(h)
-	}
-	if err == nil {
-		return a, nil
-	}
-	if context.Cause(within) == errTimeout {
-		err = fmt.Errorf("%w (%v)", errTimeout, c.timeout)
-	}
-	return a, c.wrapError(err)
-}
-
-// attempt makes one attempt and says what came of it. Without an answer nothing is known
-// of the push, and it has to be repeated. An error means that ctx has ended.
+// attempt makes one attempt to push and returns its result. Without a response it is unknown
+// whether the push was stored, and it has to be repeated. An error means that ctx is done.
 func (c *client) attempt(ctx context.Context, body []byte) (result, error) {
 	a, err := c.post(ctx, body)
 	switch {
 	case err == nil:
-		v := c.classify(a)
-		v.timedOut = a.status == http.StatusGatewayTimeout || a.status == http.StatusRequestTimeout
-		return v, nil
+		r := c.classify(a)
+		r.timedOut = a.status == http.StatusGatewayTimeout || a.status == http.StatusRequestTimeout
+		return r, nil
 	case errors.Is(err, errTimeout), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return result{outcome: pushRetry, timedOut: true, err: &sink.Error{Reason: sink.ReasonTimeout, Err: err}}, nil
 	case ctx.Err() != nil:
@@ -212,8 +167,37 @@ func (c *client) attempt(ctx context.Context, body []byte) (result, error) {
 	}
 }
 
-// doUntilDone returns when ctx ends, even where the request does not: the round tripper
-// for OAuth2 asks for a token without a deadline.
+// post sends one request. An error means that there was no response.
+func (c *client) post(ctx context.Context, body []byte) (response, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(limited, http.MethodPost, c.url.String(), bytes.NewReader(body))
+	if err != nil {
+		return response{}, c.wrapError(err)
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	if c.tenant != "" {
+		req.Header.Set("X-Scope-OrgID", c.tenant)
+	}
+	h, dialed := c.httpClient()
+	a, err := c.doUntilDone(limited, h, dialed, req)
+	if ctx.Err() != nil && err != nil {
+		return a, c.wrapError(ctx.Err())
+	}
+	if err != nil || a.status >= http.StatusInternalServerError {
+		c.discard(h)
+	}
+	if err == nil {
+		return a, nil
+	}
+	if context.Cause(limited) == errTimeout {
+		err = fmt.Errorf("%w (%v)", errTimeout, c.timeout)
+	}
+	return a, c.wrapError(err)
+}
+
+// doUntilDone sends a request and returns when ctx is done, even if the request does not: the round
+// tripper for OAuth2 requests a token without a deadline.
 func (c *client) doUntilDone(ctx context.Context, h *http.Client, dialed *connections, req *http.Request) (response, error) {
 	if dialed == nil {
 		a, err := roundTrip(h, req)
@@ -223,8 +207,8 @@ func (c *client) doUntilDone(ctx context.Context, h *http.Client, dialed *connec
 		return a, err
 	}
 	type result struct {
-		answer response
-		err    error
+		response response
+		err      error
 	}
 	done := make(chan result, 1)
 	go func() {
@@ -233,11 +217,11 @@ func (c *client) doUntilDone(ctx context.Context, h *http.Client, dialed *connec
 	}()
 	select {
 	case r := <-done:
-		return r.answer, r.err
+		return r.response, r.err
 	case <-ctx.Done():
 	}
-	// A push ends with its context. What goes on is the request for the token: it
-	// keeps a connection, and others wait for it.
+	// A push ends with its context. A request for a token does not: it keeps a connection, and
+	// other pushes wait for it.
 	select {
 	case <-done:
 	case <-time.After(cancelGrace):
@@ -256,23 +240,7 @@ func roundTrip(h *http.Client, req *http.Request) (response, error) {
 	return readResponse(resp), nil
 }
 
-// wrapError says which push has failed.
+// wrapError adds the URL to an error and masks secrets in it.
 func (c *client) wrapError(err error) error {
 	return fmt.Errorf("push to %s: %w", c.redactedURL, mask.Error(err))
-}
-
-func readResponse(resp *http.Response) response {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
-	a := response{status: resp.StatusCode, truncated: err != nil, retryAfter: retryAfter(resp.Header, time.Now())}
-	if len(body) > maxResponseBytes {
-		body, a.truncated = body[:maxResponseBytes], true
-	}
-	a.body = string(body)
-	a.html = isHTML(resp.Header.Get("Content-Type"))
-	if resp.StatusCode/100 == 3 {
-		if to, err := resp.Location(); err == nil {
-			a.location = (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
-		}
-	}
-	return a
 }

@@ -23,7 +23,7 @@ import (
 
 // Config of a Loki sink.
 type Config struct {
-	URL            URL               `yaml:"url"` // without a path, pushPath is added
+	URL            URL               `yaml:"url"` // pushPath is added if it has no path
 	TenantID       string            `yaml:"tenant_id,omitempty"`
 	Format         format.Format     `yaml:"format"`
 	Job            string            `yaml:"job"`                       // the label job
@@ -31,18 +31,18 @@ type Config struct {
 	ExternalLabels map[string]string `yaml:"external_labels,omitempty"` // label → value
 
 	MaxRate   quantity.Rate     `yaml:"max_rate"`   // 0: no bound
-	BatchWait quantity.Duration `yaml:"batch_wait"` // how long a batch may wait to be filled
+	BatchWait quantity.Duration `yaml:"batch_wait"` // longest wait for a batch to fill
 	Timeout   quantity.Duration `yaml:"timeout"`    // of one push
 
-	// StructuredMetadata is off for a Loki that does not take any: then all
-	// goes into the line.
+	// StructuredMetadata is off for a Loki that does not accept any. Then the line has
+	// all fields.
 	StructuredMetadata bool `yaml:"structured_metadata"`
 
 	HTTP config.HTTPClientConfig `yaml:",inline"`
 }
 
-// DefaultConfig is what applies to keys that are not set. max_rate is 90% of the
-// rate that Loki grants a tenant by default.
+// DefaultConfig returns the defaults. max_rate is 90% of the rate that Loki grants a tenant by
+// default.
 func DefaultConfig() Config {
 	return Config{
 		Format:             format.Logfmt,
@@ -62,13 +62,13 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	if err := unmarshal((*plain)(c)); err != nil {
 		return err
 	}
-	if c.Labels == nil { // a default that was there before would be added to
+	if c.Labels == nil { // the decoder would add the labels of the file to a default
 		c.Labels = event.DefaultLabelFields()
 	}
 	return nil
 }
 
-// MarshalYAML hides what secrets there are besides those that their own types hide.
+// MarshalYAML redacts the secrets that are not of a type that does it.
 func (c Config) MarshalYAML() (any, error) {
 	type plain Config
 	c.HTTP.ProxyURL = redactProxy(c.HTTP.ProxyURL)
@@ -92,7 +92,7 @@ func redactProxy(u config.URL) config.URL {
 	return u
 }
 
-// String is what MarshalYAML returns, as text.
+// String returns the YAML of the configuration, without secrets.
 func (c Config) String() string {
 	b, err := yaml.Marshal(c)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c Config) String() string {
 	return string(b)
 }
 
-// URL is an address that does not print the secrets that it may hold.
+// URL is an address whose String has no secrets.
 type URL string
 
 func (u URL) String() string { return mask.URL(string(u)) }
@@ -109,9 +109,8 @@ func (u URL) String() string { return mask.URL(string(u)) }
 // MarshalYAML implements yaml.Marshaler.
 func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
 
-// Check tells bad of each value that cannot be: its key, empty where it is not
-// a single one, and what is wrong. Cluster is the label that Options will have.
-// No secret is in what it says.
+// Check calls bad for each invalid value with its key, or an empty key if the error concerns
+// several. Cluster is that of Options. The errors have no secrets.
 func (c *Config) Check(cluster string, bad func(key string, err error)) {
 	if _, err := c.endpoint(); err != nil {
 		bad("url", err)
@@ -120,9 +119,9 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 		bad("tenant_id", err)
 	}
 	if _, err := c.labels(cluster); err != nil {
-		var of *labelError
-		errors.As(err, &of)
-		bad(of.Key, err)
+		var labelErr *labelError
+		errors.As(err, &labelErr)
+		bad(labelErr.Key, err)
 	}
 	if c.MaxRate != 0 && c.MaxRate < 1<<10 {
 		bad("max_rate", fmt.Errorf("%s is too little; it must be at least 1KiB/s, or 0 for no bound", c.MaxRate))
@@ -145,7 +144,7 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 	}
 }
 
-// httpConfigError finds the key that an error of HTTPClientConfig.Validate is about.
+// httpConfigError matches the key in an error of HTTPClientConfig.Validate.
 var httpConfigError = regexp.MustCompile(`^(?:at most one of )?(basic_auth|authorization|oauth2) (?:([a-z_]+) must be configured$)?`)
 
 func (c *Config) checkHTTP(bad func(key string, err error)) {
@@ -168,28 +167,27 @@ func (c *Config) checkHTTP(bad func(key string, err error)) {
 	proxy("proxy_url", c.HTTP.ProxyURL)
 	if o := c.HTTP.OAuth2; o != nil {
 		proxy("oauth2.proxy_url", o.ProxyURL)
-		const want = "write it as in https://idp.example/token"
+		const hint = "write it as in https://idp.example/token"
 		if u, err := url.Parse(o.TokenURL); err != nil {
-			bad("oauth2.token_url", errors.New("is not a URL; "+want))
+			bad("oauth2.token_url", errors.New("is not a URL; "+hint))
 		} else if err := checkAddress(u, "http", "https"); o.TokenURL != "" && err != nil {
-			bad("oauth2.token_url", fmt.Errorf("%w; %s", err, want))
+			bad("oauth2.token_url", fmt.Errorf("%w; %s", err, hint))
 		}
 	}
 }
 
-// numericHost matches what no name ends in, and so is an IP address, if a right one.
+// numericHost matches hosts that cannot be a DNS name, and so must be an IP address.
 var numericHost = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
 
-// checkAddress refuses an address that nothing can be sent to. Its errors never
-// repeat it, for it may hold a password.
+// checkAddress checks that requests can be sent to an address. Its errors do not quote it, since it
+// may contain a password.
 func checkAddress(u *url.URL, schemes ...string) error {
 	switch {
 	case !slices.Contains(schemes, u.Scheme):
-		all := strings.Join(schemes, ":// nor with ")
 		if len(schemes) > 2 {
 			return errors.New("begins with none of " + strings.Join(schemes, "://, ") + "://")
 		}
-		return errors.New("begins neither with " + all + "://")
+		return errors.New("begins neither with " + strings.Join(schemes, ":// nor with ") + "://")
 	case u.Hostname() == "":
 		return errors.New("has no host")
 	case strings.HasSuffix(u.Host, ":"):
@@ -209,28 +207,27 @@ func checkAddress(u *url.URL, schemes ...string) error {
 	return nil
 }
 
-// pushPath is where Loki takes pushes:
+// pushPath is the path of Loki's API for pushes:
 // https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs
 const pushPath = "/loki/api/v1/push"
 
-// Parse returns the parts of the address. Its errors never repeat it, for it may
-// hold a password.
+// Parse parses the address. Its errors do not quote it, since it may contain a password.
 func (u URL) Parse() (*url.URL, error) {
-	const want = "write it as in http://loki:3100"
+	const hint = "write it as in http://loki:3100"
 	if u == "" {
-		return nil, errors.New("is missing; " + want)
+		return nil, errors.New("is missing; " + hint)
 	}
 	parsed, err := url.Parse(strings.TrimSpace(string(u)))
 	if err != nil {
-		return nil, errors.New("is not a URL; " + want)
+		return nil, errors.New("is not a URL; " + hint)
 	}
 	if err := checkAddress(parsed, "http", "https"); err != nil {
-		return nil, fmt.Errorf("%w; %s", err, want)
+		return nil, fmt.Errorf("%w; %s", err, hint)
 	}
 	return parsed, nil
 }
 
-// endpoint is where pushes go.
+// endpoint returns the URL of pushes.
 func (c *Config) endpoint() (*url.URL, error) {
 	u, err := c.URL.Parse()
 	if err != nil {
@@ -251,7 +248,7 @@ func (c *Config) labels(cluster string) (*labelSet, error) {
 	})
 }
 
-// checkTenant refuses what Loki would refuse:
+// checkTenant checks a tenant ID like Loki:
 // https://grafana.com/docs/mimir/latest/configure/about-tenant-ids/
 func checkTenant(id string) error {
 	if len(id) > 150 {

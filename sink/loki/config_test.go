@@ -17,7 +17,7 @@ func parse(text string) (c loki.Config, err error) {
 	return c, err
 }
 
-// check returns what is wrong with a configuration, a line each.
+// check returns the errors of a configuration, one a line.
 func check(c loki.Config) string {
 	var all []string
 	c.Check("prod", func(key string, err error) { all = append(all, fmt.Sprintf("%s: %v", key, err)) })
@@ -25,6 +25,7 @@ func check(c loki.Config) string {
 }
 
 func TestConfigDefaults(t *testing.T) {
+	t.Parallel()
 	got, err := parse("url: http://loki:3100")
 	if err != nil {
 		t.Fatal(err)
@@ -50,11 +51,12 @@ enable_http2: true
 		t.Errorf("got\n%s\nwant\n%s", printed, want)
 	}
 	if problems := check(got); problems != "" {
-		t.Errorf("the defaults are refused: %s", problems)
+		t.Errorf("the defaults are invalid: %s", problems)
 	}
 }
 
 func TestConfigWithEverything(t *testing.T) {
+	t.Parallel()
 	c, err := parse(`
 url: https://loki.example
 tenant_id: team-a
@@ -74,7 +76,7 @@ proxy_url: http://proxy:3128
 		t.Fatal(err)
 	}
 	if problems := check(c); problems != "" {
-		t.Errorf("refused: %s", problems)
+		t.Errorf("invalid: %s", problems)
 	}
 	if c.HTTP.BasicAuth.PasswordFile != "/run/secrets/password" || c.HTTP.TLSConfig.CAFile != "/etc/ca.pem" ||
 		c.HTTP.ProxyURL.Host != "proxy:3128" {
@@ -83,6 +85,7 @@ proxy_url: http://proxy:3128
 }
 
 func TestBadConfig(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"url:":                                    "url: is missing; write it as in http://loki:3100",
 		"url: loki:3100":                          "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
@@ -135,26 +138,27 @@ func TestBadConfig(t *testing.T) {
 }
 
 func TestSecretsAreNotPrinted(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{
-		"password":               "{url: http://loki, basic_auth: {username: u, password: geheim}}",
-		"in the url":             "{url: 'http://u:geheim@loki/'}",
-		"user of the url":        "{url: 'http://geheim@loki/'}",
-		"query of the url":       "{url: 'http://loki/push?token=geheim&tenant=geheim'}",
-		"url that cannot be one": "{url: 'http://u:geheim@loki:port/?token=geheim'}",
-		"bearer token":           "{url: http://loki, bearer_token: geheim}",
-		"authorization":          "{url: http://loki, authorization: {credentials: geheim}}",
-		"oauth2":                 "{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: http://t}}",
-		"oauth2 key":             "{url: http://loki, oauth2: {client_id: a, client_certificate_key: geheim, token_url: http://t}}",
-		"token url":              "{url: http://loki, oauth2: {client_id: a, token_url: 'http://u:geheim@t/?key=geheim'}}",
-		"endpoint parameter":     "{url: http://loki, oauth2: {client_id: a, token_url: http://t, endpoint_params: {resource: geheim}}}",
-		"oauth2 proxy":           "{url: http://loki, oauth2: {client_id: a, token_url: http://t, proxy_url: 'http://u:geheim@proxy/?a=geheim'}}",
-		"oauth2 proxy header":    "{url: http://loki, oauth2: {client_id: a, token_url: http://t, proxy_url: 'http://proxy', proxy_connect_header: {X: [geheim]}}}",
-		"oauth2 tls key":         "{url: http://loki, oauth2: {client_id: a, token_url: http://t, tls_config: {cert: a, key: geheim}}}",
-		"tls key":                "{url: http://loki, tls_config: {cert: a, key: geheim}}",
-		"proxy":                  "{url: http://loki, proxy_url: 'http://u:geheim@proxy'}",
-		"query of the proxy":     "{url: http://loki, proxy_url: 'http://proxy/?token=geheim'}",
-		"proxy header":           "{url: http://loki, proxy_url: 'http://proxy', proxy_connect_header: {X: [geheim]}}",
-		"header":                 "{url: http://loki, http_headers: {X-Token: {secrets: [geheim]}}}",
+		"password":            "{url: http://loki, basic_auth: {username: u, password: geheim}}",
+		"in the url":          "{url: 'http://u:geheim@loki/'}",
+		"user of the url":     "{url: 'http://geheim@loki/'}",
+		"query of the url":    "{url: 'http://loki/push?token=geheim&tenant=geheim'}",
+		"invalid url":         "{url: 'http://u:geheim@loki:port/?token=geheim'}",
+		"bearer token":        "{url: http://loki, bearer_token: geheim}",
+		"authorization":       "{url: http://loki, authorization: {credentials: geheim}}",
+		"oauth2":              "{url: http://loki, oauth2: {client_id: a, client_secret: geheim, token_url: http://t}}",
+		"oauth2 key":          "{url: http://loki, oauth2: {client_id: a, client_certificate_key: geheim, token_url: http://t}}",
+		"token url":           "{url: http://loki, oauth2: {client_id: a, token_url: 'http://u:geheim@t/?key=geheim'}}",
+		"endpoint parameter":  "{url: http://loki, oauth2: {client_id: a, token_url: http://t, endpoint_params: {resource: geheim}}}",
+		"oauth2 proxy":        "{url: http://loki, oauth2: {client_id: a, token_url: http://t, proxy_url: 'http://u:geheim@proxy/?a=geheim'}}",
+		"oauth2 proxy header": "{url: http://loki, oauth2: {client_id: a, token_url: http://t, proxy_url: 'http://proxy', proxy_connect_header: {X: [geheim]}}}",
+		"oauth2 tls key":      "{url: http://loki, oauth2: {client_id: a, token_url: http://t, tls_config: {cert: a, key: geheim}}}",
+		"tls key":             "{url: http://loki, tls_config: {cert: a, key: geheim}}",
+		"proxy":               "{url: http://loki, proxy_url: 'http://u:geheim@proxy'}",
+		"query of the proxy":  "{url: http://loki, proxy_url: 'http://proxy/?token=geheim'}",
+		"proxy header":        "{url: http://loki, proxy_url: 'http://proxy', proxy_connect_header: {X: [geheim]}}",
+		"header":              "{url: http://loki, http_headers: {X-Token: {secrets: [geheim]}}}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := parse(text)

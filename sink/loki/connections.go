@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// connections are those that one HTTP client has opened. They can be closed while
-// they are used, which nothing else can do for the token requests of the round
-// tripper for OAuth2: those have no deadline.
+// connections are the open connections of one HTTP client. They can be closed during a request,
+// which is the only way to end a token request of the round tripper for OAuth2: it has no
+// deadline.
 // https://github.com/prometheus/common/blob/v0.72.1/config/http_config.go (newOauth2TokenSource)
 type connections struct {
 	dialer dialFunc
-	ended  context.Context // by close
-	end    context.CancelFunc
+	ctx    context.Context // canceled by close
+	cancel context.CancelFunc
 
 	mu   sync.Mutex // guards open
 	open map[*connection]struct{}
@@ -22,51 +22,51 @@ type connections struct {
 
 func newConnections(dialer dialFunc) *connections {
 	c := &connections{dialer: dialer, open: make(map[*connection]struct{})}
-	c.ended, c.end = context.WithCancel(context.Background())
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
 type connection struct {
 	net.Conn
-	of *connections
+	owner *connections
 }
 
-var errConnectionsClosed = errors.New("the server for OAuth2 tokens did not answer in time")
+var errConnectionsClosed = errors.New("no response from the OAuth2 token server in time")
 
 func (c *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.ended, cancel)()
+	defer context.AfterFunc(c.ctx, cancel)()
 	conn, err := c.dialer(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	mine := &connection{Conn: conn, of: c}
+	wrapped := &connection{Conn: conn, owner: c}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended.Err() != nil {
-		conn.Close() // nobody has used it
+	if c.ctx.Err() != nil {
+		conn.Close()
 		return nil, errConnectionsClosed
 	}
-	c.open[mine] = struct{}{}
-	return mine, nil
+	c.open[wrapped] = struct{}{}
+	return wrapped, nil
 }
 
-// close closes all of them, and lets none be opened any more.
+// close closes all connections and prevents new ones.
 func (c *connections) close() {
 	c.mu.Lock()
-	c.end()
+	c.cancel()
 	all := c.open
 	c.open = nil
 	c.mu.Unlock()
 	for conn := range all {
-		conn.Conn.Close() // whoever uses it finds out
+		conn.Conn.Close()
 	}
 }
 
 func (c *connection) Close() error {
-	c.of.mu.Lock()
-	delete(c.of.open, c)
-	c.of.mu.Unlock()
+	c.owner.mu.Lock()
+	delete(c.owner.open, c)
+	c.owner.mu.Unlock()
 	return c.Conn.Close()
 }

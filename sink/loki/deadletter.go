@@ -1,6 +1,7 @@
 package loki
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,28 +10,18 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/excerpt"
+	"github.com/hindsight-events/hindsight/sink"
 )
 
-// maxDeadLetterBytes bounds the file of dead letters. With the one before it, that makes
-// 64 MiB.
+// maxDeadLetterBytes bounds the file of dead letters. With its predecessor, that makes 64 MiB.
 const maxDeadLetterBytes = 32 << 20
 
-// deadLetters keep what Loki refuses for good: a line of JSON each, in a file,
-// or in the log where there is none or it cannot be written. It is safe for
-// concurrent use.
-type deadLetters struct {
-	path string // empty: none
-	log  *slog.Logger
-
-	mu   sync.Mutex // guards the rest
-	file *os.File
-	size int64
-}
-
-// deadLetter is an entry that was refused.
+// deadLetter is a line of the file, in JSON.
 type deadLetter struct {
-	Time   time.Time `json:"time"`   // of the refusal
-	Status int       `json:"status"` // of the answer
+	Time   time.Time `json:"time"`   // when it was written
+	Status int       `json:"status"` // of the response; 0: none
 	Error  string    `json:"error"`
 	Labels string    `json:"labels"`
 	Entry  struct {
@@ -38,74 +29,66 @@ type deadLetter struct {
 		Line      string            `json:"line"`
 		Metadata  map[string]string `json:"structured_metadata,omitempty"`
 	} `json:"entry"`
-
-	entry entry
 }
 
-// write keeps a letter. It does not fail: what cannot be written to the file is
-// logged.
-func (d *deadLetters) write(l deadLetter) {
-	l.Time = time.Now().UTC()
-	l.Entry.Timestamp = l.entry.time
-	l.Entry.Line = l.entry.line
-	if len(l.entry.metadata) > 0 {
-		l.Entry.Metadata = make(map[string]string, len(l.entry.metadata))
-		for _, p := range l.entry.metadata {
-			l.Entry.Metadata[p.Name] = p.Value
-		}
-	}
-	l.Error = excerpt(l.Error, 1000)
+// deadLetterLog stores dead letters in a file, or in the program's log if there is no file or it
+// cannot be written. It is safe for concurrent use.
+type deadLetterLog struct {
+	path string // empty: none
+	log  *slog.Logger
 
+	mu sync.Mutex // serializes appends to the file
+}
+
+// write stores rejected records of a batch, and returns when the file is synced. The status codes
+// are those of the rejections; nil: there was no response.
+func (d *deadLetterLog) write(b *sink.Batch, rejected []sink.Rejection, statusCodes []int) {
+	var letters []deadLetter
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for k, r := range rejected {
+		e, err := decode(b.Record(r.Index))
+		if err != nil { // never: AppendRecord has encoded it
+			d.log.Error("a rejected record cannot be decoded", "stream", b.Stream, "err", err)
+			continue
+		}
+		l := deadLetter{Time: time.Now().UTC(), Error: excerpt.Line(r.Reason, 1000), Labels: b.Stream}
+		if statusCodes != nil {
+			l.Status = statusCodes[k]
+		}
+		l.Entry.Timestamp, l.Entry.Line = e.time, e.line
+		if len(e.metadata) > 0 {
+			l.Entry.Metadata = make(map[string]string, len(e.metadata))
+			for _, p := range e.metadata {
+				l.Entry.Metadata[p.Name] = p.Value
+			}
+		}
+		letters = append(letters, l)
+		_ = encoder.Encode(l) // a buffer accepts every line
+	}
 	log := d.log
 	if d.path != "" {
-		err := d.append(l)
+		err := d.append(lines.Bytes())
 		if err == nil {
 			return
 		}
 		log = log.With("dead_letter_err", err)
 	}
-	log.Error("Loki refuses a record for good", "status", l.Status, "reason", l.Error, "stream", l.Labels,
-		"timestamp", l.Entry.Timestamp, "line", excerpt(l.Entry.Line, 2000), "structured_metadata", l.Entry.Metadata)
+	for _, l := range letters {
+		log.Error("Loki rejected a record for good", "status", l.Status, "reason", l.Error, "stream", l.Labels,
+			"timestamp", l.Entry.Timestamp, "line", excerpt.Line(l.Entry.Line, 2000), "structured_metadata", l.Entry.Metadata)
+	}
 }
 
-func (d *deadLetters) append(l deadLetter) error {
-	line, err := json.Marshal(l)
-	if err != nil {
-		return fmt.Errorf("encode dead letter: %w", err)
-	}
-	line = append(line, '\n')
+// append appends lines to the file, which is renamed first if it would grow too large.
+func (d *deadLetterLog) append(lines []byte) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.makeRoom(int64(len(line))); err != nil {
-		return err
-	}
-	n, err := d.file.Write(line)
-	d.size += int64(n)
-	if err != nil && n > 0 {
-		// The next letter begins on a line of its own.
-		if d.file.Truncate(d.size-int64(n)) == nil {
-			d.size -= int64(n)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("write dead letter: %w", err)
-	}
-	return nil
-}
-
-// makeRoom opens the file, and begins a new one where it would grow too large.
-func (d *deadLetters) makeRoom(n int64) error {
-	if d.file != nil && d.size+n > maxDeadLetterBytes {
-		d.file.Close() // nothing depends on it
-		d.file = nil
-	}
-	if d.file != nil {
-		return nil
-	}
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
-		return fmt.Errorf("make the directory of dead letters: %w", err)
+		return fmt.Errorf("create the directory of dead letters: %w", err)
 	}
-	if info, err := os.Stat(d.path); err == nil && info.Size() > 0 && info.Size()+n > maxDeadLetterBytes {
+	info, err := os.Stat(d.path)
+	if err == nil && info.Size() > 0 && info.Size()+int64(len(lines)) > maxDeadLetterBytes {
 		if err := os.Rename(d.path, d.path+".1"); err != nil {
 			return fmt.Errorf("rotate dead letters: %w", err)
 		}
@@ -114,51 +97,24 @@ func (d *deadLetters) makeRoom(n int64) error {
 	if err != nil {
 		return fmt.Errorf("open dead letters: %w", err)
 	}
-	d.size, err = endLine(f)
-	if err != nil {
-		return errors.Join(fmt.Errorf("open dead letters: %w", err), f.Close())
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = fmt.Errorf("write dead letters: %w", err)
+		}
+	}()
+	if info, err = f.Stat(); err != nil {
+		return err
 	}
-	d.file = f
-	return nil
-}
-
-// endLine ends a line that a crash has torn, and returns the file's size.
-func endLine(f *os.File) (size int64, err error) {
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return 0, err
+	if last := []byte{'\n'}; info.Size() > 0 {
+		if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' { // a crash has torn the last line
+			lines = append([]byte{'\n'}, lines...)
+		}
 	}
-	last := []byte{0}
-	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
-		return 0, err
+	if _, err := f.Write(lines); err != nil {
+		return errors.Join(err, f.Truncate(info.Size()))
 	}
-	if last[0] == '\n' {
-		return info.Size(), nil
-	}
-	_, err = f.Write([]byte{'\n'})
-	return info.Size() + 1, err
-}
-
-// sync makes what was written last.
-func (d *deadLetters) sync() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.file == nil {
-		return nil
-	}
-	if err := d.file.Sync(); err != nil {
-		return fmt.Errorf("sync dead letters: %w", err)
-	}
-	return nil
-}
-
-func (d *deadLetters) close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.file == nil {
-		return nil
-	}
-	err := d.file.Close()
-	d.file = nil
-	return err
+	return f.Sync()
 }

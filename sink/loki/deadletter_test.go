@@ -12,12 +12,13 @@ import (
 )
 
 func TestDeadLettersWithoutADirectoryAreLogged(t *testing.T) {
-	d := newServer(t)
+	t.Parallel()
+	l := startLoki(t)
 	var log strings.Builder
-	s := newSink(t, d.URL, func(_ *loki.Config, o *loki.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := newSink(t, l.URL, func(_ *loki.Config, o *loki.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	records := sinktest.Records(0, 2)
 	records[0].Event.Message = "record-0. " + strings.Repeat("long\n", 100_000)
-	d.answer = (&refusing{old: set([2]int{0, 1})}).answer(t)
+	l.ScriptPushes((&rejecter{old: set([2]int{0, 1})}).script(t))
 	send(t, s, sinktest.Batch(s, records), 1)
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "record-0.") || len(got) > 5000 ||
 		!strings.Contains(got, "has timestamp too old") || !strings.Contains(got, "event_version:1000") {
@@ -26,14 +27,15 @@ func TestDeadLettersWithoutADirectoryAreLogged(t *testing.T) {
 }
 
 func TestDeadLetterFile(t *testing.T) {
-	d := newServer(t)
+	t.Parallel()
+	l := startLoki(t)
 	dir := filepath.Join(t.TempDir(), "dead-letters")
 	path := filepath.Join(dir, "loki.jsonl")
 	var log strings.Builder
-	s := newSink(t, d.URL, func(_ *loki.Config, o *loki.Options) {
+	s := newSink(t, l.URL, func(_ *loki.Config, o *loki.Options) {
 		o.DeadLetterDir, o.Logger = dir, slog.New(slog.NewTextHandler(&log, nil))
 	})
-	d.answer = (&refusing{old: set([2]int{0, 1000})}).answer(t)
+	l.ScriptPushes((&rejecter{old: set([2]int{0, 1000})}).script(t))
 
 	// A crash has torn the last line of an earlier run.
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -48,25 +50,23 @@ func TestDeadLetterFile(t *testing.T) {
 		t.Fatalf("got %q, %v; want 3 lines after the torn one", data, err)
 	}
 
-	// It is rotated before it gets too large, once.
-	if err := os.Truncate(path, 32<<20-10); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil { // so that the size is read anew
+	// The file is rotated before it exceeds its bound.
+	const bound = 32 << 20
+	if err := os.Truncate(path, bound-10); err != nil {
 		t.Fatal(err)
 	}
 	send(t, s, sinktest.Batch(s, sinktest.Records(3, 3)), 1)
-	if letters := readLetters(t, path); len(letters) != 3 {
-		t.Errorf("%d letters in the new file, want 3", len(letters))
+	if letters := readDeadLetters(t, path); len(letters) != 3 {
+		t.Errorf("%d dead letters in the new file, want 3", len(letters))
 	}
-	if info, err := os.Stat(path + ".1"); err != nil || info.Size() < 32<<20-10 {
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf("the new file: %v, %v; want one that others cannot read", info, err)
+	}
+	if info, err := os.Stat(path + ".1"); err != nil || info.Size() != bound-10 {
 		t.Errorf("the old file: %v, %v", info, err)
 	}
 
-	// What cannot be written is in the log.
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	// Dead letters that cannot be written are logged.
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +75,6 @@ func TestDeadLetterFile(t *testing.T) {
 	}
 	send(t, s, sinktest.Batch(s, sinktest.Records(6, 1)), 1)
 	if !strings.Contains(log.String(), "record-6.") || !strings.Contains(log.String(), "dead_letter_err") {
-		t.Errorf("log is %q, want the record and why it is there", log.String())
+		t.Errorf("log is %q, want the record and dead_letter_err", log.String())
 	}
 }

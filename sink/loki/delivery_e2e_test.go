@@ -25,9 +25,10 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// makeRecord makes the n-th record of a test, which happened at that time.
+// makeRecord returns the n-th record of a test.
 func makeRecord(n int, at time.Time, change func(*corev1.Event)) event.Record {
 	when := metav1.NewTime(at.Truncate(time.Second))
 	e := &corev1.Event{
@@ -53,13 +54,13 @@ func makeRecord(n int, at time.Time, change func(*corev1.Event)) event.Record {
 	return event.New(e)
 }
 
-// pipeline is a sink with the real delivery loop and a journal before it.
+// pipeline is a journal, a delivery and a sink.
 type pipeline struct {
 	t       *testing.T
 	sink    *loki.Sink
 	journal *journal.Journal
 	loop    *delivery.Delivery
-	log     *bytes.Buffer // to be read once it has ended
+	log     *bytes.Buffer // read it after the delivery has ended
 	dead    string
 	done    chan error
 }
@@ -123,32 +124,27 @@ func (d *pipeline) finish() {
 	}
 }
 
-// failing waits until an attempt has failed with an error that says a text.
-func (d *pipeline) failing(text string) {
+// waitForError waits until an attempt fails with an error that contains a text.
+func (d *pipeline) waitForError(text string) {
 	d.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		if s := d.loop.State(); s.Err != nil && strings.Contains(s.Err.Error(), text) {
-			return
-		}
-		if time.Now().After(deadline) {
-			d.t.Fatalf("no failure that says %q: %+v", text, d.loop.State())
-		}
-		time.Sleep(10 * time.Millisecond) // polling
-	}
+	wait.Until(d.t, "an attempt fails with "+text, func() bool {
+		s := d.loop.State()
+		return s.Err != nil && strings.Contains(s.Err.Error(), text)
+	})
 }
 
-// letters returns the dead letters, none if there is no file of them.
-func (d *pipeline) letters() []deadLetter {
+// readDeadLetters returns the dead letters; none without a file.
+func (d *pipeline) readDeadLetters() []deadLetter {
 	d.t.Helper()
 	path := filepath.Join(d.dead, "loki.jsonl")
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return readLetters(d.t, path)
+	return readDeadLetters(d.t, path)
 }
 
-func pointedAt(l *cluster.Loki) loki.Config {
+// configFor returns a configuration for pushes to a Loki.
+func configFor(l *cluster.Loki) loki.Config {
 	c := loki.DefaultConfig()
 	c.URL = loki.URL(l.URL())
 	return c

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -33,34 +32,32 @@ const (
 	timestampNanos   = 2 // google.protobuf.Timestamp.nanos
 )
 
-// What Loki accepts of an entry by default: max_line_size is 256KB of 1024
-// bytes, max_structured_metadata_size 64KB. No record has more than a dozen
-// pairs of metadata (128 are allowed), so this bound of their values keeps the
-// sum below the limit.
+// Loki's default limits for an entry: max_line_size is 256 KiB, max_structured_metadata_size 64 KiB.
+// Records have at most a dozen pairs of metadata (128 are allowed), so a bound of their values keeps
+// the sum below the limit.
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
 const (
 	maxLine          = 256 << 10
 	maxMetadataValue = 4 << 10
 )
 
-// tag is what stands before a field. All numbers are below 16, so it is one byte:
-// an Event has some forty, and protowire.AppendTag would write each as a varint.
+// tag returns the tag of a field. All field numbers are below 16, so it is one byte, and faster
+// than protowire.AppendTag. An Event has about forty.
 func tag(number protowire.Number, kind protowire.Type) byte {
 	return byte(protowire.EncodeTag(number, kind))
 }
 
-// encoder writes records as entries of a push. It is a pure function of the
-// record, and safe for concurrent use.
+// encoder encodes records as entries of a push. It is safe for concurrent use.
 type encoder struct {
 	format.Encoder
 	metadata bool
 	labels   event.LabelSet // of the stream
 }
 
-// append appends the field StreamAdapter.entries with the record. It does not
-// allocate if dst has room, beyond what the record's own encoding does.
+// append appends a record as a field StreamAdapter.entries. The encoding depends on the record
+// alone. If dst has the capacity, it allocates no more than the encoding of the line does.
 func (enc encoder) append(dst []byte, r *event.Record) []byte {
-	// The lengths in front are known only once all is written, so it is written
+	// The lengths in front of the line are known only after it, so that it is written
 	// behind a gap and moved back.
 	const gap = 48
 	start := len(dst)
@@ -71,8 +68,8 @@ func (enc encoder) append(dst []byte, r *event.Record) []byte {
 		dst = appendMetadata(dst, r, enc.labels)
 	}
 
-	var room [gap]byte
-	entry := appendTimestamp(room[:0], r.Time)
+	var buffer [gap]byte
+	entry := appendTimestamp(buffer[:0], r.Time)
 	entry = append(entry, tag(entryLine, protowire.BytesType))
 	entry = protowire.AppendVarint(entry, uint64(lineLength))
 	length := len(entry) + len(dst) - start - gap
@@ -84,8 +81,8 @@ func (enc encoder) append(dst []byte, r *event.Record) []byte {
 	return append(head, dst[start+gap:end]...)
 }
 
-// appendTimestamp clamps what is not a number of nanoseconds since 1970: Loki
-// would compute with what is left of it after an overflow. It refuses both ends.
+// appendTimestamp clamps times that are not a number of nanoseconds since 1970, which overflow in
+// Loki. Loki rejects both ends of that range.
 func appendTimestamp(dst []byte, t time.Time) []byte {
 	const latest = 1<<63 - 1
 	switch {
@@ -115,33 +112,32 @@ func appendTimestamp(dst []byte, t time.Time) []byte {
 	return dst
 }
 
-// appendLine appends the record's line, cut to what Loki accepts. The message is
-// what is cut, so that the line can still be parsed; where something else is too
-// long, the end of the line.
+// appendLine appends the line of the record, truncated to Loki's limit. It truncates the message, so
+// that the line can still be parsed, or the end of the line if other fields are too long.
 func (enc encoder) appendLine(dst []byte, r *event.Record) []byte {
 	start := len(dst)
 	dst = enc.Append(dst, r)
-	over := len(dst) - start - maxLine
-	if over <= 0 {
+	excess := len(dst) - start - maxLine
+	if excess <= 0 {
 		return dst
 	}
-	const room = 64 // for the mark, escaped
+	const markBytes = 64 // for the mark of truncate, escaped
 	e, shorter := *r.Event, *r
 	shorter.Event = &e
 	message := r.Event.Message
-	for keep := max(len(message)-over-room, len(message)/8); keep > 0; keep /= 2 {
+	for keep := max(len(message)-excess-markBytes, len(message)/8); keep > 0; keep /= 2 {
 		e.Message = truncate(message, keep)
-		if shorterLine := enc.Append(dst[:start], &shorter); len(shorterLine)-start <= maxLine {
-			return shorterLine
+		if line := enc.Append(dst[:start], &shorter); len(line)-start <= maxLine {
+			return line
 		}
 	}
 	dst = enc.Append(dst[:start], r)
 	line := string(dst[start:])
-	return append(dst[:start], truncate(line, maxLine-room)...)
+	return append(dst[:start], truncate(line, maxLine-markBytes)...)
 }
 
-// truncate keeps at most n bytes of s, whole characters, and says how many it left
-// out.
+// truncate returns at most n bytes of s, in whole characters, and a mark with the number of bytes
+// that were cut.
 func truncate(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
@@ -151,8 +147,8 @@ func truncate(s string, n int) string {
 
 // appendMetadata appends the fields EntryAdapter.structuredMetadata.
 func appendMetadata(dst []byte, r *event.Record, labels event.LabelSet) []byte {
-	var room [16]event.Pair
-	for _, p := range r.AppendMetadata(room[:0], labels) {
+	var buffer [16]event.Pair
+	for _, p := range r.AppendMetadata(buffer[:0], labels) {
 		if len(p.Value) > maxMetadataValue {
 			p.Value = truncate(p.Value, maxMetadataValue)
 		}
@@ -167,14 +163,14 @@ func appendMetadata(dst []byte, r *event.Record, labels event.LabelSet) []byte {
 	return dst
 }
 
-// entry is what was sent of a record, decoded.
+// entry is a decoded entry of a push.
 type entry struct {
 	time     time.Time
 	line     string
 	metadata []event.Pair
 }
 
-// metadataSize is what Loki counts of it.
+// metadataSize returns the size of the metadata as Loki counts it.
 func (e *entry) metadataSize() (n int) {
 	for _, p := range e.metadata {
 		n += len(p.Name) + len(p.Value)
@@ -182,7 +178,7 @@ func (e *entry) metadataSize() (n int) {
 	return n
 }
 
-// countedSize is what Loki counts of what encoder.append has written:
+// countedSize returns the size of an encoded entry as Loki counts it:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/util/entry_size.go
 func countedSize(b []byte) (bytes int) {
 	_, body, _ := cutField(b)
@@ -202,9 +198,8 @@ func countedSize(b []byte) (bytes int) {
 	return bytes
 }
 
-// cutField takes the first field off a message all of whose fields have a number
-// below 16 and a length, as those of an entry do. Of anything else it leaves
-// nothing.
+// cutField splits the first field from a message that has only length-delimited fields with numbers
+// below 16, such as an entry. It returns no rest of any other message.
 func cutField(b []byte) (number protowire.Number, value, rest []byte) {
 	if len(b) == 0 {
 		return 0, nil, nil
@@ -216,9 +211,9 @@ func cutField(b []byte) (number protowire.Number, value, rest []byte) {
 	return protowire.Number(b[0] >> 3), value, b[1+n:]
 }
 
-// decode reads what encoder.append has written.
+// decode decodes an entry that encoder.append encoded.
 func decode(b []byte) (e entry, err error) {
-	body, err := field(b, streamEntries)
+	body, err := singleField(b, streamEntries)
 	if err != nil {
 		return e, fmt.Errorf("decode entry: %w", err)
 	}
@@ -262,10 +257,10 @@ func decode(b []byte) (e entry, err error) {
 	return e, nil
 }
 
-var errNotEntry = errors.New("it is not a push entry")
+var errNotEntry = errors.New("not an entry of a push")
 
-// field returns the value of the only field of b.
-func field(b []byte, want protowire.Number) ([]byte, error) {
+// singleField returns the value of the only field of b.
+func singleField(b []byte, want protowire.Number) ([]byte, error) {
 	number, kind, n := protowire.ConsumeTag(b)
 	if n < 0 || number != want || kind != protowire.BytesType {
 		return nil, errNotEntry
@@ -277,7 +272,7 @@ func field(b []byte, want protowire.Number) ([]byte, error) {
 	return value, nil
 }
 
-// fields calls visit for each field of a message; of the values, one is set.
+// fields calls visit for each field of a message, with one of its values set.
 func fields(b []byte, visit func(number protowire.Number, value []byte, v uint64) error) error {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
@@ -306,8 +301,7 @@ func fields(b []byte, visit func(number protowire.Number, value []byte, v uint64
 	return nil
 }
 
-// appendRequest appends a PushRequest with one stream. Entries are written by
-// encoder.append.
+// appendRequest appends a PushRequest with one stream. Its entries are encoded by encoder.append.
 func appendRequest(dst []byte, labels string, entries ...[]byte) []byte {
 	length := 1 + protowire.SizeBytes(len(labels))
 	for _, e := range entries {
@@ -321,15 +315,4 @@ func appendRequest(dst []byte, labels string, entries ...[]byte) []byte {
 		dst = append(dst, e...)
 	}
 	return dst
-}
-
-// excerpt makes a line of what a server or a record says, for a log or an error.
-func excerpt(s string, most int) string {
-	s = s[:min(len(s), 4*most)]
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
-	s = strings.ToValidUTF8(strings.TrimSpace(s), "\uFFFD")
-	if len(s) > most {
-		s = truncate(s, most)
-	}
-	return s
 }

@@ -15,23 +15,25 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// arrives returns what a Loki gets of records.
-func arrives(t *testing.T, s *loki.Sink, records []event.Record) []entry {
+// encodeAndDecode returns the entries of a push as Loki decodes them.
+func encodeAndDecode(t *testing.T, s *loki.Sink, records []event.Record) []fakeloki.Entry {
 	t.Helper()
 	b := sinktest.Batch(s, records)
-	_, entries, err := decodePush(loki.Encode(b.Stream, b.Data))
+	streams, _, err := fakeloki.DecodePush(loki.Encode(b.Stream, b.Data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(entries) != len(records) {
-		t.Fatalf("%d entries, want %d", len(entries), len(records))
+	if len(streams) != 1 || len(streams[0].Entries) != len(records) {
+		t.Fatalf("got the streams %v, want one of %d entries", streams, len(records))
 	}
-	return entries
+	return streams[0].Entries
 }
 
-func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
+func TestLongFieldsAreTruncated(t *testing.T) {
+	t.Parallel()
 	const lineLimit, metadataLimit = 256 << 10, 64 << 10
 	long := strings.Repeat("0123456789 \"quoted\" 漢字\n\x1b[2J", 10_000)
 	for name, change := range map[string]func(*corev1.Event){
@@ -51,34 +53,34 @@ func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
 				change(records[0].Event)
 				before := records[0].Event.Message
 				whole := string(format.Encoder{Format: encoding}.Append(nil, &records[0]))
-				got := arrives(t, s, records)[0]
+				got := encodeAndDecode(t, s, records)[0]
 				if records[0].Event.Message != before {
 					t.Fatal("the record was changed")
 				}
-				if len(got.line) > lineLimit || !utf8.ValidString(got.line) {
-					t.Errorf("%s: a line of %d bytes, valid: %v", encoding, len(got.line), utf8.ValidString(got.line))
+				if len(got.Line) > lineLimit || !utf8.ValidString(got.Line) {
+					t.Errorf("%s: a line of %d bytes, valid: %v", encoding, len(got.Line), utf8.ValidString(got.Line))
 				}
 				if len(whole) <= lineLimit {
-					if got.line != whole {
-						t.Errorf("%s: it was cut although it is short enough", encoding)
+					if got.Line != whole {
+						t.Errorf("%s: truncated although it is short enough", encoding)
 					}
-				} else if !strings.Contains(got.line, "bytes cut)") || len(got.line) < lineLimit/4 {
-					t.Errorf("%s: a line of %d bytes that does not say that it was cut", encoding, len(got.line))
+				} else if !strings.Contains(got.Line, "bytes cut)") || len(got.Line) < lineLimit/4 {
+					t.Errorf("%s: a line of %d bytes without a mark that it was truncated", encoding, len(got.Line))
 				}
-				if strings.HasPrefix(name, "a message") && (encoding == format.JSON || encoding == format.EventRouter) && !json.Valid([]byte(got.line)) {
-					t.Errorf("%s: it cannot be parsed any more", encoding)
+				if strings.HasPrefix(name, "a message") && (encoding == format.JSON || encoding == format.EventRouter) && !json.Valid([]byte(got.Line)) {
+					t.Errorf("%s: it is not valid JSON", encoding)
 				}
 				size := 0
-				for _, p := range got.metadata {
-					size += len(p[0]) + len(p[1])
-					if !utf8.ValidString(p[1]) {
-						t.Errorf("metadata %s is not valid UTF-8", p[0])
+				for name, value := range got.Metadata {
+					size += len(name) + len(value)
+					if !utf8.ValidString(value) {
+						t.Errorf("metadata %s is not valid UTF-8", name)
 					}
 				}
 				if size > metadataLimit {
 					t.Errorf("%s: %d bytes of metadata", encoding, size)
 				}
-				if again := arrives(t, s, records)[0]; again.line != got.line {
+				if again := encodeAndDecode(t, s, records)[0]; again.Line != got.Line {
 					t.Error("the same record gives another line")
 				}
 			}
@@ -87,6 +89,7 @@ func TestWhatLokiWouldNotTakeIsCut(t *testing.T) {
 }
 
 func TestTimes(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, "http://loki", nil)
 	last := time.Unix(0, math.MaxInt64)
 	for name, c := range map[string]struct{ at, want time.Time }{
@@ -100,7 +103,7 @@ func TestTimes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			records := sinktest.Records(0, 1)
 			records[0].Time = c.at
-			if got := arrives(t, s, records)[0].at; !got.Equal(c.want) {
+			if got := encodeAndDecode(t, s, records)[0].Time; !got.Equal(c.want) {
 				t.Errorf("got %v, want %v", got.UTC(), c.want.UTC())
 			}
 			b := sinktest.Batch(s, records)
@@ -111,42 +114,45 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-func TestWithoutStructuredMetadataAllIsInTheLine(t *testing.T) {
+func TestWithoutStructuredMetadataTheLineHasAllFields(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, "http://loki", func(c *loki.Config, _ *loki.Options) { c.StructuredMetadata = false })
-	got := arrives(t, s, sinktest.Records(7, 1))[0]
-	if len(got.metadata) > 0 {
-		t.Errorf("metadata is %v, want none", got.metadata)
+	got := encodeAndDecode(t, s, sinktest.Records(7, 1))[0]
+	if len(got.Metadata) > 0 {
+		t.Errorf("metadata is %v, want none", got.Metadata)
 	}
 	for _, want := range []string{"namespace=team-a", "event_uid=00000000-0000-0000-0000-000000000007"} {
-		if !strings.Contains(got.line, want) {
-			t.Errorf("%s is not in the line %q", want, got.line)
+		if !strings.Contains(got.Line, want) {
+			t.Errorf("%s is not in the line %q", want, got.Line)
 		}
 	}
 }
 
-func TestRecordsFollowWhatIsThere(t *testing.T) {
+func TestAppendRecordAppends(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, "http://loki", nil)
 	records := sinktest.Records(0, 2)
 	records[1].Event.Message = strings.Repeat("x", 300<<10)
 	for i := range records {
 		alone := s.AppendRecord(nil, &records[i])
 		after := s.AppendRecord([]byte("before"), &records[i])
-		roomy := s.AppendRecord(append(make([]byte, 0, 1<<20), "before"...), &records[i])
-		if want := "before" + string(alone); string(after) != want || !bytes.Equal(after, roomy) {
-			t.Error("a record's bytes depend on what is before them")
+		preallocated := s.AppendRecord(append(make([]byte, 0, 1<<20), "before"...), &records[i])
+		if want := "before" + string(alone); string(after) != want || !bytes.Equal(after, preallocated) {
+			t.Error("the encoding of a record depends on the bytes before it")
 		}
 	}
 }
 
-func TestSizeIsWhatLokiCounts(t *testing.T) {
+func TestSizeIsCountedLikeLoki(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, "http://loki", nil)
 	records := sinktest.Records(0, 100)
 	b := sinktest.Batch(s, records)
 	want := 0
-	for _, e := range arrives(t, s, records) {
-		want += len(e.line)
-		for _, p := range e.metadata {
-			want += len(p[0]) + len(p[1])
+	for _, e := range encodeAndDecode(t, s, records) {
+		want += len(e.Line)
+		for name, value := range e.Metadata {
+			want += len(name) + len(value)
 		}
 	}
 	if got := s.Size(b); got != want {
@@ -169,12 +175,12 @@ func BenchmarkAppendRecord(b *testing.B) {
 		b.Fatal(err)
 	}
 	r := &sinktest.Records(7, 1)[0]
-	room := make([]byte, 0, 64<<10)
+	buffer := make([]byte, 0, 64<<10)
 	b.ReportAllocs()
 	for b.Loop() {
-		room = s.AppendRecord(room[:0], r)
+		buffer = s.AppendRecord(buffer[:0], r)
 	}
-	b.ReportMetric(float64(len(room)), "bytes/record")
+	b.ReportMetric(float64(len(buffer)), "bytes/record")
 }
 
 func BenchmarkEncode(b *testing.B) {
@@ -193,8 +199,8 @@ func BenchmarkEncode(b *testing.B) {
 func TestAppendRecordDoesNotAllocate(t *testing.T) {
 	s := newSink(t, "http://loki", nil)
 	r := &sinktest.Records(7, 1)[0]
-	room := make([]byte, 0, 64<<10)
-	if n := testing.AllocsPerRun(100, func() { room = s.AppendRecord(room[:0], r) }); n > 0 {
+	buffer := make([]byte, 0, 64<<10)
+	if n := testing.AllocsPerRun(100, func() { buffer = s.AppendRecord(buffer[:0], r) }); n > 0 {
 		t.Errorf("%v allocations a record, want none", n)
 	}
 	batch := sinktest.Batch(s, sinktest.Records(0, 10))

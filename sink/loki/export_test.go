@@ -6,18 +6,18 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Encode is the body of a push.
+// Encode returns the body of a push.
 func Encode(stream string, entries ...[]byte) []byte { return encode(stream, entries...) }
 
-// Understands reports whether a body names the entries that were refused.
-func Understands(body string) bool {
+// ParsesRejection reports whether a body is a rejection of single entries.
+func ParsesRejection(body string) bool {
 	_, ok := parseRejection(blankQuoted(body))
 	return ok
 }
 
-// CheckRefusal checks that no answer has more entries given up than it says are
-// refused, unless they are called suspect.
-func CheckRefusal(t *testing.T, body string, records []event.Record, busy bool) {
+// CheckRejection checks that not more entries are rejected than a response reports, except for
+// entries of unknown state.
+func CheckRejection(t *testing.T, body string, records []event.Record, tooManyRequests bool) {
 	t.Helper()
 	enc := encoder{metadata: true}
 	entries := make([]entry, len(records))
@@ -29,46 +29,46 @@ func CheckRefusal(t *testing.T, body string, records []event.Record, busy bool) 
 		entries[i] = e
 	}
 	status := 400
-	if busy {
+	if tooManyRequests {
 		status = 429
 	}
-	v := (&client{}).classify(response{status: status, body: body})
-	if v.outcome == pushAccepted {
-		t.Fatal("taken for a success")
+	r := (&client{}).classify(response{status: status, body: body})
+	if r.outcome == pushAccepted {
+		t.Fatal("classified as accepted")
 	}
-	if v.outcome != pushPartlyRejected {
+	if r.outcome != pushPartlyRejected {
 		return
 	}
-	fates, ok := v.rejection.statuses(entries)
+	statuses, ok := r.rejection.statuses(entries)
 	if !ok {
 		return
 	}
-	said := v.rejection.total
-	for _, g := range v.rejection.groups {
-		said += g.count
+	reported := r.rejection.total
+	for _, g := range r.rejection.groups {
+		reported += g.count
 	}
-	given := 0
-	for _, f := range fates {
-		if f.kind == entryRejected {
-			given++
+	rejected := 0
+	for _, st := range statuses {
+		if st.state == entryRejected {
+			rejected++
 		}
-		if (f.kind == entryRejected || f.kind == entryUnknown) && f.reason == "" {
-			t.Error("given up without a reason")
+		if (st.state == entryRejected || st.state == entryUnknown) && st.reason == "" {
+			t.Error("rejected without a reason")
 		}
 	}
-	if given > said {
-		t.Errorf("%d entries are given up, %d were refused: %q", given, said, body)
+	if rejected > reported {
+		t.Errorf("%d entries are rejected, %d were reported: %q", rejected, reported, body)
 	}
 }
 
-// Decode is what a refusal is matched against.
+// Decode decodes an entry.
 func Decode(b []byte) error {
 	_, err := decode(b)
 	return err
 }
 
-// Age makes the connections so old that the next push needs new ones.
-func (s *Sink) Age() {
+// AgeConnections makes the next push open a new connection.
+func (s *Sink) AgeConnections() {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	s.client.since = s.client.since.Add(-renewAfter)

@@ -15,8 +15,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// What Loki accepts of a stream's labels by default; it does not count
-// service_name among them:
+// Loki's default limits for the labels of a stream. It does not count service_name:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
 // (RegisterFlags) and pkg/distributor/validator.go (ValidateLabels).
 const (
@@ -27,46 +26,45 @@ const (
 	serviceName = "service_name"
 )
 
-// labelOptions say what the labels of a record are.
+// labelOptions define the labels of a record.
 type labelOptions struct {
-	Job     string // the label job; required, so that no stream is without labels
+	Job     string // the label job; required, so that each stream has a label
 	Cluster string // the label cluster; empty: none
 
-	// Fields are the labels taken from the record: from the label's name to the
-	// field's, one of event.LabelFields. Nil: namespace and reason.
+	// Fields map the name of a label to the name of a field of the record, one of
+	// event.LabelFields. Nil: namespace and reason.
 	Fields map[string]string
 
-	// External are further labels with a fixed value.
+	// External are additional labels with fixed values.
 	External map[string]string
 }
 
-// labelSet makes the label string of a record. It is safe for concurrent use.
+// labelSet encodes the labels of a record. It is safe for concurrent use.
 type labelSet struct {
 	labels []label // sorted by name
 	fields event.LabelSet
 }
 
-// Fields are those whose values are labels.
+// Fields returns the fields that are labels.
 func (l *labelSet) Fields() event.LabelSet { return l.fields }
 
-// label is a fixed pair, or else a name and where its value comes from.
+// label has a fixed value, or the value of a field.
 type label struct {
 	name  string
 	fixed string // name and quoted value
 	field event.Field
 }
 
-// labelError says which option of labels is wrong: its key in the configuration,
-// such as labels.pod.
+// labelError is an error in labelOptions.
 type labelError struct {
-	Key string
+	Key string // in the configuration, such as labels.pod
 	Err error
 }
 
 func (e *labelError) Error() string { return e.Err.Error() }
 func (e *labelError) Unwrap() error { return e.Err }
 
-// newLabelSet refuses what Loki would refuse, and names that are given twice. The
+// newLabelSet checks the labels against the limits of Loki, and that their names are unique. The
 // error is a labelError.
 func newLabelSet(o labelOptions) (*labelSet, error) {
 	bad := func(key, format string, args ...any) (*labelSet, error) {
@@ -76,7 +74,7 @@ func newLabelSet(o labelOptions) (*labelSet, error) {
 		return bad("job", "job is empty")
 	}
 	l := &labelSet{}
-	fixed := func(name, value string) {
+	addFixed := func(name, value string) {
 		l.labels = append(l.labels, label{name: name, fixed: string(appendLabel(nil, name, value))})
 	}
 	for _, own := range []struct{ name, value string }{{"cluster", o.Cluster}, {"job", o.Job}} {
@@ -84,7 +82,7 @@ func newLabelSet(o labelOptions) (*labelSet, error) {
 			return bad(own.name, "%s: %w", own.name, err)
 		}
 		if own.value != "" {
-			fixed(own.name, own.value)
+			addFixed(own.name, own.value)
 		}
 	}
 
@@ -118,7 +116,7 @@ func newLabelSet(o labelOptions) (*labelSet, error) {
 		if err != nil {
 			return bad("external_labels."+name, "external label %q: %w", name, err)
 		}
-		fixed(name, value)
+		addFixed(name, value)
 	}
 
 	slices.SortFunc(l.labels, func(a, b label) int { return cmp.Compare(a.name, b.name) })
@@ -135,7 +133,7 @@ func newLabelSet(o labelOptions) (*labelSet, error) {
 func checkLabelName(name string) error {
 	switch {
 	case name == "cluster" || name == "job":
-		return fmt.Errorf("it is what the option %q sets", name)
+		return fmt.Errorf("the option %q sets it", name)
 	case !model.LegacyValidation.IsValidLabelName(name):
 		return errors.New("a label's name is made of letters, digits and _, and does not begin with a digit")
 	case len(name) > maxLabelNameLength:
@@ -159,10 +157,10 @@ func checkLabelValue(value string) error {
 	return nil
 }
 
-// Append appends the labels of the record as Loki takes them in a push,
-// {job="hindsight", namespace="default", reason="BackOff"}: sorted by name,
-// without those that have no value. Records with the same labels give the same
-// bytes. It does not allocate if dst has room and all values are valid UTF-8.
+// Append appends the labels of the record as a selector, sorted by name:
+// {job="hindsight", namespace="default", reason="BackOff"}. Labels without a value are omitted.
+// Records with the same labels have the same selector. Append does not allocate if dst has the
+// capacity and all values are valid UTF-8.
 func (l *labelSet) Append(dst []byte, r *event.Record) []byte {
 	kept := r.KeptLabels(l.fields)
 	dst = append(dst, '{')
@@ -186,10 +184,9 @@ func (l *labelSet) Append(dst []byte, r *event.Record) []byte {
 	return append(dst, '}')
 }
 
-// appendLabel escapes all but ASCII. Loki reads labels with Prometheus's parser,
-// which takes a replacement character (U+FFFD) that stands for itself for invalid
-// UTF-8, and refuses the whole push. Escaped it passes there, but Loki unescapes the
-// labels and parses them once more. So each becomes "_", as does invalid UTF-8.
+// appendLabel escapes all but ASCII. A replacement character (U+FFFD) becomes "_", as does invalid
+// UTF-8: Prometheus's parser, which Loki uses, takes the character for invalid UTF-8 and rejects
+// the push. Escaping it does not help, since Loki unescapes labels and parses them again.
 func appendLabel(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, '=')
@@ -202,8 +199,7 @@ func appendLabel(dst []byte, name, value string) []byte {
 	return append(dst, '"')
 }
 
-// printable reports whether nothing in the value has to be escaped, as is so of
-// nearly all.
+// printable reports whether a value needs no escaping. Nearly all values are printable.
 func printable(value string) bool {
 	for i := range len(value) {
 		if c := value[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
@@ -213,8 +209,8 @@ func printable(value string) bool {
 	return true
 }
 
-// shorten cuts a value to what Loki accepts. The API server bounds neither
-// kinds nor components.
+// shorten truncates a value to the limit of Loki. The API server limits neither kinds nor
+// components.
 func shorten(value string) string {
 	if len(value) <= maxLabelValueLength {
 		return value

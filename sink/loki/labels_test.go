@@ -39,7 +39,7 @@ func mustLabels(t testing.TB, o labelOptions) *labelSet {
 	return l
 }
 
-// keepAll is what the intake decides while there are few streams.
+// keepAll makes the decision of the intake while there are few streams.
 func keepAll(r *event.Record, l *labelSet) {
 	r.Decisions[0] = event.LabelDecision{Set: l.Fields(), Kept: l.Fields()}
 }
@@ -68,7 +68,7 @@ func TestLabelsOfARecord(t *testing.T) {
 			`{job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
-			"the reason is what the intake made of it",
+			"a reason that the intake did not keep",
 			labelOptions{Job: "hindsight"},
 			func(r *event.Record) {
 				r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
@@ -76,7 +76,7 @@ func TestLabelsOfARecord(t *testing.T) {
 			`{job="hindsight", namespace="loki", reason="other"}`,
 		},
 		{
-			"what the intake has not kept is other, also where it is empty",
+			"fields that the intake did not keep are other, even if they are empty",
 			labelOptions{Job: "hindsight", Fields: all},
 			func(r *event.Record) {
 				r.Event.InvolvedObject.Kind = ""
@@ -85,13 +85,13 @@ func TestLabelsOfARecord(t *testing.T) {
 			`{component="other", host="other", job="hindsight", kind="other", namespace="loki", reason="Preempted", type="other"}`,
 		},
 		{
-			"further fields, sorted by label",
+			"more fields, sorted by label",
 			labelOptions{Job: "hindsight", Fields: all},
 			nil,
 			`{component="default-scheduler", host="n-12", job="hindsight", kind="Pod", namespace="loki", reason="Preempted", type="Warning"}`,
 		},
 		{
-			"what is empty is left out",
+			"empty fields are omitted",
 			labelOptions{Job: "hindsight", Fields: all},
 			func(r *event.Record) {
 				r.Event.Source.Component, r.Event.Source.Host, r.Event.InvolvedObject.Kind = "", "", ""
@@ -105,7 +105,7 @@ func TestLabelsOfARecord(t *testing.T) {
 			`{env="\"x\"\n", job="hindsight", namespace="loki", reason="Preempted", zone="b"}`,
 		},
 		{
-			"no fields at all",
+			"no fields",
 			labelOptions{Job: "hindsight", Fields: map[string]string{}},
 			nil,
 			`{job="hindsight"}`,
@@ -123,13 +123,13 @@ func TestLabelsOfARecord(t *testing.T) {
 			`{job="hindsight", kind="a_b"}`,
 		},
 		{
-			"a replacement character that stands for itself is replaced too",
+			"replacement characters are replaced",
 			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\uFFFDb" },
 			`{job="hindsight", kind="a_b"}`,
 		},
 		{
-			"a value that Loki would refuse is cut between characters",
+			"a long value is truncated between characters",
 			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a" + strings.Repeat("é", 2000) },
 			`{job="hindsight", kind="a` + strings.Repeat(`\u00e9`, 1023) + `"}`,
@@ -148,7 +148,7 @@ func TestLabelsOfARecord(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
-			// Loki's parser of label strings is Prometheus's.
+			// Loki parses labels with Prometheus's parser.
 			if _, err := parser.NewParser(parser.Options{}).ParseMetric(got); err != nil {
 				t.Errorf("%s: %s", got, err)
 			}
@@ -156,7 +156,7 @@ func TestLabelsOfARecord(t *testing.T) {
 	}
 }
 
-func TestLabelsAppendToWhatIsThere(t *testing.T) {
+func TestAppendLabelsAppends(t *testing.T) {
 	r := preempted()
 	l := mustLabels(t, labelOptions{Job: "j"})
 	if got, want := string(l.Append([]byte("x"), &r)), `x{job="j", namespace="loki", reason="Preempted"}`; got != want {
@@ -164,7 +164,7 @@ func TestLabelsAppendToWhatIsThere(t *testing.T) {
 	}
 }
 
-// What can stand as it is does, and nothing else.
+// Values are quoted only if they need it.
 func TestLabelsAreQuotedAsGoStrings(t *testing.T) {
 	for c := range rune(0x250) {
 		value := "a" + string(c)
@@ -174,7 +174,7 @@ func TestLabelsAreQuotedAsGoStrings(t *testing.T) {
 	}
 }
 
-func TestBadLabelsAreRefused(t *testing.T) {
+func TestInvalidLabels(t *testing.T) {
 	many := func(n int, names ...string) map[string]string {
 		m := map[string]string{}
 		for i := range n {
@@ -196,7 +196,7 @@ func TestBadLabelsAreRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		options labelOptions
-		want    string // empty: not refused
+		want    string // empty: valid
 	}{
 		{"no job", labelOptions{Cluster: "c"}, `job is empty`},
 		{"a long cluster", labelOptions{Job: "j", Cluster: strings.Repeat("c", 2049)}, `cluster: its value is longer than 2048 bytes`},
@@ -209,8 +209,8 @@ func TestBadLabelsAreRefused(t *testing.T) {
 		{"no name", field("", "kind"), `label "": ` + names},
 		{"a reserved name", field("__kind", "kind"), `label "__kind": names that begin with __ are reserved`},
 		{"one underscore is not reserved", field("_", "kind"), ""},
-		{"a field as job", field("job", "component"), `label "job": it is what the option "job" sets`},
-		{"an external cluster", external("cluster", "c"), `external label "cluster": it is what the option "cluster" sets`},
+		{"a field as job", field("job", "component"), `label "job": the option "job" sets it`},
+		{"an external cluster", external("cluster", "c"), `external label "cluster": the option "cluster" sets it`},
 		{"an external bad name", external("1a", "x"), `external label "1a": ` + names},
 		{"a long name", external(strings.Repeat("a", 1025), "x"), `external label "` + strings.Repeat("a", 1025) + `": its name is longer than 1024 bytes`},
 		{"an empty value", external("env", ""), `external label "env": its value is empty`},
@@ -282,7 +282,7 @@ func FuzzLabelsCanBeParsed(f *testing.F) {
 			t.Errorf("got %q, want %q or its first 2048 bytes", got, valid)
 		}
 		if parsed.Get("job") != "j" || parsed.Get("type") != "Warning" {
-			t.Errorf("other labels suffered: %s", text)
+			t.Errorf("other labels changed: %s", text)
 		}
 	})
 }

@@ -1,10 +1,13 @@
 // Package loki pushes records to Grafana Loki.
 //
-// A push holds entries of one stream, because Loki answers 204 to a push of
-// several of which it has refused some; a stream is sent slowly enough never to
-// be split by Loki into shards, for the same reason. Whatever Loki says, a
-// record is either stored, or sent again, or written to the dead letters
-// because Loki will never take it.
+// A push holds entries of one stream: Loki can respond with 204 to a push of several streams
+// although it has rejected some of them. For the same reason the rate of a stream stays below the
+// rate at which Loki splits it into shards. After any response, a record is either stored, or
+// pending, or a dead letter because Loki will never accept it.
+//
+// Where to look: response.go classifies responses, rejection.go parses the message of a rejection,
+// partial.go finds the entries that it concerns, and rejectedpush.go retries, halves or rejects the
+// push.
 package loki
 
 import (
@@ -27,50 +30,48 @@ import (
 
 // Options of a Sink.
 type Options struct {
-	Name    string // names the file of dead letters
+	Name    string // of the sink; also the name of the dead letter file
 	Cluster string // the label cluster; empty: none
 
-	// DeadLetterDir is the folder for what Loki refuses for good: <Name>.jsonl,
-	// and <Name>.jsonl.1 with what came before, 64 MiB together. It is made when
-	// it is needed. Empty: the log.
+	// DeadLetterDir is the directory of the dead letter file, <Name>.jsonl, and its
+	// predecessor <Name>.jsonl.1, of 64 MiB together. It is created with the first
+	// dead letter. Empty: dead letters are logged.
 	DeadLetterDir string
 
 	Logger *slog.Logger
 
-	// DialContext opens connections; nil: as net.Dialer does.
+	// DialContext opens connections; nil: net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Sink pushes to one Loki. Its Send may be called from any goroutine, for each
-// stream from one at a time.
+// Sink pushes to one Loki. Send may be called concurrently for different streams.
 type Sink struct {
 	labels      *labelSet
 	encoder     encoder
 	client      *client
-	deadLetters *deadLetters
+	deadLetters *deadLetterLog
 	log         *slog.Logger
 	limits      sink.Limits
 
-	mu         sync.Mutex             // guards progress
-	unfinished map[string]*batchState // by stream, where a batch is settled in part
+	mu         sync.Mutex             // guards unfinished
+	unfinished map[string]*batchState // batches that are partly stored or rejected, by stream
 }
 
 const (
 	// pushBytes bounds a push, unless a single entry is larger.
 	pushBytes = 512 << 10
 
-	// streamRate is far enough below the rate at which Loki splits a stream into
-	// shards (shard_streams.desired_rate, 1536KB), the size of a push counted. It is
-	// that of what is sent, of which Loki counts lines and metadata alone:
+	// streamRate keeps the rate of a stream, plus one push, below the rate at which Loki
+	// splits it into shards (shard_streams.desired_rate, 1536KB). It limits the encoded
+	// bytes, of which Loki counts lines and metadata only:
 	// https://github.com/grafana/loki/blob/v3.7.8/pkg/distributor/shardstreams/config.go
 	streamRate = 960 << 10
 
-	// concurrency is how many pushes, each of another stream, are on their way.
+	// concurrency is the number of concurrent pushes, each of another stream.
 	concurrency = 16
 )
 
-// New returns a sink. It reads the files that the configuration names, and
-// connects to nothing.
+// New returns a sink. It reads the files that the configuration names and opens no connection.
 func New(c Config, o Options) (*Sink, error) {
 	var errs []error
 	c.Check(o.Cluster, func(key string, err error) {
@@ -99,7 +100,7 @@ func New(c Config, o Options) (*Sink, error) {
 	}
 	log := o.Logger.With("sink", o.Name)
 	if o.Cluster == "" {
-		log.Warn("no cluster is configured: in Loki, Events of this cluster cannot be told from those of another")
+		log.Warn("no cluster is configured: in Loki, Events of several clusters cannot be distinguished")
 	}
 	path := ""
 	if o.DeadLetterDir != "" {
@@ -113,7 +114,7 @@ func New(c Config, o Options) (*Sink, error) {
 			labels:   labels.Fields(),
 		},
 		client:      client,
-		deadLetters: &deadLetters{path: path, log: log},
+		deadLetters: &deadLetterLog{path: path, log: log},
 		log:         log,
 		limits: sink.Limits{
 			BatchBytes:   pushBytes,
@@ -129,21 +130,21 @@ func New(c Config, o Options) (*Sink, error) {
 	return s, nil
 }
 
-// Limits are what suits Loki. They have no timeout: each push has its own, and a
-// Send may take several.
+// Limits returns the limits of Loki. They have no timeout: each push has its own, and a Send may
+// make several.
 func (s *Sink) Limits() sink.Limits { return s.limits }
 
-// Labels are the fields of an Event that are labels of streams.
+// Labels returns the fields of an Event that are stream labels.
 func (s *Sink) Labels() event.LabelSet { return s.labels.Fields() }
 
-// AppendStream implements sink.Sink: the stream is the string of its labels.
+// AppendStream implements sink.Sink: a stream is named by its labels.
 func (s *Sink) AppendStream(dst []byte, r *event.Record) []byte { return s.labels.Append(dst, r) }
 
-// AppendRecord implements sink.Sink: an entry of a push, in protobuf.
+// AppendRecord implements sink.Sink: it appends an entry of a push in protobuf.
 func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte { return s.encoder.append(dst, r) }
 
-// Size is what Loki counts of a batch against its rates: lines and structured
-// metadata, without what they are wrapped in.
+// Size returns the bytes of a batch that Loki counts against its rate limits: lines and structured
+// metadata.
 func (s *Sink) Size(b *sink.Batch) (bytes int) {
 	for i := range b.Len() {
 		bytes += countedSize(b.Record(i))
@@ -151,38 +152,36 @@ func (s *Sink) Size(b *sink.Batch) (bytes int) {
 	return bytes
 }
 
-// Send pushes a batch, in one push if nothing is wrong with it. What was stored
-// by the time it fails is not sent again with the batch.
+// Send pushes a batch, in one push unless a push fails. Entries that are stored when it returns an
+// error are not sent again with the batch.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	p := s.resume(b)
 	p.grow(b.Len())
-	open := len(p.pending)
+	pending := len(p.pending)
 	if err := s.pushAll(ctx, b, p); err != nil {
 		s.suspend(b, p)
-		var why *sink.Error
-		if errors.As(err, &why) && len(p.pending) < open {
-			progressed := *why
+		var sinkErr *sink.Error
+		if errors.As(err, &sinkErr) && len(p.pending) < pending {
+			progressed := *sinkErr
 			progressed.Progress = true
 			return &progressed
 		}
 		return err
 	}
-	if len(p.rejected) > 0 {
-		if err := s.deadLetters.sync(); err != nil {
-			s.log.Error("dead letters may be lost if this machine is", "err", err)
-		}
-		return &sink.Error{
-			Reason:    sink.ReasonRejected,
-			Permanent: true,
-			Rejected:  p.rejected,
-			Err:       errors.New("the rest is stored; see the dead letters"),
-		}
+	if len(p.rejected) == 0 {
+		return nil
 	}
-	return nil
+	s.deadLetters.write(b, p.rejected, p.statusCodes)
+	return &sink.Error{
+		Reason:    sink.ReasonRejected,
+		Permanent: true,
+		Rejected:  p.rejected,
+		Err:       errors.New("the rest is stored; see the dead letters"),
+	}
 }
 
-// resume returns how far a batch has got, if it begins as the last one of its
-// stream that was not settled.
+// resume returns the state of the unfinished batch of the stream if the batch begins with the same
+// records, or else a new state.
 func (s *Sink) resume(b *sink.Batch) *batchState {
 	s.mu.Lock()
 	p := s.unfinished[b.Stream]
@@ -194,6 +193,7 @@ func (s *Sink) resume(b *sink.Batch) *batchState {
 	return p
 }
 
+// suspend keeps the state of a batch for the next Send of its stream.
 func (s *Sink) suspend(b *sink.Batch, p *batchState) {
 	p.checksum = checksum(b, p.size)
 	s.mu.Lock()
@@ -203,7 +203,7 @@ func (s *Sink) suspend(b *sink.Batch, p *batchState) {
 
 var seed = maphash.MakeSeed()
 
-// checksum is a checksum of the first n records of a batch.
+// checksum returns the checksum of the first n records of a batch.
 func checksum(b *sink.Batch, n int) uint64 {
 	if n == 0 {
 		return 0
@@ -213,36 +213,30 @@ func checksum(b *sink.Batch, n int) uint64 {
 
 // DeadLetter implements sink.DeadLetterer.
 func (s *Sink) DeadLetter(b *sink.Batch, reason string) {
-	for i := range b.Len() {
-		e, err := decode(b.Record(i))
-		if err != nil {
-			s.log.Error("a record that is given up cannot be decoded", "stream", b.Stream, "err", err)
-			continue
-		}
-		s.deadLetters.write(deadLetter{Error: reason, Labels: b.Stream, entry: e})
+	all := make([]sink.Rejection, b.Len())
+	for i := range all {
+		all[i] = sink.Rejection{Index: i, Reason: reason}
 	}
-	if err := s.deadLetters.sync(); err != nil {
-		s.log.Error("dead letters may be lost if this machine is", "err", err)
-	}
+	s.deadLetters.write(b, all, nil)
 }
 
-// pushBuffers are buffers for pushes that are being encoded.
+// pushBuffers are reused to encode pushes.
 var pushBuffers = sync.Pool{New: func() any { return new(pushBuffer) }}
 
 type pushBuffer struct{ request, compressed []byte }
 
-// encode returns the body of a push. It is not pooled: after an early answer the
-// transport may go on reading it.
+// encode returns the body of a push. It is not from the pool, because the transport may still read
+// it after an early response.
 func encode(stream string, entries ...[]byte) []byte {
-	r := pushBuffers.Get().(*pushBuffer)
-	defer pushBuffers.Put(r)
-	r.request = appendRequest(r.request[:0], stream, entries...)
-	r.compressed = snappy.Encode(r.compressed[:cap(r.compressed)], r.request)
-	return append([]byte(nil), r.compressed...)
+	buffer := pushBuffers.Get().(*pushBuffer)
+	defer pushBuffers.Put(buffer)
+	buffer.request = appendRequest(buffer.request[:0], stream, entries...)
+	buffer.compressed = snappy.Encode(buffer.compressed[:cap(buffer.compressed)], buffer.request)
+	return append([]byte(nil), buffer.compressed...)
 }
 
-// Close closes idle connections and the file of dead letters.
+// Close closes idle connections.
 func (s *Sink) Close() error {
 	s.client.close()
-	return s.deadLetters.close()
+	return nil
 }

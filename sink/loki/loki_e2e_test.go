@@ -22,8 +22,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// wantStored checks that Loki finds each of the records once, as it is, in the
-// order of the records of one second.
+// wantStored checks that Loki has each of the records once, unchanged, and nothing else.
 func wantStored(t *testing.T, l *cluster.Loki, records []event.Record, metadata bool) {
 	t.Helper()
 	from, to := records[0].Time, records[0].Time
@@ -97,7 +96,7 @@ func wantStored(t *testing.T, l *cluster.Loki, records []event.Record, metadata 
 	}
 }
 
-// recent makes n records of the last half hour, many a second.
+// recent returns n records of the last half hour, many a second.
 func recent(n int) []event.Record {
 	start := time.Now().Add(-30 * time.Minute)
 	records := make([]event.Record, n)
@@ -107,9 +106,9 @@ func recent(n int) []event.Record {
 	return records
 }
 
-func TestManyStreamsArriveAsTheyAre(t *testing.T) {
+func TestManyStreamsArriveUnchanged(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
-	d := deliver(t, pointedAt(l), nil)
+	d := deliver(t, configFor(l), nil)
 	records := recent(20_000)
 	d.add(records...)
 	d.finish()
@@ -117,7 +116,7 @@ func TestManyStreamsArriveAsTheyAre(t *testing.T) {
 	if err := l.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// What a message says does not decide about the level.
+	// The level does not depend on the message.
 	now := time.Now()
 	samples, err := l.Samples(t.Context(), `sum by (detected_level) (count_over_time({job="hindsight"}[1h]))`, now)
 	if err != nil {
@@ -138,7 +137,7 @@ func TestManyStreamsArriveAsTheyAre(t *testing.T) {
 
 func TestOneBusyStreamIsNotSplit(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
-	c := pointedAt(l)
+	c := configFor(l)
 	c.MaxRate = 0
 	d := deliver(t, c, nil)
 	start := time.Now().Add(-20 * time.Minute)
@@ -154,9 +153,9 @@ func TestOneBusyStreamIsNotSplit(t *testing.T) {
 	wantStored(t, l, records, true)
 }
 
-func TestWhatLokiRefusesByAgeIsADeadLetterAndTheRestIsStored(t *testing.T) {
+func TestEntriesOfRejectedAgeAreDeadLetters(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
-	d := deliver(t, pointedAt(l), func(limits *sink.Limits) { limits.BatchWait = 3 * time.Second })
+	d := deliver(t, configFor(l), func(limits *sink.Limits) { limits.BatchWait = 3 * time.Second })
 	now := time.Now()
 	var good, bad []event.Record
 	stream := func(e *corev1.Event) { e.Namespace, e.Reason = "ages", "Aged" }
@@ -173,15 +172,15 @@ func TestWhatLokiRefusesByAgeIsADeadLetterAndTheRestIsStored(t *testing.T) {
 	d.add(slices.Concat(bad[:40], good, bad[40:], []event.Record{gap})...)
 	d.finish()
 	wantStored(t, l, good, true)
-	wantLetters(t, d, append(bad, gap), "has timestamp too ")
+	wantDeadLetters(t, d, append(bad, gap), "has timestamp too ")
 }
 
-func TestEntryTooFarBehindIsADeadLetterAndTheRestIsStored(t *testing.T) {
+func TestEntriesTooFarBehindAreDeadLetters(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	for name, count := range map[string]int{"few": 3, "more than Loki names": 60} {
 		t.Run(name, func(t *testing.T) {
 			stream := func(e *corev1.Event) { e.Namespace, e.Reason = "behind-"+strings.Fields(name)[0], "Behind" }
-			d := deliver(t, pointedAt(l), func(limits *sink.Limits) { limits.BatchWait = 2 * time.Second })
+			d := deliver(t, configFor(l), func(limits *sink.Limits) { limits.BatchWait = 2 * time.Second })
 			now := time.Now()
 			var good, bad []event.Record
 			good = append(good, makeRecord(0, now, stream))
@@ -195,7 +194,7 @@ func TestEntryTooFarBehindIsADeadLetterAndTheRestIsStored(t *testing.T) {
 			}
 			d.add(append(mixed, good[count:]...)...)
 			d.finish()
-			wantLetters(t, d, bad, "entry too far behind")
+			wantDeadLetters(t, d, bad, "entry too far behind")
 			entries, err := l.Entries(t.Context(), fmt.Sprintf(`{namespace="behind-%s"}`, strings.Fields(name)[0]), now.Add(-4*time.Hour), now.Add(time.Hour))
 			if err != nil || len(entries) != len(good) {
 				t.Errorf("Loki has %d entries, %v; want %d", len(entries), err, len(good))
@@ -204,14 +203,14 @@ func TestEntryTooFarBehindIsADeadLetterAndTheRestIsStored(t *testing.T) {
 	}
 }
 
-// wantLetters checks that there is one dead letter for each of the records.
-func wantLetters(t *testing.T, d *pipeline, records []event.Record, says string) {
+// wantDeadLetters checks that each of the records has one dead letter, with a message.
+func wantDeadLetters(t *testing.T, d *pipeline, records []event.Record, message string) {
 	t.Helper()
 	got := map[string]int{}
-	for _, l := range d.letters() {
+	for _, l := range d.readDeadLetters() {
 		got[l.Entry.Line]++
-		if l.Status != http.StatusBadRequest || !strings.Contains(l.Error, says) || l.Labels == "" {
-			t.Errorf("dead letter says %d %q of stream %s, want 400 and %q", l.Status, l.Error, l.Labels, says)
+		if l.Status != http.StatusBadRequest || !strings.Contains(l.Error, message) || l.Labels == "" {
+			t.Errorf("dead letter has %d %q for stream %s, want 400 and %q", l.Status, l.Error, l.Labels, message)
 		}
 	}
 	for i := range records {
@@ -226,16 +225,16 @@ func wantLetters(t *testing.T, d *pipeline, records []event.Record, says string)
 	}
 }
 
-func TestRateLimitsDelayAndLoseNothing(t *testing.T) {
+func TestRateLimitsLoseNothing(t *testing.T) {
 	for name, limits := range map[string]map[string]any{
 		"of a stream":                 {"per_stream_rate_limit": "64KB", "per_stream_rate_limit_burst": "64KB"},
 		"of a stream, entry by entry": {"per_stream_rate_limit": "64KB", "per_stream_rate_limit_burst": "64KB", "shard_streams": map[string]any{"enabled": false}},
 		"of the tenant":               {"ingestion_rate_mb": 0.25, "ingestion_burst_size_mb": 0.125},
-		"of streams, until they end":  {"max_global_streams_per_user": 1000},
+		"of streams":                  {"max_global_streams_per_user": 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: limits})
-			d := deliver(t, pointedAt(l), nil)
+			d := deliver(t, configFor(l), nil)
 			start := time.Now().Add(-20 * time.Minute)
 			var records []event.Record
 			for i := range 1500 {
@@ -247,18 +246,18 @@ func TestRateLimitsDelayAndLoseNothing(t *testing.T) {
 			d.add(records...)
 			d.finish()
 			wantStored(t, l, records, true)
-			if dead := d.letters(); len(dead) != 0 {
+			if dead := d.readDeadLetters(); len(dead) != 0 {
 				t.Errorf("dead letters: %v", dead)
 			}
 		})
 	}
 }
 
-// Each of these keeps everything waiting with a clear error, until it is mended.
-func TestWrongSettingsDelayAndLoseNothing(t *testing.T) {
+// Each of these settings blocks the delivery with a clear error until it is corrected.
+func TestWrongSettingsLoseNothing(t *testing.T) {
 	for name, c := range map[string]struct {
-		limits map[string]any
-		says   string
+		limits  map[string]any
+		message string
 	}{
 		"ingestion blocked, with the status 260": {
 			map[string]any{"block_ingestion_until": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)},
@@ -269,14 +268,14 @@ func TestWrongSettingsDelayAndLoseNothing(t *testing.T) {
 			"block_ingestion_until",
 		},
 		"no structured metadata": {map[string]any{"allow_structured_metadata": false}, "set structured_metadata: false"},
-		"fewer labels allowed":   {map[string]any{"max_label_names_per_series": 2}, "labels are against the limits"},
+		"fewer labels allowed":   {map[string]any{"max_label_names_per_series": 2}, "labels exceed the limits"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: c.limits})
-			d := deliver(t, pointedAt(l), nil)
+			d := deliver(t, configFor(l), nil)
 			records := recent(50)
 			d.add(records...)
-			d.failing(c.says)
+			d.waitForError(c.message)
 			l.Kill()
 			l.SetLimits(nil)
 			if err := l.Start(t.Context()); err != nil {
@@ -284,7 +283,7 @@ func TestWrongSettingsDelayAndLoseNothing(t *testing.T) {
 			}
 			d.finish()
 			wantStored(t, l, records, true)
-			if dead := d.letters(); len(dead) != 0 {
+			if dead := d.readDeadLetters(); len(dead) != 0 {
 				t.Errorf("dead letters: %v", dead)
 			}
 		})
@@ -293,7 +292,7 @@ func TestWrongSettingsDelayAndLoseNothing(t *testing.T) {
 
 func TestWithoutStructuredMetadata(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"allow_structured_metadata": false, "discover_log_levels": false}})
-	c := pointedAt(l)
+	c := configFor(l)
 	c.StructuredMetadata = false
 	d := deliver(t, c, nil)
 	records := recent(50)
@@ -302,10 +301,9 @@ func TestWithoutStructuredMetadata(t *testing.T) {
 	wantStored(t, l, records, false)
 }
 
-// Whatever a component or kind holds can be a label.
 func TestLabelValuesOfAnyBytes(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
-	c := pointedAt(l)
+	c := configFor(l)
 	c.Labels = map[string]string{"kind": "kind"}
 	d := deliver(t, c, nil)
 	var records []event.Record
@@ -321,7 +319,7 @@ func TestLabelValuesOfAnyBytes(t *testing.T) {
 	if len(entries) != len(records) {
 		t.Errorf("%d of %d are in Loki: %v", len(entries), len(records), entries)
 	}
-	if letters := d.letters(); len(letters) > 0 {
+	if letters := d.readDeadLetters(); len(letters) > 0 {
 		t.Errorf("dead letters: %+v", letters)
 	}
 }
@@ -329,12 +327,12 @@ func TestLabelValuesOfAnyBytes(t *testing.T) {
 func TestTenant(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	l.Tenant = "team-a"
-	without := deliver(t, pointedAt(l), nil)
+	without := deliver(t, configFor(l), nil)
 	records := recent(10)
 	without.add(records...)
-	without.failing("set tenant_id")
+	without.waitForError("set tenant_id")
 
-	c := pointedAt(l)
+	c := configFor(l)
 	c.TenantID = "team-a"
 	d := deliver(t, c, nil)
 	d.add(records...)
@@ -344,27 +342,27 @@ func TestTenant(t *testing.T) {
 
 func TestWrongPath(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
-	c := pointedAt(l)
+	c := configFor(l)
 	c.URL += "/loki/push"
 	d := deliver(t, c, nil)
 	d.add(recent(10)...)
-	d.failing("check the path of the url")
+	d.waitForError("check the path of the url")
 }
 
-func TestLokiThatComesLaterAndGoesMeanwhile(t *testing.T) {
+func TestLokiOutages(t *testing.T) {
 	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
-	c := pointedAt(l)
+	c := configFor(l)
 	c.Timeout = 2e9
 	d := deliver(t, c, nil)
 	records := recent(6000)
 	d.add(records[:2000]...)
-	d.failing("connection refused")
+	d.waitForError("connection refused")
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	d.add(records[2000:4000]...)
 	l.Kill() // at any moment
-	d.failing("push to")
+	d.waitForError("push to")
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +370,7 @@ func TestLokiThatComesLaterAndGoesMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.add(records[4000:]...)
-	d.failing("no answer in time")
+	d.waitForError("no response in time")
 	if err := l.Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -380,11 +378,10 @@ func TestLokiThatComesLaterAndGoesMeanwhile(t *testing.T) {
 	wantStored(t, l, records, true)
 }
 
-// The words of the refusals that the other tests feed to the sink are those of
-// this Loki.
-func TestWordsOfARealLoki(t *testing.T) {
+// Rejections of a real Loki can be parsed.
+func TestMessagesOfLoki(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"max_line_size": "300", "max_structured_metadata_entries_count": 100}})
-	c := pointedAt(l)
+	c := configFor(l)
 	s, err := loki.New(c, loki.Options{Name: "loki"})
 	if err != nil {
 		t.Fatal(err)
@@ -413,8 +410,8 @@ func TestWordsOfARealLoki(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %d %q", name, resp.StatusCode, body)
-		if !loki.Understands(string(body)) {
-			t.Errorf("%s: not understood: %d %s", name, resp.StatusCode, body)
+		if !loki.ParsesRejection(string(body)) {
+			t.Errorf("%s: cannot parse %d %s", name, resp.StatusCode, body)
 		}
 	}
 }

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// entryStatus is what became of an entry of a push that was refused in part.
+// entryStatus is the outcome for one entry of a push that was rejected in part.
 type entryStatus struct {
-	kind   entryState
-	reason string // in Loki's words, unless it is open or kept
+	state  entryState
+	reason string // Loki's message, if the state is entryRejected or entryUnknown
 }
 
 type entryState int
 
 const (
-	entryPending  entryState = iota // not known to be stored or refused: it has to be sent again
-	entryStored                     // it is stored
-	entryRejected                   // it is refused for good
-	entryUnknown                    // it is one of several of which some are refused, without their names
+	entryPending  entryState = iota // not known to be stored or rejected: it has to be sent again
+	entryStored                     // stored
+	entryRejected                   // rejected, now and later
+	entryUnknown                    // stored or rejected: the rejection does not identify the entry
 )
 
-// statuses says what became of each entry of a push. It returns false if what Loki
-// says cannot be about these entries.
+// statuses returns the outcome for each entry of a push. It returns false if the rejection does not
+// match the entries.
 func (r *rejection) statuses(entries []entry) ([]entryStatus, bool) {
 	if len(entries) == 1 && !r.rateLimited && r.metadataDisallowed == 0 {
 		return []entryStatus{{entryRejected, r.reason()}}, true
@@ -33,7 +33,7 @@ func (r *rejection) statuses(entries []entry) ([]entryStatus, bool) {
 	return r.byDistributor(entries)
 }
 
-// reason is what Loki says of the first entry that it names.
+// reason returns the message about the first entry.
 func (r *rejection) reason() string {
 	if len(r.named) > 0 {
 		return r.named[0].reason
@@ -41,28 +41,28 @@ func (r *rejection) reason() string {
 	return r.groups[0].reason
 }
 
-// byDistributor: every refused entry is in a group. The checks are made in the
-// order of the calls below; the first that fails is the one reported.
+// byDistributor returns the outcomes of a distributor's rejection, which has every rejected entry in
+// a group. If an entry fails several checks, Loki reports the first one, in the order of group.rank.
 func (r *rejection) byDistributor(entries []entry) ([]entryStatus, bool) {
-	fates := make([]entryStatus, len(entries))
-	byTime := make([]int, len(entries))
-	for i := range byTime {
-		byTime[i] = i
+	statuses := make([]entryStatus, len(entries))
+	oldestFirst := make([]int, len(entries))
+	for i := range oldestFirst {
+		oldestFirst[i] = i
 	}
-	slices.SortStableFunc(byTime, func(a, b int) int { return entries[a].time.Compare(entries[b].time) })
+	slices.SortStableFunc(oldestFirst, func(a, b int) int { return entries[a].time.Compare(entries[b].time) })
 
-	// take gives the first n open entries for which is holds to a group. Where
-	// all are told apart by what is holds for, there must be no more of them.
-	take := func(g *group, order []int, all bool, is func(*entry) bool) bool {
+	// assign rejects the first pending entries that match a group, as many as it counts.
+	// If exact, there must be no further matches.
+	assign := func(g *group, order []int, exact bool, matches func(*entry) bool) bool {
 		n := g.count
 		for _, i := range order {
-			if fates[i].kind != entryPending || !is(&entries[i]) {
+			if statuses[i].state != entryPending || !matches(&entries[i]) {
 				continue
 			}
 			if n == 0 {
-				return !all
+				return !exact
 			}
-			fates[i] = entryStatus{entryRejected, g.reason}
+			statuses[i] = entryStatus{entryRejected, g.reason}
 			n--
 		}
 		return n == 0
@@ -70,7 +70,7 @@ func (r *rejection) byDistributor(entries []entry) ([]entryStatus, bool) {
 	inSecond := func(second time.Time) func(*entry) bool {
 		return func(e *entry) bool { return e.time.Unix() == second.Unix() }
 	}
-	newestFirst := slices.Clone(byTime)
+	newestFirst := slices.Clone(oldestFirst)
 	slices.Reverse(newestFirst)
 
 	groups := slices.Clone(r.groups)
@@ -80,34 +80,34 @@ func (r *rejection) byDistributor(entries []entry) ([]entryStatus, bool) {
 		ok := false
 		switch g.rank() {
 		case 0:
-			ok = take(g, byTime, false, inSecond(g.oldest))
+			ok = assign(g, oldestFirst, false, inSecond(g.oldest))
 		case 1:
-			ok = take(g, newestFirst, false, inSecond(g.newest))
+			ok = assign(g, newestFirst, false, inSecond(g.newest))
 		case 2:
-			ok = take(g, byTime, true, func(e *entry) bool { return len(e.line) == g.line })
+			ok = assign(g, oldestFirst, true, func(e *entry) bool { return len(e.line) == g.line })
 		case 3:
-			ok = take(g, byTime, true, func(e *entry) bool { return e.metadataSize() == g.metadata })
+			ok = assign(g, oldestFirst, true, func(e *entry) bool { return e.metadataSize() == g.metadata })
 		case 4:
-			ok = take(g, byTime, true, func(e *entry) bool { return len(e.metadata) == g.pairs })
+			ok = assign(g, oldestFirst, true, func(e *entry) bool { return len(e.metadata) == g.pairs })
 		}
 		if !ok {
 			return nil, false
 		}
 	}
-	left := r.metadataDisallowed
-	for i := range fates {
+	disallowed := r.metadataDisallowed
+	for i := range statuses {
 		switch {
-		case fates[i].kind != entryPending:
+		case statuses[i].state != entryPending:
 		case r.metadataDisallowed > 0 && len(entries[i].metadata) > 0:
-			left-- // stays open
+			disallowed-- // stays pending
 		default:
-			fates[i].kind = entryStored
+			statuses[i].state = entryStored
 		}
 	}
-	return fates, left == 0
+	return statuses, disallowed == 0
 }
 
-// rank is the place of a group's check among Loki's.
+// rank returns the position of the group's check among the checks of Loki.
 func (g *group) rank() int {
 	switch {
 	case !g.oldest.IsZero():
@@ -123,54 +123,54 @@ func (g *group) rank() int {
 	}
 }
 
-// byIngester: the first ten refused entries are named, in their order.
+// byIngester returns the outcomes of an ingester's rejection, which names the first ten rejected
+// entries in their order.
 func (r *rejection) byIngester(entries []entry) ([]entryStatus, bool) {
-	fates := make([]entryStatus, len(entries))
+	statuses := make([]entryStatus, len(entries))
 	if r.outOf > len(entries) {
 		return nil, false
 	}
 	last := -1
 	for k := range r.named {
 		n := &r.named[k]
-		i := r.find(entries, fates, n)
+		i := findEntry(entries, statuses, n)
 		if i < 0 {
 			return nil, false
 		}
 		if !n.rateLimited {
-			fates[i] = entryStatus{entryRejected, n.reason}
+			statuses[i] = entryStatus{entryRejected, n.reason}
 		}
 		last = max(last, i)
 	}
-	// Where the ingester got only some, the distributor has refused others and
-	// does not say so. Where it limits the rate, it may have forgotten to say
-	// which entries were refused for another reason. Nothing else is certain
-	// then, and what is stored already is recognized when it comes again.
+	// If the ingester received fewer entries, the distributor has rejected the others
+	// without reporting it. If it limits the rate, it may not report all other rejections.
+	// The remaining entries are sent again; Loki recognizes those that are stored.
 	if r.rateLimited || r.outOf < len(entries) {
-		return fates, true
+		return statuses, true
 	}
-	for i := range fates[:last+1] {
-		if fates[i].kind == entryPending {
-			fates[i].kind = entryStored
+	for i := range statuses[:last+1] {
+		if statuses[i].state == entryPending {
+			statuses[i].state = entryStored
 		}
 	}
-	r.inferUnnamed(entries, fates, last)
-	return fates, true
+	r.inferUnnamed(entries, statuses, last)
+	return statuses, true
 }
 
-// find returns the entry that is named, -1 if there is none. Of several of one
-// time it is the last: what is accepted gets no older.
-func (r *rejection) find(entries []entry, fates []entryStatus, n *ingesterRejection) int {
+// findEntry returns the index of a named entry, or -1. Of several entries with its time it is the
+// last: the bound for accepted times only grows.
+func findEntry(entries []entry, statuses []entryStatus, n *ingesterRejection) int {
 	for i := len(entries) - 1; i >= 0; i-- {
-		if fates[i].kind == entryPending && entries[i].time.Equal(n.time) {
+		if statuses[i].state == entryPending && entries[i].time.Equal(n.time) {
 			return i
 		}
 	}
 	return -1
 }
 
-// inferUnnamed finds out about the entries behind the last that is named.
-func (r *rejection) inferUnnamed(entries []entry, fates []entryStatus, last int) {
-	left := r.total - len(r.named)
+// inferUnnamed decides about the entries after the last named one.
+func (r *rejection) inferUnnamed(entries []entry, statuses []entryStatus, last int) {
+	unnamed := r.total - len(r.named)
 	reason := r.named[len(r.named)-1].reason
 	var cutoff time.Time
 	for i := range r.named {
@@ -178,8 +178,8 @@ func (r *rejection) inferUnnamed(entries []entry, fates []entryStatus, last int)
 			cutoff = c
 		}
 	}
-	// What is older than what was refused before it is refused too. If that is
-	// as many as Loki says, these are the ones.
+	// Entries older than the cutoff of an earlier rejection are rejected. If Loki counts
+	// as many, these are the unnamed ones.
 	older := 0
 	for i := last + 1; i < len(entries); i++ {
 		if entries[i].time.Before(cutoff) {
@@ -188,14 +188,14 @@ func (r *rejection) inferUnnamed(entries []entry, fates []entryStatus, last int)
 	}
 	for i := last + 1; i < len(entries); i++ {
 		switch {
-		case left == 0:
-			fates[i].kind = entryStored
-		case left == older && entries[i].time.Before(cutoff):
-			fates[i] = entryStatus{entryRejected, reason}
-		case left == older:
-			fates[i].kind = entryStored
+		case unnamed == 0:
+			statuses[i].state = entryStored
+		case unnamed == older && entries[i].time.Before(cutoff):
+			statuses[i] = entryStatus{entryRejected, reason}
+		case unnamed == older:
+			statuses[i].state = entryStored
 		default:
-			fates[i] = entryStatus{entryUnknown, reason}
+			statuses[i] = entryStatus{entryUnknown, reason}
 		}
 	}
 }

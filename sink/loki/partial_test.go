@@ -12,86 +12,77 @@ import (
 
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// number returns which of sinktest's records an entry is of.
-func number(t *testing.T, line string) (n int) {
-	t.Helper()
-	at := strings.Index(line, "record-")
-	if at < 0 {
-		t.Fatalf("no record in %q", line)
-	}
-	fmt.Sscanf(line[at:], "record-%d.", &n)
-	return n
-}
-
-// refusing is a Loki that refuses records, in its words: old ones as the
-// distributor does, such that are behind as the ingester does.
-type refusing struct {
+// rejecter rejects single records like Loki: the distributor those that are old, future or long,
+// the ingester those that are behind or rate limited.
+type rejecter struct {
 	old, future, long, behind map[int]bool
 
-	rateLimit map[int]bool // entries that the ingester refuses only once
-	names     int          // how many the ingester names; 10 in a real one
+	rateLimited map[int]bool // rejected once
+	names       int          // bound of the entries that the ingester names; 10 in Loki
 }
 
 const stream = `{cluster="prod", job="hindsight", namespace="team-a", reason="Pulled", service_name="hindsight"}`
 
-func (r *refusing) answer(t *testing.T) func(http.ResponseWriter, string, []entry) (int, string) {
-	return func(_ http.ResponseWriter, _ string, entries []entry) (int, string) {
-		grouped := map[string]int{}
-		var ingester []entry
-		for _, e := range entries {
-			n := number(t, e.line)
-			at := e.at.UTC().Format(time.RFC3339)
+func (r *rejecter) script(t *testing.T) fakeloki.Script {
+	return func(p *fakeloki.Push) fakeloki.Response {
+		groups := map[string]int{}
+		var received []fakeloki.Entry // by the ingester
+		for _, e := range p.Entries() {
+			n := number(t, e.Line)
+			at := e.Time.UTC().Format(time.RFC3339)
 			switch {
 			case r.old[n]:
-				grouped["entry for stream '"+stream+"' has timestamp too old: "+at+", oldest acceptable timestamp is: 2019-07-19T13:00:00+02:00"]++
+				groups["entry for stream '"+stream+"' has timestamp too old: "+at+", oldest acceptable timestamp is: 2019-07-19T13:00:00+02:00"]++
 			case r.future[n]:
-				grouped["entry for stream '"+stream+"' has timestamp too new: "+at]++
+				groups["entry for stream '"+stream+"' has timestamp too new: "+at]++
 			case r.long[n]:
-				grouped[fmt.Sprintf("max entry size '100' bytes exceeded for stream '%s' while adding an entry with length '%d' bytes", stream, len(e.line))]++
+				groups[fmt.Sprintf("max entry size '100' bytes exceeded for stream '%s' while adding an entry with length '%d' bytes", stream, len(e.Line))]++
 			default:
-				ingester = append(ingester, e)
+				received = append(received, e)
 			}
 		}
 		var named []string
 		total, status := 0, http.StatusBadRequest
-		for _, e := range ingester {
-			n := number(t, e.line)
-			why := ""
+		for _, e := range received {
+			n := number(t, e.Line)
+			reason := ""
 			switch {
 			case r.behind[n]:
-				why = "entry too far behind, entry timestamp is: " + e.at.UTC().Format(time.RFC3339) + ", oldest acceptable timestamp is: 2019-07-19T11:00:00Z"
+				reason = "entry too far behind, entry timestamp is: " + e.Time.UTC().Format(time.RFC3339) + ", oldest acceptable timestamp is: 2019-07-19T11:00:00Z"
 				status = http.StatusBadRequest
-			case r.rateLimit[n]:
-				delete(r.rateLimit, n)
-				why = "Per stream rate limit exceeded (limit: 3MB/sec) while attempting to ingest for stream '" + stream + "' totaling 135B, consider splitting a stream via additional labels or contact your Loki administrator to see if the limit can be increased"
+			case r.rateLimited[n]:
+				delete(r.rateLimited, n)
+				reason = "Per stream rate limit exceeded (limit: 3MB/sec) while attempting to ingest for stream '" + stream + "' totaling 135B, consider splitting a stream via additional labels or contact your Loki administrator to see if the limit can be increased"
 				status = http.StatusTooManyRequests
 			default:
 				continue
 			}
 			if total++; total <= r.names {
-				named = append(named, fmt.Sprintf("entry with timestamp %s ignored, reason: '%s',\n", e.at.UTC(), why))
+				named = append(named, fmt.Sprintf("entry with timestamp %s ignored, reason: '%s',\n", e.Time.UTC(), reason))
 			}
 		}
-		if total > 0 { // hides what the distributor has refused
-			return status, strings.Join(named, "") + fmt.Sprintf("user 'fake', total ignored: %d out of %d for stream: %s\n", total, len(ingester), stream)
+		if total > 0 { // hides the rejections of the distributor
+			return fakeloki.Response{Status: status, Body: strings.Join(named, "") +
+				fmt.Sprintf("user 'fake', total ignored: %d out of %d for stream: %s\n", total, len(received), stream)}
 		}
 		var parts []string
-		for message, n := range grouped {
-			if len(grouped) > 1 || n > 1 {
+		for message, n := range groups {
+			if len(groups) > 1 || n > 1 {
 				message = fmt.Sprintf("%d errors like: %s", n, message)
 			}
 			parts = append(parts, message)
 		}
 		if len(parts) > 0 {
-			return http.StatusBadRequest, strings.Join(parts, "; ") + "\n"
+			return fakeloki.Response{Status: http.StatusBadRequest, Body: strings.Join(parts, "; ") + "\n"}
 		}
-		return http.StatusNoContent, ""
+		return accept(p)
 	}
 }
 
-// set makes a set of numbers, each from to before to.
+// set returns a set of numbers, each from the first up to before the second of a range.
 func set(ranges ...[2]int) map[int]bool {
 	s := map[int]bool{}
 	for _, r := range ranges {
@@ -102,52 +93,55 @@ func set(ranges ...[2]int) map[int]bool {
 	return s
 }
 
-func TestRefusedInPart(t *testing.T) {
+func TestPartlyRejectedPush(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
-		loki   refusing
-		pushes int // until all is settled
-		errors int // attempts of the delivery that fail
-		want   map[int]bool
-		says   string
+		loki    rejecter
+		pushes  int // until the batch is complete
+		errors  int // failed attempts
+		want    map[int]bool
+		message string
 	}{
 		"a record is too old": {
-			refusing{old: set([2]int{0, 1})}, 1, 0, set([2]int{0, 1}), "has timestamp too old",
+			rejecter{old: set([2]int{0, 1})}, 1, 0, set([2]int{0, 1}), "has timestamp too old",
 		},
-		"the older ones of a second are too old": {
-			refusing{old: set([2]int{0, 7})}, 1, 0, set([2]int{0, 7}), "has timestamp too old",
+		"the oldest of a second are too old": {
+			rejecter{old: set([2]int{0, 7})}, 1, 0, set([2]int{0, 7}), "has timestamp too old",
 		},
 		"too old, too new and too long at once": {
-			refusing{old: set([2]int{0, 9}), future: set([2]int{93, 100}), long: set([2]int{50, 51})},
+			rejecter{old: set([2]int{0, 9}), future: set([2]int{93, 100}), long: set([2]int{50, 51})},
 			1, 0, set([2]int{0, 9}, [2]int{50, 51}, [2]int{93, 100}), "",
 		},
 		"all of them": {
-			refusing{old: set([2]int{0, 100})}, 1, 0, set([2]int{0, 100}), "has timestamp too old",
+			rejecter{old: set([2]int{0, 100})}, 1, 0, set([2]int{0, 100}), "has timestamp too old",
 		},
 		"some are too far behind": {
-			refusing{behind: set([2]int{0, 2}, [2]int{5, 9}), names: 10}, 1, 0, set([2]int{0, 2}, [2]int{5, 9}), "entry too far behind",
+			rejecter{behind: set([2]int{0, 2}, [2]int{5, 9}), names: 10}, 1, 0, set([2]int{0, 2}, [2]int{5, 9}), "entry too far behind",
 		},
-		"more are too far behind than are named, and it is clear which": {
-			refusing{behind: set([2]int{0, 40}), names: 10}, 1, 0, set([2]int{0, 40}), "entry too far behind",
+		"more are too far behind than are named, and the rest can be inferred": {
+			rejecter{behind: set([2]int{0, 40}), names: 10}, 1, 0, set([2]int{0, 40}), "entry too far behind",
 		},
-		"more are too far behind than are named, and it is not clear which: all that may be": {
-			refusing{behind: set([2]int{0, 10}, [2]int{90, 92}), names: 10}, 1, 0, set([2]int{0, 100}), "",
+		"more are too far behind than are named, and the rest is unknown": {
+			rejecter{behind: set([2]int{0, 10}, [2]int{90, 92}), names: 10}, 1, 0, set([2]int{0, 100}), "",
 		},
-		"some are too far behind, which hides that others are too old": {
-			refusing{old: set([2]int{0, 3}), behind: set([2]int{3, 5}), names: 10}, 2, 0, set([2]int{0, 5}), "",
+		"some are too far behind, which hides others that are too old": {
+			rejecter{old: set([2]int{0, 3}), behind: set([2]int{3, 5}), names: 10}, 2, 0, set([2]int{0, 5}), "",
 		},
-		"some are too far behind and others have to wait": {
-			refusing{rateLimit: set([2]int{10, 20}), behind: set([2]int{0, 5}), names: 15}, 2, 1, set([2]int{0, 5}), "",
+		"some are too far behind and others are rate limited": {
+			rejecter{rateLimited: set([2]int{10, 20}), behind: set([2]int{0, 5}), names: 15}, 2, 1, set([2]int{0, 5}), "",
 		},
-		"some have to wait, which hides that others are too far behind": {
-			refusing{rateLimit: set([2]int{0, 30}), behind: set([2]int{90, 92}), names: 10}, 2, 1, set([2]int{90, 92}), "",
+		"some are rate limited, which hides others that are too far behind": {
+			rejecter{rateLimited: set([2]int{0, 30}), behind: set([2]int{90, 92}), names: 10}, 2, 1, set([2]int{90, 92}), "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newServer(t)
+			t.Parallel()
+			unknown := strings.HasSuffix(name, "unknown")
+			l := startLoki(t)
 			dir := t.TempDir()
-			s := newSink(t, d.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
+			s := newSink(t, l.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
 			records := sinktest.Records(0, 100)
-			start := time.Date(2019, 7, 19, 10, 59, 54, 0, time.UTC) // 40 records are from before 11
+			start := time.Date(2019, 7, 19, 10, 59, 54, 0, time.UTC) // 40 records are before 11:00
 			for i := range records {
 				records[i].Time = start.Add(time.Duration(i) * time.Second / 7)
 			}
@@ -160,45 +154,43 @@ func TestRefusedInPart(t *testing.T) {
 				}
 			}
 			records[50].Event.Message = "record-50. " + strings.Repeat("x", 200)
-			d.answer = c.loki.answer(t)
-			failed, refused := send(t, s, sinktest.Batch(s, records), 5)
-			if refused == nil {
-				t.Fatal("nothing was refused")
+			l.ScriptPushes(c.loki.script(t))
+			failed, rejected := send(t, s, sinktest.Batch(s, records), 5)
+			if rejected == nil {
+				t.Fatal("nothing was rejected")
 			}
-			if len(failed) != c.errors || len(d.requests) < c.pushes {
-				t.Errorf("%d attempts failed, with %d pushes; want %d and at least %d: %v", len(failed), len(d.requests), c.errors, c.pushes, failed)
+			pushes := len(l.Pushes())
+			if len(failed) != c.errors || pushes < c.pushes {
+				t.Errorf("%d attempts failed, with %d pushes; want %d and at least %d: %v", len(failed), pushes, c.errors, c.pushes, failed)
 			}
-			if c.errors == 0 && len(d.requests) != c.pushes {
-				t.Errorf("%d pushes, want %d", len(d.requests), c.pushes)
+			if c.errors == 0 && pushes != c.pushes {
+				t.Errorf("%d pushes, want %d", pushes, c.pushes)
 			}
 			got := map[int]bool{}
-			for _, r := range refused.Rejected {
+			for _, r := range rejected.Rejected {
 				if got[r.Index] {
-					t.Errorf("record %d was refused twice", r.Index)
+					t.Errorf("record %d was rejected twice", r.Index)
 				}
 				got[r.Index] = true
-				if !strings.Contains(r.Reason, c.says) {
-					t.Errorf("record %d was refused with %q, want %q", r.Index, r.Reason, c.says)
+				if !strings.Contains(r.Reason, c.message) {
+					t.Errorf("record %d was rejected with %q, want %q", r.Index, r.Reason, c.message)
 				}
 			}
-			for n := range c.want {
-				if !got[n] && !strings.Contains(name, "not clear") {
-					t.Errorf("record %d was not refused, and is not stored", n)
+			required := c.want
+			if unknown {
+				required = c.loki.behind
+			}
+			for n := range required {
+				if !got[n] {
+					t.Errorf("record %d is neither rejected nor stored", n)
 				}
 			}
 			for n := range got {
 				if !c.want[n] {
-					t.Errorf("record %d was refused, although it is stored", n)
+					t.Errorf("record %d was rejected although it is stored", n)
 				}
 			}
-			if strings.Contains(name, "not clear") {
-				for _, n := range []int{90, 91} {
-					if !got[n] {
-						t.Errorf("record %d was not refused, and is not stored", n)
-					}
-				}
-			}
-			if letters := readLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != len(got) {
+			if letters := readDeadLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != len(got) {
 				t.Errorf("%d dead letters, want %d", len(letters), len(got))
 			}
 		})
@@ -217,7 +209,7 @@ type deadLetter struct {
 	}
 }
 
-func readLetters(t *testing.T, path string) (all []deadLetter) {
+func readDeadLetters(t *testing.T, path string) (all []deadLetter) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -233,7 +225,7 @@ func readLetters(t *testing.T, path string) (all []deadLetter) {
 	return all
 }
 
-func FuzzRefusal(f *testing.F) {
+func FuzzRejection(f *testing.F) {
 	f.Add("2 errors like: entry for stream '"+stream+"' has timestamp too old: 2019-07-19T11:00:00Z, oldest acceptable timestamp is: 2019-07-19T11:00:00Z; 1 errors like: entry for stream '"+stream+"' has timestamp too new: 2019-07-19T11:00:01Z", 3, false)
 	f.Add("max entry size '100' bytes exceeded for stream '"+stream+"' while adding an entry with length '144' bytes\n", 3, false)
 	f.Add("stream '"+stream+"' has structured metadata too large: '70000' bytes, limit: '65536' bytes. Please see", 1, false)
@@ -242,6 +234,6 @@ func FuzzRefusal(f *testing.F) {
 	f.Add("", 2, true)
 	f.Fuzz(func(t *testing.T, body string, n int, busy bool) {
 		n = min(max(n, 1), 50)
-		loki.CheckRefusal(t, body, sinktest.Records(0, n), busy)
+		loki.CheckRejection(t, body, sinktest.Records(0, n), busy)
 	})
 }

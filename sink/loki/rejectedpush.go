@@ -8,48 +8,48 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 )
 
-// batchState is how far a batch has got that was not accepted as a whole.
+// batchState is the progress of a batch that Loki did not accept in one push.
 //
-// A push that fails without a word about single entries, whatever the answer is, is
-// tried again as it is; then in smaller and smaller parts, until the entry that is to
-// blame is alone. That entry is given up only if another one of its stream is
-// accepted each time after it was refused: otherwise this is an outage or the wrong
-// address, and nothing is given up at all.
+// A push that fails without a reason for single entries is retried unchanged at first, then in
+// halves, until the entry that causes the failure is alone. That entry becomes a dead letter
+// only if Loki accepts another entry of the stream after each of its rejections: otherwise the
+// cause is an outage or a wrong address, and all entries are kept.
 type batchState struct {
-	size           int    // entries of the batch; it may come back longer
-	checksum       uint64 // of those, so that it is noticed if others come
-	pending        []int  // entries that are neither stored nor refused, in order
-	pushEntries    int    // entries in the next push
-	maxPushEntries int    // entries in any push, for all that is known
+	size           int    // entries of the batch; it may grow between two Sends
+	checksum       uint64 // of these entries, to detect a Send of other ones
+	pending        []int  // entries that are neither stored nor rejected, in order
+	pushEntries    int    // bound of the next push
+	maxPushEntries int    // bound of every push: larger ones were too large
 	rejected       []sink.Rejection
+	statusCodes    []int // of the responses that rejected them
 
-	wholeRejections int // Sends that ended with a refusal of a push as a whole
-	confirmed       int // refusals of open[0] alone after which another entry was accepted
-	probes          int // other entries that were tried after a refusal of open[0]
-	storedEntry     int // an entry that is stored; -1: none is known
+	failures    int // Sends that ended with a push that failed as a whole
+	confirmed   int // rejections of pending[0] alone after which another entry was accepted
+	probes      int // other entries that were sent after a rejection of pending[0]
+	storedEntry int // any entry that is stored; -1: none is known
 }
 
 const (
-	// wholeAttempts is how often a push is refused as a whole before it is taken
-	// apart: most refusals of that kind are outages. Once is enough where others are
-	// accepted, or it is not answered in time.
+	// wholeAttempts is how often a push fails as a whole before it is halved: most of
+	// these failures are outages. One attempt is enough if Loki accepts other streams
+	// or the push timed out.
 	wholeAttempts = 3
-	// isolatedAttempts is how often a single entry is refused, in as many Sends, before
-	// it is given up; laterTries is the same where the answer is one of those that
-	// an outage has.
+	// isolatedAttempts is how often an entry is rejected alone, once for each Send,
+	// before it becomes a dead letter; isolatedRetryAttempts is the same for responses
+	// that are typical of outages.
 	isolatedAttempts      = 5
 	isolatedRetryAttempts = 10
 )
 
 func newBatchState() *batchState { return &batchState{storedEntry: -1} }
 
-// grow takes notice of entries that are new at the end of the batch.
+// grow adds the entries that are new at the end of a batch of n.
 func (p *batchState) grow(n int) {
 	for i := p.size; i < n; i++ {
 		p.pending = append(p.pending, i)
 	}
 	if p.maxPushEntries == p.size {
-		p.maxPushEntries = n // nothing was too large so far
+		p.maxPushEntries = n // no push was too large so far
 	}
 	if p.pushEntries == p.size {
 		p.pushEntries = n
@@ -57,8 +57,7 @@ func (p *batchState) grow(n int) {
 	p.size = n
 }
 
-// nextPush returns the entries of the next push: as many of the oldest as may be
-// sent at once.
+// nextPush returns the entries of the next push: the oldest pending ones.
 func (p *batchState) nextPush(b *sink.Batch) []int {
 	n, bytes := 0, 0
 	for n < min(p.pushEntries, len(p.pending)) {
@@ -71,70 +70,69 @@ func (p *batchState) nextPush(b *sink.Batch) []int {
 	return p.pending[:n]
 }
 
-// pushAll pushes until every entry is stored or given up.
+// pushAll pushes until every entry is stored or rejected.
 func (s *Sink) pushAll(ctx context.Context, b *sink.Batch, p *batchState) error {
 	for len(p.pending) > 0 {
-		part := p.nextPush(b)
-		v, err := s.push(ctx, b, part)
+		entries := p.nextPush(b)
+		r, err := s.push(ctx, b, entries)
 		if err != nil {
 			return err
 		}
-		switch v.outcome {
+		switch r.outcome {
 		case pushAccepted:
-			p.accept(part[len(part)-1], len(part))
+			p.accept(entries[len(entries)-1], len(entries))
 			continue
 		case pushPartlyRejected:
-			understood, err := s.applyPartial(b, p, part, v)
+			applied, err := s.applyPartial(b, p, entries, r)
 			if err != nil {
 				return err
 			}
-			if understood {
+			if applied {
 				continue
 			}
 		case pushRetrySmaller:
-			if len(part) > 1 {
-				p.pushEntries = len(part) / 2
-				return v.err
+			if len(entries) > 1 {
+				p.pushEntries = len(entries) / 2
+				return r.err
 			}
 		case pushTooLarge:
-			if len(part) > 1 {
-				p.maxPushEntries = len(part) / 2
+			if len(entries) > 1 {
+				p.maxPushEntries = len(entries) / 2
 				p.pushEntries = p.maxPushEntries
 				continue
 			}
 		}
 
 		// The push failed as a whole.
-		if len(part) > 1 {
-			if p.halve(v, b.Isolate, len(part)) {
+		if len(entries) > 1 {
+			if p.halve(r, b.Isolate, len(entries)) {
 				continue
 			}
-			return v.err
+			return r.err
 		}
-		if err := s.isolate(ctx, b, p, v); err != nil {
+		if err := s.isolate(ctx, b, p, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// halve makes the next push smaller than one of n entries that has failed as a whole,
-// if that may help. It reports whether the next one may be made at once.
-func (p *batchState) halve(v result, alone bool, n int) bool {
-	p.wholeRejections++
-	tries := wholeAttempts
-	if alone || v.timedOut {
-		tries = 1
+// halve makes the next push smaller after enough pushes of n entries have failed as a whole. It
+// reports whether to send the next one without backoff.
+func (p *batchState) halve(r result, isolate bool, n int) bool {
+	p.failures++
+	attempts := wholeAttempts
+	if isolate || r.timedOut {
+		attempts = 1
 	}
-	if p.wholeRejections <= tries {
+	if p.failures <= attempts {
 		return false
 	}
 	p.pushEntries = n / 2
-	// What takes its time, or may be an outage, is not asked again and again.
-	return !v.timedOut && (alone || v.outcome == pushRejected)
+	return !r.timedOut && (isolate || r.outcome == pushRejected)
 }
 
-// settle takes the first n open entries, up to last, for stored.
+// accept marks the first n pending entries, up to last, as stored.
 func (p *batchState) accept(last, n int) {
 	p.pending = p.pending[n:]
 	p.pushEntries = min(max(p.pushEntries, 2*n), p.maxPushEntries)
@@ -142,19 +140,15 @@ func (p *batchState) accept(last, n int) {
 	p.confirmed, p.probes = 0, 0
 }
 
-// isolate decides about the first open entry, which was refused alone. It returns
-// nil if the entry is settled.
-func (s *Sink) isolate(ctx context.Context, b *sink.Batch, p *batchState, v result) error {
-	tries := isolatedAttempts
-	if v.outcome == pushRetry || v.outcome == pushRetrySmaller {
-		tries = isolatedRetryAttempts
+// isolate handles the rejection of the first pending entry, which was sent alone. It returns nil
+// once the entry is a dead letter, and the error of this Send before that.
+func (s *Sink) isolate(ctx context.Context, b *sink.Batch, p *batchState, r result) error {
+	attempts := isolatedAttempts
+	if r.outcome == pushRetry || r.outcome == pushRetrySmaller {
+		attempts = isolatedRetryAttempts
 	}
-	if p.confirmed >= tries-1 {
-		e, err := decode(b.Record(p.pending[0]))
-		if err != nil {
-			return err
-		}
-		s.deadLetterEntry(p, p.pending[0], b.Stream, e, v, v.err.Error())
+	if p.confirmed >= attempts-1 {
+		p.reject(p.pending[0], r.status, r.err.Error())
 		p.pending = p.pending[1:]
 		p.confirmed, p.probes = 0, 0
 		return nil
@@ -167,99 +161,98 @@ func (s *Sink) isolate(ctx context.Context, b *sink.Batch, p *batchState, v resu
 		p.confirmed++
 	}
 	p.pushEntries = 1
-	p.wholeRejections++
-	e := *v.err
+	p.failures++
+	e := *r.err
 	e.StreamOnly = e.StreamOnly || accepted
 	return &e
 }
 
-// probe finds out whether the destination takes another entry of the stream, now
-// that it has refused the first open one. They take turns, in case another is
-// bad as well. If none is left, one that is stored is sent once more.
+// probe reports whether Loki accepts another entry of the stream after it has rejected the first
+// pending one. Each call takes the next entry, since several may be bad. If no other entry is
+// pending, a stored one is sent again.
 func (s *Sink) probe(ctx context.Context, b *sink.Batch, p *batchState) (accepted bool, err error) {
 	k := 0
 	if others := len(p.pending) - 1; others > 0 {
 		k = 1 + p.probes%others
 	}
-	other := p.storedEntry
+	entry := p.storedEntry
 	if k > 0 {
-		other = p.pending[k]
+		entry = p.pending[k]
 	}
-	if other < 0 {
+	if entry < 0 {
 		return false, nil
 	}
 	p.probes++
-	v, err := s.push(ctx, b, []int{other})
-	if err != nil || v.outcome != pushAccepted {
+	r, err := s.push(ctx, b, []int{entry})
+	if err != nil || r.outcome != pushAccepted {
 		return false, err
 	}
-	p.storedEntry = other
+	p.storedEntry = entry
 	if k > 0 {
 		p.pending = slices.Delete(p.pending, k, k+1)
 	}
 	return true, nil
 }
 
-// applyPartial settles what Loki has said of single entries of a part. It returns
-// false if what it said cannot be about them, and an error if some have to be
-// sent again later.
-func (s *Sink) applyPartial(b *sink.Batch, p *batchState, part []int, v result) (understood bool, err error) {
-	entries := make([]entry, len(part))
-	for k, i := range part {
+// applyPartial applies a rejection of single entries of a push. It returns false if the rejection
+// does not match the entries, and an error if some of them have to be sent later.
+func (s *Sink) applyPartial(b *sink.Batch, p *batchState, pushed []int, r result) (applied bool, err error) {
+	entries := make([]entry, len(pushed))
+	for k, i := range pushed {
 		if entries[k], err = decode(b.Record(i)); err != nil {
 			return false, err
 		}
 	}
-	fates, ok := v.rejection.statuses(entries)
+	statuses, ok := r.rejection.statuses(entries)
 	if !ok {
 		return false, nil
 	}
-	again := false
-	settled := make(map[int]bool, len(part))
-	for k, f := range fates {
-		switch f.kind {
+	incomplete := false
+	done := make(map[int]bool, len(pushed))
+	for k, st := range statuses {
+		switch st.state {
 		case entryPending:
-			again = true
+			incomplete = true
 			continue
 		case entryRejected:
-			s.deadLetterEntry(p, part[k], b.Stream, entries[k], v, f.reason)
+			p.reject(pushed[k], r.status, st.reason)
 		case entryStored:
-			p.storedEntry = part[k]
+			p.storedEntry = pushed[k]
 		case entryUnknown:
-			s.deadLetterEntry(p, part[k], b.Stream, entries[k], v, "suspect, it may be stored: "+f.reason)
+			p.reject(pushed[k], r.status, "may be stored, Loki does not identify all rejected entries: "+st.reason)
 		}
-		settled[part[k]] = true
+		done[pushed[k]] = true
 	}
-	size := len(part)
-	p.pending = slices.DeleteFunc(p.pending, func(i int) bool { return settled[i] })
+	n := len(pushed)
+	p.pending = slices.DeleteFunc(p.pending, func(i int) bool { return done[i] })
 	switch {
-	case again && v.rejection.metadataDisallowed > 0:
-		return true, v.err
-	case again && v.rejection.rateLimited:
-		p.pushEntries = max(1, size/2)
-		v.err.Reason, v.err.StreamOnly = sink.ReasonRateLimited, true
-		return true, v.err
+	case incomplete && r.rejection.metadataDisallowed > 0:
+		return true, r.err
+	case incomplete && r.rejection.rateLimited:
+		p.pushEntries = max(1, n/2)
+		r.err.Reason, r.err.StreamOnly = sink.ReasonRateLimited, true
+		return true, r.err
 	}
 	return true, nil
 }
 
-// deadLetterEntry writes an entry to the dead letters.
-func (s *Sink) deadLetterEntry(p *batchState, i int, stream string, e entry, v result, reason string) {
-	s.deadLetters.write(deadLetter{Status: v.status, Error: reason, Labels: stream, entry: e})
+// reject records the rejection of an entry. Its dead letter is written when the batch is complete.
+func (p *batchState) reject(i, statusCode int, reason string) {
 	p.rejected = append(p.rejected, sink.Rejection{Index: i, Reason: reason})
+	p.statusCodes = append(p.statusCodes, statusCode)
 }
 
 // push sends some entries of a batch in one push.
-func (s *Sink) push(ctx context.Context, b *sink.Batch, part []int) (result, error) {
+func (s *Sink) push(ctx context.Context, b *sink.Batch, indexes []int) (result, error) {
 	ctx, cancel, err := sink.BeginRequest(ctx)
 	if err != nil {
 		return result{}, fmt.Errorf("push to %s: %w", s.client.redactedURL, err)
 	}
 	defer cancel()
 	entries := [][]byte{b.Data}
-	if len(part) < b.Len() {
-		entries = make([][]byte, len(part))
-		for k, i := range part {
+	if len(indexes) < b.Len() {
+		entries = make([][]byte, len(indexes))
+		for k, i := range indexes {
 			entries[k] = b.Record(i)
 		}
 	}

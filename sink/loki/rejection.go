@@ -7,40 +7,40 @@ import (
 	"time"
 )
 
-// rejection is what Loki says of the entries that it has refused while it stored
-// the others of a push. There are two forms, never in one answer.
+// rejection is Loki's message about the entries of a push that it rejected while it stored the
+// others. It has one of two forms.
 type rejection struct {
-	// The distributor names all of them, grouped by message, in any order:
+	// The distributor lists all rejected entries, grouped by message, in any order:
 	// "2 errors like: entry for stream '{…}' has timestamp too old: …; …".
 	groups             []group
-	metadataDisallowed int // entries refused for having structured metadata at all
+	metadataDisallowed int // entries rejected because they have structured metadata
 
-	// The ingester names at most ten, in their order, with the full time:
+	// The ingester names at most ten entries, in their order, with their exact time:
 	// "entry with timestamp … ignored, reason: '…',\n…total ignored: 3 out of 9".
 	named       []ingesterRejection
-	total       int // refused
-	outOf       int // of how many the ingester got
+	total       int // rejected entries
+	outOf       int // entries that the ingester received
 	rateLimited bool
 }
 
-// group is a number of entries that were refused with the same words.
+// group is a number of entries that were rejected with the same message.
 type group struct {
 	count  int
 	reason string
 
-	// One of these says which.
-	oldest   time.Time // the second that they are in; they are the oldest of it
-	newest   time.Time // the second that they are in; they are the newest of it
+	// One of these identifies the entries.
+	oldest   time.Time // they are the oldest of this second
+	newest   time.Time // they are the newest of this second
 	line     int       // the length of their lines
 	metadata int       // the size of their metadata
 	pairs    int       // the number of pairs of their metadata
 }
 
-// ingesterRejection is an entry that was refused by the ingester.
+// ingesterRejection is an entry that the ingester rejected.
 type ingesterRejection struct {
 	time        time.Time
 	reason      string
-	cutoff      time.Time // entries before it are refused; zero if that is not why
+	cutoff      time.Time // entries before it are rejected; zero for other reasons
 	rateLimited bool
 }
 
@@ -67,18 +67,12 @@ var (
 		`|couldn't parse labels)`)
 )
 
-// blankQuoted empties what is in double quotes: the values of labels, which
-// may be anything, also what looks like a refusal.
+// blankQuoted empties double-quoted strings: label values, which may look like a message of Loki.
 func blankQuoted(body string) string {
 	return quoted.ReplaceAllLiteralString(strings.TrimSpace(body), `""`)
 }
 
-// rejectsLabels reports whether the labels of the push were refused, and so all of
-// it.
-func rejectsLabels(body string) bool { return labelsRejected.MatchString(body) }
-
-// parseRejection reads a body that has gone through withoutQuoted. It returns
-// false if there is anything in it that it does not understand.
+// parseRejection parses a body after blankQuoted. It returns false unless it understands all of it.
 func parseRejection(body string) (rejection, bool) {
 	if strings.HasPrefix(strings.ToLower(body), "entry with timestamp ") {
 		return parseIngester(body)
@@ -86,8 +80,7 @@ func parseRejection(body string) (rejection, bool) {
 	return parseDistributor(body)
 }
 
-// parseDistributor reads what validator.go (ValidateEntry) says, joined by
-// GroupedErrors:
+// parseDistributor parses messages of validator.go (ValidateEntry), joined by GroupedErrors:
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/distributor/validator.go
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/util/errors.go
 func parseDistributor(body string) (r rejection, ok bool) {
@@ -105,7 +98,7 @@ func parseDistributor(body string) (r rejection, ok bool) {
 			r.metadataDisallowed += g.count
 			continue
 		}
-		if !g.parse(message) {
+		if !g.parseReason() {
 			return rejection{}, false
 		}
 		r.groups = append(r.groups, g)
@@ -113,22 +106,22 @@ func parseDistributor(body string) (r rejection, ok bool) {
 	return r, true
 }
 
-// parse understands the message of a group.
-func (g *group) parse(message string) bool {
+// parseReason sets the field that identifies the entries of the group.
+func (g *group) parseReason() bool {
 	for _, f := range []struct {
-		form *regexp.Regexp
-		to   *int
+		pattern *regexp.Regexp
+		to      *int
 	}{{lineTooLong, &g.line}, {metadataTooLarge, &g.metadata}, {tooMuchMetadata, &g.pairs}} {
-		if m := f.form.FindStringSubmatch(message); m != nil {
+		if m := f.pattern.FindStringSubmatch(g.reason); m != nil {
 			*f.to, _ = strconv.Atoi(m[1])
 			return *f.to > 0
 		}
 	}
 	for _, f := range []struct {
-		form *regexp.Regexp
-		to   *time.Time
+		pattern *regexp.Regexp
+		to      *time.Time
 	}{{tooOld, &g.oldest}, {tooNew, &g.newest}} {
-		if m := f.form.FindStringSubmatch(message); m != nil {
+		if m := f.pattern.FindStringSubmatch(g.reason); m != nil {
 			at, err := time.Parse(time.RFC3339, m[1])
 			*f.to = at
 			return err == nil
@@ -137,7 +130,7 @@ func (g *group) parse(message string) bool {
 	return false
 }
 
-// parseIngester reads what stream.go (errorForFailedEntries) says:
+// parseIngester parses messages of stream.go (errorForFailedEntries):
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/ingester/stream.go
 func parseIngester(body string) (r rejection, ok bool) {
 	lines := strings.Split(body, "\n")

@@ -8,12 +8,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"io"
-	"log"
 	"math/big"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +19,7 @@ import (
 	"github.com/prometheus/common/config"
 
 	"github.com/hindsight-events/hindsight/sink/loki"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
 // authority signs certificates.
@@ -74,7 +71,7 @@ func (a *authority) write(name, kind string, der []byte) string {
 	return path
 }
 
-// issue makes a certificate for a name and 127.0.0.1, and its files.
+// issue issues a certificate for a name and 127.0.0.1, and writes its files.
 func (a *authority) issue(name string) (cert tls.Certificate, certFile, keyFile string) {
 	a.t.Helper()
 	key, leaf := a.sign(&x509.Certificate{
@@ -96,29 +93,20 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-func newTLSServer(t *testing.T, a *authority, clients *x509.CertPool) *server {
-	cert, _, _ := a.issue("server")
-	s := &server{test: t}
-	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
-	if clients != nil {
-		s.TLS.ClientCAs, s.TLS.ClientAuth = clients, tls.RequireAndVerifyClientCert
-	}
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	return s
-}
-
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
-	d := newTLSServer(t, ours, ours.pool())
+	server, _, _ := ours.issue("server")
+	l := fakeloki.Start(t, fakeloki.Options{TLS: &tls.Config{
+		Certificates: []tls.Certificate{server}, ClientCAs: ours.pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}})
+	l.ScriptPushes(accept)
 	_, certFile, keyFile := ours.issue("client")
 	_, otherCert, otherKey := theirs.issue("other")
 	ca := filepath.Join(ours.dir, "ca.pem")
 	for name, c := range map[string]struct {
-		tls  config.TLSConfig
-		says string // empty: it works
+		tls     config.TLSConfig
+		message string // empty: the push succeeds
 	}{
 		"with the authority and a certificate": {config.TLSConfig{CAFile: ca, CertFile: certFile, KeyFile: keyFile}, ""},
 		"without checks":                       {config.TLSConfig{InsecureSkipVerify: true, CertFile: certFile, KeyFile: keyFile}, ""},
@@ -131,22 +119,24 @@ func TestTLS(t *testing.T) {
 		"as another name": {config.TLSConfig{CAFile: ca, CertFile: certFile, KeyFile: keyFile, ServerName: "loki.example"}, "wanted to match loki.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSink(t, d.URL, func(k *loki.Config, _ *loki.Options) { k.HTTP.TLSConfig = c.tls })
+			t.Parallel()
+			s := newSink(t, l.URL, func(k *loki.Config, _ *loki.Options) { k.HTTP.TLSConfig = c.tls })
 			err := s.Send(t.Context(), oneRecord(s))
-			if c.says == "" {
+			if c.message == "" {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			if why := asError(t, err); !strings.Contains(why.Error(), c.says) || why.Permanent {
-				t.Errorf("got %v, want one that may pass and says %q", err, c.says)
+			if sinkErr := asError(t, err); !strings.Contains(sinkErr.Error(), c.message) || sinkErr.Permanent {
+				t.Errorf("got %v, want a temporary error with %q", err, c.message)
 			}
 		})
 	}
 }
 
-func TestMissingFileIsAnErrorAtTheStart(t *testing.T) {
+func TestMissingFileIsAnErrorOfNew(t *testing.T) {
+	t.Parallel()
 	c := loki.DefaultConfig()
 	c.URL = "https://loki"
 	c.HTTP.TLSConfig.CAFile = filepath.Join(t.TempDir(), "absent.pem")

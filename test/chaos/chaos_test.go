@@ -206,7 +206,7 @@ func (s *scene) checkProcesses() (wrong []string) {
 	for _, r := range s.replicas {
 		for _, life := range r.lives() {
 			said := life.said()
-			for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "Loki refuses a record for good"} {
+			for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "Loki rejected a record for good"} {
 				if i := strings.Index(said, bad); i >= 0 {
 					wrong = append(wrong, fmt.Sprintf("%s said (%s)\n%.4000s", &life, life.log, said[i:]))
 				}

@@ -7,7 +7,7 @@ import (
 )
 
 // Script responds to pushes in place of the rules of Loki. Calls may be concurrent, and a Script
-// may block.
+// may block. If it sets Streams to nil, the server stores no entries and keeps none in Pushes.
 type Script func(*Push) Response
 
 // Push is one request that pushes entries.
