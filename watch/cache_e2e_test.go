@@ -10,16 +10,16 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// An API server that caches Events forgets what it could replay when it restarts. That
-// costs a list and a gap, and no state that it still holds.
-func TestAPIServerThatCachesEvents(t *testing.T) {
+// An API server that caches Events cannot replay after a restart. That causes a list and a gap, but
+// loses no state that it still holds.
+func TestAPIServerCachesEvents(t *testing.T) {
 	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{APIServerFlags: []string{"--watch-cache-sizes=events#1000"}})}
 	s.client = clientFor(t, s.Config())
 	r := s.follow(t, s.Config(), s.here(t))
 	want := s.mustWrite(t, "a", "b", "a")
 	wantEventually(t, r, want...)
-	time.Sleep(5 * time.Second) // other things are written, so the position is not the newest version
+	time.Sleep(5 * time.Second) // other objects are written, so the position is not the newest version
 	if err := s.RestartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -39,5 +39,5 @@ func TestAPIServerThatCachesEvents(t *testing.T) {
 			states = append(states, state)
 		}
 	}
-	wantStates(t, "taken", states, append(want, last...)...)
+	wantStates(t, "emitted", states, append(want, last...)...)
 }

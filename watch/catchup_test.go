@@ -18,15 +18,16 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// sinksAt says where sinks stand before the start.
+// sinksAt sets the positions of sinks behind the start.
 func sinksAt(behind map[string]event.Position) func(*Options) {
 	return func(o *Options) { o.SinkPositions = behind }
 }
 
-// addressed are the records as states does, but what is for one sink begins with
-// its name, and the end of its list is there too, as "=position".
+// addressed formats records as states does. Records for one sink begin with its name; the end of
+// its list is "=position".
 func addressed(records []event.Record) []string {
 	out := []string{}
 	for _, r := range records {
@@ -47,8 +48,8 @@ func addressed(records []event.Record) []string {
 	return out
 }
 
-// history writes a@101 b@102 a@103 c@104 b@105 a@106 d@107.
-func history(a *api) {
+// writeHistory writes a@101 b@102 a@103 c@104 b@105 a@106 d@107.
+func writeHistory(a *api) {
 	for _, name := range []string{"a", "b", "a", "c", "b", "a", "d"} {
 		a.write(name)
 	}
@@ -69,7 +70,7 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 		compacted uint64
 		want      []string
 		end       string // the last position
-		probes    int    // beside the one before every watch
+		probes    int    // in addition to the one before each watch
 		lists     int
 	}{
 		"one sink, a little behind": {
@@ -80,12 +81,12 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 			start: at(105), behind: map[string]event.Position{"loki": at(105), "file": at(105)},
 			want: []string{"a@106", "d@107"},
 		},
-		"a dead sink costs the others nothing": {
+		"a dead sink does not affect the others": {
 			start: at(106), behind: map[string]event.Position{"dead": at(101)}, compacted: 105,
 			want:   []string{"dead:gap:too_old", "dead:c@104", "dead:b@105", "dead:a@106", "dead:=uid-a/0@106", "d@107"},
 			probes: 1, lists: 1,
 		},
-		"the watch begins at the least position that can be replayed": {
+		"the watch begins at the lowest replayable position": {
 			start: at(106), behind: map[string]event.Position{"dead": at(101), "slow": at(104), "file": at(105)}, compacted: 104,
 			want:   []string{"dead:gap:too_old", "dead:b@102", "dead:a@103", "dead:c@104", "dead:=uid-a/0@104", "b@105", "a@106", "d@107"},
 			probes: 2, lists: 1,
@@ -103,43 +104,43 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 			want:   []string{"dead:gap:too_old", "dead:c@104", "dead:b@105", "dead:=uid-a/0@105", "gap:too_old", "a@106", "d@107"},
 			probes: 1, lists: 3,
 		},
-		"a sink that did not see a restore": {
+		"a sink from before a restore": {
 			start: restoredOnce(105), behind: map[string]event.Position{"dead": at(104)},
 			want: []string{"dead:gap:restored", "dead:a@103", "dead:c@104", "dead:b@105", "dead:=uid-a/1@105", "a@106", "d@107"},
 			end:  "uid-a/1@107", lists: 1,
 		},
-		"a sink that knows another cluster": {
+		"a sink from another cluster": {
 			start: at(105), behind: map[string]event.Position{"dead": {Epoch: event.Epoch{Cluster: "uid-z", Restores: 7}, Version: 9000}},
 			want:  []string{"dead:gap:other_cluster", "dead:a@103", "dead:c@104", "dead:b@105", "dead:=uid-a/0@105", "a@106", "d@107"},
 			lists: 1,
 		},
-		"a sink that has nothing yet": {
+		"a new sink": {
 			start: at(105), behind: map[string]event.Position{"new": {}},
 			want:  []string{"new:a@103", "new:c@104", "new:b@105", "new:=uid-a/0@105", "a@106", "d@107"},
 			lists: 1,
 		},
-		"one in the middle of a list that the others have": {
+		"one in a list that the others have completed": {
 			start: at(105), behind: map[string]event.Position{"slow": listing(101, 104)}, compacted: 102,
 			want:   []string{"b@102", "a@103", "c@104", "b@105", "a@106", "d@107"},
 			probes: 1, lists: 1,
 		},
-		"all in the middle of one list": {
+		"all in one list": {
 			start: listing(103, 105), behind: map[string]event.Position{"slow": listing(101, 105)}, compacted: 105,
 			want:   []string{"a@103", "c@104", "b@105", "a@106", "d@107"},
 			probes: 1, lists: 1,
 		},
-		"all in the middle of one list, which is too old": {
+		"all in one list, which is too old": {
 			start: listing(103, 105), behind: map[string]event.Position{"slow": listing(101, 105)}, compacted: 106,
 			want:   []string{"slow:gap:too_old", "slow:=uid-a/0@103+list@105", "gap:too_old", "c@104", "b@105", "a@106", "d@107"},
 			probes: 1, lists: 2,
 		},
-		// A list as of 105 would not show the second sink what was overwritten before.
-		"one in the middle of a list, one before its version": {
+		// A list as of 105 would not show the second sink states that were overwritten before.
+		"one in a list, one before its version": {
 			start: at(106), behind: map[string]event.Position{"listing": listing(101, 105), "slow": at(102)},
 			want:   []string{"b@102", "a@103", "c@104", "b@105", "a@106", "d@107"},
 			probes: 1, lists: 1,
 		},
-		"one in the middle of a list, one before its version and too old": {
+		"one in a list, one before its version and too old": {
 			start: at(106), behind: map[string]event.Position{"listing": listing(101, 105), "slow": at(102)}, compacted: 104,
 			want: []string{
 				"slow:gap:too_old", "slow:=uid-a/0@102+list@105",
@@ -147,12 +148,12 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 			},
 			probes: 2, lists: 2,
 		},
-		"a restore that nobody has seen comes before all": {
+		"a restore that no sink has seen": {
 			start: at(500), behind: map[string]event.Position{"dead": at(101)},
 			want: []string{"gap:restored", "c@104", "b@105", "a@106", "d@107"},
 			end:  "uid-a/1@107", lists: 1,
 		},
-		"another cluster that nobody has seen comes before all": {
+		"another cluster that no sink has seen": {
 			start:  event.Position{Epoch: event.Epoch{Cluster: "uid-z", Restores: 3}, Version: 105},
 			behind: map[string]event.Position{"dead": {Epoch: event.Epoch{Cluster: "uid-z", Restores: 3}, Version: 101}},
 			want:   []string{"gap:other_cluster", "c@104", "b@105", "a@106", "d@107"},
@@ -162,8 +163,8 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
-				history(a)
-				a.compacted = test.compacted
+				writeHistory(a)
+				a.Compact(test.compacted)
 				given := maps.Clone(test.behind)
 				var gaps []string
 				r := run(a, test.start, sinksAt(test.behind), func(o *Options) {
@@ -172,16 +173,16 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				records := r.journal.all()
-				wantStates(t, "taken", addressed(records), test.want...)
+				wantStates(t, "emitted", addressed(records), test.want...)
 				wantPosition(t, r.Position(), max(test.end, "uid-a/0@107"))
-				if n := a.asked("resourceVersionMatch=Exact", "limit=1&"); n != test.probes {
-					t.Errorf("asked %d times what can be replayed, want %d", n, test.probes)
+				if n := a.CountRequests("resourceVersionMatch=Exact", "limit=1&"); n != test.probes {
+					t.Errorf("%d probes for a replayable version, want %d", n, test.probes)
 				}
-				if n := a.asked("limit=500"); n != test.lists {
+				if n := a.CountRequests("limit=500"); n != test.lists {
 					t.Errorf("%d lists, want %d", n, test.lists)
 				}
-				told := slices.DeleteFunc(slices.Clone(test.want), func(s string) bool { return !strings.Contains(s, "gap:") })
-				wantStates(t, "gaps told of", gaps, told...)
+				declared := slices.DeleteFunc(slices.Clone(test.want), func(s string) bool { return !strings.Contains(s, "gap:") })
+				wantStates(t, "gaps", gaps, declared...)
 				if !maps.Equal(test.behind, given) {
 					t.Error("the caller's map was changed")
 				}
@@ -198,12 +199,12 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 	}
 }
 
-// What is said of it all: at the start, for each sink, and in the metrics.
-func TestAccountOfSinksBehind(t *testing.T) {
+// Sinks behind are logged at the start and after each list, and counted in the metrics.
+func TestSinksBehindAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
-		history(a)
-		a.compacted = 105
+		writeHistory(a)
+		a.Compact(105)
 		reg := prometheus.NewRegistry()
 		r := run(a, at(106), sinksAt(map[string]event.Position{"loki": at(105), "dead": at(103)}), func(o *Options) {
 			o.StartReason = "lease"
@@ -219,7 +220,7 @@ func TestAccountOfSinksBehind(t *testing.T) {
 			`msg="stopped reading events" at=uid-a/0@107 emitted=4 already_seen=1`,
 		} {
 			if !strings.Contains(log, want) {
-				t.Errorf("the log does not say %s", want)
+				t.Errorf("not logged: %s", want)
 			}
 		}
 		err := testutil.GatherAndCompare(reg, strings.NewReader(`
@@ -241,40 +242,44 @@ hindsight_watch_relists_total{reason="stalled",source=""} 0
 	})
 }
 
-// Whatever the API server answers when it is asked what can be replayed, beside
-// yes and too old, is waited for.
-func TestQuestionWhatCanBeReplayedFails(t *testing.T) {
-	for name, answer := range map[string]func(a *api, w http.ResponseWriter){
-		"forbidden":      func(a *api, w http.ResponseWriter) { a.fail(w, http.StatusForbidden, "events is forbidden") },
-		"too much to do": func(a *api, w http.ResponseWriter) { a.fail(w, http.StatusTooManyRequests, "too many requests") },
-		"etcd is away": func(a *api, w http.ResponseWriter) {
-			a.fail(w, http.StatusInternalServerError, "etcdserver: no leader")
+// If the API server answers neither yes nor 410 to the probe for a replayable version, the probe is
+// retried.
+func TestReplayProbeFails(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"forbidden": func(w http.ResponseWriter, r *http.Request) {
+			fakeapi.Fail(w, r, http.StatusForbidden, "events is forbidden")
 		},
-		"the future": func(a *api, w http.ResponseWriter) {
-			a.fail(w, http.StatusGatewayTimeout, "Too large resource version")
+		"too many requests": func(w http.ResponseWriter, r *http.Request) {
+			fakeapi.Fail(w, r, http.StatusTooManyRequests, "too many requests")
 		},
-		"connection lost":  func(*api, http.ResponseWriter) { panic(http.ErrAbortHandler) },
-		"not what we know": func(_ *api, w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) },
+		"etcd has no leader": func(w http.ResponseWriter, r *http.Request) {
+			fakeapi.Fail(w, r, http.StatusInternalServerError, "etcdserver: no leader")
+		},
+		"version from the future": func(w http.ResponseWriter, r *http.Request) {
+			fakeapi.Fail(w, r, http.StatusGatewayTimeout, "Too large resource version")
+		},
+		"connection lost": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"HTML":            func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
-				history(a)
+				writeHistory(a)
 				probes := 0
-				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 					if q := r.URL.Query(); q.Get("limit") != "1" || q.Get("resourceVersionMatch") == "" {
 						return false
 					}
 					if probes++; probes > 2 {
 						return false
 					}
-					answer(a, w)
+					answer(w, r)
 					return true
-				}
+				})
 				r := run(a, at(105), sinksAt(map[string]event.Position{"loki": at(103)}))
 				time.Sleep(2 * time.Minute)
 				synctest.Wait()
-				wantStates(t, "taken", addressed(r.journal.all()), "c@104", "b@105", "a@106", "d@107")
+				wantStates(t, "emitted", addressed(r.journal.all()), "c@104", "b@105", "a@106", "d@107")
 				if err := r.Ready(); err != nil {
 					t.Errorf("not ready: %v", err)
 				}
@@ -283,16 +288,15 @@ func TestQuestionWhatCanBeReplayedFails(t *testing.T) {
 	}
 }
 
-// The position of a slow sink becomes too old to be replayed after the watch has
-// begun there, or before it could: the sinks that are further ahead are not told
-// of a gap that they do not have.
+// The position of a slow sink is compacted before the common watch begins there. Sinks further
+// ahead get no gap record.
 func TestSlowSinkBecomesTooOldLater(t *testing.T) {
 	for name, test := range map[string]struct {
 		when func(r *http.Request) bool // the request before which etcd is compacted
 		want []string
 	}{
 		"before its watch": {
-			func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" },
+			func(r *http.Request) bool { return fakeapi.IsWatch(r) },
 			[]string{"slow:gap:too_old", "slow:a@103", "slow:c@104", "slow:b@105", "slow:=uid-a/0@105", "a@106", "d@107"},
 		},
 		"while another is caught up": {
@@ -306,108 +310,108 @@ func TestSlowSinkBecomesTooOldLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
-				history(a)
+				writeHistory(a)
 				behind := map[string]event.Position{"slow": at(102)}
 				if strings.Contains(name, "another") {
 					behind["dead"] = at(101)
-					a.compacted = 102
+					a.Compact(102)
 				}
-				a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+				a.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 					if test.when(r) {
-						a.set(func() { a.compacted = 105 })
+						a.Compact(105)
 					}
 					return false
-				}
+				})
 				r := run(a, at(105), sinksAt(behind))
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				// The end of a list may be left out if more comes for the same sink.
+				// The record of the end of a list may be merged with the next one for the sink.
 				got := slices.DeleteFunc(addressed(r.journal.all()), func(s string) bool { return s == "dead:=uid-a/0@102" })
-				wantStates(t, "taken", got, test.want...)
+				wantStates(t, "emitted", got, test.want...)
 				wantPosition(t, r.position(), "uid-a/0@107")
 			})
 		})
 	}
 }
 
-// etcd is restored while a sink is caught up: everything is read again, for all.
-func TestRestoredWhileASinkIsCaughtUp(t *testing.T) {
+// After a restore during a catch-up, everything is read again for all sinks.
+func TestRestoreDuringCatchUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
-		history(a)
-		a.compacted = 104
+		writeHistory(a)
+		a.Compact(104)
 		lists := 0
-		a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 			if isPage(r) {
 				if lists++; lists == 1 {
-					a.restore(103)
+					a.Restore(103)
 				}
 			}
 			return false
-		}
+		})
 		r := run(a, at(106), sinksAt(map[string]event.Position{"dead": at(101)}))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		wantStates(t, "taken", addressed(r.journal.all()), "gap:restored", "b@102", "a@103")
+		wantStates(t, "emitted", addressed(r.journal.all()), "gap:restored", "b@102", "a@103")
 		wantPosition(t, r.position(), "uid-a/1@103")
 		if from := r.journal.all()[0].Event.Annotations["hindsight/from_version"]; from != "106" {
-			t.Errorf("gap from version %s, want that of the start", from)
+			t.Errorf("gap from version %s, want the start", from)
 		}
 	})
 }
 
-// An API server that lags answers once while sinks are caught up: it is asked
-// again, and what a sink got before does not come again.
-func TestLaggingServerWhileSinksAreCaughtUp(t *testing.T) {
+// A lagging API server answers once during a catch-up. The list is retried; a sink that was caught
+// up before gets nothing twice.
+func TestLaggingServerDuringCatchUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
-		history(a)
-		a.compacted = 106
+		writeHistory(a)
+		a.Compact(106)
 		lists := 0
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if !isPage(r) {
 				return false
 			}
 			if lists++; lists != 2 {
 				return false
 			}
-			a.send(w, http.StatusOK, &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: "105"}}, "EventList")
+			fakeapi.Respond(w, r, http.StatusOK, &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: "105"}})
 			return true
-		}
+		})
 		r := run(a, at(106), sinksAt(map[string]event.Position{"also": at(104), "dead": at(101)}))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		wantStates(t, "taken", addressed(r.journal.all()),
+		wantStates(t, "emitted", addressed(r.journal.all()),
 			"also:gap:too_old", "also:b@105", "also:a@106", "also:=uid-a/0@106",
 			"dead:gap:too_old", "dead:c@104", "dead:b@105", "dead:a@106", "dead:=uid-a/0@106", "d@107")
 		wantPosition(t, r.Position(), "uid-a/0@107")
 	})
 }
 
-// A sink's list is long, its spool small, and the API server lags midway: nothing
-// is lost, though what was passed on before comes again, it is for that sink
-// alone, and the position says until the end that the list has not been taken in.
-func TestSpoolOverflowOfOneSink(t *testing.T) {
+// The list for one sink exceeds the space for sorting, and the API server lags during it: nothing is
+// lost, although states may repeat; all records are for this sink; until the end, the position marks
+// the list as incomplete.
+func TestSortOverflowOfOneSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.padding = strings.Repeat("x", 10<<10)
 		want := writeMany(a, 1200)
-		a.compacted = a.version
+		a.Compact(a.Version())
 		pages := 0
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if !isPage(r) {
 				return false
 			}
 			if pages++; pages == 2 {
-				a.send(w, http.StatusOK, &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: "1299"}}, "EventList")
+				fakeapi.Respond(w, r, http.StatusOK, &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: "1299"}})
 				return true
 			}
 			q := r.URL.Query()
 			q.Set("limit", "500")
 			r.URL.RawQuery = q.Encode()
 			return false
-		}
-		r := run(a, at(a.version), sinksAt(map[string]event.Position{"dead": at(100)}), func(o *Options) { o.SortMaxBytes = 1 })
+		})
+		r := run(a, at(a.Version()), sinksAt(map[string]event.Position{"dead": at(100)}), func(o *Options) { o.SortMaxBytes = 1 })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		records := r.journal.all()
@@ -417,10 +421,10 @@ func TestSpoolOverflowOfOneSink(t *testing.T) {
 		}
 		got = slices.DeleteFunc(got, func(s string) bool { return s == "gap:too_old" })
 		slices.SortFunc(got, byVersion)
-		wantStates(t, "taken, in whatever order", slices.Compact(got), want...)
+		wantStates(t, "emitted, in any order", slices.Compact(got), want...)
 		for _, rec := range records[:len(records)-1] {
 			if rec.Position.ListVersion != 1300 {
-				t.Fatalf("a record in the middle of the list is at %s", rec.Position)
+				t.Fatalf("a record of the list is at %s", rec.Position)
 			}
 		}
 		for i, rec := range records {
@@ -433,31 +437,31 @@ func TestSpoolOverflowOfOneSink(t *testing.T) {
 	})
 }
 
-// What only moves the position of one sink takes nothing from another.
-func TestPositionsOfDifferentSinksAreKeptApart(t *testing.T) {
-	h := newBatcher("", at(100), nil, nil)
+// Records that only move the position are merged per sink.
+func TestPositionRecordsPerSink(t *testing.T) {
+	b := newBatcher("", at(100), nil, nil)
 	for _, sink := range []string{"a", "b", "b", ""} {
-		before, _ := h.positionAndTime()
+		before := b.at()
 		to := before
 		to.Version++
-		h.advance(before, to, sink)
+		b.advance(before, to, sink)
 	}
 	var got []string
-	for _, rec := range h.pending.records {
+	for _, rec := range b.pending.records {
 		got = append(got, rec.OnlySink+strconv.FormatUint(rec.Position.Version, 10))
 	}
 	wantStates(t, "pending", got, "a101", "b103", "104")
-	if p, ok := lastForAll(h.pending.records[:2]); ok {
+	if p, ok := lastForAll(b.pending.records[:2]); ok {
 		t.Errorf("position %s is for all", p)
 	}
-	if p, ok := lastForAll(h.pending.records); !ok || p != at(104) {
+	if p, ok := lastForAll(b.pending.records); !ok || p != at(104) {
 		t.Errorf("position %s is for all: %t", p, ok)
 	}
 }
 
-// A gap that one leader declared to all, and another one declares again to a sink
-// that had not accepted it, is the same record: it is shown once.
-func TestGapDeclaredAgainIsTheSame(t *testing.T) {
+// One leader declares a gap to all sinks; the next one declares it again to a sink that had not
+// accepted it. Both records are equal, so the gap is shown once.
+func TestGapDeclaredAgainIsEqual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -473,7 +477,7 @@ func TestGapDeclaredAgainIsTheSame(t *testing.T) {
 		a.compact()
 		second := run(a, at(103), sinksAt(map[string]event.Position{"loki": at(101)}), func(o *Options) { o.KnownGaps = gaps })
 		synctest.Wait()
-		said := func(r *running) (gaps []string) {
+		lines := func(r *running) (gaps []string) {
 			for _, rec := range r.journal.all() {
 				if rec.Gap && rec.Event.ResourceVersion == "103" {
 					gaps = append(gaps, string(format.Encoder{Format: format.EventRouter, Standalone: true}.Append(nil, &rec)))
@@ -481,7 +485,7 @@ func TestGapDeclaredAgainIsTheSame(t *testing.T) {
 			}
 			return gaps
 		}
-		if one, again := said(first), said(second); len(one) != 1 || len(again) != 1 || one[0] != again[0] {
+		if one, again := lines(first), lines(second); len(one) != 1 || len(again) != 1 || one[0] != again[0] {
 			t.Errorf("declared first as\n%s\nand again as\n%s", one, again)
 		}
 	})

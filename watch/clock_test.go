@@ -7,27 +7,23 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// forge writes a new state of the Event of that name with an entry in managedFields of
-// 2099.
+// forge writes two states of an Event, the second one with a time of 2099 in managedFields.
 func (a *api) forge(name string) uint64 {
 	a.write(name)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	e := a.stateAt(name, a.version).DeepCopy()
+	e := a.newEvent(name)
 	future := metav1.NewTime(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields = append(e.ManagedFields, metav1.ManagedFieldsEntry{Manager: "forger", Time: &future})
 	e.Annotations = map[string]string{"hindsight/cause": "too_old", "other": "kept"}
 	e.Labels = map[string]string{"hindsight/cause": "too_old"}
-	return a.change(apiwatch.Modified, e)
+	return a.put(e)
 }
 
-// A time of 2099 in managedFields moves neither the record nor the position nor a later
-// gap to that time, in a list and on a watch.
+// A time of 2099 in managedFields affects neither the record nor the position nor a later gap, both
+// in a list and on a watch.
 func TestForgedTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
@@ -43,7 +39,7 @@ func TestForgedTimes(t *testing.T) {
 				continue
 			}
 			if age := time.Since(r.Time); age < -time.Second || age > 2*time.Minute || !r.ObservedTime.IsZero() {
-				t.Errorf("%s is filed under %s", r.Event.Name, r.Time)
+				t.Errorf("%s has the time %s", r.Event.Name, r.Time)
 			}
 			if len(r.Event.Labels) != 0 || len(r.Event.Annotations) > 1 || r.Event.ResourceVersion != "101" && r.Event.ResourceVersion != "103" && r.Event.Annotations["other"] != "kept" {
 				t.Errorf("%s has annotations %v and labels %v", r.Event.Name, r.Event.Annotations, r.Event.Labels)
@@ -59,7 +55,7 @@ func TestForgedTimes(t *testing.T) {
 		synctest.Wait()
 		gaps := gapRecords(second)
 		if len(gaps) != 1 || gaps[0].Time.IsZero() || gaps[0].Time.After(time.Now()) {
-			t.Errorf("want a gap that is not of the future: %+v", gaps)
+			t.Errorf("want a gap that is not in the future: %+v", gaps)
 		}
 	})
 }
@@ -79,7 +75,7 @@ func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
 		synctest.Wait()
 		gaps := gapRecords(r)
 		if len(gaps) != 1 || gaps[0].Time.After(time.Now()) {
-			t.Errorf("want a gap that is not of the future: %+v", gaps)
+			t.Errorf("want a gap that is not in the future: %+v", gaps)
 		}
 		if p := r.position(); p.Time.After(time.Now()) {
 			t.Errorf("the position's time is %s", p.Time)
@@ -87,31 +83,29 @@ func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
 	})
 }
 
-// Our own clock does not count if the API server's is known.
-func TestClockIsTheServers(t *testing.T) {
+// The API server's clock takes precedence over the local one.
+func TestServerClockWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		ahead := 3 * time.Hour
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
 			return false
-		}
+		})
 		a.write("a")
 		r := run(a, at(101))
 		synctest.Wait()
 		time.Sleep(30 * time.Second)
 		a.write("b")
-		a.set(func() {
-			written := metav1.NewTime(time.Now().Add(ahead).Truncate(time.Second))
-			e := a.history[len(a.history)-1].event.DeepCopy()
-			e.ManagedFields[0].Time, e.LastTimestamp, e.CreationTimestamp = &written, written, written
-			a.change(apiwatch.Modified, e)
-		})
+		written := metav1.NewTime(time.Now().Add(ahead).Truncate(time.Second))
+		e := a.newEvent("b")
+		e.ManagedFields[0].Time, e.LastTimestamp, e.CreationTimestamp = &written, written, written
+		a.put(e)
 		synctest.Wait()
 		records := r.journal.all()
 		last := records[len(records)-1]
 		if want := time.Now().Add(ahead); want.Sub(last.Time).Abs() > time.Second || want.Sub(last.Position.Time).Abs() > time.Second {
-			t.Errorf("filed under %s, position %s, want %s", last.Time, last.Position.Time, want)
+			t.Errorf("record at %s, position at %s, want %s", last.Time, last.Position.Time, want)
 		}
 	})
 }

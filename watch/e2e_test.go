@@ -171,7 +171,7 @@ func wantEventually(t *testing.T, r *running, want ...string) {
 	for len(ourStates(r)) < len(want) && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	wantStates(t, "taken", ourStates(r), want...)
+	wantStates(t, "emitted", ourStates(r), want...)
 	wantGrowing(t, r.journal.all())
 }
 
@@ -356,7 +356,7 @@ func deadSink(t *testing.T, s *server) {
 	for len(addressed(ours(r))) < len(want) && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	wantStates(t, "taken", addressed(ours(r)), want...)
+	wantStates(t, "emitted", addressed(ours(r)), want...)
 }
 
 func killedUnderWrites(t *testing.T, s *server) {

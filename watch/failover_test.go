@@ -10,20 +10,20 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
-// sinkModel is what a sink does with the records: it takes those that are for it
-// and leaves out what it has.
+// sinkModel models a sink: it accepts the records for it and skips those that it has.
 type sinkModel struct {
 	position event.Position
 	states   map[uint64]bool // versions
 	order    []uint64
-	gaps     [][2]uint64 // after the first version, up to the second
+	gaps     [][2]uint64 // from (exclusive), to (inclusive)
 }
 
-// take takes one record of a sink of that name.
-func (s *sinkModel) take(t *testing.T, name string, r event.Record) {
+// apply delivers one record to the sink.
+func (s *sinkModel) apply(t *testing.T, name string, r event.Record) {
 	t.Helper()
 	if r.OnlySink != "" && r.OnlySink != name {
 		return
@@ -40,7 +40,7 @@ func (s *sinkModel) take(t *testing.T, name string, r event.Record) {
 			t.Fatal(err)
 		}
 		if s.states[version] {
-			t.Errorf("%s: version %d came twice", name, version)
+			t.Errorf("%s: version %d was delivered twice", name, version)
 		}
 		s.states[version] = true
 		s.order = append(s.order, version)
@@ -53,29 +53,27 @@ func annotation(r event.Record, name string) uint64 {
 	return v
 }
 
-// missing returns a state that neither came nor lies in a gap.
-func (s *sinkModel) missing(after uint64, history []change) (uint64, bool) {
+// missing returns a state that was not delivered and is not in a gap.
+func (s *sinkModel) missing(after uint64, history []fakeapi.Change) (uint64, bool) {
 next:
 	for _, c := range history {
-		if c.version <= after || s.states[c.version] || c.kind == "DELETED" {
+		if c.Version <= after || s.states[c.Version] || c.Type == "DELETED" {
 			continue
 		}
 		for _, gap := range s.gaps {
-			if gap[0] < c.version && c.version <= gap[1] {
+			if gap[0] < c.Version && c.Version <= gap[1] {
 				continue next
 			}
 		}
-		return c.version, true
+		return c.Version, true
 	}
 	return 0, false
 }
 
-// One process after the other takes over where the sinks of the one before were
-// left, each somewhere else, also in the middle of a list, while the cluster
-// writes and etcd is compacted. Every state comes once to each sink, in order,
-// or lies in a gap that the sink was told of; what the API server still holds
-// comes in any case; and a sink from whose position the API server could replay
-// is told of no gap.
+// A sequence of processes, each of which resumes from the different positions of its sinks, also
+// within lists, while the cluster writes and etcd is compacted. Each sink gets each state once and
+// in order, or a gap record that covers it. It gets all states that the API server still holds. A
+// sink whose position can be replayed gets no gap record.
 func TestFailovers(t *testing.T) {
 	for seed := range uint64(nightly.Size(10, 40)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -87,7 +85,7 @@ func TestFailovers(t *testing.T) {
 func failovers(t *testing.T, random *rand.Rand) {
 	a := newAPI(t)
 	a.write("first")
-	begin := a.version
+	begin := a.Version()
 	names := []string{"loki", "file", "stdout", "dead"}
 	sinks := map[string]*sinkModel{}
 	for _, name := range names {
@@ -96,22 +94,17 @@ func failovers(t *testing.T, random *rand.Rand) {
 	write := func() {
 		for range random.IntN(12) {
 			name := "e" + strconv.Itoa(random.IntN(6))
-			a.mu.Lock()
-			exists := a.stateAt(name, a.version) != nil
-			a.mu.Unlock()
-			if exists && random.IntN(6) == 0 {
+			if a.state(name) != nil && random.IntN(6) == 0 {
 				a.remove(name)
 			} else {
 				a.write(name)
 			}
-			a.touch(random.Uint64N(3))
+			a.Advance(random.Uint64N(3))
 		}
 	}
 	compact := func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if oldest := max(a.compacted, begin); oldest < a.version {
-			a.compacted = oldest + random.Uint64N(a.version-oldest)
+		if oldest := max(a.Compacted(), begin); oldest < a.Version() {
+			a.Compact(oldest + random.Uint64N(a.Version()-oldest))
 		}
 	}
 	const processes = 12
@@ -120,15 +113,15 @@ func failovers(t *testing.T, random *rand.Rand) {
 		if random.IntN(2) == 0 {
 			compact()
 		}
-		// Sometimes etcd is compacted while the sinks are brought together.
+		// Sometimes etcd is compacted while the sinks are aligned.
 		compactAt := random.IntN(20)
 		requests := 0
-		a.intercept = func(http.ResponseWriter, *http.Request) bool {
+		a.Intercept(func(http.ResponseWriter, *http.Request) bool {
 			if requests++; requests == compactAt {
 				compact()
 			}
 			return false
-		}
+		})
 		start, behind := at(0), map[string]event.Position{}
 		for _, s := range sinks {
 			if s.position.Compare(start) > 0 {
@@ -142,10 +135,9 @@ func failovers(t *testing.T, random *rand.Rand) {
 				behind[name] = s.position
 			}
 			gaps[name] = -1
-			// Of two sinks at one version, one may have been told of a gap that the other,
-			// which is taken to be further, has not been told of yet. That one makes a
-			// list of its own necessary, for all.
-			if again := s.position.Version == start.Version && s.position.ListVersion > start.ListVersion; watchVersion(s.position) >= a.compacted && !again {
+			// Of two sinks at one version, one may have a gap record that the other one, which
+			// counts as further ahead, does not have yet, so that a list for all is necessary.
+			if again := s.position.Version == start.Version && s.position.ListVersion > start.ListVersion; watchVersion(s.position) >= a.Compacted() && !again {
 				gaps[name] = len(s.gaps)
 			}
 		}
@@ -161,24 +153,25 @@ func failovers(t *testing.T, random *rand.Rand) {
 		records := r.journal.all()
 		for _, name := range names {
 			s := sinks[name]
-			taken := len(records)
+			accepted := len(records)
 			if n < processes-1 && random.IntN(3) > 0 {
-				taken = random.IntN(len(records) + 1)
+				accepted = random.IntN(len(records) + 1)
 			}
 			if name == "dead" && n%4 != 3 {
-				taken = 0
+				accepted = 0
 			}
-			for _, rec := range records[:taken] {
-				s.take(t, name, rec)
+			for _, rec := range records[:accepted] {
+				s.apply(t, name, rec)
 			}
 			if want := gaps[name]; want >= 0 && len(s.gaps) != want && requests < compactAt {
-				t.Errorf("process %d: %s is told of a gap, though it could be replayed from %s to %s", n, name, behind[name], start)
+				t.Errorf("process %d: %s got a gap record, although it could be replayed from %s to %s", n, name, behind[name], start)
 			}
 		}
 	}
+	history := a.History()
 	for _, name := range names {
 		s := sinks[name]
-		if last := a.history[len(a.history)-1].version; s.position.Version < last || s.position.ListVersion != 0 {
+		if last := history[len(history)-1].Version; s.position.Version < last || s.position.ListVersion != 0 {
 			t.Errorf("%s ends at %s, want %d", name, s.position, last)
 		}
 		for i, version := range s.order {
@@ -186,12 +179,12 @@ func failovers(t *testing.T, random *rand.Rand) {
 				t.Errorf("%s: version %d after %d", name, version, s.order[i-1])
 			}
 		}
-		if version, ok := s.missing(begin, a.history); ok {
-			t.Errorf("%s: version %d never came and lies in no gap", name, version)
+		if version, ok := s.missing(begin, history); ok {
+			t.Errorf("%s: version %d was not delivered and is in no gap", name, version)
 		}
-		for _, c := range a.history {
-			if a.stateAt(c.event.Name, a.version) == c.event && c.version > begin && !s.states[c.version] {
-				t.Errorf("%s: the API server holds version %d, which never came", name, c.version)
+		for _, c := range history {
+			if a.state(c.Event.Name) == c.Event && c.Version > begin && !s.states[c.Version] {
+				t.Errorf("%s: the API server holds version %d, which was not delivered", name, c.Version)
 			}
 		}
 	}

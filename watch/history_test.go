@@ -11,11 +11,12 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
 func TestRestored(t *testing.T) {
 	for name, test := range map[string]struct {
-		quiet time.Duration // until it is noticed
+		quiet time.Duration // until it is detected
 		how   func(a *api, drop func())
 	}{
 		"while the watch was down":       {quiet: 5 * time.Second, how: func(_ *api, drop func()) { drop() }},
@@ -28,31 +29,31 @@ func TestRestored(t *testing.T) {
 				a.write("b")
 				dropped := make(chan struct{})
 				watches := 0
-				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-					if r.URL.Query().Get("watch") == "" {
+				a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+					if !fakeapi.IsWatch(r) {
 						return false
 					}
 					if watches++; watches > 1 {
 						return false
 					}
 					flush(w)
-					a.frame(w, apiwatch.Added, a.stateAt("b", 102))
+					fakeapi.SendFrame(w, r, apiwatch.Added, a.EventAt("default", "b", 102))
 					select {
 					case <-dropped:
 					case <-r.Context().Done():
 					}
 					return true
-				}
+				})
 				r := run(a, at(101))
 				synctest.Wait()
 				wantStates(t, "before", r.states(), "b@102")
-				a.restore(101)
+				a.Restore(101)
 				test.how(a, func() { close(dropped) })
 				time.Sleep(test.quiet)
 				synctest.Wait()
 				a.write("c")
 				synctest.Wait()
-				wantStates(t, "everything again, behind a gap", r.states(), "b@102", "gap:restored", "a@101", "c@102")
+				wantStates(t, "all again, after a gap record", r.states(), "b@102", "gap:restored", "a@101", "c@102")
 				wantPosition(t, r.position(), "uid-a/1@102")
 				gap := r.journal.all()[1]
 				wantPosition(t, gap.Position, "uid-a/1@0+list@101")
@@ -67,13 +68,13 @@ func TestRestoredDuringAList(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		start event.Position
-		want  []string // before everything that was restored
+		want  []string // before the restored states
 		end   string
 	}{
-		"the first one":               {event.Position{}, nil, "uid-a/0@700"},
-		"one that closes a gap":       {at(750), []string{"gap:restored"}, "uid-a/1@700"},
-		"one that is read again":      {listing(800), []string{"gap:restored"}, "uid-a/1@700"},
-		"one that is no longer known": {listing(900), []string{"gap:restored"}, "uid-a/1@700"},
+		"the first one":          {event.Position{}, nil, "uid-a/0@700"},
+		"one after a gap":        {at(750), []string{"gap:restored"}, "uid-a/1@700"},
+		"one that is read again": {listing(800), []string{"gap:restored"}, "uid-a/1@700"},
+		"one from the future":    {listing(900), []string{"gap:restored"}, "uid-a/1@700"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -82,23 +83,23 @@ func TestRestoredDuringAList(t *testing.T) {
 				for range 100 {
 					a.write("later")
 				}
-				a.compacted = 760
+				a.Compact(760)
 				pages := 0
-				a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+				a.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 					if r.URL.Query().Get("continue") != "" {
 						if pages++; pages == 1 {
-							a.restore(700)
+							a.Restore(700)
 						}
 					}
 					return false
-				}
+				})
 				if test.start.ListVersion == 900 {
-					a.restore(700)
+					a.Restore(700)
 				}
 				r := run(a, test.start)
 				time.Sleep(5 * time.Second)
 				synctest.Wait()
-				wantStates(t, "taken", r.states(), want...)
+				wantStates(t, "emitted", r.states(), want...)
 				wantPosition(t, r.position(), test.end)
 			})
 		})
@@ -109,12 +110,12 @@ func TestOtherCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		a.uid = "uid-b"
+		a.SetClusterUID("uid-b")
 		r := run(a, event.Position{Epoch: event.Epoch{Cluster: "uid-a", Restores: 3}, Version: 5000, Time: time.Unix(1, 0)})
 		synctest.Wait()
 		a.write("b")
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "gap:other_cluster", "a@101", "b@102")
+		wantStates(t, "emitted", r.states(), "gap:other_cluster", "a@101", "b@102")
 		wantPosition(t, r.position(), "uid-b/0@102")
 		if at := r.journal.all()[0].Event.Annotations["hindsight/from_version"]; at != "5000" {
 			t.Errorf("gap from version %s", at)
@@ -122,8 +123,8 @@ func TestOtherCluster(t *testing.T) {
 	})
 }
 
-// Another cluster takes the address while a watch of the first one is open and
-// stays so: it is noticed with the next watch, which comes within minutes.
+// Another cluster takes over the address while a watch of the first one stays open. The check before
+// the next watch, within minutes, detects it.
 func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
 	for name, ahead := range map[string]uint64{"with lower versions": 0, "with higher versions": 5000} {
 		t.Run(name, func(t *testing.T) {
@@ -131,16 +132,16 @@ func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
 				a := newAPI(t)
 				a.write("a")
 				a.write("b")
-				a.intercept = silent(a, nil)
+				a.Intercept(silent(a, nil))
 				r := run(a, at(102))
 				time.Sleep(minOpenTime)
-				a.set(func() { a.uid, a.history, a.version = "uid-b", nil, ahead })
+				a.Replace("uid-b", ahead)
 				x := fmt.Sprintf("x@%d", a.write("x"))
 				time.Sleep(idleAfter + deliveryGrace + minBackoff)
 				synctest.Wait()
-				wantStates(t, "taken", r.states(), "gap:other_cluster", x)
+				wantStates(t, "emitted", r.states(), "gap:other_cluster", x)
 				wantPosition(t, r.position(), fmt.Sprintf("uid-b/0@%d", ahead+1))
-				if n := a.asked("watch=true"); n != 2 {
+				if n := a.CountRequests("watch=true"); n != 2 {
 					t.Errorf("%d watches, want 2", n)
 				}
 			})
@@ -148,31 +149,30 @@ func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
 	}
 }
 
-// etcd goes back to a version that is newer than that of the sink which stands
-// behind, but not than that of the others.
+// etcd is restored to a version between the positions of the sinks.
 func TestRestoredBetweenTheSinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		for range 10 {
 			a.write("a")
 		}
-		a.intercept = silent(a, nil)
+		a.Intercept(silent(a, nil))
 		r := run(a, at(110), sinksAt(map[string]event.Position{"slow": at(103)}))
 		time.Sleep(minOpenTime)
-		a.restore(107)
+		a.Restore(107)
 		time.Sleep(idleAfter + deliveryGrace + minBackoff)
 		synctest.Wait()
-		wantStates(t, "taken", addressed(r.journal.all()), "gap:restored", "a@107")
+		wantStates(t, "emitted", addressed(r.journal.all()), "gap:restored", "a@107")
 		wantPosition(t, r.position(), "uid-a/1@107")
 	})
 }
 
-// Not to be allowed to read the uid, and to be allowed later, changes nothing.
+// The permission to read the uid comes and goes: nothing is read again.
 func TestUnknownCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		a.uid = ""
+		a.SetClusterUID("")
 		first := run(a, event.Position{})
 		synctest.Wait()
 		wantPosition(t, first.position(), "-/0@101")
@@ -180,46 +180,46 @@ func TestUnknownCluster(t *testing.T) {
 		if err := first.stop(); err != nil {
 			t.Fatal(err)
 		}
-		if n := a.asked("kube-system"); n != 1 {
-			t.Errorf("asked %d times for what is forbidden", n)
+		if n := a.CountRequests("kube-system"); n != 1 {
+			t.Errorf("the uid was requested %d times", n)
 		}
 		if n := strings.Count(first.log.String(), "kube-system"); n != 1 {
-			t.Errorf("said %d times", n)
+			t.Errorf("logged %d times", n)
 		}
 
-		a.uid = "uid-a"
+		a.SetClusterUID("uid-a")
 		a.write("b")
 		second := run(a, first.position())
 		synctest.Wait()
-		wantStates(t, "taken after the uid was learned", second.states(), "b@102")
+		wantStates(t, "emitted after the permission was granted", second.states(), "b@102")
 		wantPosition(t, second.position(), "uid-a/0@102")
 		_ = second.stop()
 
-		a.uid = ""
+		a.SetClusterUID("")
 		a.write("c")
 		third := run(a, second.position())
 		synctest.Wait()
-		wantStates(t, "taken after it was forbidden again", third.states(), "c@103")
+		wantStates(t, "emitted after the permission was revoked", third.states(), "c@103")
 		wantPosition(t, third.position(), "uid-a/0@103")
 	})
 }
 
-// A uid that may not be read is asked for once an hour, so that another cluster is
-// noticed once it may.
-func TestUIDIsAskedForAgain(t *testing.T) {
+// A denied uid is requested again after an hour, so that a later permission makes another cluster
+// visible.
+func TestDeniedUIDIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		a.uid = ""
+		a.SetClusterUID("")
 		r := run(a, at(101))
 		time.Sleep(50 * time.Minute)
-		if n := a.asked("kube-system"); n != 1 {
-			t.Errorf("asked for the uid %d times in 50 minutes", n)
+		if n := a.CountRequests("kube-system"); n != 1 {
+			t.Errorf("the uid was requested %d times in 50 minutes", n)
 		}
-		a.set(func() { a.uid = "uid-b" })
+		a.SetClusterUID("uid-b")
 		time.Sleep(10*time.Minute + maxWatch)
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "gap:other_cluster", "a@101")
+		wantStates(t, "emitted", r.states(), "gap:other_cluster", "a@101")
 		wantPosition(t, r.position(), "uid-b/0@101")
 	})
 }

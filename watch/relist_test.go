@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// writeMany writes n Events whose names are not in the order of their versions,
-// so that a list is not either.
+// writeMany writes n Events whose names, and therefore a list, are not in version order.
 func writeMany(a *api, n int) (want []string) {
 	for i := range n {
 		name := fmt.Sprintf("e%05d", (i*7919)%n)
@@ -27,28 +27,28 @@ func TestPages(t *testing.T) {
 	tests := map[string]struct {
 		// intercept answers the n-th request for a page (from 1), or returns false.
 		intercept func(a *api, n int, w http.ResponseWriter, r *http.Request) bool
-		requests  int // for pages, in all
+		requests  int // for pages
 	}{
-		"whole": {requests: 2},
-		"the first breaks off": {
+		"no failure": {requests: 2},
+		"the first page is cut off": {
 			intercept: func(a *api, n int, w http.ResponseWriter, r *http.Request) bool {
 				return n == 1 && half(a, w, r)
 			},
 			requests: 3,
 		},
-		"a later one breaks off, twice": {
+		"a later page is cut off, twice": {
 			intercept: func(a *api, n int, w http.ResponseWriter, r *http.Request) bool {
 				return (n == 2 || n == 3) && half(a, w, r)
 			},
 			requests: 4,
 		},
-		"one stays silent midway": {
+		"a page stops in the middle": {
 			intercept: func(a *api, n int, w http.ResponseWriter, r *http.Request) bool {
 				if n != 2 {
 					return false
 				}
 				var page recorder
-				a.serveList(&page, r)
+				a.Serve(&page, r)
 				_, _ = w.Write(page.body[:len(page.body)/2])
 				w.(http.Flusher).Flush()
 				wait(r, time.Hour)
@@ -56,7 +56,7 @@ func TestPages(t *testing.T) {
 			},
 			requests: 3,
 		},
-		"one is never answered": {
+		"a page is never answered": {
 			intercept: func(_ *api, n int, _ http.ResponseWriter, r *http.Request) bool {
 				if n == 1 {
 					wait(r, time.Hour)
@@ -66,29 +66,29 @@ func TestPages(t *testing.T) {
 			requests: 3,
 		},
 		"the token expires and cannot be continued": {
-			intercept: func(a *api, n int, w http.ResponseWriter, _ *http.Request) bool {
+			intercept: func(a *api, n int, w http.ResponseWriter, r *http.Request) bool {
 				if n == 2 {
-					a.touch(10)
-					a.fail(w, http.StatusGone, "the continue token has expired")
+					a.Advance(10)
+					fakeapi.Fail(w, r, http.StatusGone, "the continue token has expired")
 				}
 				return n == 2
 			},
 			requests: 4,
 		},
-		"the token is not known": {
-			intercept: func(a *api, n int, w http.ResponseWriter, _ *http.Request) bool {
+		"the token is unknown": {
+			intercept: func(a *api, n int, w http.ResponseWriter, r *http.Request) bool {
 				if n == 2 {
-					a.fail(w, http.StatusBadRequest, "continue key is not valid")
+					fakeapi.Fail(w, r, http.StatusBadRequest, "continue key is not valid")
 				}
 				return n == 2
 			},
 			requests: 4,
 		},
-		"the server has too much to do": {
-			intercept: func(a *api, n int, w http.ResponseWriter, _ *http.Request) bool {
+		"too many requests": {
+			intercept: func(a *api, n int, w http.ResponseWriter, r *http.Request) bool {
 				if n == 2 {
 					w.Header().Set("Retry-After", "20")
-					a.fail(w, http.StatusTooManyRequests, "too many requests")
+					fakeapi.Fail(w, r, http.StatusTooManyRequests, "too many requests")
 				}
 				return n == 2
 			},
@@ -101,17 +101,17 @@ func TestPages(t *testing.T) {
 				a := newAPI(t)
 				want := writeMany(a, 700)
 				n := 0
-				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 					if !isPage(r) {
 						return false
 					}
 					n++
 					return test.intercept != nil && test.intercept(a, n, w, r)
-				}
+				})
 				r := run(a, event.Position{})
 				time.Sleep(listHeaderTimeout + time.Second)
 				synctest.Wait()
-				wantStates(t, "taken", r.states(), want...)
+				wantStates(t, "emitted", r.states(), want...)
 				wantGrowing(t, r.journal.all())
 				wantPosition(t, r.position(), "uid-a/0@800")
 				if n != test.requests {
@@ -122,23 +122,22 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// isPage tells lists from watches, and from the list that only asks for the
-// newest version.
+// isPage reports whether a request is for a page of a list, but not a probe with limit=1.
 func isPage(r *http.Request) bool {
 	limit := r.URL.Query().Get("limit")
 	return limit != "" && limit != "1"
 }
 
-// half answers with one half of a page.
+// half sends half a page.
 func half(a *api, w http.ResponseWriter, r *http.Request) bool {
 	var page recorder
-	a.serveList(&page, r)
+	a.Serve(&page, r)
 	_, _ = w.Write(page.body[:len(page.body)/2])
 	w.(http.Flusher).Flush()
 	panic(http.ErrAbortHandler)
 }
 
-// recorder keeps an answer.
+// recorder records a response.
 type recorder struct {
 	header http.Header
 	body   []byte
@@ -154,24 +153,23 @@ func (r *recorder) Header() http.Header {
 func (r *recorder) Write(p []byte) (int, error) { r.body = append(r.body, p...); return len(p), nil }
 func (r *recorder) WriteHeader(int)             {}
 
-// What is written while a list is fetched, comes from the watch: once, and after
-// what was listed.
+// States that are written during a list are emitted once, by the watch after the list.
 func TestWritesDuringAList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		want := writeMany(a, 700)
 		n := 0
-		a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 			if isPage(r) {
 				if n++; n == 2 {
 					// The list is continued at a version that shows the next writes.
 					want = append(want, fmt.Sprintf("z@%d", a.write("z")), fmt.Sprintf("e00699@%d", a.write("e00699")))
-					a.touch(1)
+					a.Advance(1)
 					a.compact()
 				}
 			}
 			return false
-		}
+		})
 		r := run(a, event.Position{})
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -180,12 +178,12 @@ func TestWritesDuringAList(t *testing.T) {
 		want = slices.DeleteFunc(want, func(s string) bool {
 			return strings.HasPrefix(s, "e00699@") && s != want[len(want)-1]
 		})
-		wantStates(t, "taken", got, want...)
+		wantStates(t, "emitted", got, want...)
 		wantGrowing(t, r.journal.all())
 	})
 }
 
-// From the position of any record, exactly what came after it comes again.
+// From the position of any record, exactly the records after it are emitted again.
 func TestResumeFromEveryRecord(t *testing.T) {
 	for name, compacted := range map[string]bool{"the list can be read again": false, "the version of the list is compacted": true} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +200,7 @@ func TestResumeFromEveryRecord(t *testing.T) {
 				a.write("c")
 				a.write("a")
 				if compacted {
-					a.touch(1)
+					a.Advance(1)
 					a.compact()
 				}
 				a.write("a")
@@ -212,15 +210,15 @@ func TestResumeFromEveryRecord(t *testing.T) {
 				synctest.Wait()
 				_ = r.stop()
 				all := r.journal.all()
-				wantStates(t, "at first", states(all[:listed]), "gap:too_old", "old@101", "b@102", "a@103")
+				wantStates(t, "initially", states(all[:listed]), "gap:too_old", "old@101", "b@102", "a@103")
 
 				for i, rec := range all {
 					again := run(a, rec.Position)
 					time.Sleep(positionFlushInterval)
 					synctest.Wait()
 					want := states(all[i+1:])
-					if max(rec.Position.Version, rec.Position.ListVersion) < a.compacted {
-						// Of each Event only its latest state is left.
+					if max(rec.Position.Version, rec.Position.ListVersion) < a.Compacted() {
+						// Only the latest state of each Event is left.
 						want = slices.DeleteFunc(want, func(s string) bool { return s == "a@103" || s == "a@105" || s == "old@101" })
 						want = append([]string{"gap:too_old"}, want...)
 					}
@@ -233,30 +231,30 @@ func TestResumeFromEveryRecord(t *testing.T) {
 	}
 }
 
-// The same when the process ends in the middle of a list that is not emitted in
-// order: nothing is lost, though something may come twice.
-func TestSpoolOverflow(t *testing.T) {
+// The same for a list that exceeds the space for sorting: nothing is lost, although states may
+// repeat.
+func TestSortOverflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.padding = strings.Repeat("x", 10<<10) // so that each page fills a run
 		want := writeMany(a, 1200)
 		n := 0
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if q := r.URL.Query(); isPage(r) {
 				n++
 				q.Set("limit", "500") // so that there are three pages
 				r.URL.RawQuery = q.Encode()
 			}
 			return false
-		}
+		})
 		small := func(o *Options) { o.SortMaxBytes = 1 }
-		fill := func(o *Options) { small(o); o.SortDir = t.TempDir() }
-		for _, options := range []func(*Options){small, fill} {
+		inFile := func(o *Options) { small(o); o.SortDir = t.TempDir() }
+		for _, options := range []func(*Options){small, inFile} {
 			r := run(a, event.Position{}, options)
 			synctest.Wait()
 			got := r.states()
 			slices.SortFunc(got, byVersion)
-			wantStates(t, "taken, in whatever order", got, want...)
+			wantStates(t, "emitted, in any order", got, want...)
 			wantPosition(t, r.position(), "uid-a/0@1300")
 			_ = r.stop()
 			log := r.log.String()
@@ -284,8 +282,8 @@ func byVersion(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// States are counted as missed only if they surely are.
-func TestGapCountsWhatMustHaveBeenMissed(t *testing.T) {
+// Only states that are certainly missing are counted as missed.
+func TestGapCountsMissedStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		second := func() { time.Sleep(time.Second) }
@@ -294,7 +292,7 @@ func TestGapCountsWhatMustHaveBeenMissed(t *testing.T) {
 		last := a.write("before")
 		from := at(last)
 		from.Time = time.Now().Truncate(time.Second).UTC()
-		a.write("same-second") // perhaps the last state seen; nobody can tell
+		a.write("same-second") // may be the last state seen
 		second()
 		a.write("same-second")
 		a.write("old")
@@ -314,7 +312,7 @@ func TestGapCountsWhatMustHaveBeenMissed(t *testing.T) {
 			"hindsight/cause":           "too_old",
 			"hindsight/missed_at_least": "1",
 			"hindsight/from_version":    fmt.Sprint(last),
-			"hindsight/to_version":      fmt.Sprint(a.version),
+			"hindsight/to_version":      fmt.Sprint(a.Version()),
 			"hindsight/from_time":       from.Time.Format(time.RFC3339),
 			"hindsight/to_time":         to.Format(time.RFC3339),
 		}
@@ -324,7 +322,7 @@ func TestGapCountsWhatMustHaveBeenMissed(t *testing.T) {
 			}
 		}
 		if gap.Event.Namespace != "hindsight" {
-			t.Errorf("gap told of in namespace %q", gap.Event.Namespace)
+			t.Errorf("gap record in namespace %q", gap.Event.Namespace)
 		}
 		if !r.position().Time.Equal(to) {
 			t.Errorf("position at %s, want %s", r.position().Time, to)
@@ -332,12 +330,12 @@ func TestGapCountsWhatMustHaveBeenMissed(t *testing.T) {
 	})
 }
 
-// A page that is read twice, and a list that starts over, count once.
+// A page that is read twice, and a list that is restarted, count once.
 func TestGapCountsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		writeMany(a, 600)
-		from := at(a.version)
+		from := at(a.Version())
 		from.Time = time.Now()
 		time.Sleep(time.Second)
 		for range 2 {
@@ -347,7 +345,7 @@ func TestGapCountsOnce(t *testing.T) {
 		}
 		a.compact()
 		n := 0
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if !isPage(r) {
 				return false
 			}
@@ -355,41 +353,41 @@ func TestGapCountsOnce(t *testing.T) {
 			case 1:
 				return half(a, w, r)
 			case 3:
-				a.fail(w, http.StatusGone, "the continue token has expired")
+				fakeapi.Fail(w, r, http.StatusGone, "the continue token has expired")
 				return true
 			}
 			return false
-		}
+		})
 		r := run(a, from)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "gap:too_old", "a-twice@703", "z-twice@704")
+		wantStates(t, "emitted", r.states(), "gap:too_old", "a-twice@703", "z-twice@704")
 		if got := r.journal.all()[0].Event.Annotations["hindsight/missed_at_least"]; got != "2" {
 			t.Errorf("missed at least %s, want 2", got)
 		}
 		if !strings.Contains(r.log.String(), "listed=602 emitted=2 already_seen=600") {
-			t.Error("what was listed is not said")
+			t.Error("the counts are not logged")
 		}
 	})
 }
 
-// While records are not taken, a list waits, and the loop is alive.
-func TestListWaitsForRoom(t *testing.T) {
+// While the journal is blocked, a list waits, with heartbeats.
+func TestListWaitsForJournal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		want := writeMany(a, 3*maxBatchRecords)
 		r := run(a, event.Position{}, func(o *Options) { o.SortDir = t.TempDir() })
-		r.journal.fill()
+		r.journal.block()
 		time.Sleep(time.Hour)
 		if age := time.Since(r.LastHeartbeat()); age > time.Minute {
-			t.Errorf("the loop has not turned for %s", age)
+			t.Errorf("no heartbeat for %s", age)
 		}
 		wantPosition(t, r.Position(), "none")
-		r.journal.free()
+		r.journal.unblock()
 		synctest.Wait()
 		if err := r.Ready(); err != nil {
 			t.Error(err)
 		}
-		wantStates(t, "taken", r.states(), want...)
+		wantStates(t, "emitted", r.states(), want...)
 	})
 }

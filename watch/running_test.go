@@ -14,16 +14,16 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// journal stands for what takes the records over.
+// journal is a Handle that keeps the records in memory.
 type journal struct {
 	mu      sync.Mutex
 	records []event.Record
 	calls   int
-	full    chan struct{} // while not nil, records are not taken
+	full    chan struct{} // while not nil, handle blocks
 	err     error
 }
 
-func (j *journal) take(ctx context.Context, records []event.Record) error {
+func (j *journal) handle(ctx context.Context, records []event.Record) error {
 	j.mu.Lock()
 	full := j.full
 	j.mu.Unlock()
@@ -44,7 +44,7 @@ func (j *journal) take(ctx context.Context, records []event.Record) error {
 	return nil
 }
 
-// clone copies records with all their text, which is the watcher's.
+// clone copies records with their strings, whose memory the watcher reuses.
 func clone(records []event.Record) []event.Record {
 	cloned := slices.Clone(records)
 	for i := range cloned {
@@ -63,22 +63,22 @@ func clone(records []event.Record) []event.Record {
 	return cloned
 }
 
-// fill lets every take wait, until free is called.
-func (j *journal) fill() {
+// block makes handle block until unblock is called.
+func (j *journal) block() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.full = make(chan struct{})
 }
 
-func (j *journal) free() {
+func (j *journal) unblock() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	close(j.full)
 	j.full = nil
 }
 
-// groups is how often records were taken over.
-func (j *journal) groups() int {
+// batches returns the number of calls of handle.
+func (j *journal) batches() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.calls
@@ -90,7 +90,7 @@ func (j *journal) all() []event.Record {
 	return slices.Clone(j.records)
 }
 
-// states are the Events taken over, as "name@version", and "gap:cause".
+// states returns the Events as "name@version", and the gap records as "gap:cause".
 func (j *journal) states() []string { return states(j.all()) }
 
 func states(records []event.Record) []string {
@@ -106,7 +106,7 @@ func states(records []event.Record) []string {
 	return out
 }
 
-// position is that of the last record.
+// position returns the position of the last record.
 func (j *journal) position() event.Position {
 	records := j.all()
 	if len(records) == 0 {
@@ -115,15 +115,15 @@ func (j *journal) position() event.Position {
 	return records[len(records)-1].Position
 }
 
-// running is a Watcher at work.
+// running is a running Watcher.
 type running struct {
 	*Watcher
 	*journal
 	log  *syncWriter
-	stop func() error // ends it and returns what Run did
+	stop func() error // ends it and returns the result of Run
 }
 
-// run starts a Watcher that ends with the test.
+// run starts a Watcher, which stops at the end of the test.
 func run(a *api, start event.Position, options ...func(*Options)) *running {
 	return follow(a.t, a.client(), start, options...)
 }
@@ -131,7 +131,7 @@ func run(a *api, start event.Position, options ...func(*Options)) *running {
 func follow(t testing.TB, client *rest.RESTClient, start event.Position, options ...func(*Options)) *running {
 	r := &running{journal: &journal{}, log: &syncWriter{}}
 	o := Options{
-		Client: client, Start: start, Handle: r.journal.take, OwnNamespace: "hindsight",
+		Client: client, Start: start, Handle: r.journal.handle, OwnNamespace: "hindsight",
 		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(r.log, t.Output()), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, option := range options {
@@ -149,7 +149,7 @@ func follow(t testing.TB, client *rest.RESTClient, start event.Position, options
 	return r
 }
 
-// syncWriter keeps what is logged.
+// syncWriter keeps the log.
 type syncWriter struct {
 	mu sync.Mutex
 	b  strings.Builder

@@ -17,11 +17,12 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// bufferingProxy passes the headers of a response on at once, and its body once the
-// API server has ended it; it discards the body of a watch while swallow is set.
-func bufferingProxy(t *testing.T, upstream *rest.Config, swallow *atomic.Bool) *rest.Config {
+// bufferingProxy forwards the headers of a response at once, and its body after its end. While
+// discard is set, it discards the bodies of watches.
+func bufferingProxy(t *testing.T, upstream *rest.Config, discard *atomic.Bool) *rest.Config {
 	t.Helper()
 	transport, err := rest.TransportFor(upstream)
 	if err != nil {
@@ -49,7 +50,7 @@ func bufferingProxy(t *testing.T, upstream *rest.Config, swallow *atomic.Bool) *
 		if _, err := io.Copy(&body, resp.Body); err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		if swallow.Load() && r.URL.Query().Get("watch") != "" {
+		if discard.Load() && fakeapi.IsWatch(r) {
 			return
 		}
 		_, _ = w.Write(body.Bytes())
@@ -58,9 +59,9 @@ func bufferingProxy(t *testing.T, upstream *rest.Config, swallow *atomic.Bool) *
 	return &rest.Config{Host: proxy.URL}
 }
 
-// Nothing is lost behind a proxy that holds back the bodies of responses, and that
-// is no stall. The API server compacts as it does by default.
-func TestBehindABufferingProxy(t *testing.T) {
+// A proxy that delays the bodies of responses causes neither loss nor a stall. The API server
+// compacts with its default interval.
+func TestRealBufferingProxy(t *testing.T) {
 	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}
 	s.client = clientFor(t, s.Config())
@@ -74,7 +75,7 @@ func TestBehindABufferingProxy(t *testing.T) {
 	for deadline := time.Now().Add(maxWatch + watchGrace + time.Minute); len(ourStates(r)) < len(want) && time.Now().Before(deadline); {
 		time.Sleep(time.Second)
 	}
-	wantStates(t, "taken", ourStates(r), want...)
+	wantStates(t, "emitted", ourStates(r), want...)
 	wantGrowing(t, r.journal.all())
 	wantStalls(t, r, 0)
 	if err := r.Ready(); err != nil {
@@ -82,21 +83,21 @@ func TestBehindABufferingProxy(t *testing.T) {
 	}
 }
 
-// A proxy discards the bodies of watches. Until watches work again, latest states come
-// by lists, behind one gap.
-func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
+// A proxy discards the bodies of watches. Until watches work again, lists deliver the latest states,
+// after one gap record.
+func TestProxyDiscardsWatches(t *testing.T) {
 	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}
 	s.client = clientFor(t, s.Config())
 	s.mustWrite(t, "a")
-	var swallow atomic.Bool
-	swallow.Store(true)
-	r := s.follow(t, bufferingProxy(t, s.Config(), &swallow), s.here(t))
-	await := func(what string, within time.Duration, ok func() bool) {
+	var discard atomic.Bool
+	discard.Store(true)
+	r := s.follow(t, bufferingProxy(t, s.Config(), &discard), s.here(t))
+	await := func(description string, within time.Duration, ok func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(within); !ok(); time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("not within %s: %s", within, what)
+				t.Fatalf("not within %s: %s", within, description)
 			}
 		}
 	}
@@ -106,11 +107,11 @@ func TestBehindAProxyThatSwallowsWatches(t *testing.T) {
 		t.Errorf("unready: %v", err)
 	}
 	await("the latest states are listed", time.Minute, func() bool { return len(r.states()) == 3 })
-	wantStates(t, "taken", r.states(), "gap:stalled", written[1], written[2])
+	wantStates(t, "emitted", r.states(), "gap:stalled", written[1], written[2])
 	written = s.mustWrite(t, "b", "c", "c")
 	await("later states are listed", 2*time.Minute, func() bool { return len(r.states()) == 5 })
-	wantStates(t, "taken", r.states()[3:], written[0], written[2])
-	swallow.Store(false)
+	wantStates(t, "emitted", r.states()[3:], written[0], written[2])
+	discard.Store(false)
 	for i := 0; r.Ready() != nil; i++ {
 		if i == 120 {
 			t.Fatalf("still unready: %v", r.Ready())

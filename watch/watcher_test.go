@@ -15,14 +15,15 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// at is a position in the first epoch of an api's cluster.
+// at returns a position in the first epoch of the fake cluster.
 func at(version uint64) event.Position {
 	return event.Position{Epoch: event.Epoch{Cluster: "uid-a"}, Version: version}
 }
 
-func wantStates(t *testing.T, what string, got []string, want ...string) {
+func wantStates(t *testing.T, description string, got []string, want ...string) {
 	t.Helper()
 	if slices.Equal(got, want) {
 		return
@@ -32,7 +33,7 @@ func wantStates(t *testing.T, what string, got []string, want ...string) {
 		same++
 	}
 	from := max(0, same-2)
-	t.Errorf("%s: %d, want %d; they differ at %d:\n got %q\nwant %q", what, len(got), len(want), same,
+	t.Errorf("%s: %d, want %d; they differ at %d:\n got %q\nwant %q", description, len(got), len(want), same,
 		got[from:min(len(got), from+12)], want[from:min(len(want), from+12)])
 }
 
@@ -43,7 +44,7 @@ func wantPosition(t *testing.T, got event.Position, want string) {
 	}
 }
 
-// wantGrowing fails where the position goes back or a state comes twice.
+// wantGrowing checks that the position never goes back and that no state repeats.
 func wantGrowing(t *testing.T, records []event.Record) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -54,7 +55,7 @@ func wantGrowing(t *testing.T, records []event.Record) {
 		if r.Event != nil && !r.Gap {
 			id := r.Position.Epoch.String() + "/" + r.Event.Name + "@" + r.Event.ResourceVersion
 			if seen[id] {
-				t.Errorf("%s came twice", id)
+				t.Errorf("%s was emitted twice", id)
 			}
 			seen[id] = true
 		}
@@ -83,13 +84,13 @@ func TestFirstStart(t *testing.T) {
 		wantGrowing(t, r.journal.all())
 		for _, rec := range r.journal.all() {
 			if rec.Event != nil && (len(rec.Event.ManagedFields) != 0 || rec.Event.Message != "message of "+rec.Event.Name) {
-				t.Errorf("not the Event that was written: %v", rec.Event)
+				t.Errorf("Event differs from the written one: %v", rec.Event)
 			}
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
-		if n := a.asked("limit=500"); n > 40 {
+		if n := a.CountRequests("limit=500"); n > 40 {
 			t.Errorf("%d lists in a quiet hour", n)
 		}
 	})
@@ -101,8 +102,8 @@ func TestEmptyClusterHasAPosition(t *testing.T) {
 		r := run(a, event.Position{})
 		synctest.Wait()
 		wantPosition(t, r.position(), "uid-a/0@100")
-		if a.asked("") != 3 || a.asked("kube-system") != 1 || a.asked("limit=500") != 1 || a.asked("watch=true", "resourceVersion=100&") != 1 {
-			t.Errorf("requests %q, want one each for the uid, a list, and a watch from its version", a.requests)
+		if a.CountRequests("") != 3 || a.CountRequests("kube-system") != 1 || a.CountRequests("limit=500") != 1 || a.CountRequests("watch=true", "resourceVersion=100&") != 1 {
+			t.Errorf("requests %q, want one each for the uid, a list, and a watch from its version", a.Requests())
 		}
 	})
 }
@@ -115,19 +116,19 @@ func TestOneNamespace(t *testing.T) {
 		synctest.Wait()
 		a.write("b")
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "a@101", "b@102")
+		wantStates(t, "emitted", r.states(), "a@101", "b@102")
 		for _, rec := range r.journal.all() {
 			if rec.Source != "default" {
 				t.Errorf("record at %s of source %q", rec.Position, rec.Source)
 			}
 		}
-		if n := a.asked("/api/v1/events"); n != 0 {
+		if n := a.CountRequests("/api/v1/events"); n != 0 {
 			t.Errorf("%d requests for all namespaces", n)
 		}
 	})
 }
 
-// A restart resumes where it was: nothing lost, nothing twice, no list.
+// A restart resumes at its position, without a list.
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
@@ -137,7 +138,7 @@ func TestResume(t *testing.T) {
 		r := run(a, at(101))
 		synctest.Wait()
 		wantStates(t, "replayed", r.states(), "a@102", "b@103")
-		if n := a.asked("limit=500"); n != 0 {
+		if n := a.CountRequests("limit=500"); n != 0 {
 			t.Errorf("%d lists", n)
 		}
 	})
@@ -147,21 +148,21 @@ func TestForbidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		var granted atomic.Bool
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-			if r.URL.Query().Get("watch") == "" || granted.Load() {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			if !fakeapi.IsWatch(r) || granted.Load() {
 				return false
 			}
-			a.fail(w, http.StatusForbidden, `events is forbidden: User "system:serviceaccount:default:hindsight" cannot watch resource "events" in API group "" at the cluster scope`)
+			fakeapi.Fail(w, r, http.StatusForbidden, `events is forbidden: User "system:serviceaccount:default:hindsight" cannot watch resource "events" in API group "" at the cluster scope`)
 			return true
-		}
+		})
 		a.write("a")
 		r := run(a, event.Position{})
 		time.Sleep(10 * time.Minute)
 		err := r.Ready()
 		if err == nil || !strings.Contains(err.Error(), `cannot watch resource "events"`) {
-			t.Errorf("ready: %v; want what is forbidden", err)
+			t.Errorf("ready: %v; want the missing permission", err)
 		}
-		if n := a.asked("watch=true"); n > 60 {
+		if n := a.CountRequests("watch=true"); n > 60 {
 			t.Errorf("%d watches in 10 minutes without permission", n)
 		}
 		log := r.log.String()
@@ -169,7 +170,7 @@ func TestForbidden(t *testing.T) {
 			t.Errorf("%d warnings, want 1", n)
 		}
 		if !strings.Contains(log, "ClusterRole") || !strings.Contains(log, "verbs [list, watch]") {
-			t.Error("the log does not say what to grant")
+			t.Error("the log has no hint about the permission")
 		}
 
 		granted.Store(true)
@@ -184,7 +185,7 @@ func TestForbidden(t *testing.T) {
 		}
 		a.write("b")
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "a@101", "b@102")
+		wantStates(t, "emitted", r.states(), "a@101", "b@102")
 	})
 }
 
@@ -192,12 +193,12 @@ func TestUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		var up atomic.Bool
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			if !up.Load() {
 				panic(http.ErrAbortHandler)
 			}
 			return false
-		}
+		})
 		r := run(a, at(100))
 		time.Sleep(4 * time.Minute)
 		if err := r.Ready(); err != nil {
@@ -211,9 +212,9 @@ func TestUnreachable(t *testing.T) {
 			t.Error("ready although the API server cannot be reached for 6 minutes")
 		}
 		if age := time.Since(r.LastHeartbeat()); age > time.Minute {
-			t.Errorf("the loop has not turned for %s", age)
+			t.Errorf("no heartbeat for %s", age)
 		}
-		if n := a.asked(""); n < 15 || n > 60 {
+		if n := a.CountRequests(""); n < 15 || n > 60 {
 			t.Errorf("%d requests in 6 minutes", n)
 		}
 		up.Store(true)
@@ -228,7 +229,7 @@ func TestUnreachable(t *testing.T) {
 	})
 }
 
-func TestOutFails(t *testing.T) {
+func TestHandleFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -247,7 +248,7 @@ func TestOutFails(t *testing.T) {
 	})
 }
 
-// Deletions are no news, but what they say of the position is.
+// Deletions only move the position.
 func TestDeletions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
@@ -261,38 +262,38 @@ func TestDeletions(t *testing.T) {
 		}
 		time.Sleep(positionFlushInterval)
 		synctest.Wait()
-		wantStates(t, "taken", r.states())
+		wantStates(t, "emitted", r.states())
 		if n := len(r.journal.all()); n != 1 {
-			t.Errorf("%d records for a run of deletions, want 1", n)
+			t.Errorf("%d records for consecutive deletions, want 1", n)
 		}
 		wantPosition(t, r.position(), "uid-a/0@106")
 	})
 }
 
-// An Event that cannot be decoded is counted, and stops nothing.
+// An Event that cannot be decoded is counted and skipped.
 func TestUndecodable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		bad := *a.stateAt("a", 101)
+		bad := *a.EventAt("default", "a", 101)
 		bad.ResourceVersion = "102"
 		raw := append(must(bad.Marshal()), 8<<3|2, 0) // its count as a string
-		a.touch(1)
+		a.Advance(1)
 		a.write("b")
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			switch q := r.URL.Query(); {
 			case q.Get("watch") != "" && q.Get("resourceVersion") == "101":
-				a.frame(w, apiwatch.Added, rawObject(raw))
-				a.frame(w, apiwatch.Added, a.stateAt("b", 103))
+				fakeapi.SendFrame(w, r, apiwatch.Added, rawObject(raw))
+				fakeapi.SendFrame(w, r, apiwatch.Added, a.EventAt("default", "b", 103))
 			default:
 				return false
 			}
 			return true
-		}
+		})
 		reg := prometheus.NewRegistry()
 		r := run(a, at(101), func(o *Options) { o.Metrics = NewMetrics(reg) })
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "b@103")
+		wantStates(t, "emitted", r.states(), "b@103")
 		err := testutil.GatherAndCompare(reg, strings.NewReader(`
 			# HELP hindsight_watch_skipped_total States of Events read and not stored, by reason: seen (before) or undecodable.
 			# TYPE hindsight_watch_skipped_total counter
@@ -305,7 +306,7 @@ func TestUndecodable(t *testing.T) {
 	})
 }
 
-// rawObject is an object that was encoded before.
+// rawObject is an encoded object.
 type rawObject []byte
 
 func (o rawObject) Marshal() ([]byte, error) { return o, nil }

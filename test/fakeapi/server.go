@@ -29,7 +29,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -45,7 +44,6 @@ type Server struct {
 
 	mu         sync.Mutex // guards the rest
 	clusterUID types.UID
-	onlyJSON   bool
 	intercept  func(http.ResponseWriter, *http.Request) bool
 	requests   []string
 
@@ -128,13 +126,6 @@ func (s *Server) SetClusterUID(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clusterUID = uid
-}
-
-// OnlyJSON makes the server answer in JSON to clients that accept protobuf too.
-func (s *Server) OnlyJSON() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.onlyJSON = true
 }
 
 // Requests returns the requests so far, each as method, space, path and query.
@@ -224,14 +215,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.RequestURI())
 	intercept := s.intercept
-	if s.onlyJSON {
-		r.Header.Set("Accept", runtime.ContentTypeJSON)
-	}
 	s.mu.Unlock()
 	if intercept == nil || !intercept(w, r) {
-		s.mux.ServeHTTP(w, r)
+		s.Serve(w, r)
 	}
 }
+
+// Serve answers a request as without Intercept.
+func (s *Server) Serve(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // pipes is a listener whose connections are pipes within the process.
 type pipes struct {

@@ -17,16 +17,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
 var listed = flag.Int("listed", 15_000, "number of Events in TestLongList; a million take minutes under the race detector")
 
-// longList is a list of many Events that are made as they are asked for. Their
-// versions are 101 and up, in no order.
+// longList generates the pages of a list of many Events. Their versions are 101 and up, in no order.
 type longList struct {
 	n       int
-	pages   int // asked for
-	expired int // the next page is refused; with a token to go on with, at first
+	pages   int // requested
+	expired int // expired tokens: the first one can be continued, the second one not
 }
 
 func (l *longList) version() uint64 { return uint64(100 + l.n) }
@@ -52,8 +52,7 @@ func (l *longList) page(from, to int) *corev1.EventList {
 	return list
 }
 
-// serve answers for pages, some of them badly: one breaks off, then the token
-// expires, first so that the list can go on, and then so that it begins anew.
+// serve serves pages. The second one is cut off; later the token expires twice.
 func (l *longList) serve(a *api, w http.ResponseWriter, r *http.Request) bool {
 	q := r.URL.Query()
 	if !isPage(r) {
@@ -65,46 +64,46 @@ func (l *longList) serve(a *api, w http.ResponseWriter, r *http.Request) bool {
 	last := from+limit >= l.n
 	switch {
 	case l.pages == 2:
-		body := a.encode(l.page(from, min(from+limit, l.n)), "EventList")
+		body := fakeapi.Encode(l.page(from, min(from+limit, l.n)), false)
 		_, _ = w.Write(body[:len(body)*2/3])
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	case last && l.expired < 2:
-		s := newStatus(http.StatusGone, "the continue token has expired")
+		s := fakeapi.Status(http.StatusGone, "the continue token has expired")
 		if l.expired++; l.expired == 1 {
 			s.Continue = "again-" + strconv.Itoa(from)
 		}
-		a.send(w, http.StatusGone, s, "Status")
+		fakeapi.Respond(w, r, http.StatusGone, s)
 	default:
-		a.send(w, http.StatusOK, l.page(from, min(from+limit, l.n)), "EventList")
+		fakeapi.Respond(w, r, http.StatusOK, l.page(from, min(from+limit, l.n)))
 	}
 	return true
 }
 
-// A list that is long, badly served, and taken in by two processes, the first of
-// which ends midway, brings each state once and in order.
+// Two processes read a long list with failures; the first one ends in the middle of it. Each state is
+// emitted once and in order.
 func TestLongList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		l := &longList{n: *listed}
 		for l.n%7919 == 0 {
-			l.n++ // or versions would repeat
+			l.n++ // otherwise versions would repeat
 		}
-		a.version = l.version()
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool { return l.serve(a, w, r) }
-		spool := t.TempDir()
+		a.Advance(l.version() - a.Version())
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool { return l.serve(a, w, r) })
+		dir := t.TempDir()
 
 		next, half := uint64(101), l.version()-uint64(l.n)/2
 		killed := errors.New("killed")
 		process := func(until uint64) func(*Options) {
 			return func(o *Options) {
-				o.SortDir, o.SortMaxBytes = spool, 1<<30
+				o.SortDir, o.SortMaxBytes = dir, 1<<30
 				o.Handle = func(_ context.Context, records []event.Record) error {
 					if next > until {
 						return killed
 					}
 					if len(records) > maxBatchRecords {
-						t.Errorf("%d records at once", len(records))
+						t.Errorf("%d records in one batch", len(records))
 					}
 					for _, rec := range records {
 						if rec.PositionOnly() {
@@ -130,7 +129,7 @@ func TestLongList(t *testing.T) {
 			t.Errorf("%d tokens expired", l.expired)
 		}
 		if got, want := first.Position().Version, next-1; got != want {
-			t.Errorf("the first process ends at version %d, but took %d", got, want)
+			t.Errorf("the first process ends at version %d, but stored %d", got, want)
 		}
 
 		second := run(a, first.Position(), process(l.version()+1))
@@ -138,7 +137,7 @@ func TestLongList(t *testing.T) {
 		synctest.Wait()
 		wantPosition(t, second.Position(), fmt.Sprintf("uid-a/0@%d", l.version()))
 		if next != l.version()+1 {
-			t.Errorf("%d states came, want %d", next-101, l.n)
+			t.Errorf("%d states emitted, want %d", next-101, l.n)
 		}
 		if err := second.stop(); err != nil {
 			t.Error(err)

@@ -10,25 +10,26 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// Each case is a way in which watches end, beginning with the second one. The
-// Events a@102 and a@103 are written before the third one, b@104 after all.
-func TestEndingsOfAWatch(t *testing.T) {
-	gone := func(a *api, w http.ResponseWriter) {
+// Each case is a way in which watches end, from the second watch on. The states a@102 and a@103 are
+// written during the second one, b@104 after all.
+func TestWatchEndings(t *testing.T) {
+	gone := func(a *api, w http.ResponseWriter, r *http.Request) {
 		a.compact()
-		a.frame(w, apiwatch.Error, newStatus(http.StatusGone, "too old resource version: 101 (103)"))
+		fakeapi.SendFrame(w, r, apiwatch.Error, fakeapi.Status(http.StatusGone, "too old resource version: 101 (103)"))
 	}
-	cut := func(w http.ResponseWriter, what []byte) {
+	cut := func(w http.ResponseWriter, sent []byte) {
 		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write(what)
+		_, _ = w.Write(sent)
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}
 	aFrame := func(a *api) []byte {
-		e := *a.stateAt("a", 101)
+		e := *a.EventAt("default", "a", 101)
 		e.ResourceVersion = "102"
-		return a.encodeFrame(apiwatch.Modified, &e)
+		return fakeapi.EncodeFrame(apiwatch.Modified, &e, false)
 	}
 	everything := []string{"a@102", "a@103", "b@104"}
 	latest := []string{"gap:too_old", "a@103", "b@104"}
@@ -37,7 +38,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 		times  int // how many watches end like this
 		ending func(a *api, w http.ResponseWriter, r *http.Request)
 		want   []string
-		within time.Duration // until all is well again; 0: at once
+		within time.Duration // until the recovery
 	}{
 		"the server ends it": {
 			times:  1,
@@ -59,37 +60,37 @@ func TestEndingsOfAWatch(t *testing.T) {
 			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { flush(w) },
 			want:   latest, within: 2 * time.Second,
 		},
-		"too old, as an ERROR": {
+		"too old, as an ERROR frame": {
 			times:  1,
-			ending: func(a *api, w http.ResponseWriter, _ *http.Request) { gone(a, w) },
+			ending: func(a *api, w http.ResponseWriter, r *http.Request) { gone(a, w, r) },
 			want:   latest,
 		},
-		"too old, as the answer": {
+		"too old, as the status": {
 			times: 1,
-			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
+			ending: func(a *api, w http.ResponseWriter, r *http.Request) {
 				a.compact()
-				a.fail(w, http.StatusGone, "too old resource version")
+				fakeapi.Fail(w, r, http.StatusGone, "too old resource version")
 			},
 			want: latest,
 		},
 		"ERROR 500, twice": {
 			times: 2,
-			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
-				a.frame(w, apiwatch.Error, newStatus(http.StatusInternalServerError, "etcd event received with PrevKv=nil"))
+			ending: func(a *api, w http.ResponseWriter, r *http.Request) {
+				fakeapi.SendFrame(w, r, apiwatch.Error, fakeapi.Status(http.StatusInternalServerError, "etcd event received with PrevKv=nil"))
 			},
 			want: everything, within: 2 * time.Second,
 		},
 		"ERROR 500, always": {
 			times: 3,
-			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
-				a.frame(w, apiwatch.Error, newStatus(http.StatusInternalServerError, "etcd event received with PrevKv=nil"))
+			ending: func(a *api, w http.ResponseWriter, r *http.Request) {
+				fakeapi.SendFrame(w, r, apiwatch.Error, fakeapi.Status(http.StatusInternalServerError, "etcd event received with PrevKv=nil"))
 			},
 			want: latest, within: 2 * time.Second,
 		},
-		"500 as the answer, always": {
+		"status 500, always": {
 			times: 3,
-			ending: func(a *api, w http.ResponseWriter, _ *http.Request) {
-				a.fail(w, http.StatusInternalServerError, "etcd event received with PrevKv=nil")
+			ending: func(a *api, w http.ResponseWriter, r *http.Request) {
+				fakeapi.Fail(w, r, http.StatusInternalServerError, "etcd event received with PrevKv=nil")
 			},
 			want: latest, within: 2 * time.Second,
 		},
@@ -116,7 +117,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x00\x00\x00\x02no")) },
 			want:   latest, within: 2 * time.Second,
 		},
-		"a frame longer than any can be": {
+		"a frame that is too long": {
 			times:  1,
 			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x7a\x00\x00\x02no")) },
 			want:   everything, within: time.Second,
@@ -126,7 +127,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 			ending: func(_ *api, _ http.ResponseWriter, r *http.Request) { wait(r, time.Hour) },
 			want:   everything, within: headerTimeout + time.Second,
 		},
-		"the server has too much to do": {
+		"too many requests": {
 			times: 1,
 			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Retry-After", "7")
@@ -134,7 +135,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 			},
 			want: everything, within: 8 * time.Second,
 		},
-		"a gateway is in the way": {
+		"a gateway without a server": {
 			times: 4,
 			ending: func(_ *api, w http.ResponseWriter, _ *http.Request) {
 				http.Error(w, "upstream connect error", http.StatusBadGateway)
@@ -148,15 +149,15 @@ func TestEndingsOfAWatch(t *testing.T) {
 				a := newAPI(t)
 				a.write("a")
 				watches := 0
-				a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-					if r.URL.Query().Get("watch") == "" {
+				a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+					if !fakeapi.IsWatch(r) {
 						return false
 					}
 					watches++
 					switch {
 					case watches == 1:
 						flush(w)
-						wait(r, 10*time.Second) // ended in good order
+						wait(r, 10*time.Second) // ended cleanly
 						return true
 					case watches > 1+test.times:
 						return false
@@ -166,13 +167,13 @@ func TestEndingsOfAWatch(t *testing.T) {
 					}
 					test.ending(a, w, r)
 					return true
-				}
+				})
 				r := run(a, at(101))
 				time.Sleep(10*time.Second + test.within)
 				synctest.Wait()
 				a.write("b")
 				synctest.Wait()
-				wantStates(t, "taken", r.states(), test.want...)
+				wantStates(t, "emitted", r.states(), test.want...)
 				wantGrowing(t, r.journal.all())
 				if err := r.Ready(); err != nil {
 					t.Errorf("not ready: %v", err)
@@ -182,7 +183,7 @@ func TestEndingsOfAWatch(t *testing.T) {
 	}
 }
 
-// wait waits until the client goes away, for at most d.
+// wait waits until the client disconnects, for at most d.
 func wait(r *http.Request, d time.Duration) {
 	select {
 	case <-r.Context().Done():
@@ -195,30 +196,29 @@ func flush(w http.ResponseWriter) {
 	w.(http.Flusher).Flush()
 }
 
-// What comes again, comes again from the server or something before it, not from
-// here.
-func TestServerThatBeginsTooEarly(t *testing.T) {
+// States that the API server, or a proxy, sends twice are emitted once.
+func TestServerReplaysTooMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
 		a.write("b")
 		a.remove("b")
 		a.write("c")
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			q := r.URL.Query()
 			if q.Get("watch") != "" {
-				a.frame(w, apiwatch.Added, a.stateAt("c", 104))
+				fakeapi.SendFrame(w, r, apiwatch.Added, a.EventAt("default", "c", 104))
 				q.Set("resourceVersion", "0")
 				r.URL.RawQuery = q.Encode()
 			}
 			return false
-		}
+		})
 		r := run(a, at(102))
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "c@104")
+		wantStates(t, "emitted", r.states(), "c@104")
 		_ = r.stop()
 		if !strings.Contains(r.log.String(), "emitted=1 already_seen=3") {
-			t.Error("what was skipped is not said at the end")
+			t.Error("skipped states are not logged at the end")
 		}
 	})
 }
@@ -227,24 +227,24 @@ func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		for name, what := range map[string]string{"watch": "watch=true", "list": "limit=500", "uid": "kube-system"} {
-			a.requests = nil
-			a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-				if !strings.Contains(r.URL.RequestURI(), what) || a.asked(what) > 1 {
+		for name, request := range map[string]string{"watch": "watch=true", "list": "limit=500", "uid": "kube-system"} {
+			a.ForgetRequests()
+			a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.RequestURI(), request) || a.CountRequests(request) > 1 {
 					return false
 				}
 				w.Header().Set("Retry-After", "40")
 				http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 				return true
-			}
+			})
 			r := run(a, event.Position{})
 			time.Sleep(39 * time.Second)
-			if n := a.asked(what); n != 1 {
-				t.Errorf("%s: asked %d times in 39 seconds, not to be asked for 40", name, n)
+			if n := a.CountRequests(request); n != 1 {
+				t.Errorf("%s: %d requests in 39 seconds, Retry-After is 40", name, n)
 			}
 			time.Sleep(2 * time.Second)
-			if n := a.asked(what); n != 2 {
-				t.Errorf("%s: asked %d times in 41 seconds", name, n)
+			if n := a.CountRequests(request); n != 2 {
+				t.Errorf("%s: %d requests in 41 seconds", name, n)
 			}
 			wantStates(t, name, r.states(), "a@101")
 			_ = r.stop()
@@ -252,34 +252,34 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// A proxy that closes quiet watches is no reason to speak of missed Events.
+// A proxy that closes silent watches causes no gap.
 func TestClosedAtOnceWithNothingNewIsNoGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
-		a.touch(50)
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-			if r.URL.Query().Get("watch") == "" || r.URL.Query().Get("resourceVersion") != "101" {
+		a.Advance(50)
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			if !fakeapi.IsWatch(r) || r.URL.Query().Get("resourceVersion") != "101" {
 				return false
 			}
 			flush(w)
 			return true
-		}
+		})
 		r := run(a, at(101))
 		time.Sleep(5 * time.Second)
 		a.write("b")
 		synctest.Wait()
-		wantStates(t, "taken", r.states(), "b@152")
+		wantStates(t, "emitted", r.states(), "b@152")
 	})
 }
 
-// A watch that works in between makes up for those that ended at once.
-func TestClosedAtOnceNowAndThen(t *testing.T) {
+// A working watch in between resets the count of watches that were closed at once.
+func TestOccasionallyClosedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		watches := 0
-		a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-			if r.URL.Query().Get("watch") == "" {
+		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			if !fakeapi.IsWatch(r) {
 				return false
 			}
 			flush(w)
@@ -287,13 +287,13 @@ func TestClosedAtOnceNowAndThen(t *testing.T) {
 				wait(r, 10*time.Second)
 			}
 			return true
-		}
+		})
 		run(a, at(100))
 		time.Sleep(time.Minute)
-		if n := a.asked("limit=500"); n != 0 {
+		if n := a.CountRequests("limit=500"); n != 0 {
 			t.Errorf("%d lists", n)
 		}
-		if n := a.asked("watch=true"); n < 6 {
+		if n := a.CountRequests("watch=true"); n < 6 {
 			t.Errorf("%d watches", n)
 		}
 	})

@@ -20,9 +20,10 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/internal/extsort"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// exampleList has everything an Event can have, and next to nothing.
+// exampleList has Events with all fields and with almost none.
 func exampleList() *corev1.EventList {
 	now := metav1.NewTime(time.Unix(1563534120, 0).UTC())
 	full := corev1.Event{
@@ -48,10 +49,10 @@ func exampleList() *corev1.EventList {
 }
 
 func protobufList(l *corev1.EventList) []byte {
-	return must((&protobufAnswer{listKind, l}).encode())
+	return fakeapi.Encode(l, false)
 }
 
-// readWhole reads a list as readList does, into one object.
+// readWhole reads a list into one object.
 func readWhole(r io.Reader) (*corev1.EventList, error) {
 	var list corev1.EventList
 	meta, err := readList(r, func(item []byte) error {
@@ -66,7 +67,7 @@ func readWhole(r io.Reader) (*corev1.EventList, error) {
 	return &list, err
 }
 
-// The streaming reader and client-go's own decoder see the same list.
+// The streaming reader and the decoder of client-go return the same list.
 func TestReadList(t *testing.T) {
 	for name, list := range map[string]*corev1.EventList{"full": exampleList(), "empty": {ListMeta: metav1.ListMeta{ResourceVersion: "1"}}} {
 		body := protobufList(list)
@@ -85,18 +86,18 @@ func TestReadList(t *testing.T) {
 					t.Errorf("got\n%v\nwant\n%v", got, want)
 				}
 			}
-			// A body that breaks off is never taken for a shorter list.
+			// A truncated body is never a shorter list.
 			for n := range len(body) {
 				got, err := readWhole(bytes.NewReader(body[:n]))
 				if err == nil && len(got.Items) < len(list.Items) {
-					t.Errorf("%d of %d bytes came, and %d of %d items", n, len(body), len(got.Items), len(list.Items))
+					t.Errorf("%d of %d bytes were read as %d of %d items", n, len(body), len(got.Items), len(list.Items))
 				}
 			}
 		})
 	}
 }
 
-func TestReadListRefuses(t *testing.T) {
+func TestReadListErrors(t *testing.T) {
 	stop := errors.New("stop")
 	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte) error { return stop })
 	if err != stop {
@@ -109,9 +110,9 @@ func TestReadListRefuses(t *testing.T) {
 	}
 
 	for name, test := range map[string]struct{ body, want string }{
-		"nothing":          {"", "unexpected EOF"},
+		"empty":            {"", "unexpected EOF"},
 		"a web page":       {"<html>", "not protobuf"},
-		"another kind":     {string(must((&protobufAnswer{"Status", &metav1.Status{}}).encode())), `want kind EventList, got "Status"`},
+		"another kind":     {string(fakeapi.Encode(&metav1.Status{}, false)), `want kind EventList, got "Status"`},
 		"no object":        {protobufPrefix, "no object"},
 		"two objects":      {protobufPrefix + "\x12\x00\x12\x00", "two objects"},
 		"field number 0":   {protobufPrefix + "\x02\x00", "invalid field number"},
@@ -126,7 +127,7 @@ func TestReadListRefuses(t *testing.T) {
 	}
 }
 
-// What the streaming reader and client-go both accept, they read alike.
+// A list that both the streaming reader and client-go accept is the same for both.
 func FuzzReadList(f *testing.F) {
 	f.Add(protobufList(exampleList()))
 	f.Add(protobufList(&corev1.EventList{}))
@@ -137,11 +138,11 @@ func FuzzReadList(f *testing.F) {
 		if err != nil || !bytes.HasPrefix(body, []byte(protobufPrefix)) {
 			return
 		}
-		// client-go wants to be told the kind where the answer does not say it.
+		// client-go needs the kind if the response has none.
 		gvk := corev1.SchemeGroupVersion.WithKind(listKind)
 		object, _, err := codecs.UniversalDeserializer().Decode(body, &gvk, &corev1.EventList{})
 		if err != nil {
-			return // it is stricter about what surrounds the list
+			return // it is stricter about the envelope
 		}
 		want, ok := object.(*corev1.EventList)
 		if !ok {
@@ -153,8 +154,8 @@ func FuzzReadList(f *testing.F) {
 	})
 }
 
-// peek agrees with decoding the Event.
-func FuzzPeek(f *testing.F) {
+// parseMeta agrees with decoding the Event.
+func FuzzParseMeta(f *testing.F) {
 	for _, e := range exampleList().Items {
 		f.Add(must(e.Marshal()))
 	}
@@ -173,7 +174,7 @@ func FuzzPeek(f *testing.F) {
 	})
 }
 
-func TestPeek(t *testing.T) {
+func TestParseMeta(t *testing.T) {
 	list := exampleList()
 	got, err := parseMeta(must(list.Items[0].Marshal()), time.Time{})
 	if want := (eventMeta{version: 4711, created: 1563534120, written: 1563534180}); err != nil || got != want {
@@ -192,8 +193,8 @@ func TestPeek(t *testing.T) {
 	}
 }
 
-// What is trimmed is what decoding leaves out.
-func FuzzTrim(f *testing.F) {
+// Stripping does not change the decoded Event.
+func FuzzStripManagedFields(f *testing.F) {
 	for _, e := range exampleList().Items {
 		f.Add(must(e.Marshal()))
 	}
@@ -207,7 +208,7 @@ func FuzzTrim(f *testing.F) {
 		want, wantErr := event.Decode(raw)
 		got, err := event.Decode(stripManagedFields(nil, raw))
 		if wantErr != nil {
-			return // the reason may have been trimmed
+			return // the invalid part may have been stripped
 		}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
@@ -215,23 +216,22 @@ func FuzzTrim(f *testing.F) {
 	})
 }
 
-// Who wrote which field is left out; and nothing is allocated for a state on its
-// way from the wire to the spool.
-func TestTrim(t *testing.T) {
+// The content of managedFields is removed, and nothing is allocated.
+func TestStripManagedFields(t *testing.T) {
 	raw := must(exampleList().Items[0].Marshal())
 	fields := "{\"f:count\":{}}"
-	trimmed := stripManagedFields([]byte("before"), raw)
-	if !bytes.HasPrefix(trimmed, []byte("before")) || !bytes.Contains(raw, []byte(fields)) {
-		t.Fatalf("%q became %q", raw, trimmed)
+	stripped := stripManagedFields([]byte("before"), raw)
+	if !bytes.HasPrefix(stripped, []byte("before")) || !bytes.Contains(raw, []byte(fields)) {
+		t.Fatalf("%q became %q", raw, stripped)
 	}
-	if bytes.Contains(trimmed, []byte(fields)) || bytes.Contains(trimmed, []byte("kube-scheduler")) {
-		t.Errorf("managedFields are left: %q", trimmed)
+	if bytes.Contains(stripped, []byte(fields)) || bytes.Contains(stripped, []byte("kube-scheduler")) {
+		t.Errorf("managedFields are left: %q", stripped)
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := parseMeta(raw, time.Time{}); err != nil {
 			t.Error(err)
 		}
-		trimmed = stripManagedFields(trimmed[:0], raw)
+		stripped = stripManagedFields(stripped[:0], raw)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -239,12 +239,11 @@ func TestTrim(t *testing.T) {
 
 func TestFrames(t *testing.T) {
 	events := exampleList().Items
-	status := newStatus(410, "too old")
-	a := &api{}
+	status := fakeapi.Status(410, "too old")
 	var body []byte
-	body = append(body, a.encodeFrame(apiwatch.Added, &events[0])...)
-	body = append(body, a.encodeFrame(apiwatch.Deleted, &events[1])...)
-	body = append(body, a.encodeFrame(apiwatch.Error, status)...)
+	body = append(body, fakeapi.EncodeFrame(apiwatch.Added, &events[0], false)...)
+	body = append(body, fakeapi.EncodeFrame(apiwatch.Deleted, &events[1], false)...)
+	body = append(body, fakeapi.EncodeFrame(apiwatch.Error, status, false)...)
 	frames := newFrames(iotest.OneByteReader(bytes.NewReader(body)))
 	for i, kind := range []apiwatch.EventType{apiwatch.Added, apiwatch.Deleted} {
 		fr, err := frames.next()
@@ -268,8 +267,8 @@ func TestFrames(t *testing.T) {
 		t.Errorf("at the end: %v", err)
 	}
 
-	// A body that breaks off is not a watch that ended in good order.
-	first := len(a.encodeFrame(apiwatch.Added, &events[0]))
+	// A truncated body is not a clean end.
+	first := len(fakeapi.EncodeFrame(apiwatch.Added, &events[0], false))
 	for n := 1; n < first; n++ {
 		if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || err == io.EOF {
 			t.Fatalf("cut after %d bytes: %v", n, err)
@@ -278,9 +277,8 @@ func TestFrames(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	a := &api{}
-	f.Add(a.encodeFrame(apiwatch.Added, &exampleList().Items[0]))
-	f.Add(a.encodeFrame(apiwatch.Error, newStatus(500, "PrevKv=nil")))
+	f.Add(fakeapi.EncodeFrame(apiwatch.Added, &exampleList().Items[0], false))
+	f.Add(fakeapi.EncodeFrame(apiwatch.Error, fakeapi.Status(500, "PrevKv=nil"), false))
 	f.Fuzz(func(_ *testing.T, body []byte) {
 		frames := newFrames(bytes.NewReader(body))
 		for {
@@ -291,7 +289,7 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// BenchmarkReadList reads a page of a usual list beside what client-go does.
+// BenchmarkReadList reads a page of a typical list, beside client-go.
 func BenchmarkReadList(b *testing.B) {
 	list := exampleList()
 	list.Items[0].Annotations = nil
@@ -314,16 +312,16 @@ func BenchmarkReadList(b *testing.B) {
 		}
 		perEvent(b)
 	})
-	b.Run("spooled", func(b *testing.B) {
+	b.Run("sorted", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			s := extsort.Sorter{Dir: b.TempDir()}
-			version, trimmed := uint64(0), []byte(nil)
+			version, stripped := uint64(0), []byte(nil)
 			_, err := readList(bytes.NewReader(body), func(item []byte) error {
 				version++
 				_, err := parseMeta(item, time.Time{})
-				trimmed = stripManagedFields(trimmed[:0], item)
-				s.Add(version*7919%10_007, trimmed)
+				stripped = stripManagedFields(stripped[:0], item)
+				s.Add(version*7919%10_007, stripped)
 				return err
 			})
 			if err == nil {
@@ -346,26 +344,24 @@ func BenchmarkReadList(b *testing.B) {
 	})
 }
 
-// BenchmarkWatch reads frames up to where they are handed over, beside decoding
-// the Events and nothing else.
+// BenchmarkWatch handles frames up to the batcher, beside only decoding the Events.
 func BenchmarkWatch(b *testing.B) {
 	e := exampleList().Items[0]
-	e.Annotations, e.Labels = nil, nil // as recorders write neither
-	a := &api{}
+	e.Annotations, e.Labels = nil, nil // recorders write neither
 	var body []byte
 	const n = 10_000
 	for i := range n {
 		e.ResourceVersion = fmt.Sprint(i + 1)
-		body = append(body, a.encodeFrame(apiwatch.Modified, &e)...)
+		body = append(body, fakeapi.EncodeFrame(apiwatch.Modified, &e, false)...)
 	}
 	perEvent := func(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
 	}
-	b.Run("handed over", func(b *testing.B) {
+	b.Run("batched", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			w := New(Options{Logger: slog.New(slog.DiscardHandler)})
-			var g batch
+			var done batch
 			s := session{Watcher: w, frames: newFrames(bytes.NewReader(body)), delivered: time.Now()}
 			for ; s.seen < n; s.seen++ {
 				fr, err := s.frames.next()
@@ -377,9 +373,9 @@ func BenchmarkWatch(b *testing.B) {
 				}
 				w.health.contacted()
 				if (s.seen+1)%maxBatchRecords == 0 {
-					g = w.batcher.nextBatch(g)
-					w.batcher.recycle(g.buffers...)
-					clear(g.records)
+					done = w.batcher.nextBatch(done)
+					w.batcher.recycle(done.buffers...)
+					clear(done.records)
 				}
 			}
 		}
