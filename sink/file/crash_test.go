@@ -21,6 +21,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 // crashingDisk stops at one operation, as a process or a machine would, and
@@ -175,7 +176,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	} {
 		t.Run(loss.name, func(t *testing.T) {
 			steps := 0
-			for crashed := true; crashed; steps++ {
+			for crashed := true; crashed; steps += nightly.Size(3, 1) {
 				synctest.Test(t, func(t *testing.T) {
 					dir := t.TempDir()
 					d := newCrashingDisk(steps, loss.partly, t.TempDir())
