@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build help test e2e lint fuzz bench microbench demo record notice
+.PHONY: build help test e2e nightly lint fuzz bench microbench demo record notice
 
 build: ## the binary, bin/hindsight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
@@ -21,13 +21,20 @@ help: ## this list
 test: ## the fast tests: nothing but Go is needed
 	$(GO) test -race ./...
 
-e2e: ## the tests against a real API server, VictoriaLogs and, if there is one, Loki; some minutes, and some more the first time
+# Tests in files with the build tag e2e. The packages that take longest come first, so that they do
+# not run alone at the end.
+E2E_FIRST = ./test/e2e ./watch ./sink/loki ./test/demo ./test/chaos
+
+e2e: ## tests with a real API server, VictoriaLogs and, where installed, Loki; 20 minutes, 10 more the first time
 	$(GO) run ./test/cluster/build kube victorialogs
 	@echo "building helm, prometheus and promtool, unless they have been built before"
 	cd test/deploy/tools && $(GO) tool -n helm >/dev/null
 	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n prometheus >/dev/null
 	cd test/observe/tools && GOFLAGS=-tags=remove_all_sd $(GO) tool -n promtool >/dev/null
-	$(GO) run ./test/cluster/counted $(GO) test -race -tags e2e -count=1 -p 1 -timeout 60m ./watch/... ./sink/... ./lease/... ./internal/... ./test/...
+	@files=$$(grep -rlx --include='*_test.go' '//go:build e2e' .); \
+	tests=$$(sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' $$files | sort -u | paste -sd '|' -); \
+	$(GO) run ./test/cluster/counted $(GO) test -race -tags e2e -count=1 -p 2 -timeout 60m -run "^($$tests)$$" \
+		$(E2E_FIRST) $$(dirname $$files | sort -u)
 
 lint: ## .golangci.yml's linters and formatting, and known vulnerabilities
 	$(GOLANGCI) run
@@ -37,6 +44,12 @@ lint: ## .golangci.yml's linters and formatting, and known vulnerabilities
 	else \
 		echo "govulncheck was NOT run: the Go vulnerability database cannot be reached from here"; \
 	fi
+
+nightly: ## what takes hours: large tests, long chaos, fuzz tests, benchmarks
+	HINDSIGHT_TEST_NIGHTLY=1 $(GO) test -race -count=1 -timeout 60m ./...
+	$(GO) test -race -tags e2e -count=1 -timeout 60m ./test/chaos -chaos.length=20m -chaos.seed=0
+	$(MAKE) fuzz FUZZTIME=2m
+	$(MAKE) bench microbench
 
 FUZZTIME ?= 30s
 fuzz: ## every fuzz test for a while

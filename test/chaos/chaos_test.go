@@ -25,10 +25,10 @@ import (
 )
 
 var (
-	seed   = flag.Uint64("chaos.seed", 0, "`number` that the sequence of faults follows from; 0: any")
-	length = flag.Duration("chaos.length", 150*time.Second, "how long things go wrong, in all")
-	only   = flag.String("chaos.only", "", "`regexp` of the faults that are done; empty: all")
-	keepIn = flag.String("chaos.dir", "", "`directory` in which to keep what the processes write; empty: only if a test fails")
+	seed   = flag.Uint64("chaos.seed", 1, "seed of the sequence of faults; 0: random")
+	length = flag.Duration("chaos.length", time.Minute, "how long faults are injected, in all")
+	only   = flag.String("chaos.only", "", "`regexp` of the faults to inject; empty: all")
+	keepIn = flag.String("chaos.dir", "", "`directory` in which to keep the output of the processes; empty: only if a test fails")
 )
 
 func TestMain(m *testing.M) {
