@@ -45,7 +45,7 @@ func parseGap(e *corev1.Event, at time.Time) (g gap) {
 	g.to = number(said["hindsight/to_version"], words[3], words[4])
 	g.cause = said["hindsight/cause"]
 	g.end = at
-	g.open = g.to == 0 && (g.cause == "stalled" || strings.Contains(e.Message, "watches bring nothing"))
+	g.open = g.to == 0 && (g.cause == "stalled" || strings.Contains(e.Message, "watches deliver nothing"))
 	return g
 }
 

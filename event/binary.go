@@ -12,37 +12,37 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Numbers of the fields of a stored record. It is a protobuf message: fields
-// may be added, none may change its meaning. Unknown ones are skipped.
+// Field numbers of a stored record, a protobuf message. Fields may be added, but must not
+// change. Unknown fields are skipped.
 const (
 	fieldSource       = 1
 	fieldEpoch        = 2
 	fieldVersion      = 3
-	fieldListed       = 4
+	fieldListVersion  = 4
 	fieldPositionTime = 5 // Timestamp
 	fieldEvent        = 6 // core/v1 Event
 	fieldTime         = 7 // Timestamp
 	fieldObservedTime = 8 // Timestamp
-	fieldReasonLabel  = 9 // only read: of namespace and reason, the reason is not kept as a label
+	fieldReasonLabel  = 9 // deprecated, read only: the reason is not kept as a label
 	fieldGap          = 10
-	fieldTo           = 11
+	fieldOnlySink     = 11
 	fieldLabels       = 12 // two bytes for each decision, Set and Kept
 )
 
-// Numbers of the fields of a Timestamp, those of google.protobuf.Timestamp.
-// Nanoseconds since 1970 alone would not do for whatever a reporter claims.
+// Field numbers of google.protobuf.Timestamp. A reporter's time may be out of the range of
+// int64 nanoseconds.
 const (
 	fieldSeconds = 1
 	fieldNanos   = 2
 )
 
-// AppendBinary appends the form in which a record is journaled. It never fails;
-// the error is for encoding.BinaryAppender.
+// AppendBinary appends the binary form of the record. It implements
+// encoding.BinaryAppender.
 func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	b = appendString(b, fieldSource, r.Source)
 	b = appendEpoch(b, r.Position.Epoch)
 	b = appendUint(b, fieldVersion, r.Position.Version)
-	b = appendUint(b, fieldListed, r.Position.ListVersion)
+	b = appendUint(b, fieldListVersion, r.Position.ListVersion)
 	b = appendTimestamp(b, fieldPositionTime, r.Position.Time)
 	if r.Event != nil {
 		b = protowire.AppendTag(b, fieldEvent, protowire.BytesType)
@@ -59,27 +59,25 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	if r.Gap {
 		b = appendUint(b, fieldGap, 1)
 	}
-	b = appendString(b, fieldTo, r.OnlySink)
+	b = appendString(b, fieldOnlySink, r.OnlySink)
 	return r.Decisions.append(b), nil
 }
 
-// UnmarshalBinary reads what AppendBinary wrote. It keeps no reference to b.
-//
-// If r is the record that was read before, what both have in common, source and
-// cluster, is not allocated again.
+// UnmarshalBinary reads the binary form. It keeps no reference to b. Source, cluster and
+// sink that are equal to the previous value of r are not allocated again.
 func (r *Record) UnmarshalBinary(b []byte) error { return r.unmarshal(b, Decode) }
 
-// Reader reads records one after the other, each into the memory of the one
-// before it. The zero Reader is ready. It is for one goroutine.
+// Reader reads records in binary form, each into the memory of the previous one. The zero
+// Reader is ready. It is not safe for concurrent use.
 type Reader struct {
 	record Record
 	event  corev1.Event
 	newest newest
 }
 
-// Read reads what AppendBinary wrote. What it returns is valid until the next
-// Read, and only for as long as b is not changed: the Event's text is b. Of what
-// recorders usually write it allocates nothing.
+// Read reads the binary form. The record is valid until the next Read, and only while b
+// does not change, because the Event's text is b. Read does not allocate for an Event of
+// common fields.
 func (r *Reader) Read(b []byte) (*Record, error) {
 	if err := r.record.unmarshal(b, r.decode); err != nil {
 		return nil, err
@@ -93,18 +91,18 @@ func (r *Reader) decode(b []byte) (*corev1.Event, error) {
 }
 
 func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error)) error {
-	before := *r
+	previous := *r
 	*r = Record{}
 	reasonLabel := false
 	err := eachField(b, func(num protowire.Number, u uint64, raw []byte) (err error) {
 		switch num {
 		case fieldSource:
-			r.Source = keep(before.Source, raw)
+			r.Source = reuse(previous.Source, raw)
 		case fieldEpoch:
-			r.Position.Epoch, err = parseEpoch(raw, before.Position.Epoch)
+			r.Position.Epoch, err = parseEpoch(raw, previous.Position.Epoch)
 		case fieldVersion:
 			r.Position.Version = u
-		case fieldListed:
+		case fieldListVersion:
 			r.Position.ListVersion = u
 		case fieldPositionTime:
 			r.Position.Time, err = parseTimestamp(raw)
@@ -118,8 +116,8 @@ func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error))
 			reasonLabel = true
 		case fieldGap:
 			r.Gap = u != 0
-		case fieldTo:
-			r.OnlySink = keep(before.OnlySink, raw)
+		case fieldOnlySink:
+			r.OnlySink = reuse(previous.OnlySink, raw)
 		case fieldLabels:
 			r.Decisions, err = parseLabels(raw)
 		}
@@ -164,25 +162,25 @@ func parseLabels(b []byte) (l LabelDecisions, err error) {
 	return l, nil
 }
 
-// keep returns b as a string: before, if it is that.
-func keep(before string, b []byte) string {
-	if string(b) == before {
-		return before
+// reuse returns b as a string, without allocating if it is equal to the previous one.
+func reuse(previous string, b []byte) string {
+	if string(b) == previous {
+		return previous
 	}
 	return string(b)
 }
 
-// parseEpoch returns before if b is that.
-func parseEpoch(b []byte, before Epoch) (Epoch, error) {
-	var room [64]byte
-	if string(b) == string(before.append(room[:0])) {
-		return before, nil
+// parseEpoch parses an epoch, without allocating if it is equal to the previous one.
+func parseEpoch(b []byte, previous Epoch) (Epoch, error) {
+	var buf [64]byte
+	if string(b) == string(previous.append(buf[:0])) {
+		return previous, nil
 	}
 	return ParseEpoch(string(b))
 }
 
-// eachField calls f for every field of a message, with its number or its bytes.
-// Of other kinds of field there are none; a newer version's are skipped.
+// eachField calls f for each field of a message, with its number or its bytes. It skips
+// fields of other wire types, which a newer version may have written.
 func eachField(b []byte, f func(num protowire.Number, u uint64, raw []byte) error) error {
 	for len(b) > 0 {
 		if num, raw, n := shortField(b); n > 0 {
@@ -221,9 +219,8 @@ func eachField(b []byte, f func(num protowire.Number, u uint64, raw []byte) erro
 	return nil
 }
 
-// shortField reads a field of bytes whose number and length are single bytes or,
-// of the length, two, as nearly all fields are that have bytes. For any other n is
-// 0.
+// shortField reads a field of the most common form: bytes, with a tag of one byte and a
+// length of one or two. For any other field it returns n = 0.
 func shortField(b []byte) (num protowire.Number, raw []byte, n int) {
 	if len(b) < 3 || b[0]&7 != byte(protowire.BytesType) || b[0] < 1<<3 || b[0] >= 0x80 {
 		return 0, nil, 0
@@ -249,17 +246,17 @@ func appendString(b []byte, num protowire.Number, s string) []byte {
 	return protowire.AppendString(b, s)
 }
 
-// appendEpoch appends what Epoch.String returns, without making the string.
+// appendEpoch appends Epoch.String without allocating.
 func appendEpoch(b []byte, e Epoch) []byte {
 	if e == (Epoch{}) {
 		return b
 	}
-	var room [64]byte
+	var buf [64]byte
 	b = protowire.AppendTag(b, fieldEpoch, protowire.BytesType)
-	return protowire.AppendBytes(b, e.append(room[:0]))
+	return protowire.AppendBytes(b, e.append(buf[:0]))
 }
 
-// append appends what String returns.
+// append appends String.
 func (e Epoch) append(b []byte) []byte {
 	b = append(b, cmp.Or(e.Cluster, unknownCluster)...)
 	b = append(b, '/')
@@ -300,7 +297,7 @@ func parseTimestamp(b []byte) (time.Time, error) {
 			seconds = int64(u)
 		case fieldNanos:
 			if u >= uint64(time.Second) {
-				return fmt.Errorf("%d nanoseconds are no part of a second", u)
+				return fmt.Errorf("%d nanoseconds are out of range", u)
 			}
 			nanos = int64(u)
 		}

@@ -134,7 +134,7 @@ func TestBinaryRefusesDamage(t *testing.T) {
 		{"half a decision about labels", "\x62\x01\x03", "decode record: field 12: 1 bytes are not decisions about labels"},
 		{"too many decisions about labels", "\x62\x12" + strings.Repeat("\x03\x01", 9), "decode record: field 12: 18 bytes are not decisions about labels"},
 		{"a decision to keep a label that is not in the set", "\x62\x02\x03\x04", "decode record: field 12: 0304 are not decisions about labels"},
-		{"too many nanoseconds", "\x3a\x06\x10\x80\x94\xeb\xdc\x03", "decode record: field 7: timestamp: field 2: 1000000000 nanoseconds are no part of a second"},
+		{"too many nanoseconds", "\x3a\x06\x10\x80\x94\xeb\xdc\x03", "decode record: field 7: timestamp: field 2: 1000000000 nanoseconds are out of range"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := new(Record).UnmarshalBinary([]byte(tt.data))

@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Decode returns the Event that b is in protobuf, as corev1.Event.Unmarshal
-// would, but for managedFields: at most one of them is left, with nothing but
-// the newest time, which is all that New reads. It keeps no reference to b.
+// Decode decodes an Event from protobuf like corev1.Event.Unmarshal, except that it
+// reduces managedFields to at most one entry, with the newest time, because New reads
+// nothing else. It keeps no reference to b.
 //
-// Decoding takes most of all that is allocated for an Event: a string for each
-// of some twenty fields. Here all are parts of one string. An Event with fields
-// that recorders do not write, labels for example, is left to Unmarshal.
+// Unmarshal allocates a string for each of some twenty fields, which is most of the
+// memory allocated for an Event. Here all of them share one string. Decode leaves Events
+// with fields that recorders do not write, such as labels, to Unmarshal.
 func Decode(b []byte) (*corev1.Event, error) {
 	r := &struct {
 		event  corev1.Event
@@ -26,39 +26,37 @@ func Decode(b []byte) (*corev1.Event, error) {
 	return &r.event, decodeInto(&r.event, &r.newest, b, string(b))
 }
 
-// DecodeBuffer is memory for one Event, to be used for another once it is not needed any
-// more. The zero Room is ready.
+// DecodeBuffer is reusable memory for one decoded Event. The zero DecodeBuffer is ready.
 type DecodeBuffer struct {
 	event  corev1.Event
 	newest newest
 	text   []byte
 }
 
-// Decode is the function Decode, but what it returns is valid only until the next
-// call. It allocates nothing once the Room has had an Event as large, of what
-// recorders usually write.
-func (r *DecodeBuffer) Decode(b []byte) (*corev1.Event, error) {
-	return r.DecodeAt(b, time.Time{})
+// Decode is like the function Decode, but the Event is valid only until the next call.
+// Decode does not allocate for an Event of common fields that is not larger than an
+// earlier one.
+func (d *DecodeBuffer) Decode(b []byte) (*corev1.Event, error) {
+	return d.DecodeAt(b, time.Time{})
 }
 
-// DecodeAt is Decode of an Event that was read when the API server's clock showed the
-// given time, as NewAt needs it.
-func (r *DecodeBuffer) DecodeAt(b []byte, clock time.Time) (*corev1.Event, error) {
-	r.text = append(r.text[:0], b...)
-	r.event, r.newest = corev1.Event{}, newest{clock: clock}
-	return &r.event, decodeInto(&r.event, &r.newest, r.text, unsafe.String(unsafe.SliceData(r.text), len(r.text)))
+// DecodeAt is Decode for an Event that is passed to NewAt with this clock.
+func (d *DecodeBuffer) DecodeAt(b []byte, clock time.Time) (*corev1.Event, error) {
+	d.text = append(d.text[:0], b...)
+	d.event, d.newest = corev1.Event{}, newest{clock: clock}
+	return &d.event, decodeInto(&d.event, &d.newest, d.text, unsafe.String(unsafe.SliceData(d.text), len(d.text)))
 }
 
-// newest is what is left of managedFields.
+// newest is the reduced managedFields.
 type newest struct {
 	entry  [1]metav1.ManagedFieldsEntry
 	time   metav1.Time
-	clock  time.Time // by which times may be impossible; zero: none is
-	forged bool      // one was
+	clock  time.Time // see PlausibleTime
+	forged bool      // a time was not plausible
 }
 
-// keep keeps t unless it is impossible or what is there is newer.
-func (n *newest) keep(t metav1.Time) {
+// add keeps t if it is plausible and newer than the others.
+func (n *newest) add(t metav1.Time) {
 	if !PlausibleTime(t.Unix(), n.clock) {
 		n.forged = true
 		return
@@ -69,8 +67,8 @@ func (n *newest) keep(t metav1.Time) {
 	}
 }
 
-// decodeInto decodes b, which text is too, into an empty Event. n has to live as
-// long as the Event.
+// decodeInto decodes b into an empty Event. text is the same bytes as a string, which the
+// Event refers to, as it does to n.
 func decodeInto(e *corev1.Event, n *newest, b []byte, text string) error {
 	d := decoder{bytes: b, text: text, newest: n}
 	if d.event(e) != nil {
@@ -80,13 +78,13 @@ func decodeInto(e *corev1.Event, n *newest, b []byte, text string) error {
 		}
 		for _, entry := range e.ManagedFields {
 			if entry.Time != nil {
-				n.keep(*entry.Time)
+				n.add(*entry.Time)
 			}
 		}
 		e.ManagedFields = nil
 	}
 	if n.forged && n.entry[0].Time == nil {
-		n.keep(e.CreationTimestamp)
+		n.add(e.CreationTimestamp)
 	}
 	if n.entry[0].Time != nil {
 		e.ManagedFields = n.entry[:]
@@ -94,12 +92,12 @@ func decodeInto(e *corev1.Event, n *newest, b []byte, text string) error {
 	return nil
 }
 
-// errUncommon says that an Event is left to Unmarshal, which also knows what is
-// wrong with one.
+// errUncommon is the reason to leave an Event to Unmarshal, which also reports malformed
+// ones.
 var errUncommon = errors.New("not a plain event")
 
-// Tags of the fields that are read, each its number and its type, from the
-// generated.proto of k8s.io/api and k8s.io/apimachinery.
+// Tags (number and type) of the fields that are read, from generated.proto of k8s.io/api
+// and k8s.io/apimachinery.
 const (
 	number  = 0 // a varint
 	message = 2 // or a string
@@ -150,14 +148,14 @@ const (
 	referenceFieldPath       = 7<<3 | message
 )
 
-// decoder decodes the parts of a message.
+// decoder decodes the fields of a message.
 type decoder struct {
 	bytes  []byte
 	text   string // the same
 	newest *newest
 }
 
-// part is the value of a field: where it is in the message, or a number.
+// part is the value of a field: a range of the message, or a number.
 type part struct {
 	from, to int
 	number   uint64
@@ -230,7 +228,7 @@ func (d *decoder) metadata(e *corev1.Event, p part) error {
 		case metaNamespace:
 			m.Namespace = d.string(p)
 		case metaSelfLink:
-			if p.from < p.to { // no API server fills it any more
+			if p.from < p.to { // current API servers leave it empty
 				err = errUncommon
 			}
 		case metaUID:
@@ -262,7 +260,7 @@ func (d *decoder) managedFields(p part) error {
 			if err := t.Unmarshal(d.slice(p)); err != nil {
 				return err
 			}
-			d.newest.keep(t)
+			d.newest.add(t)
 		case managedFieldsManager, managedFieldsOperation, managedFieldsAPIVersion,
 			managedFieldsType, managedFieldsV1, managedFieldsSubresource:
 		default:
@@ -312,7 +310,7 @@ func (d *decoder) reference(r *corev1.ObjectReference, p part) error {
 	return fields.err
 }
 
-// fields goes through the fields of a message, one at a time.
+// fields iterates over the fields of a message.
 type fields struct {
 	bytes  []byte
 	at, to int
@@ -323,15 +321,15 @@ type fields struct {
 
 func (d *decoder) fields(in part) fields { return fields{bytes: d.bytes, at: in.from, to: in.to} }
 
-// next moves on to the next field. It returns false at the end of the message, or
-// with err where something cannot be read.
+// next advances to the next field. It returns false at the end of the message, and on an
+// error, which it stores in err.
 func (f *fields) next() bool {
 	b := f.bytes[f.at:f.to]
 	if len(b) == 0 {
 		return false
 	}
 	var v uint64
-	if len(b) > 1 && b[0] < 0x80 && b[1] < 0x80 { // as nearly all are
+	if len(b) > 1 && b[0] < 0x80 && b[1] < 0x80 { // the common case
 		f.tag, v = uint64(b[0]), uint64(b[1])
 		f.at += 2
 	} else {

@@ -10,15 +10,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Field is one of the values of a record that selectors, labels and structured
-// metadata go by.
+// Field is a named value of a record that selectors, labels and structured metadata refer
+// to.
 type Field uint8
 
 const (
 	FieldNamespace     Field = iota + 1 // the Event's own, not the involved object's
 	FieldKind                           // the involved object's
 	FieldName                           // the involved object's
-	FieldReason                         // the Event's own, never Other
+	FieldReason                         // the Event's own, never OtherLabel
 	FieldType                           // Normal or Warning
 	FieldComponent                      // the controller that reported it
 	FieldNode                           // the node it is about or was reported from
@@ -26,10 +26,10 @@ const (
 	FieldUID                            // the involved object's
 	FieldEventUID                       // the Event's
 	FieldEventVersion                   // the Event's resourceVersion
-	FieldCount                          // how often it happened, as far as the Event counts
+	FieldCount                          // the number of occurrences
 	FieldDetectedLevel                  // info or warn
 	FieldObservedTime                   // Record.ObservedTime, RFC 3339
-	// The Event's own value where the label of the field is Other.
+	// The Event's own value if the label of the field is OtherLabel.
 	FieldFullReason
 	FieldFullKind
 	FieldFullType
@@ -60,7 +60,7 @@ var fieldNames = [endOfFields]string{
 	FieldFullNode:      "full_node",
 }
 
-// Fields are those that a selector may name.
+// Fields are the fields that a selector may name.
 var Fields = []Field{
 	FieldNamespace, FieldKind, FieldName, FieldReason, FieldType,
 	FieldComponent, FieldNode, FieldMessage,
@@ -83,7 +83,7 @@ func FieldNames(fields []Field) string {
 	return english.WordSeries(names, "and")
 }
 
-// ParseField returns the field of that name, and false if there is none.
+// ParseField returns the field of a name, false if there is none.
 func ParseField(name string) (Field, bool) {
 	for f := FieldNamespace; f < endOfFields; f++ {
 		if fieldNames[f] == name {
@@ -93,8 +93,7 @@ func ParseField(name string) (Field, bool) {
 	return 0, false
 }
 
-// Value returns the field's value as the Event has it, empty if it has none. It
-// may hold any bytes, as a message may.
+// Value returns the field's value, empty if the Event has none. It may hold any bytes.
 func (r *Record) Value(f Field) string {
 	e := r.Event
 	if e == nil {
@@ -124,7 +123,7 @@ func (r *Record) Value(f Field) string {
 	case FieldEventVersion:
 		return e.ResourceVersion
 	case FieldCount:
-		if n := count(e); n != 0 {
+		if n := r.Count(); n != 0 {
 			return strconv.Itoa(int(n))
 		}
 	case FieldDetectedLevel:
@@ -141,7 +140,7 @@ func (r *Record) Value(f Field) string {
 	return ""
 }
 
-// Pair is one name of structured metadata and its value.
+// Pair is a name and its value in structured metadata or a line.
 type Pair struct {
 	Name, Value string
 }
@@ -153,7 +152,7 @@ var metadataFields = [...]Field{
 	FieldKind, FieldName, FieldNode, FieldObservedTime, FieldType, FieldUID,
 }
 
-// withheldBy are the labels that withhold a field which is in the metadata only then.
+// withheldBy maps a field full_<name> to the label that withholds its value.
 var withheldBy = [endOfFields]Field{
 	FieldFullReason:    FieldReason,
 	FieldFullKind:      FieldKind,
@@ -162,11 +161,10 @@ var withheldBy = [endOfFields]Field{
 	FieldFullNode:      FieldNode,
 }
 
-// AppendMetadata appends the structured metadata of the record in a stream whose
-// labels are made of the set: sorted by name, in valid UTF-8, none empty. What a
-// label withholds, because it is Other, is in full_<field>, which takes the place
-// of <field>. It allocates only where a value has to be written first: a count of
-// 100 or more, an observed time.
+// AppendMetadata appends the structured metadata of the record in a stream with the given
+// labels: sorted by name, in valid UTF-8, without empty values. If a label is OtherLabel,
+// full_<field> has the value instead of <field>. It allocates only for a count of 100 or
+// more and for an observed time.
 func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
 	if r.Event == nil {
 		return dst
@@ -183,8 +181,7 @@ func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
 	return dst
 }
 
-// Full returns the field that has the Event's own value where the label of f is
-// Other, zero for one of which it never is.
+// Full returns the field full_<name> of f, zero if it has none.
 func (f Field) Full() Field {
 	for full, own := range withheldBy {
 		if own == f && f != 0 {
@@ -194,7 +191,7 @@ func (f Field) Full() Field {
 	return 0
 }
 
-// component names the controller: core/v1 recorders fill source, those of
+// component returns the reporting controller: core/v1 recorders set source, recorders of
 // events.k8s.io reportingController.
 func component(e *corev1.Event) string {
 	if e.Source.Component != "" {
@@ -203,8 +200,8 @@ func component(e *corev1.Event) string {
 	return e.ReportingController
 }
 
-// node is known from the involved object, from a core/v1 recorder's host, or
-// from the name under which kubelets report.
+// node returns the involved Node, a core/v1 recorder's host, or the instance name of a
+// kubelet.
 func node(e *corev1.Event) string {
 	switch {
 	case e.InvolvedObject.Kind == "Node":
@@ -218,16 +215,7 @@ func node(e *corev1.Event) string {
 	}
 }
 
-// count is zero where the reporter does not count: events.k8s.io recorders do
-// so only from the second occurrence on.
-func count(e *corev1.Event) int32 {
-	if e.Series != nil {
-		return e.Series.Count
-	}
-	return e.Count
-}
-
-// level is what Loki would otherwise guess from the words of the line.
+// level is Loki's detected_level, which Loki would otherwise guess from the line.
 func level(e *corev1.Event) string {
 	if e.Type == corev1.EventTypeWarning {
 		return "warn"
@@ -235,8 +223,7 @@ func level(e *corev1.Event) string {
 	return "info"
 }
 
-// validUTF8 looks first: strings.ToValidUTF8 goes through a valid string too
-// character by character.
+// validUTF8 checks first, because strings.ToValidUTF8 is slow on a valid string.
 func validUTF8(s string) string {
 	if utf8.ValidString(s) {
 		return s

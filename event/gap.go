@@ -13,57 +13,57 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// GapReason is the reason of the Events that say states may have been missed.
+// GapReason is the reason of the Event in a gap record.
 const GapReason = "HindsightGap"
 
-// Cause is why states may have been missed.
+// Cause is the cause of a gap.
 type Cause string
 
 const (
-	CauseTooOld       Cause = "too_old"       // the API server could not replay from there any more
-	CauseRestored     Cause = "restored"      // the cluster's state went back to an earlier one
+	CauseTooOld       Cause = "too_old"       // the API server cannot replay from this version
+	CauseRestored     Cause = "restored"      // etcd was restored
 	CauseOtherCluster Cause = "other_cluster" // another cluster answers at the address
-	CauseStalled      Cause = "stalled"       // watches brought nothing while lists showed newer Events
-	CauseOverflow     Cause = "overflow"      // the journal was full and this sink let it drop records
-	CauseDamage       Cause = "damage"        // a part of the journal could not be read
+	CauseStalled      Cause = "stalled"       // watches stalled
+	CauseOverflow     Cause = "overflow"      // the journal was full and dropped records of this sink
+	CauseDamage       Cause = "damage"        // a part of the journal is damaged
 )
 
 func (c Cause) explain() string {
 	switch c {
 	case CauseTooOld:
-		return "the API server could not replay this stretch any more; of each Event only its latest state was read again"
+		return "the API server could not replay these versions; only the latest state of each Event was read"
 	case CauseRestored:
-		return "the cluster's state was restored from a backup; everything it now holds was read again"
+		return "etcd was restored from a backup; all its Events were read again"
 	case CauseOtherCluster:
-		return "another cluster answers at this address; everything it holds was read"
+		return "another cluster answers at this address; all its Events were read"
 	case CauseStalled:
-		return "watches brought nothing while lists showed newer Events; of each Event only the latest state was read, again and again"
+		return "watches delivered nothing while lists showed newer Events; only the latest state of each Event was read"
 	case CauseOverflow:
-		return "the destination was behind for so long that the journal was full"
+		return "the journal was full because the destination was too slow"
 	case CauseDamage:
 		return "a part of the journal could not be read"
 	default:
-		return cmp.Or(string(c), "the cause is not known")
+		return cmp.Or(string(c), "the cause is unknown")
 	}
 }
 
-// Gap is a stretch in which states of a source may have been missed.
+// Gap is a range of positions of a source in which states may be missing.
 type Gap struct {
 	Source    string // as in Record: a namespace, or empty for all
-	Namespace string // our own: that of the Event which tells of the gap
-	Sink      string // the only sink that missed something; empty: all
+	Namespace string // of the gap record's Event: Hindsight's own
+	Sink      string // the only sink with the gap; empty: all
 
-	// From is the position up to which nothing was missed, To that from which
-	// on nothing is. Where a time is not known it is zero. While To.Version is zero, the
-	// end is not known; To.Time is then the time of the record.
+	// From is the position up to which no state is missing, To the position after which
+	// none is. Unknown times are zero. While To.Version is zero, the gap has no end yet
+	// and To.Time is the time of the record.
 	From, To Position
 
 	Cause         Cause
 	MissedAtLeast int // states known to be missing
 }
 
-// Names of what a gap's Event says in annotations, "hindsight/<name>", and a
-// line in fields, in this order.
+// Names of the annotations of a gap record's Event, "hindsight/<name>", and of the fields
+// of its line.
 const (
 	gapFromVersion   = "from_version"
 	gapToVersion     = "to_version"
@@ -73,24 +73,22 @@ const (
 	gapMissedAtLeast = "missed_at_least"
 )
 
-// ownPrefix begins the names of annotations that mean something to readers of what
-// Hindsight writes.
-const ownPrefix = "hindsight/"
+// reservedPrefix begins annotations and labels that only Hindsight may set.
+const reservedPrefix = "hindsight/"
 
-// gapFieldNames are in the order of a line.
+// gapFieldNames are in the order of the fields of a line.
 var gapFieldNames = [...]string{gapFromVersion, gapToVersion, gapFromTime, gapToTime, gapCause, gapMissedAtLeast}
 
-// GapFields returns the fields of a line that declare the gap of a gap record.
+// GapFields returns the fields that the line of a gap record has in addition.
 func (r *Record) GapFields() []Pair {
 	pairs := make([]Pair, len(gapFieldNames))
 	for i, name := range gapFieldNames {
-		pairs[i] = Pair{name, r.Event.Annotations[ownPrefix+name]}
+		pairs[i] = Pair{name, r.Event.Annotations[reservedPrefix+name]}
 	}
 	return pairs
 }
 
-// SetGapField sets a field of GapFields in an Event that is read from a line. It
-// ignores other names.
+// SetGapField sets a field of GapFields in an Event. It ignores other names.
 func SetGapField(e *corev1.Event, name, value string) {
 	if !slices.Contains(gapFieldNames[:], name) {
 		return
@@ -98,28 +96,26 @@ func SetGapField(e *corev1.Event, name, value string) {
 	if e.Annotations == nil {
 		e.Annotations = map[string]string{}
 	}
-	e.Annotations[ownPrefix+name] = value
+	e.Annotations[reservedPrefix+name] = value
 }
 
-// Supersedes reports whether o is the same gap declared before its end was known.
+// Supersedes reports whether o is the same gap, declared before its end was known.
 func (g Gap) Supersedes(o Gap) bool {
 	return o.To.Version == 0 && o.Source == g.Source && o.Sink == g.Sink && o.Cause == g.Cause &&
 		o.From.String() == g.From.String()
 }
 
-// ForgedGap reports whether the record is of an Event that has the reason of our gap
-// records and is none of them.
+// ForgedGap reports whether the record has the reason of a gap record and is none.
 func (r *Record) ForgedGap() bool {
-	return !r.Gap && r.Event != nil && r.Event.Reason == GapReason && r.Event.Annotations[ownPrefix+gapCause] == ""
+	return !r.Gap && r.Event != nil && r.Event.Reason == GapReason && r.Event.Annotations[reservedPrefix+gapCause] == ""
 }
 
-// NewGap returns the record that tells readers of a gap: a Warning in our own
-// namespace. The same gap always gives the same record, so that it can be
-// declared again after a crash.
+// NewGap returns the gap record that declares g: a Warning in Hindsight's own namespace.
+// The same gap always gives the same record, so that it can be declared again after a
+// crash.
 //
-// Its Time is To's, else From's, and zero if neither is known. Its Position is
-// From: telling of a gap does not take the source past it. A caller that
-// journals it elsewhere sets another.
+// Its Time is To's, else From's, else zero. Its Position is From, so that it does not move
+// the source past the gap; a caller may change it.
 func NewGap(g Gap) Record {
 	at := g.To.Time
 	if at.IsZero() {
@@ -127,7 +123,7 @@ func NewGap(g Gap) Record {
 	}
 	at = seconds(metav1.Time{Time: at})
 	id := sha256.Sum256([]byte(g.Source + "\x00" + g.From.String() + "\x00" + g.To.String()))
-	// A UUID of version 8: one whose bits are the application's own.
+	// A UUID of version 8, for application-defined bits.
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
 
@@ -140,7 +136,7 @@ func NewGap(g Gap) Record {
 			CreationTimestamp: metav1.Time{Time: at},
 			Annotations:       gapAnnotations(g),
 		},
-		// No namespace has this name; it reads as what it means.
+		// "*" is not a valid name of a namespace.
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: "v1", Kind: "Namespace", Name: cmp.Or(g.Source, "*"),
 		},
@@ -166,7 +162,7 @@ func gapAnnotations(g Gap) map[string]string {
 	a := make(map[string]string, len(gapFieldNames))
 	set := func(name, value string) {
 		if value != "" {
-			a[ownPrefix+name] = value
+			a[reservedPrefix+name] = value
 		}
 	}
 	set(gapFromVersion, versionString(g.From.Version))
@@ -180,9 +176,8 @@ func gapAnnotations(g Gap) map[string]string {
 	return a
 }
 
-// gapMessage is a sentence like "Events of all namespaces may have been missed
-// between 2019-07-19T11:00:00Z (version 100) and 2019-07-19T11:20:00Z (version
-// 900): …".
+// gapMessage returns "Events of all namespaces may have been missed between
+// 2019-07-19T11:00:00Z (version 100) and 2019-07-19T11:20:00Z (version 900): …".
 func gapMessage(g Gap) string {
 	of := "all namespaces"
 	if g.Source != "" {
@@ -190,7 +185,7 @@ func gapMessage(g Gap) string {
 	}
 	to, why := instant(g.To, "now"), g.Cause.explain()
 	if g.Cause == CauseStalled && g.To.Version == 0 {
-		to, why = "now", "watches bring nothing while lists show newer Events; until they work again, of each Event only the latest state is read"
+		to, why = "now", "watches deliver nothing while lists show newer Events; until that ends, only the latest state of each Event is read"
 	}
 	s := "Events of " + of + " may have been missed between " +
 		instant(g.From, "the start") + " and " + to + ": " + why
@@ -203,7 +198,7 @@ func gapMessage(g Gap) string {
 	return s
 }
 
-// instant describes a position to a person.
+// instant describes a position in a message.
 func instant(p Position, unknown string) string {
 	switch {
 	case p.Time.IsZero() && p.Version == 0:

@@ -77,7 +77,7 @@ func TestGapMessage(t *testing.T) {
 		{
 			"one missing",
 			Gap{Cause: CauseOverflow, MissedAtLeast: 1},
-			"Events of all namespaces may have been missed between the start and now: the destination was behind for so long that the journal was full; at least 1 is missing",
+			"Events of all namespaces may have been missed between the start and now: the journal was full because the destination was too slow; at least 1 is missing",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,17 +5,16 @@ import (
 	"strings"
 )
 
-// OtherLabel is the value of a label where the Event's own value is not used: the
-// reason is not fit to be a label, or there would be too many streams.
+// OtherLabel is the value of a label in place of the Event's own value, if that is not
+// fit to be a label or would make too many streams.
 const OtherLabel = "other"
 
-// LabelFields are those with few enough values to be labels of a stream.
+// LabelFields are the fields with few enough values to be stream labels.
 var LabelFields = []Field{
 	FieldNamespace, FieldReason, FieldKind, FieldType, FieldComponent, FieldNode,
 }
 
-// LabelSet is a set of LabelFields. It is journaled, so the bit of a field never
-// changes its meaning.
+// LabelSet is a set of LabelFields. It is stored, so the bits must not change.
 type LabelSet uint8
 
 const (
@@ -27,8 +26,7 @@ const (
 	LabelNode
 )
 
-// DefaultLabels are the fields that are labels unless a sink is configured
-// otherwise.
+// DefaultLabels are the labels of a sink unless it configures others.
 const DefaultLabels = LabelNamespace | LabelReason
 
 // DefaultLabelFields returns DefaultLabels as a sink's configuration has them: label
@@ -49,8 +47,7 @@ var labelBits = [endOfFields]LabelSet{
 	FieldNode:      LabelNode,
 }
 
-// LabelSetOf returns the set of the fields given; those that cannot be labels are
-// left out.
+// LabelSetOf returns the set of the given fields, without those that cannot be labels.
 func LabelSetOf(fields ...Field) (set LabelSet) {
 	for _, f := range fields {
 		set |= labelBits[f]
@@ -61,28 +58,26 @@ func LabelSetOf(fields ...Field) (set LabelSet) {
 // Has reports whether the field is in the set.
 func (s LabelSet) Has(f Field) bool { return s&labelBits[f] != 0 }
 
-// LabelDecision is a set of label fields, and the fields of it that keep the Event's
-// own value as a label: Kept, and always the namespace. The labels of the other fields
-// are Other.
+// LabelDecision is the decision about one set of label fields: the labels of Kept, and
+// always of the namespace, have the Event's own value, all others OtherLabel.
 type LabelDecision struct{ Set, Kept LabelSet }
 
 // MaxLabelDecisions is the largest number of decisions in a record.
 const MaxLabelDecisions = 8
 
-// LabelDecisions are the decisions about a record, each about another set of fields
-// that is not empty; a decision about the empty set ends them. Without any decision,
-// namespace and reason are kept.
+// LabelDecisions are the decisions about a record, each about another set of fields.
+// A decision about the empty set ends the list. Without decisions, namespace and reason
+// are kept.
 type LabelDecisions [MaxLabelDecisions]LabelDecision
 
 var defaultDecisions = LabelDecisions{{DefaultLabels, DefaultLabels}}
 
 // KeptLabels returns the fields of the set whose labels have the Event's own value.
 //
-// If the intake has not decided about this set, because a reload added it, the
-// decision with most fields in common applies, and fields that it does not have are
-// not kept. So a reload makes no more streams than that decision allows, and a record
-// that is sent again has the same labels. The namespace is always kept, and so are all
-// fields of a gap record.
+// If a reload added this set after the intake, the decision with most fields in common
+// applies, and its missing fields are not kept. So a reload adds no streams beyond that
+// decision, and a record that is sent again has the same labels. The namespace is always
+// kept, and so are all fields of a gap record.
 func (r *Record) KeptLabels(set LabelSet) LabelSet {
 	if r.Gap {
 		return set
@@ -123,8 +118,8 @@ func (s LabelSet) String() string {
 	return strings.Join(names, ",")
 }
 
-// Label returns the value of a label made from the field, in valid UTF-8: the
-// field's own value if it is among those kept, else Other.
+// Label returns the label value of the field in valid UTF-8: the field's value if it is
+// in kept, else OtherLabel.
 func (r *Record) Label(f Field, kept LabelSet) string {
 	if !kept.Has(f) {
 		return OtherLabel

@@ -8,34 +8,31 @@ import (
 	"time"
 )
 
-// Position says how far a source has been taken: every state up to and
-// including Version, in Epoch. Versions are etcd revisions and can be compared
-// as integers, but only within one epoch. The zero Position is that of a source
-// of which nothing has been taken yet.
+// Position is how far a source has been read: every state up to and including Version,
+// in Epoch. Versions are etcd revisions and compare as integers within one epoch. The
+// zero Position is the start of a source.
 type Position struct {
 	Epoch   Epoch
 	Version uint64
 
-	// ListVersion is the version of the list that is being taken in, zero once it
-	// has been taken whole. States newer than Version and not newer than Listed
-	// are then to be read from a list again; what is newer than Listed, from a
-	// watch.
+	// ListVersion is the version of the list that is being journaled, zero once the
+	// list is complete. After a restart, states newer than Version up to ListVersion are
+	// listed again; states newer than ListVersion are watched.
 	ListVersion uint64
 
-	// Time is the API server's time of the newest write taken, in whole
-	// seconds; zero if none is known.
+	// Time is the API server's time of the newest write that was read, in whole
+	// seconds; zero if unknown.
 	Time time.Time
 }
 
-// IsZero reports whether nothing has been taken yet.
+// IsZero reports whether p is the start of a source.
 func (p Position) IsZero() bool {
 	return p.Epoch == Epoch{} && p.Version == 0 && p.ListVersion == 0
 }
 
-// Compare returns -1, 0 or 1 as p is less far than q, as far, or further. It
-// holds within one cluster (Epoch.SameCluster), where an earlier epoch comes
-// before a later one. Of two positions at one version, that of a list not taken
-// whole is the lesser.
+// Compare returns -1, 0 or 1 if p is before, at or after q. Both have to be of one cluster
+// (Epoch.SameCluster). An earlier epoch comes first, then the lower version, then the
+// position of an incomplete list.
 func (p Position) Compare(q Position) int {
 	if c := cmp.Compare(p.Epoch.Restores, q.Epoch.Restores); c != 0 {
 		return c
@@ -96,26 +93,25 @@ func (p Position) String() string {
 	return s
 }
 
-// Epoch is a stretch of an API server's life in which versions only grow. A
-// restored etcd starts a new one, and so does another cluster behind the same
-// address.
+// Epoch is a period in which the versions of a cluster only grow. A restored etcd starts
+// a new one, and so does another cluster behind the same address.
 type Epoch struct {
-	// Cluster is the uid of the kube-system namespace, empty where it may not
-	// be read.
+	// Cluster is the uid of the namespace kube-system, empty without permission to read
+	// it.
 	Cluster string
-	// Restores counts the restores that were noticed.
+	// Restores is the number of etcd restores noticed so far.
 	Restores int
 }
 
-// unknownCluster stands for a cluster whose uid may not be read.
+// unknownCluster is the stored form of an empty Epoch.Cluster.
 const unknownCluster = "-"
 
-// String is the form in which epochs are stored: "<uid or ->/<restores>".
+// String returns the stored form of an epoch: "<uid or ->/<restores>".
 func (e Epoch) String() string {
 	return cmp.Or(e.Cluster, unknownCluster) + "/" + strconv.Itoa(e.Restores)
 }
 
-// ParseEpoch reads what String wrote.
+// ParseEpoch is the inverse of String.
 func ParseEpoch(s string) (Epoch, error) {
 	cluster, n, ok := strings.Cut(s, "/")
 	restores, err := strconv.Atoi(n)
@@ -128,8 +124,8 @@ func ParseEpoch(s string) (Epoch, error) {
 	return Epoch{Cluster: cluster, Restores: restores}, nil
 }
 
-// SameCluster reports whether both epochs may belong to one cluster: an unknown
-// uid and one that is learned later do.
+// SameCluster reports whether both epochs may belong to one cluster: their uids are equal,
+// or one is unknown.
 func (e Epoch) SameCluster(o Epoch) bool {
 	return e.Cluster == o.Cluster || e.Cluster == "" || o.Cluster == ""
 }

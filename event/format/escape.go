@@ -4,17 +4,17 @@ import "unicode/utf8"
 
 const hex = "0123456789abcdef"
 
-// Where a byte may stand as it is.
+// Places where a byte needs no escaping.
 const (
-	inLine      = 1 << iota // on a line
+	inLine      = 1 << iota // outside of quotes
 	inQuotes                // between quotes, in logfmt and in JSON
-	inMarshaled             // between quotes, in JSON as encoding/json writes it
-	bare                    // in logfmt without quotes
+	inMarshaled             // between quotes, in JSON of encoding/json
+	bare                    // in logfmt, without quotes
 )
 
-// asIs is a set of these for each byte, so that a value is looked at once. The
-// bytes of a character beyond ASCII have none: it takes all of them to tell.
-var asIs = func() (places [256]uint8) {
+// safeIn has the set of these places for each byte. Bytes of non-ASCII characters have
+// none, because it depends on the whole character.
+var safeIn = func() (places [256]uint8) {
 	for c := ' '; c < 0x7f; c++ {
 		places[c] = inLine | inQuotes | inMarshaled | bare
 	}
@@ -28,36 +28,36 @@ var asIs = func() (places [256]uint8) {
 	return places
 }()
 
-// appendQuoted appends s in quotes, as a string of both JSON and logfmt, with
-// nothing in it that could end the line or drive a terminal.
+// appendQuoted appends s as a quoted string of both JSON and logfmt, with control
+// characters escaped.
 func appendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	dst = appendSafe(dst, s, inQuotes)
 	return append(dst, '"')
 }
 
-// appendMarshaledString appends s in quotes as encoding/json does, and escapes
-// what that leaves as it is but could drive a terminal.
+// appendMarshaledString appends s in quotes like encoding/json, and also escapes DEL and
+// bidirectional controls.
 func appendMarshaledString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	dst = appendSafe(dst, s, inMarshaled)
 	return append(dst, '"')
 }
 
-// appendEscaped appends s with whatever could end the line or drive a terminal
-// escaped as in JSON. Quotes and backslashes stay: only within JSON can it be
-// decoded.
+// appendEscaped appends s with control characters escaped as in JSON. It does not escape
+// quotes and backslashes, so that the result is unambiguous only within JSON.
 func appendEscaped(dst []byte, s string) []byte {
 	return appendSafe(dst, s, inLine)
 }
 
-// appendSafe escapes what may not stand in place. encoding/json has names for two
-// characters more, and escapes what stands for invalid UTF-8 as well.
+// appendSafe appends s and escapes characters that are not safe in place. Like
+// encoding/json, it has short escapes for two more characters in inMarshaled, and escapes
+// U+FFFD there.
 func appendSafe(dst []byte, s string, place uint8) []byte {
-	start := 0 // of what has not been appended yet
+	start := 0 // of the part that is not appended yet
 	for i := 0; i < len(s); {
 		c := s[i]
-		if asIs[c]&place != 0 {
+		if safeIn[c]&place != 0 {
 			i++
 			continue
 		}
@@ -100,8 +100,8 @@ func appendEscape(dst []byte, r rune) []byte {
 	return append(dst, '\\', 'u', hex[r>>12&0xf], hex[r>>8&0xf], hex[r>>4&0xf], hex[r&0xf])
 }
 
-// dangerous reports whether a character beyond ASCII ends a line for some reader,
-// or changes how a terminal shows what surrounds it. All are below U+10000.
+// dangerous reports whether a non-ASCII character is a line break or a control character.
+// All of them are below U+10000.
 func dangerous(r rune) bool {
 	switch {
 	case r >= 0x80 && r <= 0x9f: // C1 controls, such as CSI and NEL
@@ -116,11 +116,10 @@ func dangerous(r rune) bool {
 	}
 }
 
-// needsQuotes reports whether a logfmt value must be quoted. Anything beyond
-// plain ASCII is.
+// needsQuotes reports whether a logfmt value must be quoted, as all non-ASCII values are.
 func needsQuotes(s string) bool {
 	for i := range len(s) {
-		if asIs[s[i]]&bare == 0 {
+		if safeIn[s[i]]&bare == 0 {
 			return true
 		}
 	}

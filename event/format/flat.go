@@ -13,9 +13,8 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// record writes the fields of a line in logfmt or flat JSON. The first part has
-// the names and the order of Grafana Alloy, so that what was made for its lines
-// works with ours:
+// record writes the fields of a line in logfmt or flat JSON. The first ones have the keys
+// and the order of Grafana Alloy, so that queries for its lines work:
 // https://github.com/grafana/alloy/blob/main/internal/component/loki/source/kubernetes_events/event_controller.go
 func (w *fieldWriter) record(r *event.Record, standalone bool) {
 	e := r.Event
@@ -69,7 +68,7 @@ func (w *fieldWriter) record(r *event.Record, standalone bool) {
 	}
 }
 
-// objectName is kind/namespace/name, of what there is.
+// objectName returns kind/namespace/name, without empty parts.
 func objectName(o *corev1.ObjectReference) string {
 	s := o.Kind
 	for _, part := range []string{o.Namespace, o.Name} {
@@ -81,7 +80,7 @@ func objectName(o *corev1.ObjectReference) string {
 	return s
 }
 
-// fieldWriter appends fields to a line, and leaves empty ones out.
+// fieldWriter appends fields to a line and omits empty ones.
 type fieldWriter struct {
 	dst   []byte
 	json  bool // else logfmt
@@ -141,8 +140,8 @@ func (w *fieldWriter) name(name string) {
 	w.begun = true
 }
 
-// json reads a flat object.
-func (d *draft) json(text string) bool {
+// parseJSON parses a flat object.
+func (b *builder) parseJSON(text string) bool {
 	var flat map[string]any
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
@@ -154,16 +153,16 @@ func (d *draft) json(text string) bool {
 		known = known || keys[key]
 		switch v := value.(type) {
 		case string:
-			d.set(key, v)
+			b.setKey(key, v)
 		case json.Number:
-			d.set(key, v.String())
+			b.setKey(key, v.String())
 		}
 	}
 	return known
 }
 
-// keys are those that a line of ours may begin with, so that logfmt can be told
-// from a sentence and our objects from others.
+// keys are the keys that a line of Hindsight may begin with. They distinguish logfmt from
+// text, and a flat object from others.
 var keys = map[string]bool{
 	"time": true, "namespace": true, "name": true, "kind": true, "action": true, "objectAPIversion": true,
 	"objectRV": true, "eventRV": true, "reportinginstance": true, "reportingcontroller": true,
@@ -175,22 +174,22 @@ func isLogfmt(text string) bool {
 	return found && keys[key]
 }
 
-func (d *draft) logfmt(text string) bool {
+func (b *builder) parseLogfmt(text string) bool {
 	decoder := logfmt.NewDecoderSize(strings.NewReader(text), len(text)+1)
 	for decoder.ScanRecord() {
 		for decoder.ScanKeyval() {
-			d.set(string(decoder.Key()), string(decoder.Value()))
+			b.setKey(string(decoder.Key()), string(decoder.Value()))
 		}
 	}
 	return decoder.Err() == nil
 }
 
-// set takes the value of a key of logfmt or flat JSON.
-func (d *draft) set(key, value string) {
-	e := d.record.Event
+// setKey sets the value of a key of logfmt or flat JSON.
+func (b *builder) setKey(key, value string) {
+	e := b.record.Event
 	switch key {
 	case "time":
-		d.record.Time = parseTime(value)
+		b.record.Time = parseTime(value)
 	case "namespace":
 		e.Namespace = value
 	case "name":
@@ -219,37 +218,37 @@ func (d *draft) set(key, value string) {
 		e.Type = value
 	case "count":
 		n, _ := strconv.ParseInt(value, 10, 32)
-		d.counted = int32(n)
+		b.count = int32(n)
 	case "msg":
 		e.Message = value
 	case "event":
 		e.Name = value
 	case "firstseen":
-		d.firstSeen = parseTime(value)
+		b.firstSeen = parseTime(value)
 	case "fieldpath":
 		e.InvolvedObject.FieldPath = value
 	case "related":
-		d.related(value)
+		b.setRelated(value)
 	case "relateduid":
-		d.relatedObject().UID = types.UID(value)
+		b.relatedObject().UID = types.UID(value)
 	case "event_uid":
 		e.UID = types.UID(value)
 	case "uid":
 		e.InvolvedObject.UID = types.UID(value)
 	case "component":
-		d.component = value
+		b.component = value
 	case "node":
-		d.node = value
+		b.node = value
 	case "observed_time":
-		d.record.ObservedTime = parseTime(value)
+		b.record.ObservedTime = parseTime(value)
 	default:
 		event.SetGapField(e, key, value)
 	}
 }
 
-// related reads kind/namespace/name, of which the namespace may be missing.
-func (d *draft) related(s string) {
-	o := d.relatedObject()
+// setRelated parses kind/namespace/name or kind/name.
+func (b *builder) setRelated(s string) {
+	o := b.relatedObject()
 	parts := strings.SplitN(s, "/", 3)
 	o.Kind = parts[0]
 	if len(parts) > 1 {
@@ -260,16 +259,15 @@ func (d *draft) related(s string) {
 	}
 }
 
-// relatedObject is filled by two keys, in any order.
-func (d *draft) relatedObject() *corev1.ObjectReference {
-	e := d.record.Event
+func (b *builder) relatedObject() *corev1.ObjectReference {
+	e := b.record.Event
 	if e.Related == nil {
 		e.Related = &corev1.ObjectReference{}
 	}
 	return e.Related
 }
 
-// parseTime is zero for what is no time.
+// parseTime returns zero for a malformed time.
 func parseTime(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

@@ -1,6 +1,5 @@
-// Package format writes records as lines in one of four formats, and reads such lines
-// back, with or without the labels and the structured metadata that Loki keeps beside
-// a line.
+// Package format writes records as lines in one of four formats, and parses such lines,
+// alone or with the labels and structured metadata that Loki stores with a line.
 package format
 
 import (
@@ -11,13 +10,13 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Format is how a record is written as one line.
+// Format is the name of a line format.
 type Format string
 
 const (
-	EventRouter Format = "eventrouter" // {"verb":…,"event":{…}}: the whole Event, as heptio/eventrouter writes it
+	EventRouter Format = "eventrouter" // {"verb":…,"event":{…}}: the whole Event, like heptio/eventrouter
 	JSON        Format = "json"        // one flat object
-	Logfmt      Format = "logfmt"      // key=value, named as Grafana Alloy's loki.source.kubernetes_events does
+	Logfmt      Format = "logfmt"      // key=value, with the keys of Grafana Alloy's loki.source.kubernetes_events
 	Text        Format = "text"        // a sentence
 )
 
@@ -34,25 +33,23 @@ func (f *Format) UnmarshalText(name []byte) error {
 	return nil
 }
 
-// Encoder writes records as lines. It is a pure function of the record, and
-// safe for concurrent use.
+// Encoder writes records as lines. It is a pure function of the record, and safe for
+// concurrent use.
 //
-// Whatever an Event says, its line is one line of valid UTF-8 that does nothing
-// to a terminal: line breaks, control characters and those that turn the
-// direction of writing are escaped, and invalid UTF-8 becomes U+FFFD. logfmt and the JSON formats decode
-// to the values as they were.
+// Every line is one line of valid UTF-8 that is safe to print on a terminal: line breaks,
+// control characters and bidirectional controls are escaped, and invalid UTF-8 becomes
+// U+FFFD. The logfmt and JSON formats decode to the original values.
 type Encoder struct {
 	// Format is logfmt if empty.
 	Format Format
 
-	// Standalone is for destinations that keep nothing but the line. It then
-	// carries the time, the namespace and what else structured metadata would
-	// hold.
+	// Standalone is for destinations that store only the line. The line then also has
+	// the time, the namespace and the structured metadata.
 	Standalone bool
 }
 
-// Append appends the record's line to dst, without a line break. A record
-// without an Event has none: dst is returned as it is.
+// Append appends the record's line to dst, without a line break. A record without an Event
+// has no line.
 func (enc Encoder) Append(dst []byte, r *event.Record) []byte {
 	if r.Event == nil {
 		return dst
@@ -73,8 +70,8 @@ func (enc Encoder) Append(dst []byte, r *event.Record) []byte {
 	}
 }
 
-// tooFar explains a time that is not the one the reporter gave.
-const tooFar = "too far from the API server's clock to be filed under"
+// tooFar explains why the reporter's time is not the record's time.
+const tooFar = "too far from the API server's clock to be used as the time"
 
 func appendTime(dst []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(dst, time.RFC3339Nano)

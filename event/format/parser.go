@@ -12,66 +12,63 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Entry is a line as it was stored, and what was stored beside it. An entry of a
-// file has nothing but the line.
+// Entry is a stored line. From a file it has only the line.
 type Entry struct {
-	Time     time.Time         // zero: the line says it
+	Time     time.Time         // zero: in the line
 	Line     string            // without the line break
-	Labels   map[string]string // of the stream; shared by its entries, not to be changed
+	Labels   map[string]string // of the stream; shared between entries, read-only
 	Metadata map[string]string // structured
 
-	// Record is set if the entry was read already; Parse returns it.
+	// Record is set if the entry was parsed already; Parse returns it.
 	Record *Record
 }
 
-// Record is what an entry says.
+// Record is a parsed entry.
 type Record struct {
-	// Record has what the line and what is beside it say of the Event. Encoding
-	// it again in the line's format gives the same line.
+	// Record has the fields of the Event that the entry has. Encoding it in the format
+	// of the line gives the same line.
 	event.Record
 
-	// WholeEvent is set if the line held the whole Event.
+	// WholeEvent is set if the line has the whole Event.
 	WholeEvent bool
 
 	// Labels of the stream, nil for an entry of a file.
 	Labels map[string]string
 }
 
-// ErrForeign is of a line that says nothing of an Event.
+// ErrForeign is the error for a line of another program.
 var ErrForeign = errors.New("not a line of Hindsight")
 
-// Parser reads entries.
+// Parser parses entries.
 type Parser struct {
-	// Labels are those taken from the Event, from the label's name to the field,
-	// as in the configuration of the sink; nil: namespace and reason.
+	// Labels of the sink, from label name to field name; nil: namespace and reason.
 	Labels map[string]string
 }
 
-// Parse reads an entry. Where line and metadata differ, metadata is believed: it
-// is stored as it was, while a long line may have been cut. What was cut so that
-// it cannot be read at all is the message of what metadata says. The error is
-// ErrForeign.
+// Parse parses an entry. Metadata has precedence over the line, which may have been
+// truncated. A line that cannot be parsed becomes the message if the entry has metadata;
+// otherwise the error is ErrForeign.
 func (p Parser) Parse(e Entry) (Record, error) {
 	if e.Record != nil {
 		return *e.Record, nil
 	}
 	r := Record{Labels: e.Labels}
 	r.Event = &corev1.Event{}
-	b := p.beside(e)
-	d := draft{record: &r, reason: b[event.FieldReason], kind: b[event.FieldKind], name: b[event.FieldName], metadata: len(e.Metadata) > 0}
+	fields := p.fields(e)
+	b := builder{record: &r, fields: fields, hasMetadata: len(e.Metadata) > 0}
 	ok := false
 	switch text := e.Line; {
 	case strings.HasPrefix(text, eventRouterStart):
-		ok = d.eventRouter(text)
+		ok = b.parseEventRouter(text)
 	case strings.HasPrefix(text, "{"):
-		ok = d.json(text)
+		ok = b.parseJSON(text)
 	case isLogfmt(text):
-		ok = d.logfmt(text)
+		ok = b.parseLogfmt(text)
 	default:
-		ok = d.text(text)
+		ok = b.parseText(text)
 	}
 	if !ok {
-		if len(e.Metadata) == 0 {
+		if !b.hasMetadata {
 			return Record{}, ErrForeign
 		}
 		*r.Event = corev1.Event{Message: e.Line}
@@ -81,20 +78,20 @@ func (p Parser) Parse(e Entry) (Record, error) {
 		r.Time = e.Time.UTC()
 	}
 	if !r.WholeEvent {
-		d.beside(b)
-		d.times()
+		b.addFields()
+		b.setTimes()
 	}
-	if t, err := time.Parse(time.RFC3339Nano, b[event.FieldObservedTime]); err == nil {
-		r.ObservedTime = t.UTC()
+	if t := parseTime(fields[event.FieldObservedTime]); !t.IsZero() {
+		r.ObservedTime = t
 	}
 	r.Gap = p.isGap(e, &r)
 	r.Position.Version, _ = strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
 	return r, nil
 }
 
-// isGap reports whether a record is one of our own gaps: an Event of the cluster can
-// have their reason. Its reason label is Other, and it has no cause. A line of the
-// format text has neither of the two and counts as a gap.
+// isGap reports whether the record is a gap record, and not an Event with the same reason:
+// such an Event has no cause and its reason label is OtherLabel. The format text has no
+// cause, so a text line counts as a gap record unless its label excludes it.
 func (p Parser) isGap(e Entry, r *Record) bool {
 	if r.Event.Reason != event.GapReason || e.Metadata[event.FieldReason.Full().String()] != "" {
 		return false
@@ -108,68 +105,60 @@ func (p Parser) isGap(e Entry, r *Record) bool {
 	return text || !r.ForgedGap()
 }
 
-// beside returns the fields that are kept beside the line.
-func (p Parser) beside(e Entry) map[event.Field]string {
-	b := make(map[event.Field]string, len(e.Metadata)+2)
+// fields returns the fields in the labels and the metadata.
+func (p Parser) fields(e Entry) map[event.Field]string {
+	fields := make(map[event.Field]string, len(e.Metadata)+2)
 	for name, value := range e.Metadata {
 		if f, ok := event.ParseField(name); ok {
-			b[f] = value
+			fields[f] = value
 		}
 	}
 	for name, value := range e.Labels {
 		f, ok := p.field(name)
 		if value == event.OtherLabel && f != event.FieldNamespace {
-			continue // the Event's own value, if there is one, is in the line or in full_<field>
+			continue // the Event's own value, if any, is in the line or in full_<field>
 		}
-		if _, twice := b[f]; ok && !twice {
-			b[f] = value
+		if _, inMetadata := fields[f]; ok && !inMetadata {
+			fields[f] = value
 		}
 	}
-	// The label is not the Event's own value where the intake gave it another.
 	for _, f := range event.LabelFields {
-		if full, ok := b[f.Full()]; ok {
-			b[f] = full
+		if full, ok := fields[f.Full()]; ok {
+			fields[f] = full
 		}
 	}
-	return b
+	return fields
 }
 
 var defaultLabels = event.DefaultLabelFields()
 
-func (p Parser) labels() map[string]string {
-	if p.Labels != nil {
-		return p.Labels
-	}
-	return defaultLabels
-}
-
-// field returns the field that a label was taken from.
+// field returns the field of a label.
 func (p Parser) field(label string) (event.Field, bool) {
-	name, ok := p.labels()[label]
-	if !ok {
-		return 0, false
+	labels := p.Labels
+	if labels == nil {
+		labels = defaultLabels
 	}
-	return event.ParseField(name)
+	return event.ParseField(labels[label])
 }
 
-// draft is a record that is being put together.
-type draft struct {
-	record    *Record
+// builder builds a record from a line and from the fields of labels and metadata.
+type builder struct {
+	record      *Record
+	fields      map[event.Field]string
+	hasMetadata bool
+
+	// Parts of the line that have no field of their own in an Event.
 	firstSeen time.Time
-	counted   int32
-	node      string
+	count     int32
 	component string
-
-	// What is known already, to find its place in a sentence.
-	reason, kind, name string
-	metadata           bool // there is some beside the line
+	node      string
 }
 
-// beside completes what the line says.
-func (d *draft) beside(b map[event.Field]string) {
-	e := d.record.Event
+// addFields sets the fields of labels and metadata in the Event.
+func (b *builder) addFields() {
+	e := b.record.Event
 	set := func(f event.Field, to *string) {
-		if v, ok := b[f]; ok {
+		if v, ok := b.fields[f]; ok {
 			*to = v
 		}
 	}
@@ -179,21 +168,21 @@ func (d *draft) beside(b map[event.Field]string) {
 	set(event.FieldName, &e.InvolvedObject.Name)
 	set(event.FieldType, &e.Type)
 	set(event.FieldEventVersion, &e.ResourceVersion)
-	set(event.FieldComponent, &d.component)
-	set(event.FieldNode, &d.node)
+	set(event.FieldComponent, &b.component)
+	set(event.FieldNode, &b.node)
 	set(event.FieldUID, (*string)(&e.InvolvedObject.UID))
 	set(event.FieldEventUID, (*string)(&e.UID))
-	if n, err := strconv.ParseInt(b[event.FieldCount], 10, 32); err == nil {
-		d.counted = int32(n)
+	if n, err := strconv.ParseInt(b.fields[event.FieldCount], 10, 32); err == nil {
+		b.count = int32(n)
 	}
-	// Both are derived from other fields, which a sentence does not have.
-	if d.record.Value(event.FieldComponent) != d.component && d.component != "" {
-		e.Source.Component = d.component
+	// Both are derived from other fields, which a text line does not have.
+	if b.component != "" && b.record.Value(event.FieldComponent) != b.component {
+		e.Source.Component = b.component
 	}
-	if d.record.Value(event.FieldNode) != d.node && d.node != "" {
-		e.Source.Host = d.node
+	if b.node != "" && b.record.Value(event.FieldNode) != b.node {
+		e.Source.Host = b.node
 	}
-	// The Event's own namespace is the object's, but for objects that have none.
+	// An Event is in the namespace of its object, unless that has none.
 	if e.Namespace != "" && !clusterScoped(e) {
 		e.InvolvedObject.Namespace = e.Namespace
 	}
@@ -203,22 +192,21 @@ func clusterScoped(e *corev1.Event) bool {
 	return e.InvolvedObject.Kind == "Node" || e.InvolvedObject.Kind == "Namespace"
 }
 
-// times spreads the record's time, the count and the first time over the fields
-// that an Event of either API has for them.
-func (d *draft) times() {
-	e, at := d.record.Event, d.record.Time
-	first := d.firstSeen
-	fine := first.Nanosecond() != 0
-	series := !first.IsZero() && (d.counted <= 1 || fine || e.Source.Component == "")
+// setTimes sets the fields for the record's time, the first time and the count in the way
+// of the recorders of either API.
+func (b *builder) setTimes() {
+	e, at, first := b.record.Event, b.record.Time, b.firstSeen
+	inMicros := first.Nanosecond() != 0
+	series := !first.IsZero() && (b.count <= 1 || inMicros || e.Source.Component == "")
 	switch {
 	case series:
-		e.Series = &corev1.EventSeries{Count: d.counted, LastObservedTime: metav1.NewMicroTime(at)}
+		e.Series = &corev1.EventSeries{Count: b.count, LastObservedTime: metav1.NewMicroTime(at)}
 		e.EventTime = metav1.NewMicroTime(first)
-	case d.counted != 0:
-		e.Count = d.counted
+	case b.count != 0:
+		e.Count = b.count
 		e.LastTimestamp = metav1.NewTime(at)
 		e.FirstTimestamp = metav1.NewTime(first)
-		if d.counted == 1 && first.IsZero() {
+		if b.count == 1 && first.IsZero() {
 			e.FirstTimestamp = e.LastTimestamp
 		}
 	default:

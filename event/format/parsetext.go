@@ -8,6 +8,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 // textLine is a parsed line of the format text.
@@ -24,19 +26,18 @@ type textLine struct {
 	Kind, Name string // of the object
 	EventName  string // of the Event itself, if it names no object
 	Message    string
-	Related    string // kind/namespace/name, without the empty ones
+	Related    string // kind/namespace/name, without empty parts
 }
 
-// The parts that may end a line. A related object is quoted if it is not bare.
+// The optional parts at the end of a line. A related object may be quoted.
 var (
 	textRelated  = regexp.MustCompile(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
 	textCount    = regexp.MustCompile(`(?:^| )\(x(\d+)\)$`)
 	textObserved = regexp.MustCompile(`(?:^| )\(observed at (\S+), [^()]*\)$`)
 )
 
-// parseText reads a line of the format text, beside metadata or standalone. It
-// returns false for any other line.
-func parseText(line string) (textLine, bool) {
+// parseTextLine parses a text line, standalone or not. It returns false for any other line.
+func parseTextLine(line string) (textLine, bool) {
 	var s textLine
 	rest := line
 	if stamp, after, found := strings.Cut(rest, " "); found {
@@ -54,13 +55,13 @@ func parseText(line string) (textLine, bool) {
 	return s, true
 }
 
-// textWord is a word that may have been quoted.
+// textWord is a word of a text line.
 type textWord struct {
 	text   string
 	quoted bool
 }
 
-// words reads the words before the object, and the object.
+// words parses the words before the object, and the object.
 func (s *textLine) words(rest string) (words []textWord, after string, ok bool) {
 	for len(words) <= 3 {
 		w, after, ok := nextWord(rest, " /")
@@ -93,7 +94,7 @@ func (s *textLine) words(rest string) (words []textWord, after string, ok bool) 
 	return nil, "", false
 }
 
-// nextWord reads a word up to one of the characters in end, or a JSON string.
+// nextWord parses a word up to one of the characters in end, or a JSON string.
 func nextWord(s, end string) (w textWord, after string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		i := strings.IndexAny(s, end)
@@ -140,7 +141,7 @@ func (s *textLine) assign(words []textWord) bool {
 	}
 }
 
-// ending reads the text after the object, backwards from its end.
+// ending parses the text after the object, backwards from its end.
 func (s *textLine) ending(rest string) bool {
 	last := func(pattern *regexp.Regexp) (string, bool) {
 		m := pattern.FindStringSubmatchIndex(rest)
@@ -187,7 +188,8 @@ func (s *textLine) ending(rest string) bool {
 
 var textEscape = regexp.MustCompile(`\\(?:[nrt]|u[0-9a-f]{4})`)
 
-// unescapeText reverses appendEscaped. Escapes that it cannot have written stay.
+// unescapeText is the inverse of appendEscaped. It keeps escapes that appendEscaped does
+// not write.
 func unescapeText(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
@@ -201,31 +203,32 @@ func unescapeText(s string) string {
 	})
 }
 
-// text reads a sentence. Where reason and object are beside the line, they are
-// looked for in it, since lines of earlier versions are not always clear.
-func (d *draft) text(s string) bool {
-	e := d.record.Event
-	known := d.kind != "" && d.name != ""
-	said, ok := parseText(s)
-	if known && (!ok || said.Kind != d.kind || said.Name != d.name || said.Reason != d.reason) {
-		begin := strings.TrimSpace(d.reason + " " + d.kind + "/" + d.name)
+// parseText parses a text line. Lines of earlier versions can be ambiguous, so that
+// reason and object of labels and metadata are looked for first.
+func (b *builder) parseText(s string) bool {
+	e := b.record.Event
+	reason, kind, name := b.fields[event.FieldReason], b.fields[event.FieldKind], b.fields[event.FieldName]
+	known := kind != "" && name != ""
+	line, ok := parseTextLine(s)
+	if known && (!ok || line.Kind != kind || line.Name != name || line.Reason != reason) {
+		begin := strings.TrimSpace(reason + " " + kind + "/" + name)
 		if rest, ok := strings.CutPrefix(s, begin); ok && (rest == "" || rest[0] == ':' || rest[0] == ' ') {
-			e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name = d.reason, d.kind, d.name
+			e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name = reason, kind, name
 			e.Message = strings.TrimPrefix(strings.TrimPrefix(rest, ":"), " ")
 			return true
 		}
 	}
-	if !ok || !said.Standalone && d.reason == "" && !d.metadata {
+	if !ok || !line.Standalone && reason == "" && !b.hasMetadata {
 		return false
 	}
-	if said.Standalone {
-		d.record.Time, d.record.ObservedTime = said.Time, said.ObservedTime
-		e.Namespace, e.Type, d.counted = said.Namespace, said.Type, said.Count
+	if line.Standalone {
+		b.record.Time, b.record.ObservedTime = line.Time, line.ObservedTime
+		e.Namespace, e.Type, b.count = line.Namespace, line.Type, line.Count
 	}
-	e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message = said.Reason, said.Kind, said.Name, said.Message
-	e.Name = said.EventName
-	if said.Related != "" {
-		d.related(said.Related)
+	e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message = line.Reason, line.Kind, line.Name, line.Message
+	e.Name = line.EventName
+	if line.Related != "" {
+		b.setRelated(line.Related)
 	}
 	return true
 }

@@ -25,7 +25,7 @@ func textRecord(namespace, eventType, reason, kind, name, message string, count 
 func checkTextRoundTrip(t *testing.T, r *event.Record, standalone bool) {
 	t.Helper()
 	text := string(Encoder{Format: Text, Standalone: standalone}.Append(nil, r))
-	got, ok := parseText(text)
+	got, ok := parseTextLine(text)
 	if !ok {
 		t.Fatalf("not read back:\n%s", text)
 	}
@@ -91,7 +91,7 @@ func TestTextOfEarlierVersions(t *testing.T) {
 		"Created ClusterRole/system:node": {Reason: "Created", Kind: "ClusterRole", Name: "system:node"},
 		"Started Pod/web-0: (x2)":         {Reason: "Started", Kind: "Pod", Name: "web-0", Message: "(x2)"},
 	} {
-		got, ok := parseText(text)
+		got, ok := parseTextLine(text)
 		if !ok || got != want {
 			t.Errorf("%s\nis read as\n%+v, want\n%+v", text, got, want)
 		}
@@ -105,7 +105,7 @@ func TestTextOfOthers(t *testing.T) {
 		"2026-03-06T14:00:00.123Z info Kustomization/apps: reconciled", "2026-03-06T14:00:00Z error Reconciler error Pod/a/b (x2)",
 		`"a" "b" "c" "d" Pod/x`, `"a`, `Pod/`, `"a"Pod/x`, "Killing Pod/x and more",
 	} {
-		if s, ok := parseText(text); ok {
+		if s, ok := parseTextLine(text); ok {
 			t.Errorf("%q is read as %+v", text, s)
 		}
 	}
@@ -122,6 +122,6 @@ func FuzzText(f *testing.F) {
 		}
 		r := textRecord(namespace, eventType, reason, kind, name, message, count, &corev1.ObjectReference{Kind: "Node", Name: related}, time.Time{})
 		checkTextRoundTrip(t, &r, standalone)
-		_, _ = parseText(message) // any line at all
+		_, _ = parseTextLine(message) // any line at all
 	})
 }

@@ -9,18 +9,17 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// eventKind is the kind written for the Event itself, where it names no object.
-// An object that really is of this kind has it in quotes.
+// eventKind is the kind in the line of an Event that names no object. The kind of an
+// object of kind Event is quoted.
 const eventKind = "Event"
 
-// appendText writes what a person would say: "Preempted Pod/ingester-x: by
-// team-a/querier-y on node n". ParseText reads it back; between them they keep to
+// appendText writes a sentence: "Preempted Pod/ingester-x: by team-a/querier-y on node n".
+// parseTextLine reads it. The grammar is
 //
 //	[time namespace [type]] [reason] kind/name[: message] [(related)] [(xCount)] [(observed at …)]
 //
-// where the type Normal is left out. Words with characters other than those usual
-// in them, words that could be taken for another, and messages that ParseText
-// would not read back as they are, are written as JSON strings.
+// without the type Normal. Words with unusual characters, ambiguous words, and messages
+// that parseTextLine would not read back unchanged are written as JSON strings.
 func appendText(dst []byte, r *event.Record, standalone bool) []byte {
 	e := r.Event
 	start := len(dst)
@@ -78,8 +77,8 @@ func appendText(dst []byte, r *event.Record, standalone bool) []byte {
 	return dst
 }
 
-// appendTextObject appends kind/name of the object, or Event/ and the Event's own
-// name where it names no object.
+// appendTextObject appends kind/name of the object, or Event/ and the Event's own name if
+// it names no object.
 func appendTextObject(dst []byte, e *corev1.Event) []byte {
 	kind, name := e.InvolvedObject.Kind, e.InvolvedObject.Name
 	if kind == "" && name == "" {
@@ -107,7 +106,7 @@ const (
 	wordCharacters  = lowerCharacters + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 )
 
-// bareNamespace excludes log levels: lines of other programs have them behind the time.
+// bareNamespace excludes log levels, which other programs write after the time.
 func bareNamespace(s string) bool {
 	return s != "" && strings.Trim(s, lowerCharacters) == "" && !logLevels[s]
 }
@@ -119,7 +118,7 @@ var logLevels = map[string]bool{
 
 func bareKind(s string) bool { return bareWord(s) && s[0] >= 'A' && s[0] <= 'Z' }
 
-// bareName allows what names of RBAC objects and nodes have, such as system:node.
+// bareName allows the characters of names of RBAC objects and nodes, such as system:node.
 func bareName(s string) bool { return printableASCII(s) && s[len(s)-1] != ':' }
 
 func bareRelated(s string) bool {
@@ -136,8 +135,8 @@ func printableASCII(s string) bool {
 	return s != ""
 }
 
-// bareMessage reports whether ParseText reads the message as it is: it does not
-// look like a JSON string, nor end like one that something follows.
+// bareMessage reports whether the message needs no quotes: it does not look like a JSON
+// string, and does not end like a related object, a count or an observed time.
 func bareMessage(m string) bool {
 	if m[0] == '"' || m[0] == ' ' || m[len(m)-1] == ' ' || strings.Contains(m, `\`) {
 		return false
@@ -146,23 +145,22 @@ func bareMessage(m string) bool {
 		!textCount.MatchString(m) && !textObserved.MatchString(m) && !textRelated.MatchString(m)
 }
 
-// continuations are the words with which a message goes on that begins with the
-// reason, as in "Preempted by …".
+// continuations are the words that follow a reason at the start of a message, as in
+// "Preempted by …".
 var continuations = map[string]bool{
 	"after": true, "at": true, "because": true, "by": true, "due": true, "for": true,
 	"from": true, "in": true, "on": true, "to": true, "with": true,
 }
 
-// continues reports whether a message goes on with a sentence that the reason
-// begins.
+// continues reports whether a message continues a sentence that begins with the reason.
 func continues(message string) bool {
 	word, _, _ := strings.Cut(message, " ")
 	return continuations[word]
 }
 
-// textMessage returns what of a message is written behind the object, and whether
-// it needs no quotes. A sentence that the reason begins is not begun twice; ParseText
-// puts it together again.
+// textMessage returns the part of the message to write after the object, and whether it
+// needs no quotes. It omits the reason at the start of a sentence; parseTextLine restores
+// it.
 func textMessage(message, reason string) (text string, bare bool) {
 	if rest, ok := strings.CutPrefix(message, reason+" "); ok && reason != "" && continues(rest) && bareMessage(rest) {
 		return rest, true
