@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What decoding one entry of an answer costs.
+// BenchmarkDecode measures the cost of decoding one entry of a response.
 func BenchmarkDecode(b *testing.B) {
 	const entries = 5000
 	var s struct {

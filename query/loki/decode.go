@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// stream is one of an answer.
+// stream is a stream of a response.
 type stream struct {
 	Stream map[string]string
 	Values []value
@@ -36,14 +36,13 @@ func (s *stream) UnmarshalJSON(b []byte) error {
 	return d.err()
 }
 
-// decoder reads what Loki answers, in one pass: reflection would take most of the
-// time of a long search.
+// decoder decodes a response in one pass: encoding/json would take most of the time of a long search.
 type decoder struct {
 	*jsoniter.Iterator
-	names map[string]string // one copy of each name and of what is often the same
+	interned map[string]string
 }
 
-// err is nil at the end of the text.
+// err returns the error of the iterator, nil at the end of the text.
 func (d *decoder) err() error {
 	if d.Error == nil || d.Error == io.EOF {
 		return nil
@@ -51,9 +50,8 @@ func (d *decoder) err() error {
 	return fmt.Errorf("decode an entry: %w", d.Error)
 }
 
-// answer reads the answer to a log query, and returns its status and the type of
-// its result.
-func (d *decoder) answer(visit func(stream)) (status, resultType string) {
+// response decodes the response to a log query and returns its status and the type of its result.
+func (d *decoder) response(visit func(stream)) (status, resultType string) {
 	d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
 		switch key {
 		case "status":
@@ -127,38 +125,38 @@ func (d *decoder) value() (v value) {
 		return d.Error == nil
 	})
 	if part < 2 && d.Error == nil {
-		d.ReportError("read an entry", "it has less than a time and a line")
+		d.ReportError("read an entry", "it has no time and line")
 	}
 	return v
 }
 
-// shared bounds how long a value is that may be often the same.
-const shared = 32
+// maxInterned is the length of the longest value to intern: longer ones are rarely equal.
+const maxInterned = 32
 
 func (d *decoder) pairs() map[string]string {
 	pairs := make(map[string]string, 12)
 	d.ReadObjectCB(func(_ *jsoniter.Iterator, key string) bool {
 		value := d.ReadString()
-		if len(value) <= shared {
-			value = d.once(value)
+		if len(value) <= maxInterned {
+			value = d.intern(value)
 		}
-		pairs[d.once(key)] = value
+		pairs[d.intern(key)] = value
 		return d.Error == nil
 	})
 	return pairs
 }
 
-// once returns the first copy of a string.
-func (d *decoder) once(s string) string {
-	const most = 1 << 12
-	if first, ok := d.names[s]; ok {
+// intern returns one copy of equal strings.
+func (d *decoder) intern(s string) string {
+	const maxStrings = 1 << 12
+	if first, ok := d.interned[s]; ok {
 		return first
 	}
-	if d.names == nil {
-		d.names = map[string]string{}
+	if d.interned == nil {
+		d.interned = map[string]string{}
 	}
-	if len(d.names) < most {
-		d.names[s] = s
+	if len(d.interned) < maxStrings {
+		d.interned[s] = s
 	}
 	return s
 }

@@ -3,7 +3,6 @@ package loki
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,62 +20,55 @@ const (
 )
 
 const (
-	// window is the longest range of one query: Loki's default for
-	// max_query_length is 721h.
+	// window is the longest range of one query: Loki's default for max_query_length is 721h.
 	// https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
 	window = 30 * 24 * time.Hour
 
-	// inFlight is how many queries run at the same time, and one more where the
-	// one that is waited for was not among them.
-	inFlight = 3
+	// maxQueries run at the same time, and one more if the first part's query was not among them.
+	maxQueries = 3
 
-	// ahead is for how many parts pages are read at most before the first of them
-	// is visited.
-	ahead = 6
+	// maxParts are read before the first of them is visited.
+	maxParts = 6
 
-	// fillPercent is how full a page is planned to be, so that few parts have
-	// more entries than fit.
+	// fillPercent is the planned share of a page, so that few parts have more entries than fit.
 	fillPercent = 75
 
-	// growth and shrink are how many times longer and shorter a part may be than
-	// the one before it.
-	growth = 8
-	shrink = 64
+	// A part is at most maxGrowth times as long as the previous one, and at least one maxShrink-th.
+	maxGrowth = 8
+	maxShrink = 64
 )
 
-// Range calls f for each entry that a log query finds from from to before to, in
-// order of time, once. Entries of one time come in any order. The range may be of
-// any length. An error of f ends it and is returned. Range calls f from the
-// calling goroutine only.
+// Range calls f once for each entry that a log query finds from from to before to, in order of
+// time; entries of equal times in any order. The range may be of any length. An error of f ends
+// Range and is returned. f is called by the calling goroutine only.
 //
-// Range runs up to 4 queries at the same time and holds up to 6 pages of about
-// 2 MiB, and some more where a few seconds have far more entries than those around
-// them.
+// Range runs up to 4 queries at the same time and holds up to 6 pages of about 2 MiB, and more where
+// a few seconds have far more entries than their surroundings.
 //
-// If Loki fails to answer, Range asks for smaller pages, and if Loki is busy,
-// later. Then it returns the error of the last attempt.
+// If Loki fails, Range retries with smaller pages; if Loki is busy, after a backoff. Then it returns
+// the error of the last attempt.
 func (c *Client) Range(ctx context.Context, query string, from, to time.Time, d Direction, f func(format.Entry) error) error {
 	if !from.Before(to) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &ranger{
-		fetcher:   &fetcher{client: c, query: query, limit: firstPage, most: mostPage},
+	r := &rangeReader{
+		pager:     &pager{client: c, query: query, limit: firstPage, maxLimit: maxPage},
 		direction: d,
 		parts:     []*part{{from: from, to: to}},
 		length:    window,
-		longest:   window,
+		maxLength: window,
 	}
-	defer r.wait()
+	defer r.waitForQueries()
 	defer cancel()
 	for len(r.parts) > 0 {
-		r.start(ctx)
-		page, err := r.next()
+		r.startQueries(ctx)
+		entries, err := r.nextEntries()
 		if err != nil {
 			return err
 		}
-		r.start(ctx) // Loki works on the next pages while f works on this one
-		for _, e := range page {
+		r.startQueries(ctx) // Loki works on the next pages while f works on this one
+		for _, e := range entries {
 			if err := f(e); err != nil {
 				return err
 			}
@@ -85,39 +77,39 @@ func (c *Client) Range(ctx context.Context, query string, from, to time.Time, d 
 	return nil
 }
 
-// ranger reads one range. It cuts the range into parts that do not overlap, so
-// that the entries of each fit into a page, and reads several parts at the same
-// time. Pages are read newest first, whatever the direction: only the end of a
-// query can be any nanosecond (see before). It belongs to one goroutine.
-type ranger struct {
-	*fetcher
+// rangeReader reads one range. It cuts the range into parts that do not overlap, sized so that the
+// entries of each fit into a page, and reads several parts at the same time. It reads pages newest
+// first in both directions, because only the end of a query is exact to the nanosecond (see
+// queryStart). It belongs to one goroutine.
+type rangeReader struct {
+	*pager
 	direction Direction
 	parts     []*part       // not visited yet, in the order of the direction
 	length    time.Duration // of a part, so that its entries fit into a page
-	longest   time.Duration // of a part that Loki takes
+	maxLength time.Duration // that Loki accepts
 }
 
-// part is a range of time.
+// part is a part of the time range.
 type part struct {
 	from, to time.Time
-	page     chan page // nil: not started
+	page     chan page // nil: its query was not started
 	rest     bool      // its page was read with an earlier part
 }
 
-// page is the newest entries of a part, newest first.
+// page holds the newest entries of a part, newest first.
 type page struct {
 	entries []format.Entry
-	begins  time.Time // the part has no other entries from here on
+	begins  time.Time // the part has no other entries from this time on
 	err     error
 }
 
-// next waits for the first part, and returns its entries in the order of the
-// direction: all of them, or none if others have to be visited before them.
-func (r *ranger) next() ([]format.Entry, error) {
+// nextEntries waits for the page of the first part and returns its entries in the order of the
+// direction; none if other entries must be visited before them.
+func (r *rangeReader) nextEntries() ([]format.Entry, error) {
 	head := r.parts[0]
 	got := <-head.page
 	r.parts = r.parts[1:]
-	if r.tooLong(head, got.err) {
+	if r.reduceLength(head, got.err) {
 		r.parts = slices.Insert(r.parts, 0, &part{from: head.from, to: head.to})
 		return nil, nil
 	}
@@ -126,7 +118,7 @@ func (r *ranger) next() ([]format.Entry, error) {
 	}
 	complete := !got.begins.After(head.from)
 	if !head.rest {
-		r.learn(head, got)
+		r.adaptLength(head, got)
 	}
 	if r.direction == Forward {
 		if !complete {
@@ -142,9 +134,8 @@ func (r *ranger) next() ([]format.Entry, error) {
 	return got.entries, nil
 }
 
-// start starts the queries of the next parts, and cuts off the ends of parts that
-// are too long.
-func (r *ranger) start(ctx context.Context) {
+// startQueries starts the queries of the next parts, and splits parts that are too long.
+func (r *rangeReader) startQueries(ctx context.Context) {
 	running, held := 0, 0
 	for _, p := range r.parts {
 		switch {
@@ -156,25 +147,25 @@ func (r *ranger) start(ctx context.Context) {
 		}
 	}
 	for i := 0; i < len(r.parts); i++ {
-		if i > 0 && (running >= inFlight || running+held >= ahead) { // the first is waited for
+		if i > 0 && (running >= maxQueries || running+held >= maxParts) { // the first is always started
 			return
 		}
 		p := r.parts[i]
 		if p.page != nil {
 			continue
 		}
-		if rest := r.cut(p); rest != nil {
+		if rest := r.split(p); rest != nil {
 			r.parts = slices.Insert(r.parts, i+1, rest)
 		}
 		p.page = make(chan page, 1)
-		go func() { p.page <- r.fetch(ctx, p.from, p.to) }()
+		go func() { p.page <- r.readPart(ctx, p.from, p.to) }()
 		running++
 	}
 }
 
-// cut shortens a part that is too long and returns what it has cut off, else nil.
-func (r *ranger) cut(p *part) (rest *part) {
-	length := min(r.length, r.longest)
+// split shortens a part that is too long and returns the remainder, or nil.
+func (r *rangeReader) split(p *part) (rest *part) {
+	length := min(r.length, r.maxLength)
 	if p.to.Sub(p.from) <= length {
 		return nil
 	}
@@ -182,8 +173,8 @@ func (r *ranger) cut(p *part) (rest *part) {
 	if r.direction == Backward {
 		at = p.to.Add(-length)
 	}
-	// A query that begins within a millisecond reads the beginning of it too.
-	if even := at.Truncate(tick); even.After(p.from) {
+	// A query that starts within a millisecond also reads the beginning of that millisecond.
+	if even := at.Truncate(chunkResolution); even.After(p.from) {
 		at = even
 	}
 	rest = &part{from: at, to: p.to}
@@ -195,8 +186,8 @@ func (r *ranger) cut(p *part) (rest *part) {
 	return rest
 }
 
-// wait returns when no query runs any more.
-func (r *ranger) wait() {
+// waitForQueries returns when no query is running.
+func (r *rangeReader) waitForQueries() {
 	for _, p := range r.parts {
 		if p.page != nil {
 			<-p.page
@@ -204,61 +195,34 @@ func (r *ranger) wait() {
 	}
 }
 
-// learn adapts the length of parts to how many entries were found in how long a
-// time. The end of a part may be far denser than its beginning, so a part becomes
-// at most shrink times shorter.
-func (r *ranger) learn(p *part, got page) {
+// adaptLength adapts the length of parts to the density of entries in a page. The end of a part may
+// be far denser than its beginning, so a part shrinks by a factor of at most maxShrink.
+func (r *rangeReader) adaptLength(p *part, got page) {
 	read, whole := p.to.Sub(got.begins), p.to.Sub(p.from)
 	entries, wanted := len(got.entries), r.pageLimit()*fillPercent/100
 	switch {
 	case read < whole:
 		r.length = time.Duration(float64(read) * float64(wanted) / float64(entries))
-		r.length = max(r.length, whole/shrink, 1)
+		r.length = max(r.length, whole/maxShrink, 1)
 	case entries < wanted/2:
-		r.length = max(r.length, min(read, r.longest/growth)*growth)
+		r.length = max(r.length, min(read, r.maxLength/maxGrowth)*maxGrowth)
 	}
 }
 
-// tooLong reports whether Loki has refused a part for its length, and sees to
-// shorter ones.
-func (r *ranger) tooLong(p *part, err error) bool {
-	var refused *Error
-	if !errors.As(err, &refused) || refused.Status != http.StatusBadRequest ||
-		!strings.Contains(refused.Message, "query time range exceeds the limit") || r.longest <= time.Hour {
+// reduceLength reports whether Loki refused a part because of its length, and reduces maxLength.
+func (r *rangeReader) reduceLength(p *part, err error) bool {
+	var response *Error
+	if !errors.As(err, &response) || response.Status != http.StatusBadRequest ||
+		!strings.Contains(response.Message, "query time range exceeds the limit") || r.maxLength <= time.Hour {
 		return false
 	}
-	r.longest = min(r.longest, max(p.to.Sub(p.from)/2, time.Hour))
+	r.maxLength = min(r.maxLength, max(p.to.Sub(p.from)/2, time.Hour))
 	return true
 }
 
-// tick is the resolution in which Loki knows when a chunk ends. A query that
-// begins in the millisecond of a chunk's last entries does not find them
-// (TestLongRanges), so every query begins before that millisecond.
-const tick = time.Millisecond
+// chunkResolution is the resolution in which Loki stores the end of a chunk. A query that starts
+// within the millisecond of a chunk's last entries does not find them (TestLongRanges), so every
+// query starts before that millisecond.
+const chunkResolution = time.Millisecond
 
-func before(t time.Time) time.Time { return t.Truncate(tick).Add(-1) }
-
-// fetch reads the newest entries of a part.
-func (f *fetcher) fetch(ctx context.Context, from, to time.Time) page {
-	for limit := f.pageLimit(); ; {
-		entries, full, err := f.page(ctx, limit, from, to)
-		switch {
-		case err != nil:
-			return page{err: err}
-		case !full:
-			return page{entries: entries, begins: from}
-		}
-		// There may be more of its last time.
-		last := entries[len(entries)-1].Time
-		n := len(entries)
-		for n > 0 && entries[n-1].Time.Equal(last) {
-			n--
-		}
-		if n > 0 {
-			return page{entries: entries[:n], begins: last.Add(1)}
-		}
-		if limit = f.larger(len(entries)); limit <= len(entries) {
-			return page{err: fmt.Errorf("query loki: more than %d entries of the time %s: no page is large enough; narrow the range or the selection", len(entries), last.Format(time.RFC3339Nano))}
-		}
-	}
-}
+func queryStart(t time.Time) time.Time { return t.Truncate(chunkResolution).Add(-1) }

@@ -16,11 +16,10 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// Tail visits entries as Loki gets them, on one connection, until it ends: after
-// an hour at the latest, which is a nil error. It may miss some, such as those
-// that arrive while it connects: only Range finds all. connected is called once
-// Loki has accepted, dropped when it says that entries were left out because
-// they were not read fast enough.
+// Tail calls f for entries as Loki receives them, on one connection, until the connection ends:
+// after an hour at the latest, which is a nil error. It may miss entries, such as those that arrive
+// while it connects; only Range finds all. It calls connected once Loki has accepted the connection,
+// and dropped if Loki reports entries that it dropped because they were not read fast enough.
 func (c *Client) Tail(ctx context.Context, query string, from time.Time, connected, dropped func() error, f func(format.Entry) error) error {
 	u := c.endpoint("tail", url.Values{"query": {query}, "start": {nanos(from)}, "limit": {"5000"}})
 	dialing, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -28,9 +27,9 @@ func (c *Client) Tail(ctx context.Context, query string, from time.Time, connect
 	conn, resp, err := websocket.Dial(dialing, u.String(), &websocket.DialOptions{HTTPClient: c.socket, HTTPHeader: c.header()})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return c.refused(resp)
+			return c.responseError(resp)
 		}
-		return c.unreachable(err)
+		return c.requestError(err)
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(64 << 20)
@@ -45,14 +44,14 @@ func (c *Client) Tail(ctx context.Context, query string, from time.Time, connect
 		case websocket.CloseStatus(err) == websocket.StatusNormalClosure, websocket.CloseStatus(err) == websocket.StatusGoingAway, errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("follow loki at %s: %w", c.base.String(), err)
+			return fmt.Errorf("tail loki at %s: %w", c.base.String(), err)
 		}
 		var message struct {
 			Streams []stream
 			Dropped []json.RawMessage `json:"dropped_entries"`
 		}
 		if err := json.Unmarshal(b, &message); err != nil {
-			return fmt.Errorf("follow loki at %s: %w", c.base.String(), err)
+			return fmt.Errorf("tail loki at %s: %w", c.base.String(), err)
 		}
 		var entries []format.Entry
 		for _, s := range message.Streams {
