@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// ExplainEmpty explains to a person that nothing was found: what was searched,
-// and whether there would have been something to find.
+// maxSeriesRange is Loki's default limit for the range of a query for streams.
+const maxSeriesRange = 30 * 24 * time.Hour
+
+// ExplainEmpty explains an empty result: which query found no Events, and whether the sink's streams
+// have entries in the range.
 func ExplainEmpty(ctx context.Context, source Source, s *Selection, from, to time.Time) string {
 	message := fmt.Sprintf("no Events found from %s to %s", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	l, ok := source.(*Loki)
@@ -16,19 +19,15 @@ func ExplainEmpty(ctx context.Context, source Source, s *Selection, from, to tim
 	}
 	message += " by " + s.LogQL(l.Layout)
 	streams := s.Streams(l.Layout)
-	if to.Sub(from) > longestSeries {
-		from = to.Add(-longestSeries)
+	if to.Sub(from) > maxSeriesRange {
+		from = to.Add(-maxSeriesRange)
 	}
 	switch found, err := l.Client.Streams(ctx, streams, from, to); {
 	case err != nil:
-		return message + "; whether there is anything in Loki could not be found out: " + err.Error()
+		return message + "; cannot check for streams: " + err.Error()
 	case len(found) > 0:
-		return message + fmt.Sprintf("; of %s there are %d streams in that time: nothing in them is what was asked for", streams, len(found))
+		return message + fmt.Sprintf("; %d streams of %s have entries in this range, none of which match", len(found), streams)
 	}
-	return message + fmt.Sprintf("; Loki at %s has nothing at all of %s in that time: is it the right Loki, tenant (%s), job and cluster?",
+	return message + fmt.Sprintf("; Loki at %s has no entries of %s in this range: check address, tenant (%s), job and cluster",
 		l.Client.URL(), streams, l.Client.Tenant())
 }
-
-// longestSeries is how far back Loki is asked for streams: no further than it
-// allows by default.
-const longestSeries = 30 * 24 * time.Hour

@@ -14,15 +14,15 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// kind is one of Kubernetes' own kinds.
+// kind is a built-in kind of Kubernetes.
 type kind struct {
 	name    string
 	group   string
-	cluster bool // its objects have no namespace
+	cluster bool // cluster-scoped
 }
 
-// builtin are Kubernetes' own kinds by group, with their short names, as kubectl
-// api-resources lists them. Those behind "cluster" have no namespace.
+// builtin are the built-in kinds by API group, with their short names, as kubectl api-resources
+// lists them. Those after "cluster" are cluster-scoped.
 var builtin = map[string]string{
 	"": `Pod,po ConfigMap,cm Endpoints,ep Event,ev LimitRange,limits PersistentVolumeClaim,pvc PodTemplate
 		ReplicationController,rc ResourceQuota,quota Secret Service,svc ServiceAccount,sa
@@ -49,8 +49,7 @@ var builtin = map[string]string{
 	"internal.apiserver.k8s.io":    "cluster StorageVersion",
 }
 
-// kinds are the builtin ones by all their names in lower case: singular, plural
-// and short.
+// kinds are the built-in kinds by each of their names in lower case: singular, plural and short.
 var kinds = func() map[string]kind {
 	all := map[string]kind{}
 	for group, list := range builtin {
@@ -71,7 +70,7 @@ var kinds = func() map[string]kind {
 	return all
 }()
 
-// Kinds returns the names of Kubernetes' own kinds in the singular, in lower case.
+// Kinds returns the names of the built-in kinds, singular and in lower case.
 func Kinds() []string {
 	names := map[string]bool{}
 	for _, k := range kinds {
@@ -84,27 +83,26 @@ func Kinds() []string {
 type object struct {
 	kind  *labels.Matcher
 	name  string
-	known bool // a kind of Kubernetes
-	// groups are those that its kind has in the API; empty: any.
+	known bool // a built-in kind
+	// groups of its kind in the API; empty: any.
 	groups []string
-	// cluster is set if the object certainly has no namespace.
+	// cluster is set for a built-in kind that is cluster-scoped.
 	cluster bool
 }
 
-// formerGroup is where several kinds were before they had the group of today.
+// formerGroup is the earlier API group of several kinds.
 const formerGroup = "extensions"
 
 var version = regexp.MustCompile(`^v\d+((alpha|beta)\d+)?$`)
 
-// parseObject reads KIND/NAME. KIND is the kind, plural or short name of one of
-// Kubernetes' own kinds, or the kind or plural of any other, in any case and with or
-// without .GROUP or .VERSION.GROUP.
+// parseObject parses KIND/NAME. KIND is the kind, plural or short name of a built-in kind, or the
+// kind or plural of any other, in any case, optionally followed by .GROUP or .VERSION.GROUP.
 func parseObject(s string) (o object, err error) {
-	of, name, ok := strings.Cut(s, "/")
-	if !ok || of == "" || name == "" || strings.Contains(name, "/") {
-		return o, fmt.Errorf("%q is not an object; write it as in pod/web-0", s)
+	kindName, name, ok := strings.Cut(s, "/")
+	if !ok || kindName == "" || name == "" || strings.Contains(name, "/") {
+		return o, fmt.Errorf("%q is not an object; an example is pod/web-0", s)
 	}
-	resource, group, _ := strings.Cut(strings.ToLower(of), ".")
+	resource, group, _ := strings.Cut(strings.ToLower(kindName), ".")
 	if v, rest, _ := strings.Cut(group, "."); version.MatchString(v) {
 		group = rest
 	}
@@ -125,12 +123,12 @@ func parseObject(s string) (o object, err error) {
 		candidates[i] = regexp.QuoteMeta(candidates[i])
 	}
 	if o.kind, err = labels.NewMatcher(labels.MatchRegexp, field, "(?i:"+strings.Join(candidates, "|")+")"); err != nil {
-		return o, fmt.Errorf("%q cannot be the name of a kind", of)
+		return o, fmt.Errorf("%q is not a valid kind", kindName)
 	}
 	return o, nil
 }
 
-// singulars returns the word itself and its possible singulars.
+// singulars returns the word and its possible singulars.
 func singulars(word string) []string {
 	all := []string{word}
 	for _, suffix := range [][2]string{{"s", ""}, {"es", ""}, {"ies", "y"}} {
@@ -141,9 +139,9 @@ func singulars(word string) []string {
 	return all
 }
 
-// ClusterScoped reports whether an object, as in node/a, is of one of Kubernetes' own
-// kinds without namespaces. Events about such objects can be in any namespace.
-func ClusterScoped(of string) bool {
-	o, err := parseObject(of)
+// ClusterScoped reports whether an object, as in node/a, is of a built-in kind that is
+// cluster-scoped. Events about such objects can be in any namespace.
+func ClusterScoped(name string) bool {
+	o, err := parseObject(name)
 	return err == nil && o.cluster
 }

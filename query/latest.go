@@ -11,22 +11,16 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// errEnough ends a Range that has found what was asked for.
+// errEnough ends a Range when enough entries were found.
 var errEnough = errors.New("enough")
 
-// key stands for an Event or a state of one.
+// key identifies an Event or a state.
 type key [16]byte
 
 func keyOf(parts ...string) (k key) {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	copy(k[:], sum[:])
 	return k
-}
-
-// eventKey is false for a record that does not say which Event it is of.
-func eventKey(r *format.Record) (key, bool) {
-	uid := string(r.Event.UID)
-	return keyOf(uid), uid != ""
 }
 
 func stateKey(r *format.Record) key {
@@ -37,28 +31,31 @@ func stateKey(r *format.Record) key {
 	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), r.Value(event.FieldCount), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
 }
 
-// maxTracked bounds the memory of a fold to about 80 MiB.
+// maxTracked bounds the memory of latestOnly to about 80 MiB.
 const maxTracked = 1 << 21
 
-// latestOnly knows the highest version of each Event, by 64 bits of a hash of its uid:
-// of a million Events, two share them with a probability of 1 in 37 million. A nil
-// fold hides nothing.
+// latestOnly hides the states of an Event that are not its latest. It keeps the highest version of
+// each Event by 64 bits of a hash of its uid: of a million Events, two share them with a probability
+// of 1 in 37 million. A nil *latestOnly hides nothing.
 type latestOnly struct {
-	latest map[uint64]uint64 // ranks, by foldKey
-	limit  int
-	full   bool // there were more Events
+	ranks map[uint64]uint64 // by eventHash
+	limit int
+	full  bool // there were more Events
 }
 
-func newLatestOnly() *latestOnly { return &latestOnly{latest: map[uint64]uint64{}, limit: maxTracked} }
-
-// latestKey is false for a record that does not say which Event it is of.
-func latestKey(r *format.Record) (uint64, bool) {
-	k, ok := eventKey(r)
-	return binary.LittleEndian.Uint64(k[:]), ok
+func newLatestOnly() *latestOnly {
+	return &latestOnly{ranks: map[uint64]uint64{}, limit: maxTracked}
 }
 
-// rank orders the states of one Event: by version, or by time where the version
-// is missing. It is even, so that there is room above it for shown.
+// eventHash returns false for a record without a uid.
+func eventHash(r *format.Record) (uint64, bool) {
+	uid := string(r.Event.UID)
+	k := keyOf(uid)
+	return binary.LittleEndian.Uint64(k[:]), uid != ""
+}
+
+// rank orders the states of one Event: by version, or by time if the version is missing. It is even;
+// rank+1 marks the state as printed.
 func rank(r *format.Record) uint64 {
 	if v := r.Position.Version; v != 0 {
 		return v << 1
@@ -66,87 +63,85 @@ func rank(r *format.Record) uint64 {
 	return uint64(max(r.Time.UnixNano(), 0)) &^ 1
 }
 
-// observe takes a state into account.
-func (f *latestOnly) observe(r *format.Record) {
-	k, ok := latestKey(r)
+// observe adds a state.
+func (l *latestOnly) observe(r *format.Record) {
+	h, ok := eventHash(r)
 	if !ok {
 		return
 	}
-	known, ok := f.latest[k]
-	if !ok && len(f.latest) >= f.limit {
-		f.full = true
+	known, ok := l.ranks[h]
+	if !ok && len(l.ranks) >= l.limit {
+		l.full = true
 		return
 	}
-	f.latest[k] = max(known, rank(r))
+	l.ranks[h] = max(known, rank(r))
 }
 
-// hides reports whether the Event has a state of a higher version, or the same
-// state was shown.
-func (f *latestOnly) hides(r *format.Record) bool {
-	if f == nil {
+// hides reports whether a state of a higher version was observed, or this state was printed.
+func (l *latestOnly) hides(r *format.Record) bool {
+	if l == nil {
 		return false
 	}
-	k, ok := latestKey(r)
-	return ok && rank(r) < f.latest[k]
+	h, ok := eventHash(r)
+	return ok && rank(r) < l.ranks[h]
 }
 
-// markShown makes the fold hide the state from now on.
-func (f *latestOnly) markShown(r *format.Record) {
-	if f == nil {
+// markPrinted hides the state from now on.
+func (l *latestOnly) markPrinted(r *format.Record) {
+	if l == nil {
 		return
 	}
-	if k, ok := latestKey(r); ok && f.latest[k] == rank(r) {
-		f.latest[k]++
+	if h, ok := eventHash(r); ok && l.ranks[h] == rank(r) {
+		l.ranks[h]++
 	}
 }
 
-// recentStates is how many states Run remembers to have printed, at the least:
-// more than are stored twice in between by a crash or a lost connection.
+// recentStates is the minimum number of printed states that Run remembers: more than lie between
+// the two copies that a crash or a lost connection causes.
 const recentStates = 1 << 16
 
-// recent remembers what was added last: at least size keys, at most twice as
-// many.
-type recent struct {
-	size          int
-	newer, before map[key]struct{}
+// recentKeys remembers the last keys added: at least size, at most twice as many.
+type recentKeys struct {
+	size         int
+	newer, older map[key]struct{}
 }
 
-func newRecent(size int) *recent { return &recent{size: size, newer: map[key]struct{}{}} }
+func newRecentKeys(size int) *recentKeys { return &recentKeys{size: size, newer: map[key]struct{}{}} }
 
-// add reports whether the key is remembered already.
-func (s *recent) add(k key) bool {
+// add adds a key and reports whether it was already there.
+func (s *recentKeys) add(k key) bool {
 	if _, ok := s.newer[k]; ok {
 		return true
 	}
-	_, ok := s.before[k]
+	_, ok := s.older[k]
 	if len(s.newer) >= s.size {
-		s.before, s.newer = s.newer, map[key]struct{}{}
+		s.older, s.newer = s.newer, map[key]struct{}{}
 	}
 	s.newer[k] = struct{}{}
 	return ok
 }
 
-// lastN holds the last records of many.
+// lastN holds the last n records.
 type lastN struct {
 	n       int
 	records []format.Record
-	next    int // the oldest, once there are as many as there may be
+	oldest  int // index of the oldest, once there are n
 }
 
-func newLastN(most int) *lastN { return &lastN{n: most} }
+func newLastN(n int) *lastN { return &lastN{n: n} }
 
-func (t *lastN) add(r format.Record) {
-	if len(t.records) < t.n {
-		t.records = append(t.records, r)
+func (l *lastN) add(r format.Record) {
+	if len(l.records) < l.n {
+		l.records = append(l.records, r)
 		return
 	}
-	t.records[t.next] = r
-	t.next = (t.next + 1) % t.n
+	l.records[l.oldest] = r
+	l.oldest = (l.oldest + 1) % l.n
 }
 
-func (t *lastN) each(f func(*format.Record) error) error {
-	for i := range t.records {
-		if err := f(&t.records[(t.next+i)%len(t.records)]); err != nil {
+func (l *lastN) each(f func(*format.Record) error) error {
+	for i := range l.records {
+		if err := f(&l.records[(l.oldest+i)%len(l.records)]); err != nil {
 			return err
 		}
 	}

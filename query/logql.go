@@ -1,7 +1,6 @@
 package query
 
 import (
-	"maps"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -14,50 +13,8 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// Layout is how a Loki sink stores records. The zero value is not one; see
-// DefaultLayout.
-type Layout struct {
-	Format   format.Format
-	Metadata bool              // structured; else all is in the line
-	Job      string            // the label job; empty: not asked for
-	Labels   map[string]string // label → field
-	Fixed    map[string]string // label → value
-}
-
-// DefaultLayout is that of a sink with nothing configured.
-func DefaultLayout() Layout {
-	return Layout{Format: format.Logfmt, Metadata: true, Job: "hindsight", Labels: event.DefaultLabelFields()}
-}
-
-// metadata are the fields kept in structured metadata.
-var metadata = map[event.Field]bool{
-	event.FieldComponent: true, event.FieldCount: true, event.FieldDetectedLevel: true, event.FieldEventUID: true,
-	event.FieldEventVersion: true, event.FieldKind: true, event.FieldName: true,
-	event.FieldNode: true, event.FieldObservedTime: true, event.FieldType: true, event.FieldUID: true,
-	event.FieldFullReason: true, event.FieldFullKind: true, event.FieldFullType: true, event.FieldFullComponent: true, event.FieldFullNode: true,
-}
-
-// inLine are the keys that a parser makes of lines without structured metadata.
-var inLine = map[format.Format]map[event.Field]string{
-	format.Logfmt: flatKeys,
-	format.JSON:   flatKeys,
-	format.EventRouter: {
-		event.FieldNamespace: "event.metadata.namespace", event.FieldKind: "event.involvedObject.kind",
-		event.FieldName: "event.involvedObject.name", event.FieldReason: "event.reason", event.FieldType: "event.type",
-		event.FieldMessage: "event.message", event.FieldUID: "event.involvedObject.uid",
-		event.FieldEventUID: "event.metadata.uid", event.FieldEventVersion: "event.metadata.resourceVersion",
-	},
-}
-
-var flatKeys = map[event.Field]string{
-	event.FieldNamespace: "namespace", event.FieldKind: "kind", event.FieldName: "name", event.FieldReason: "reason",
-	event.FieldType: "type", event.FieldMessage: "msg", event.FieldComponent: "component", event.FieldNode: "node",
-	event.FieldUID: "uid", event.FieldEventUID: "event_uid", event.FieldEventVersion: "eventRV",
-}
-
-// LogQL returns the query that finds what is selected, as it can be pasted into
-// Grafana. What the stored lines cannot be asked for is left out of it: then it
-// finds more, and Match tells.
+// LogQL returns the query that finds the selected Events; it can be pasted into Grafana. It omits
+// conditions that the layout cannot express: then it finds more Events than Match accepts.
 func (s *Selection) LogQL(l Layout) string {
 	q := builder{layout: l, stream: s.fixedLabels(l)}
 	for _, m := range s.matchers {
@@ -69,14 +26,14 @@ func (s *Selection) LogQL(l Layout) string {
 		q.add(f, m)
 	}
 	if s.grep != nil {
-		q.grep(s.grep.String())
+		q.addGrep(s.grep.String())
 	}
 	return q.String()
 }
 
-// statesLogQL returns the query that finds the same as LogQL, or of it only the
-// Events with these uids. Where all that Match needs is kept beside the line, the
-// answer has nothing else, and a short line with uid and version.
+// statesLogQL returns a query that finds the same entries as LogQL, or only those of Events with
+// these uids. If Match needs no field of the line, the entries are reduced to the fields that it needs
+// and a short line with uid and version.
 func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	one := *s
 	if m := matchAny(event.FieldEventUID, uids); m != nil {
@@ -86,19 +43,17 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	if !l.Metadata || s.grep != nil {
 		return query
 	}
-	keep := map[string]bool{"job": true} // keep wants at least one name
+	keep := map[string]bool{"job": true} // keep requires at least one name
 	for _, m := range s.matchers {
 		f, ok := field(m.Name)
-		label := ""
-		if ok {
-			label = builder{layout: l}.label(f)
+		if !ok {
+			keep[m.Name] = true // a label
+			continue
 		}
-		switch {
-		case !ok: // a label
-			keep[m.Name] = true
+		switch label := l.label(f); {
 		case label != "":
 			keep[label] = true
-			if full := f.Full(); full != 0 { // where the label is Other
+			if full := f.Full(); full != 0 { // for entries whose label is Other
 				keep[full.String()] = true
 			}
 		case metadata[f]:
@@ -110,8 +65,7 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	return query + ` | line_format "eventRV={{.event_version}} event_uid={{.event_uid}}" | keep ` + strings.Join(sortedKeys(keep), ", ")
 }
 
-// Streams returns a selector of all streams of the sink, whatever is selected in
-// them.
+// Streams returns a selector for all streams of the sink, with the labels of the Selection.
 func (s *Selection) Streams(l Layout) string {
 	stream := s.fixedLabels(l)
 	for _, m := range s.matchers {
@@ -122,15 +76,12 @@ func (s *Selection) Streams(l Layout) string {
 	return "{" + strings.Join(stream, ", ") + "}"
 }
 
-// fixedLabels are the labels that all streams of the sink have, unless others are
-// asked for.
+// fixedLabels returns matchers for the labels that all streams of the sink have, except those that
+// the Selection matches itself.
 func (s *Selection) fixedLabels(l Layout) (matchers []string) {
-	asked := map[string]bool{}
-	for _, name := range s.onlyLabels() {
-		asked[name] = true
-	}
+	own := s.labelNames()
 	add := func(name, value string) {
-		if value != "" && !asked[name] {
+		if value != "" && !slices.Contains(own, name) {
 			matchers = append(matchers, name+"="+quote(value))
 		}
 	}
@@ -141,14 +92,14 @@ func (s *Selection) fixedLabels(l Layout) (matchers []string) {
 	return matchers
 }
 
-// builder puts a query together.
+// builder builds a query. The fields are in the order of its stages.
 type builder struct {
 	layout Layout
-	stream []string // matchers of labels
-	lines  []string // filters of lines
+	stream []string // label matchers
+	lines  []string // line filters
 	stages []string // filters of structured metadata
-	parsed []string // what a parser has to find, as in name="key"
-	after  []string // filters of that
+	parsed []string // expressions of a parser, as in name="key"
+	after  []string // filters of parsed keys
 }
 
 func (q *builder) String() string {
@@ -172,33 +123,24 @@ func (q *builder) String() string {
 	return s
 }
 
-// add asks for a field where the sink puts it.
+// add adds a condition for a field where the layout stores it.
 func (q *builder) add(f event.Field, m *labels.Matcher) {
-	label := q.label(f)
+	label := q.layout.label(f)
 	switch {
 	case label != "" && f.Full() != 0:
-		q.orOther(f, label, m)
+		q.addLimited(f, label, m)
 	case label != "":
 		q.stream = append(q.stream, named(m, label))
 	case q.layout.Metadata && metadata[f]:
 		q.stages = append(q.stages, named(m, m.Name))
 	default:
-		q.inLine(f, m)
+		q.addInLine(f, m)
 	}
 }
 
-func (q builder) label(f event.Field) string {
-	for _, label := range sortedKeys(q.layout.Labels) {
-		if q.layout.Labels[label] == f.String() {
-			return label
-		}
-	}
-	return ""
-}
-
-// orOther asks for the Event's own value of a field, which is in full_<field> where
-// the label is "other".
-func (q *builder) orOther(f event.Field, label string, m *labels.Matcher) {
+// addLimited adds a condition for a label of limited cardinality: where the label is "other", the
+// value is in full_<field>.
+func (q *builder) addLimited(f event.Field, label string, m *labels.Matcher) {
 	full := f.Full().String()
 	switch m.Type {
 	case labels.MatchEqual, labels.MatchRegexp:
@@ -213,7 +155,7 @@ func (q *builder) orOther(f event.Field, label string, m *labels.Matcher) {
 		if q.layout.Metadata {
 			q.stages = append(q.stages, named(m, label)+" or "+named(m, full))
 		} else {
-			q.inLine(f, m)
+			q.addInLine(f, m)
 		}
 	default:
 		if m.Matches(event.OtherLabel) {
@@ -222,13 +164,14 @@ func (q *builder) orOther(f event.Field, label string, m *labels.Matcher) {
 		if q.layout.Metadata {
 			q.stages = append(q.stages, named(m, full))
 		} else {
-			q.inLine(f, m)
+			q.addInLine(f, m)
 		}
 	}
 }
 
-// inLine asks for a key of the line under a name that no label has.
-func (q *builder) inLine(f event.Field, m *labels.Matcher) {
+// addInLine adds a condition for a key of the line. The extracted label has a name that no other
+// label has.
+func (q *builder) addInLine(f event.Field, m *labels.Matcher) {
 	key, ok := inLine[q.layout.Format][f]
 	if !ok {
 		return
@@ -237,34 +180,29 @@ func (q *builder) inLine(f event.Field, m *labels.Matcher) {
 	if f == event.FieldEventUID || f == event.FieldEventVersion {
 		name = "own_" + f.String()
 	}
-	q.parse(name, key)
+	q.addParsed(name, key)
 	q.after = append(q.after, named(m, name))
 }
 
-func (q *builder) parse(name, key string) {
-	p := name + "=" + quote(key)
-	for _, have := range q.parsed {
-		if have == p {
-			return
-		}
+func (q *builder) addParsed(name, key string) {
+	if p := name + "=" + quote(key); !slices.Contains(q.parsed, p) {
+		q.parsed = append(q.parsed, p)
 	}
-	q.parsed = append(q.parsed, p)
 }
 
-// grep asks for a pattern in the message. A line has it as it is if it holds
-// nothing that a line escapes; else the message is taken out of the line first.
-func (q *builder) grep(pattern string) {
-	if literal, ok := plain(pattern); ok {
-		q.lines = append(q.lines, "|= "+quote(literal)) // a name may have it too: Match tells
+// addGrep adds a condition for the message. Text that a line never escapes is a line filter; for other
+// patterns the message is extracted first.
+func (q *builder) addGrep(pattern string) {
+	if text, ok := literal(pattern); ok {
+		q.lines = append(q.lines, "|= "+quote(text)) // may match another field: Match checks the message
 		return
 	}
-	// A filter of a label is anchored, and its dot does not match line breaks.
-	q.inLine(event.FieldMessage, &labels.Matcher{Type: labels.MatchRegexp, Value: "(?s:.*)(?:" + pattern + ")(?s:.*)"})
+	// Label filters are anchored, and their dot does not match line breaks.
+	q.addInLine(event.FieldMessage, &labels.Matcher{Type: labels.MatchRegexp, Value: "(?s:.*)(?:" + pattern + ")(?s:.*)"})
 }
 
-// plain returns what a pattern stands for if it stands for one text, which is in
-// a line as it is in the message.
-func plain(pattern string) (string, bool) {
+// literal returns the text of a pattern that matches only one text, if no line format escapes it.
+func literal(pattern string) (string, bool) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil || re.Op != syntax.OpLiteral || re.Flags&syntax.FoldCase != 0 {
 		return "", false
@@ -277,11 +215,11 @@ func plain(pattern string) (string, bool) {
 	return string(re.Rune), true
 }
 
-// named is a matcher as it is written for another name.
+// named formats a matcher with another name.
 //
-// Loki takes filters of structured metadata apart where they have alternatives, and forgets an
-// empty one: | type=~"Warning|" does not find entries without a type, and | type=~"" finds all.
-// Such patterns are written in a way that it evaluates as they are.
+// Loki splits the alternatives of a filter for structured metadata and loses an empty one:
+// | type=~"Warning|" does not find entries without a type, and | type=~"" finds all. Such patterns are
+// rewritten so that Loki does not split them.
 func named(m *labels.Matcher, name string) string {
 	op, value := m.Type.String(), m.Value
 	if empty := matchesEmpty(m); empty && value == "" {
@@ -292,7 +230,7 @@ func named(m *labels.Matcher, name string) string {
 	return name + op + quote(value)
 }
 
-// matchesEmpty reports whether a matcher is of a pattern that matches the empty text.
+// matchesEmpty reports whether a matcher has a regular expression that matches the empty string.
 func matchesEmpty(m *labels.Matcher) bool {
 	if m.Type != labels.MatchRegexp && m.Type != labels.MatchNotRegexp {
 		return false
@@ -301,12 +239,10 @@ func matchesEmpty(m *labels.Matcher) bool {
 	return ok && err == nil
 }
 
-// quote writes a string as LogQL and people read it best.
+// quote quotes a string for LogQL, with backquotes if that avoids escapes.
 func quote(s string) string {
 	if strings.ContainsAny(s, "\\\"") && strconv.CanBackquote(s) {
 		return "`" + s + "`"
 	}
 	return strconv.Quote(s)
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

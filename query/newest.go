@@ -17,17 +17,16 @@ const (
 	lookback = time.Hour
 
 	// batchSize is the number of rows whose highest versions are looked up together.
-	// Up to singleEvents Events are queried by their uids: every server accepts URLs
-	// of some 4 KiB.
-	batchSize    = 2000
-	singleEvents = 50
+	// Up to maxUIDs Events are queried by their uids: every server accepts URLs of some 4 KiB.
+	batchSize = 2000
+	maxUIDs   = 50
 )
 
-// printNewest prints the newest rows of a source that can be read from its end.
-// It reads no further than needed. A state is a row if no higher version of its Event
-// is newer, which has been read by then, or up to lookback older, which lookUp reads.
+// printNewest prints the newest rows of a source that can be read from its end, and reads no further
+// than needed. A state is printed if no higher version of its Event is newer, which was read before,
+// or up to lookback older, which lookUpVersions reads.
 func (q *run) printNewest(ctx context.Context, source newestFirst) error {
-	n := &newestRows{run: q, fold: newLatestOnly(), knownFrom: q.To}
+	n := &newestRows{run: q, latest: newLatestOnly(), knownFrom: q.To}
 	err := source.Newest(ctx, q.From, q.To, func(e format.Entry) error {
 		return q.visitInRange(e, func(r *format.Record) error { return n.add(ctx, r) })
 	})
@@ -37,7 +36,7 @@ func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
-	q.warnIfFull(n.fold)
+	q.warnIfFull(n.latest)
 	for _, r := range slices.Backward(n.rows) {
 		if err := q.print(&r); err != nil {
 			return err
@@ -49,21 +48,21 @@ func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 // newestRows collects rows, newest first.
 type newestRows struct {
 	*run
-	fold      *latestOnly
-	knownFrom time.Time       // fold has all versions from here on
+	latest    *latestOnly
+	knownFrom time.Time       // latest has all versions from here on
 	batch     []format.Record // candidates for rows
 	rows      []format.Record
 }
 
-// add is called for records in order of time, newest first. It returns errEnough
-// once there are as many rows as asked for.
+// add must be called for records in order of time, newest first. It returns errEnough once there
+// are Limit rows.
 func (n *newestRows) add(ctx context.Context, r *format.Record) error {
-	if n.shown.add(stateKey(r)) {
+	if n.printed.add(stateKey(r)) {
 		return nil
 	}
 	if !n.States {
-		n.fold.observe(r)
-		if n.fold.hides(r) {
+		n.latest.observe(r)
+		if n.latest.hides(r) {
 			return nil
 		}
 	}
@@ -76,15 +75,15 @@ func (n *newestRows) add(ctx context.Context, r *format.Record) error {
 
 // flush turns a batch into rows.
 func (n *newestRows) flush(ctx context.Context) error {
-	if err := n.lookUp(ctx); err != nil {
+	if err := n.lookUpVersions(ctx); err != nil {
 		return err
 	}
 	for i := range n.batch {
 		r := &n.batch[i]
-		if n.fold.hides(r) {
+		if n.latest.hides(r) {
 			continue
 		}
-		n.fold.markShown(r)
+		n.latest.markPrinted(r)
 		n.rows = append(n.rows, *r)
 		if len(n.rows) == n.Limit {
 			return errEnough
@@ -94,9 +93,9 @@ func (n *newestRows) flush(ctx context.Context) error {
 	return nil
 }
 
-// lookUp reads the versions of the batch's Events that are older than the batch;
-// those that are newer have been read.
-func (n *newestRows) lookUp(ctx context.Context) error {
+// lookUpVersions reads the versions of the batch's Events that are older than the batch; newer ones
+// were read before.
+func (n *newestRows) lookUpVersions(ctx context.Context) error {
 	if n.States || len(n.batch) == 0 {
 		return nil
 	}
@@ -113,17 +112,17 @@ func (n *newestRows) lookUp(ctx context.Context) error {
 	}
 	var uids []string
 	for i := range n.batch {
-		if r := &n.batch[i]; !n.fold.hides(r) && r.Event.UID != "" {
+		if r := &n.batch[i]; !n.latest.hides(r) && r.Event.UID != "" {
 			uids = append(uids, string(r.Event.UID))
 		}
 	}
 	switch {
 	case len(uids) == 0:
 		return nil
-	case len(uids) <= singleEvents:
-		return n.readVersions(ctx, n.fold, uids, from, to)
+	case len(uids) <= maxUIDs:
+		return n.readVersions(ctx, n.latest, uids, from, to)
 	}
-	err := n.readVersions(ctx, n.fold, nil, from, to)
+	err := n.readVersions(ctx, n.latest, nil, from, to)
 	n.knownFrom = from
 	return err
 }

@@ -15,18 +15,18 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// Outputs are the names that NewPrinter knows.
+// Outputs are the names of the printers.
 var Outputs = []string{"table", "wide", "json", "yaml", "logfmt", "text", "name"}
 
-// Style is how a table is written.
+// Style is the style of a table.
 type Style struct {
-	Width         int  // of the terminal; 0: lines are not broken
-	Color         bool // of what deserves attention
+	Width         int // of the terminal; 0: lines are not wrapped
+	Color         bool
 	NoHeaders     bool
-	AllNamespaces bool           // a column for the namespace
-	Times         bool           // instead of ages, which are written while no row is older than a day
+	AllNamespaces bool           // with a column for the namespace
+	Times         bool           // instead of ages, also while no row is older than a day
 	Zone          *time.Location // of times; nil: UTC
-	Now           time.Time      // that ages are counted to; zero: the time of writing
+	Now           time.Time      // to which ages are counted; zero: the current time
 }
 
 // NewPrinter returns the printer of that name.
@@ -50,7 +50,7 @@ func NewPrinter(output string, w io.Writer, s Style) (Printer, error) {
 	return nil, fmt.Errorf("--output: %q is unknown; valid are %s", output, strings.Join(Outputs, ", "))
 }
 
-// linePrinter writes each record at once.
+// linePrinter prints each record without buffering.
 type linePrinter struct {
 	w      io.Writer
 	append func(dst []byte, r *format.Record) ([]byte, error)
@@ -77,7 +77,7 @@ func encoded(f format.Format) func([]byte, *format.Record) ([]byte, error) {
 	return func(dst []byte, r *format.Record) ([]byte, error) { return enc.Append(dst, &r.Record), nil }
 }
 
-// appendJSON writes the whole Event where the line held it, else what it said.
+// appendJSON appends the whole Event if the line contains it, otherwise the fields of the line.
 func appendJSON(dst []byte, r *format.Record) ([]byte, error) {
 	if !r.WholeEvent {
 		return format.Encoder{Format: format.JSON, Standalone: true}.Append(dst, &r.Record), nil
@@ -85,22 +85,22 @@ func appendJSON(dst []byte, r *format.Record) ([]byte, error) {
 	whole, e := r.Record, *r.Event
 	e.TypeMeta = metav1.TypeMeta{Kind: "Event", APIVersion: corev1.SchemeGroupVersion.String()}
 	whole.Event = &e
-	// Of {"verb":"…","event":{…}}, what is inside; and in it the time that a line
-	// that stands alone has behind it, where the Event does not give it.
+	// The inner object of {"verb":"…","event":{…}}, with the time that a standalone line has after
+	// it if the Event does not contain it.
 	enc := format.Encoder{Format: format.EventRouter}
 	text := string(enc.Append(nil, &whole))
 	enc.Standalone = true
-	filed := strings.TrimPrefix(string(enc.Append(nil, &whole)), strings.TrimSuffix(text, "}"))
+	timeField := strings.TrimPrefix(string(enc.Append(nil, &whole)), strings.TrimSuffix(text, "}"))
 	_, text, ok := strings.Cut(text, `"event":`)
 	if !ok {
-		return nil, fmt.Errorf("print Event %s/%s: it cannot be encoded", e.Namespace, e.Name)
+		return nil, fmt.Errorf("encode Event %s/%s: no event in the line", e.Namespace, e.Name)
 	}
 	dst = append(dst, strings.TrimSuffix(text, "}}")...)
-	return append(dst, filed...), nil
+	return append(dst, timeField...), nil
 }
 
-// appendYAML writes a document. One with characters that could drive a terminal is
-// written in JSON, which is YAML too: outside of double quotes they cannot be escaped.
+// appendYAML appends a YAML document. If it would contain terminal control characters, it is JSON, which
+// is valid YAML: outside of double quotes YAML cannot escape them.
 func appendYAML(dst []byte, r *format.Record) ([]byte, error) {
 	asJSON, err := appendJSON(nil, r)
 	var b []byte
@@ -108,7 +108,7 @@ func appendYAML(dst []byte, r *format.Record) ([]byte, error) {
 		b, err = yaml.JSONToYAML(asJSON)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("print as YAML: %w", err)
+		return nil, fmt.Errorf("encode as YAML: %w", err)
 	}
 	dst = append(dst, "---\n"...)
 	text := strings.TrimSuffix(string(b), "\n")
@@ -117,17 +117,16 @@ func appendYAML(dst []byte, r *format.Record) ([]byte, error) {
 	}
 	indented := bytes.NewBuffer(dst)
 	if err := json.Indent(indented, asJSON, "", "  "); err != nil {
-		return nil, fmt.Errorf("print as YAML: %w", err)
+		return nil, fmt.Errorf("encode as YAML: %w", err)
 	}
 	return indented.Bytes(), nil
 }
 
-// appendName writes the name that kubectl get knows the Event by, for as long as
-// the cluster has it.
+// appendName appends the name of the Event for kubectl get, while the cluster still has the Event.
 func appendName(dst []byte, r *format.Record) ([]byte, error) {
 	name := r.Event.Name
 	if name == "" {
-		name = string(r.Event.UID) // a sentence does not have the name
+		name = string(r.Event.UID) // the format text does not contain the name
 	}
 	return append(dst, "event/"+printable(name)...), nil
 }

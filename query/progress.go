@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Progress is a line on a terminal that says how far a long search has come. A
-// nil one says nothing.
+// Progress is a line on a terminal that shows the progress of a long query. A nil *Progress shows
+// nothing.
 type Progress struct {
 	w        io.Writer
 	from, to time.Time
 	began    time.Time
-	updated  time.Time // when the line was last written
+	updated  time.Time
 	shown    bool
 }
 
-// NewProgress returns the progress of a search, for a terminal.
+// NewProgress returns the progress of a query, for a terminal.
 func NewProgress(w io.Writer, from, to time.Time) *Progress {
 	return &Progress{w: w, from: from, to: to, began: time.Now()}
 }
@@ -27,9 +27,9 @@ const (
 	clearLine        = "\r\x1b[K"
 )
 
-// Update takes into account that the search has come to a time.
+// Update shows that the query has reached a time.
 func (p *Progress) Update(at time.Time, entries int) {
-	if p == nil || entries%64 != 0 { // to look at the clock costs more
+	if p == nil || entries%64 != 0 { // time.Now is slow
 		return
 	}
 	now := time.Now()

@@ -7,77 +7,75 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// Source is where Events were stored. Its entries are those that may be asked
-// for, and often some more.
+// Source is a place in which Events were stored. It knows the Selection and visits at least the
+// entries that match it; it may visit others.
 type Source interface {
-	// Range calls f for the entries from from to before to, oldest first, and
-	// may add others. What f returns ends it and is returned.
+	// Range calls f for the entries from from to before to, oldest first. An error of f ends it
+	// and is returned.
 	Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error
 
-	// States is Range in any order, of entries that may be cut down to what
-	// identifies a state (uid and version), its time and what is asked for. With
-	// uids, entries of other Events may be left out.
+	// States is like Range in any order. Its entries may be reduced to uid and version, time, and the
+	// fields that the Selection needs. With uids, entries of other Events may be omitted.
 	States(ctx context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error
 
-	// Follow calls f for entries as they are stored, beginning with those from
-	// from on, until ctx ends or f returns an error. An entry may come again.
+	// Follow calls f for entries as they are stored, starting with those from from on, until ctx
+	// ends or f returns an error. It may visit an entry more than once.
 	Follow(ctx context.Context, from time.Time, f func(format.Entry) error) error
 }
 
 // newestFirst is a Source that can be read from its end.
 type newestFirst interface {
-	// Newest is Range, newest first.
+	// Newest is like Range, newest first.
 	Newest(ctx context.Context, from, to time.Time, f func(format.Entry) error) error
 }
 
 // Printer writes records one after the other.
 type Printer interface {
 	Print(r *format.Record) error
-	// Flush writes what Print has held back.
+	// Flush writes the records that Print has buffered.
 	Flush() error
 }
 
-// Request is what to find and how to show it.
+// Request describes a query: which Events, and how they are printed.
 type Request struct {
 	Source    Source
 	Parser    format.Parser
 	Selection *Selection
 
-	From, To time.Time // with Follow, To is when it begins
-	Limit    int       // the newest so many; 0: all
-	States   bool      // each state of an Event by itself, instead of the latest
-	Follow   bool      // and then each state that comes
+	From, To time.Time // with Follow, To is when following begins
+	Limit    int       // the newest n; 0: all
+	States   bool      // print every state of an Event, not only its latest
+	Follow   bool      // then print new states as they are stored
 
 	Printer  Printer
 	Progress *Progress // nil: none
-	// Warn tells the person who asks of something.
+	// Warn shows a warning to the user.
 	Warn func(message string)
 }
 
-// Result says what was found.
+// Result counts the entries of a query.
 type Result struct {
 	Rows    int // printed
 	Entries int // read
-	Foreign int // of them, lines that say nothing of an Event
+	Foreign int // of these, foreign lines
 }
 
-// ahead is how far in the future what is followed may be, by another clock.
-const ahead = time.Hour
+// maxClockSkew is how far in the future followed entries may be, because of another clock.
+const maxClockSkew = time.Hour
 
-// Run prints what is asked for, oldest first: each Event once, in its state of the
-// highest version among those asked for, or with States each state. It reads the
-// range once for States, else a second time in short form, to know the highest
-// versions; of them it holds up to 40 bytes for each of at most maxFolded Events.
-// With a Limit it holds so many records.
+// Run prints the matching Events, oldest first: each Event once, in its matching state of the highest
+// version, or with States each state. Without States it reads the range twice, first in short form, to
+// learn the highest versions; it holds up to 40 bytes for each of at most maxTracked Events. With a
+// Limit it holds that many records.
 //
-// An error of the context is returned as it is.
+// An error of the context is returned unchanged.
 func Run(ctx context.Context, q Request) (Result, error) {
-	run := &run{Request: q, shown: newRecent(recentStates)}
+	run := &run{Request: q, printed: newRecentKeys(recentStates)}
 	if run.Warn == nil {
 		run.Warn = func(string) {}
 	}
 	if q.Follow {
-		run.To = q.To.Add(ahead)
+		run.To = q.To.Add(maxClockSkew)
 	}
 	err := run.printRange(ctx)
 	q.Progress.Clear()
@@ -86,11 +84,11 @@ func Run(ctx context.Context, q Request) (Result, error) {
 	}
 	if err == nil && q.Follow {
 		if q.Limit > 0 && run.result.Rows == q.Limit {
-			run.From = run.oldest // what is before it was left out
+			run.From = run.oldest // older records were omitted
 		}
 		err = q.Source.Follow(ctx, q.To, func(e format.Entry) error {
 			return run.visitEntry(e, func(r *format.Record) error {
-				if r.Time.Before(run.From) || run.shown.add(stateKey(r)) {
+				if r.Time.Before(run.From) || run.printed.add(stateKey(r)) {
 					return nil
 				}
 				if err := run.print(r); err != nil {
@@ -103,12 +101,12 @@ func Run(ctx context.Context, q Request) (Result, error) {
 	return run.result, err
 }
 
-// run is one Request being answered.
+// run is one execution of a Request.
 type run struct {
 	Request
-	result Result
-	shown  *recent   // states that were printed, or left out for good
-	oldest time.Time // of the first row
+	result  Result
+	printed *recentKeys // states that were printed or skipped
+	oldest  time.Time   // time of the first row
 }
 
 func (q *run) printRange(ctx context.Context) error {
@@ -127,39 +125,39 @@ func (q *run) printRange(ctx context.Context) error {
 	}
 }
 
-// visitOldestFirst visits rows oldest first.
+// visitOldestFirst visits the records to print, oldest first.
 func (q *run) visitOldestFirst(ctx context.Context, row func(*format.Record) error) error {
-	var fold *latestOnly
+	var latest *latestOnly
 	if !q.States {
-		fold = newLatestOnly()
-		if err := q.readVersions(ctx, fold, nil, q.From, q.To); err != nil {
+		latest = newLatestOnly()
+		if err := q.readVersions(ctx, latest, nil, q.From, q.To); err != nil {
 			return err
 		}
-		q.warnIfFull(fold)
+		q.warnIfFull(latest)
 	}
 	return q.Source.Range(ctx, q.From, q.To, func(e format.Entry) error {
 		return q.visitInRange(e, func(r *format.Record) error {
-			if q.shown.add(stateKey(r)) || fold.hides(r) {
+			if q.printed.add(stateKey(r)) || latest.hides(r) {
 				return nil
 			}
-			fold.markShown(r)
+			latest.markPrinted(r)
 			return row(r)
 		})
 	})
 }
 
-// readVersions reads the versions of a part of the range into a fold.
-func (q *run) readVersions(ctx context.Context, fold *latestOnly, uids []string, from, to time.Time) error {
+// readVersions reads the versions of a part of the range.
+func (q *run) readVersions(ctx context.Context, latest *latestOnly, uids []string, from, to time.Time) error {
 	before := q.result
-	defer func() { q.result = before }() // they are read again
+	defer func() { q.result = before }() // these entries are read a second time
 	return q.Source.States(ctx, uids, from, to, func(e format.Entry) error {
-		return q.visitInRange(e, func(r *format.Record) error { fold.observe(r); return nil })
+		return q.visitInRange(e, func(r *format.Record) error { latest.observe(r); return nil })
 	})
 }
 
-func (q *run) warnIfFull(fold *latestOnly) {
-	if fold.full {
-		q.Warn("there are more Events than can be folded; some have a row for each of their states: narrow the range, or ask for --states")
+func (q *run) warnIfFull(latest *latestOnly) {
+	if latest.full {
+		q.Warn("too many Events to find the latest state of each; some have several rows: narrow the range or use --states")
 	}
 }
 
@@ -172,7 +170,7 @@ func (q *run) print(r *format.Record) error {
 	return q.Printer.Print(r)
 }
 
-// visitEntry reads an entry and visits it if it is asked for.
+// visitEntry parses an entry and visits the record if it matches.
 func (q *run) visitEntry(e format.Entry, visit func(*format.Record) error) error {
 	q.result.Entries++
 	r, err := q.Parser.Parse(e)

@@ -13,13 +13,13 @@ import (
 const (
 	padding = 3 // between columns, as kubectl has it
 
-	// leastMessage is the width that a message needs beside the other columns;
-	// with less it stands below them.
-	leastMessage = 24
-	indent       = 4 // of what stands below
+	// minMessage is the minimum width of the message column; if less is left, messages are
+	// printed below the row.
+	minMessage = 24
+	indent     = 4 // of lines below the row
 )
 
-// measure returns the widths of the columns but the last.
+// measure returns the widths of all columns but the last.
 func (t *table) measure(rows []row) []int {
 	widths := make([]int, len(rows[0].cells)-1)
 	for _, r := range rows {
@@ -28,18 +28,18 @@ func (t *table) measure(rows []row) []int {
 		}
 	}
 	if t.style.Width > 0 {
-		for i := range widths { // one long name shall not push away all messages
+		for i := range widths { // one long name must not displace all messages
 			widths[i] = min(widths[i], t.style.Width/3)
 		}
 	}
 	return widths
 }
 
-// write writes a row. On a terminal nothing is cut off and no line is longer
-// than the terminal: a message goes on below itself, or below the row.
+// write writes a row. On a terminal it truncates nothing and wraps long lines: a message is continued
+// in its column, or below the row.
 func (t *table) write(r row) error {
 	var b strings.Builder
-	at := 0 // the column that was reached
+	at := 0 // current column of the terminal
 	for i, width := range t.widths {
 		cell := r.cells[i]
 		w := runewidth.StringWidth(cell)
@@ -61,7 +61,7 @@ func (t *table) write(r row) error {
 	case t.style.Width == 0:
 		b.WriteString(message)
 	case message == "":
-	case at+min(leastMessage, runewidth.StringWidth(message)) > t.style.Width:
+	case at+min(minMessage, runewidth.StringWidth(message)) > t.style.Width:
 		t.wrap(&b, message, newLine(&b), indent)
 	default:
 		t.wrap(&b, message, at, below)
@@ -70,14 +70,13 @@ func (t *table) write(r row) error {
 	return err
 }
 
-// messageColumn is where messages begin, or what stands below where there is no
-// room for them.
+// messageColumn returns the terminal column of messages; indent if they are printed below the row.
 func (t *table) messageColumn() int {
 	at := 0
 	for _, w := range t.widths {
 		at += w + padding
 	}
-	if at+leastMessage > t.style.Width {
+	if at+minMessage > t.style.Width {
 		return indent
 	}
 	return at
@@ -88,8 +87,8 @@ func newLine(b *strings.Builder) (at int) {
 	return indent
 }
 
-// wrap writes text from a column on, in lines that end before the terminal does
-// and begin at below. It returns the column that was reached.
+// wrap writes text from column at on, wrapped to the width of the terminal; further lines begin at
+// column below. It returns the column it has reached.
 func (t *table) wrap(b *strings.Builder, text string, at, below int) int {
 	start := at
 	for i, word := range strings.Split(text, " ") {
@@ -119,7 +118,7 @@ func (t *table) wrap(b *strings.Builder, text string, at, below int) int {
 	return at
 }
 
-// trimLines removes blanks at the ends of lines.
+// trimLines removes trailing spaces of each line.
 func trimLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i := range lines {
@@ -134,7 +133,7 @@ const (
 	reset  = "\x1b[0m"
 )
 
-// paint colours headings and the type of a Warning.
+// paint colors headings and the type of a Warning.
 func (t *table) paint(r row, column int, cell string) string {
 	typeColumn := 1
 	if t.style.AllNamespaces {
@@ -151,12 +150,11 @@ func (t *table) paint(r row, column int, cell string) string {
 	return cell
 }
 
-// printable makes of any text one line that does nothing to a terminal: breaks
-// and tabs are blanks, other control characters and those that turn the direction
-// of writing are escaped, invalid UTF-8 is U+FFFD.
+// printable returns text as one line that is safe for a terminal: line breaks and tabs become spaces,
+// other control characters and bidirectional controls are escaped, invalid UTF-8 becomes U+FFFD.
 func printable(s string) string { return escape(s, false) }
 
-// printableLines is printable, but for line breaks.
+// printableLines is printable, but keeps line breaks.
 func printableLines(s string) string { return escape(s, true) }
 
 func escape(s string, lines bool) string {
@@ -167,7 +165,7 @@ func escape(s string, lines bool) string {
 		return s
 	}
 	var b strings.Builder
-	for _, c := range s { // invalid UTF-8 is ranged over as U+FFFD
+	for _, c := range s { // range yields U+FFFD for invalid UTF-8
 		switch {
 		case clean(c), c == '\n' && lines:
 			b.WriteRune(c)

@@ -14,14 +14,13 @@ import (
 	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
-// stored is a Source in memory, in order of time. If it is read only from its
-// beginning, it hides Newest behind Source.
-type stored struct {
+// memory is a Source in memory, in order of time.
+type memory struct {
 	entries []format.Entry
-	read    int // entries that were visited
+	read    int // entries visited
 }
 
-func (s *stored) visit(all []format.Entry, from, to time.Time, f func(format.Entry) error) error {
+func (s *memory) visit(all []format.Entry, from, to time.Time, f func(format.Entry) error) error {
 	for _, e := range all {
 		if e.Time.Before(from) || !e.Time.Before(to) {
 			continue
@@ -34,11 +33,11 @@ func (s *stored) visit(all []format.Entry, from, to time.Time, f func(format.Ent
 	return nil
 }
 
-func (s *stored) Range(_ context.Context, from, to time.Time, f func(format.Entry) error) error {
+func (s *memory) Range(_ context.Context, from, to time.Time, f func(format.Entry) error) error {
 	return s.visit(s.entries, from, to, f)
 }
 
-func (s *stored) States(_ context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error {
+func (s *memory) States(_ context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error {
 	return s.visit(s.entries, from, to, func(e format.Entry) error {
 		if uid := e.Metadata["event_uid"]; len(uids) > 0 && !slices.Contains(uids, uid) {
 			return nil
@@ -48,17 +47,18 @@ func (s *stored) States(_ context.Context, uids []string, from, to time.Time, f 
 	})
 }
 
-func (s *stored) Follow(context.Context, time.Time, func(format.Entry) error) error { return nil }
+func (s *memory) Follow(context.Context, time.Time, func(format.Entry) error) error { return nil }
 
-type storedBackwards struct{ *stored }
+// memoryNewestFirst is a memory that can be read from its end.
+type memoryNewestFirst struct{ *memory }
 
-func (s storedBackwards) Newest(_ context.Context, from, to time.Time, f func(format.Entry) error) error {
+func (s memoryNewestFirst) Newest(_ context.Context, from, to time.Time, f func(format.Entry) error) error {
 	all := slices.Clone(s.entries)
 	slices.Reverse(all)
 	return s.visit(all, from, to, f)
 }
 
-// state is an entry of an Event's state.
+// state returns the entry of a state.
 func state(at time.Time, uid string, version int, count, message string) format.Entry {
 	return format.Entry{
 		Time: at, Line: "msg=" + message,
@@ -66,7 +66,7 @@ func state(at time.Time, uid string, version int, count, message string) format.
 	}
 }
 
-// rows returns the messages that a query shows.
+// rows returns the messages that a query prints.
 func rows(t *testing.T, source Source, limit int, states bool) []string {
 	t.Helper()
 	selection, err := NewSelection(Filter{})
@@ -92,17 +92,17 @@ func rows(t *testing.T, source Source, limit int, states bool) []string {
 	return messages
 }
 
-// An Event is one row, of its highest version, whatever it counts and whatever
-// time a state is of.
-func TestOneRowForEachEvent(t *testing.T) {
+// TestLatestState checks that an Event is one row, of its highest version, for any counts and times of
+// its states.
+func TestLatestState(t *testing.T) {
 	at := func(minute int) time.Time { return noon.Add(time.Duration(minute-120) * time.Minute) }
-	source := &stored{entries: []format.Entry{
+	source := &memory{entries: []format.Entry{
 		state(at(0), "annotated", 10, "1", "annotated-10"),
 		state(at(0).Add(1), "annotated", 11, "1", "annotated-11"),
 		state(at(1), "restarted", 20, "7", "restarted-20"),
 		state(at(2), "no-count", 30, "", "no-count-30"),
 		state(at(3), "no-count", 31, "", "no-count-31"),
-		state(at(10), "written-late", 46, "2", "written-late-46"), // its time was kept
+		state(at(10), "written-late", 46, "2", "written-late-46"), // its time did not change
 		state(at(11), "restarted", 21, "1", "restarted-21"),
 		state(at(30), "written-late", 45, "3", "written-late-45"),
 		state(at(31), "single", 47, "1", "single-47"),
@@ -116,7 +116,7 @@ func TestOneRowForEachEvent(t *testing.T) {
 		if got := rows(t, source, limit, false); !slices.Equal(got, expected) {
 			t.Errorf("forward, limit %d: %v, want %v", limit, got, expected)
 		}
-		if got := rows(t, storedBackwards{source}, limit, false); !slices.Equal(got, expected) {
+		if got := rows(t, memoryNewestFirst{source}, limit, false); !slices.Equal(got, expected) {
 			t.Errorf("backward, limit %d: %v, want %v", limit, got, expected)
 		}
 	}
@@ -125,9 +125,9 @@ func TestOneRowForEachEvent(t *testing.T) {
 	}
 }
 
-// Events that were saved without their versions have states as well.
+// TestStatesWithoutVersions checks that states are distinguished also if the version is missing.
 func TestStatesWithoutVersions(t *testing.T) {
-	source := &stored{}
+	source := &memory{}
 	for _, count := range []string{"1", "4", "4"} { // one of them twice
 		e := state(noon.Add(-time.Minute), "a", 0, count, "again")
 		delete(e.Metadata, "event_version")
@@ -141,11 +141,11 @@ func TestStatesWithoutVersions(t *testing.T) {
 	}
 }
 
-// Read from either end, and with any limit, the rows are the same.
+// TestLimitCountsEvents checks that the rows are the same when read from either end and with any limit.
 func TestLimitCountsEvents(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range nightly.Size(5, 30) {
-		source := &stored{}
+		source := &memory{}
 		events := 1 + random.IntN(300)
 		for version := range 3000 {
 			written := noon.Add(-20*time.Hour + time.Duration(version)*20*time.Second)
@@ -162,25 +162,25 @@ func TestLimitCountsEvents(t *testing.T) {
 		}
 		for _, limit := range []int{1, 2, 20, 100, 1000} {
 			want := all[max(0, len(all)-limit):]
-			if got := rows(t, storedBackwards{source}, limit, false); !slices.Equal(got, want) {
+			if got := rows(t, memoryNewestFirst{source}, limit, false); !slices.Equal(got, want) {
 				t.Fatalf("round %d, %d Events, limit %d:\n%v\nwant\n%v", round, events, limit, got, want)
 			}
 		}
 	}
 }
 
-// The newest rows are found without reading all that is older.
-func TestLimitReadsNoMoreThanNeeded(t *testing.T) {
-	source := &stored{}
+// TestLimitReadsOnlyTheEnd checks that older entries are not read.
+func TestLimitReadsOnlyTheEnd(t *testing.T) {
+	source := &memory{}
 	for i := range 50_000 {
 		at := noon.Add(-23*time.Hour + time.Duration(i)*time.Second)
 		source.entries = append(source.entries, state(at, fmt.Sprint("e", i), i+1, "1", fmt.Sprint(i)))
 	}
-	if got := rows(t, storedBackwards{source}, 20, false); len(got) != 20 || got[19] != "49999" {
+	if got := rows(t, memoryNewestFirst{source}, 20, false); len(got) != 20 || got[19] != "49999" {
 		t.Errorf("%v", got)
 	}
-	// The rows, and what one query of their uids looks through.
-	if most := 20 + int(lookback/time.Second) + 10; source.read > most {
-		t.Errorf("%d entries were read, want at most %d", source.read, most)
+	// The rows, and the entries that one query for their uids reads.
+	if limit := 20 + int(lookback/time.Second) + 10; source.read > limit {
+		t.Errorf("%d entries were read, want at most %d", source.read, limit)
 	}
 }

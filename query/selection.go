@@ -1,5 +1,13 @@
-// Package query reads Events back and shows them as kubectl events does: from
-// Loki or from files, of any range, in a table or as they were stored.
+// Package query finds stored Events and prints them: from Loki or from files, of any time range, as
+// kubectl events prints them or in one of the line formats.
+//
+//	Filter ── NewSelection ──> Selection ──> Source ──> entries ──> Run ──> records ──> Printer
+//	(flags)                    (LogQL,       (Loki,                 (parse, match,      (table, json,
+//	                            Match)        Files)                 latest states)      yaml, text, …)
+//
+// Selection decides which Events match, Source where their entries are read, Run which of their
+// states are printed, and Printer how. A new output is a Printer, a new place a Source; a view that
+// combines Events, such as a timeline, belongs beside Run: it reads a Source and prints by itself.
 package query
 
 import (
@@ -19,32 +27,31 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// Filter is what is asked for, as a person says it. What is empty does not
-// matter.
+// Filter holds the flags that select Events. Empty fields select all.
 type Filter struct {
-	Namespace string   // the Event's own; of an object without a namespace, any
+	Namespace string   // of the Event; ignored for an object without a namespace
 	For       string   // an object, as in pod/web-0
-	Types     []string // any of them, such as Warning, in any case
+	Types     []string // any of them, such as Warning; case-insensitive
 	Reasons   []string // any of them
-	Node      string   // the object, or from where it was reported
-	Cluster   string   // a label
-	Grep      string   // RE2, somewhere in the message
+	Node      string   // the object itself, or the node of its reporter
+	Cluster   string   // the label cluster
+	Grep      string   // an RE2 regular expression, found anywhere in the message
 	Selector  string   // of fields and labels, as in {reason=~"Preempted|Evicted"}
 }
 
-// Selection is a Filter made ready.
+// Selection is a parsed Filter.
 type Selection struct {
-	// Notes are for the person who asks: what the Filter was taken for.
+	// Notes tell the user how the Filter was interpreted.
 	Notes []string
 
 	matchers []*labels.Matcher
 	grep     *regexp.Regexp
 
-	groups    []string // of the object, any of them; empty: any
-	namespace string   // of an object whose kind is none of Kubernetes' own; empty: any
+	groups    []string // API groups of the object, any of them; empty: any
+	namespace string   // of an object of a kind that is not built in; empty: any
 }
 
-// NewSelection says what is wrong with a filter in the words of its flags.
+// NewSelection parses a Filter. Its errors name the flag.
 func NewSelection(f Filter) (*Selection, error) {
 	s := &Selection{}
 	equal := func(name, value string) {
@@ -81,12 +88,12 @@ func NewSelection(f Filter) (*Selection, error) {
 	return s, nil
 }
 
-// selectObject selects the Events about an object in a namespace, and if its kind has no
-// namespaces, in any. If its kind is not known, they may be in "default" as well,
-// where client-go puts Events about objects without a namespace:
+// selectObject selects the Events about an object in a namespace; in any namespace if its kind is
+// cluster-scoped. For an unknown kind it also selects those in "default", where client-go writes
+// Events about cluster-scoped objects:
 // https://github.com/kubernetes/client-go/blob/master/tools/record/event.go
-func (s *Selection) selectObject(of, namespace string) error {
-	o, err := parseObject(of)
+func (s *Selection) selectObject(name, namespace string) error {
+	o, err := parseObject(name)
 	if err != nil {
 		return err
 	}
@@ -107,18 +114,18 @@ func (s *Selection) selectObject(of, namespace string) error {
 	return nil
 }
 
-// SeveralNamespaces reports whether Events are selected from a namespace and from
-// "default", because the scope of an object's kind is not known.
+// SeveralNamespaces reports whether Events are selected from a namespace and from "default", because
+// the scope of the object's kind is unknown.
 func (s *Selection) SeveralNamespaces() bool { return s.namespace != "" }
 
-// matchObject tells apart what the fields of a record do not, as far as the record
-// has it: the API group and the namespace of the object.
+// matchObject checks the API group and the namespace of the object, which are not fields, as far as
+// the record has them.
 func (s *Selection) matchObject(r *format.Record) bool {
 	o := &r.Event.InvolvedObject
 	if len(s.groups) > 0 && o.APIVersion != "" {
 		group, _, ok := strings.Cut(o.APIVersion, "/")
 		if !ok {
-			group = "" // of v1
+			group = "" // v1
 		}
 		if !slices.Contains(s.groups, group) {
 			return false
@@ -127,28 +134,28 @@ func (s *Selection) matchObject(r *format.Record) bool {
 	return s.namespace == "" || !r.WholeEvent || o.Namespace == "" || o.Namespace == s.namespace
 }
 
-// selectTypes selects Events of any of the types: Kubernetes' own are written Normal
-// and Warning, and others in any case.
+// selectTypes selects Events of any of the types, in any case. Normal and Warning, also in the plural,
+// are matched exactly, others by a case-insensitive regular expression.
 func (s *Selection) selectTypes(types []string) error {
-	var own, others []string
+	var builtIn, others []string
 	for _, t := range types {
 		switch strings.TrimSuffix(strings.ToLower(t), "s") {
 		case "":
-			return errors.New("a type is empty; write it as in Warning")
+			return errors.New("a type is empty; an example is Warning")
 		case "normal":
-			own = append(own, corev1.EventTypeNormal)
+			builtIn = append(builtIn, corev1.EventTypeNormal)
 		case "warning":
-			own = append(own, corev1.EventTypeWarning)
+			builtIn = append(builtIn, corev1.EventTypeWarning)
 		default:
 			others = append(others, regexp.QuoteMeta(t))
-			s.Notes = append(s.Notes, fmt.Sprintf("--types: %q is neither Normal nor Warning; searching for Events of a type of that name", t))
+			s.Notes = append(s.Notes, fmt.Sprintf("--types: %q is neither Normal nor Warning; searching for it as a custom type", t))
 		}
 	}
-	m := matchAny(event.FieldType, own)
+	m := matchAny(event.FieldType, builtIn)
 	if len(others) > 0 {
 		var err error
-		if m, err = labels.NewMatcher(labels.MatchRegexp, event.FieldType.String(), "(?i:"+strings.Join(append(own, others...), "|")+")"); err != nil {
-			return fmt.Errorf("%q cannot be a type", others)
+		if m, err = labels.NewMatcher(labels.MatchRegexp, event.FieldType.String(), "(?i:"+strings.Join(append(builtIn, others...), "|")+")"); err != nil {
+			return fmt.Errorf("%q is not a valid type", others)
 		}
 	}
 	if m != nil {
@@ -157,6 +164,7 @@ func (s *Selection) selectTypes(types []string) error {
 	return nil
 }
 
+// matchAny returns a matcher for any of the values, nil for none.
 func matchAny(f event.Field, values []string) *labels.Matcher {
 	switch len(values) {
 	case 0:
@@ -176,25 +184,24 @@ var selectors = parser.NewParser(parser.Options{})
 func parseSelector(text string) ([]*labels.Matcher, error) {
 	matchers, err := selectors.ParseMetricSelector(strings.TrimSpace(text))
 	if err != nil {
-		return nil, fmt.Errorf(`-l %#q: %w; write it as in {reason=~"Preempted|Evicted"}`, text, err)
+		return nil, fmt.Errorf(`-l %#q: %w; an example is {reason=~"Preempted|Evicted"}`, text, err)
 	}
 	for _, m := range matchers {
 		if m.Name == model.MetricNameLabel {
-			return nil, fmt.Errorf(`-l %#q: write it in braces, as in {reason=~"Preempted|Evicted"}`, text)
+			return nil, fmt.Errorf(`-l %#q: braces are missing; an example is {reason=~"Preempted|Evicted"}`, text)
 		}
 	}
 	return matchers, nil
 }
 
-// field returns the field of an Event that a name stands for; other names are
-// labels.
+// field returns the field of that name; other names are labels.
 func field(name string) (event.Field, bool) {
 	f, ok := event.ParseField(name)
 	return f, ok
 }
 
-// onlyLabels returns the names that are no fields of an Event.
-func (s *Selection) onlyLabels() (names []string) {
+// labelNames returns the names of matchers that are not fields.
+func (s *Selection) labelNames() (names []string) {
 	for _, m := range s.matchers {
 		if _, ok := field(m.Name); !ok {
 			names = append(names, m.Name)
@@ -204,7 +211,7 @@ func (s *Selection) onlyLabels() (names []string) {
 	return slices.Compact(names)
 }
 
-// Match reports whether a record is asked for.
+// Match reports whether a record is selected.
 func (s *Selection) Match(r *format.Record) bool {
 	for _, m := range s.matchers {
 		value := ""
@@ -220,10 +227,10 @@ func (s *Selection) Match(r *format.Record) bool {
 	return s.matchObject(r) && (s.grep == nil || s.grep.MatchString(r.Event.Message))
 }
 
-// CheckFiles returns an error if labels are asked for, which files do not have.
+// CheckFiles returns an error if the Selection has labels, which files do not have.
 func (s *Selection) CheckFiles() error {
-	if names := s.onlyLabels(); len(names) > 0 {
-		return fmt.Errorf("%s: no such field; Events in files have no labels", strings.Join(names, ", "))
+	if names := s.labelNames(); len(names) > 0 {
+		return fmt.Errorf("%s: unknown field; Events in files have no labels", strings.Join(names, ", "))
 	}
 	return nil
 }

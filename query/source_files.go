@@ -9,15 +9,15 @@ import (
 	"github.com/hindsight-events/hindsight/query/file"
 )
 
-// Files is the Source that the files of a sink are, and any other with Events.
+// Files is the Source that reads the files of a file sink, or any other file with Events.
 type Files struct {
 	*file.Files
-	// Selection is what is asked for; what is not need not be sorted. Nil: all.
+	// Selection, if set, limits sorting to matching Events.
 	Selection *Selection
 }
 
-// Range implements Source. Events are in the order of their times, whatever their
-// order in the files, as far as an input.TimeSorter can hold those of the range.
+// Range implements Source. It sorts the Events of the range by time, as far as an input.TimeSorter can
+// hold them.
 func (s Files) Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error {
 	order := input.TimeSorter{Visit: func(r *format.Record) error { return f(format.Entry{Record: r}) }}
 	defer order.Close()

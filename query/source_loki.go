@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/internal/wait"
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
-// Loki is the Source that a Loki is.
+// Loki is the Source that reads the streams of a Loki sink.
 type Loki struct {
 	Client *loki.Client
 	Layout Layout
 
 	Selection *Selection
 
-	// Warn tells of a connection that was lost, and of its being back.
+	// Warn shows a warning to the user when the connection of Follow is lost, and when it is back.
 	Warn func(message string)
 }
 
@@ -37,20 +38,20 @@ func (s *Loki) Newest(ctx context.Context, from, to time.Time, f func(format.Ent
 }
 
 const (
-	// overlap is how far back is asked for again what came meanwhile: entries
-	// are stored a little after the time that they are of.
+	// overlap is how far each query reaches behind the previous one: an entry is stored some time
+	// after its own time.
 	overlap = 5 * time.Minute
 
-	// catchUpInterval is how long what Loki's tail has missed may stay missing.
+	// catchUpInterval bounds how late entries that the tail missed are visited.
 	catchUpInterval = 10 * time.Second
 
 	minBackoff = time.Second
 	maxBackoff = 30 * time.Second
 )
 
-// Follow implements Source. New entries come by Loki's tail, and what that has
-// missed by queries: at once after a lost connection, from 5 minutes before it,
-// and every ten seconds.
+// Follow implements Source. New entries arrive by Loki's tail; queries find those that the tail
+// missed: every ten seconds, and after a reconnect at once, from 5 minutes before the connection
+// was lost.
 func (s *Loki) Follow(ctx context.Context, from time.Time, f func(format.Entry) error) error {
 	follow := &follower{Loki: s, visit: f, completeUntil: from, backoff: minBackoff}
 	for {
@@ -58,55 +59,49 @@ func (s *Loki) Follow(ctx context.Context, from time.Time, f func(format.Entry) 
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case follow.failed != nil: // by f
-			return follow.failed
+		case follow.visitErr != nil:
+			return follow.visitErr
 		case permanent(err):
 			return err
 		}
 		if err != nil && follow.lostSince.IsZero() {
 			follow.lostSince = time.Now()
-			s.Warn(err.Error() + "; trying again until it answers")
+			s.Warn(err.Error() + "; retrying")
 		}
-		if err := pause(ctx, follow.backoff); err != nil {
+		if err := wait.Sleep(ctx, follow.backoff); err != nil {
 			return err
 		}
 		follow.backoff = min(2*follow.backoff, maxBackoff)
 	}
 }
 
-// permanent is of answers that stay as they are.
+// permanent reports whether a retry would get the same response.
 func permanent(err error) bool {
-	var refused *loki.Error
-	return errors.As(err, &refused) && refused.Status >= 400 && refused.Status < 500 && refused.Status != http.StatusTooManyRequests
+	var response *loki.Error
+	return errors.As(err, &response) && response.Status >= 400 && response.Status < 500 && response.Status != http.StatusTooManyRequests
 }
 
-// follower is one Follow. It belongs to one goroutine at a time.
+// follower is one call of Follow. It belongs to one goroutine.
 type follower struct {
 	*Loki
 	visit         func(format.Entry) error
-	failed        error     // of visit
-	completeUntil time.Time // up to here, all that was stored by then has been visited
-	lostSince     time.Time // the connection is lost; zero: it is not
+	visitErr      error
+	completeUntil time.Time // all entries stored until then were visited
+	lostSince     time.Time // zero: connected
 	backoff       time.Duration
 }
 
-// followOnce follows for as long as one connection lasts. What came is visited by the
-// goroutine of the tail or that of the queries, never by both at once.
+// followOnce follows until one connection ends. Entries of the tail and of queries are visited by
+// this goroutine.
 func (s *follower) followOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	entries := make(chan format.Entry)
-	fill := make(chan struct{}, 1)
-	wake := func() error {
-		select {
-		case fill <- struct{}{}:
-		default:
-		}
-		return nil
-	}
+	missed := make(chan struct{}, 1)
+	notify := func() error { wait.Notify(missed); return nil }
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Client.Tail(ctx, s.Selection.LogQL(s.Layout), time.Now(), wake, wake, func(e format.Entry) error {
+		ended <- s.Client.Tail(ctx, s.Selection.LogQL(s.Layout), time.Now(), notify, notify, func(e format.Entry) error {
 			select {
 			case entries <- e:
 				return nil
@@ -123,7 +118,7 @@ func (s *follower) followOnce(ctx context.Context) error {
 		select {
 		case e := <-entries:
 			err = s.visitEntry(e)
-		case <-fill:
+		case <-missed:
 			connected = true
 			err = s.catchUp(ctx)
 		case <-tick.C:
@@ -143,13 +138,13 @@ func (s *follower) followOnce(ctx context.Context) error {
 
 func (s *follower) visitEntry(e format.Entry) error {
 	if err := s.visit(e); err != nil {
-		s.failed = err
+		s.visitErr = err
 		return err
 	}
 	return nil
 }
 
-// catchUp visits what was stored since the last time, most of it again.
+// catchUp visits the entries stored since the last call, and those of the overlap again.
 func (s *follower) catchUp(ctx context.Context) error {
 	now := time.Now()
 	err := s.Client.Range(ctx, s.Selection.LogQL(s.Layout), s.completeUntil.Add(-overlap), now.Add(overlap), loki.Forward, s.visitEntry)
@@ -158,19 +153,8 @@ func (s *follower) catchUp(ctx context.Context) error {
 	}
 	s.completeUntil, s.backoff = now, minBackoff
 	if !s.lostSince.IsZero() {
-		s.Warn("loki answers again, after " + time.Since(s.lostSince).Round(time.Second).String() + "; what came meanwhile is above")
+		s.Warn("loki is reachable again after " + time.Since(s.lostSince).Round(time.Second).String() + "; Events stored meanwhile are above")
 		s.lostSince = time.Time{}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

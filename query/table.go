@@ -13,15 +13,15 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// table writes records as kubectl events does. Columns are as wide as the first
-// rows need, so that any number of rows can be written as they come. From the
-// first row on that is older than a day, it writes times instead of ages.
+// table prints records as kubectl events does. The first rows determine the widths of the columns, so
+// that any number of rows can be printed as they arrive. From the first row older than a day on, it
+// prints times instead of ages.
 type table struct {
-	w      io.Writer
-	style  Style
-	wide   bool
-	held   []format.Record // until the columns are known
-	widths []int           // of the columns but the last; nil: not known yet
+	w        io.Writer
+	style    Style
+	wide     bool
+	buffered []format.Record // until the widths are known
+	widths   []int           // of all columns but the last; nil: not known yet
 }
 
 type row struct {
@@ -31,12 +31,12 @@ type row struct {
 }
 
 const (
-	// sampled is how many rows decide the widths of the columns.
-	sampled = 1000
+	// sampleRows is the number of rows that determine the widths of the columns.
+	sampleRows = 1000
 
-	// longestAge is how old rows may be that have ages: kubectl shows an Event of
-	// the last hour, and "3d" would be no answer to when something happened.
-	longestAge = 24 * time.Hour
+	// maxAge is the age from which on rows have times: kubectl shows Events of the last hour, but
+	// "3d" is too vague.
+	maxAge = 24 * time.Hour
 )
 
 func newTable(w io.Writer, s Style, wide bool) *table {
@@ -54,8 +54,8 @@ func (t *table) Print(r *format.Record) error {
 	if t.widths != nil {
 		return t.write(t.row(r))
 	}
-	t.held = append(t.held, *r)
-	if len(t.held) < sampled {
+	t.buffered = append(t.buffered, *r)
+	if len(t.buffered) < sampleRows {
 		return nil
 	}
 	return t.Flush()
@@ -63,15 +63,15 @@ func (t *table) Print(r *format.Record) error {
 
 // Flush implements Printer.
 func (t *table) Flush() error {
-	if len(t.held) > 0 {
+	if len(t.buffered) > 0 {
 		var rows []row
 		if !t.style.NoHeaders {
 			rows = append(rows, row{cells: t.headings(), heading: true})
 		}
-		for i := range t.held {
-			rows = append(rows, t.row(&t.held[i]))
+		for i := range t.buffered {
+			rows = append(rows, t.row(&t.buffered[i]))
 		}
-		t.held = nil
+		t.buffered = nil
 		t.widths = t.measure(rows)
 		for _, r := range rows {
 			if err := t.write(r); err != nil {
@@ -85,13 +85,13 @@ func (t *table) Flush() error {
 	return nil
 }
 
-// old reports whether the row has a time that is too long ago for an age.
+// old reports whether a time of the row exceeds maxAge.
 func (t *table) old(r *format.Record) bool {
 	oldest := r.Time
 	if first := firstSeen(r); t.wide && r.ObservedTime.IsZero() && !first.IsZero() && first.Before(oldest) {
 		oldest = first
 	}
-	return !oldest.IsZero() && t.now().Sub(oldest) > longestAge
+	return !oldest.IsZero() && t.now().Sub(oldest) > maxAge
 }
 
 func (t *table) headings() []string {
@@ -127,16 +127,16 @@ func (t *table) row(r *format.Record) row {
 	return row{cells: c, warning: e.Type == corev1.EventTypeWarning}
 }
 
-// lastSeen is an age or a time; in brackets, how often the Event has occurred and
-// since when, and the time that the reporter gave, where the row has another: "5m
-// (x7 over 20m)", "5m (observed 1970-01-01T00:00:07Z)".
+// lastSeen returns the age or the time of a row, followed in brackets by the number of occurrences and
+// their period, and by the reporter's time if it differs from that of the record: "5m (x7 over 20m)",
+// "5m (observed 1970-01-01T00:00:07Z)".
 func (t *table) lastSeen(r *format.Record) string {
 	var notes []string
 	if n, _ := strconv.Atoi(r.Value(event.FieldCount)); n > 1 {
 		note := "x" + strconv.Itoa(n)
 		switch first := firstSeen(r); {
 		case first.IsZero():
-		case !r.ObservedTime.IsZero(): // of the same clock
+		case !r.ObservedTime.IsZero(): // both times are of the reporter's clock
 			note += " over " + duration.HumanDuration(r.ObservedTime.Sub(first))
 		case t.style.Times:
 			note += " over " + duration.HumanDuration(r.Time.Sub(first))
@@ -177,10 +177,10 @@ func (t *table) when(at time.Time) string {
 	return t.age(at)
 }
 
-// time is RFC 3339, which has the offset of the zone and can be given to --from.
+// time formats a time as RFC 3339, which contains the offset of the zone and is accepted by --from.
 func (t *table) time(at time.Time) string { return at.In(t.style.Zone).Format(time.RFC3339) }
 
-// age is zero for what is ahead of our clock.
+// age is zero for a time in the future.
 func (t *table) age(at time.Time) string {
 	return duration.HumanDuration(max(t.now().Sub(at), 0))
 }

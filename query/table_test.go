@@ -16,7 +16,7 @@ import (
 
 var noon = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 
-// record is one that a line in logfmt says.
+// record parses a line.
 func record(t testing.TB, text string) *format.Record {
 	t.Helper()
 	r, err := format.Parser{}.Parse(format.Entry{Line: text})
@@ -50,7 +50,7 @@ const (
 	backOff = `time=2026-03-06T11:55:00Z namespace=prod name=web-0 kind=Pod reason=BackOff type=Warning count=7 msg="Back-off restarting" event=web-0.2 firstseen=2026-03-06T11:40:00Z event_uid=2 sourcecomponent=kubelet sourcehost=n-1`
 )
 
-func TestTableLooksLikeThatOfKubectl(t *testing.T) {
+func TestPrinters(t *testing.T) {
 	for name, c := range map[string]struct {
 		output string
 		style  Style
@@ -61,7 +61,7 @@ LAST SEEN          TYPE      REASON    OBJECT      MESSAGE
 5m (x7 over 20m)   Warning   BackOff   Pod/web-0   Back-off restarting
 30s                Normal    Pulled    Pod/web-0   image is there
 `},
-		"all namespaces, without headings": {"", Style{AllNamespaces: true, NoHeaders: true}, `
+		"all namespaces, no headers": {"", Style{AllNamespaces: true, NoHeaders: true}, `
 prod   5m (x7 over 20m)   Warning   BackOff   Pod/web-0   Back-off restarting
 prod   30s                Normal    Pulled    Pod/web-0   image is there
 `},
@@ -75,7 +75,7 @@ LAST SEEN                                 TYPE      REASON    OBJECT      MESSAG
 2026-03-06T12:55:00+01:00 (x7 over 15m)   Warning   BackOff   Pod/web-0   Back-off restarting
 2026-03-06T12:59:30+01:00                 Normal    Pulled    Pod/web-0   image is there
 `},
-		"a narrow terminal": {"", Style{Width: 40}, `
+		"narrow terminal": {"", Style{Width: 40}, `
 LAST SEEN       TYPE      REASON
     OBJECT      MESSAGE
 5m (x7 over 20m)   Warning   BackOff
@@ -83,7 +83,7 @@ LAST SEEN       TYPE      REASON
 30s             Normal    Pulled
     Pod/web-0   image is there
 `},
-		"colour": {"", Style{Color: true, NoHeaders: true}, `
+		"color": {"", Style{Color: true, NoHeaders: true}, `
 5m (x7 over 20m)   ` + "\x1b[33mWarning\x1b[0m" + `   BackOff   Pod/web-0   Back-off restarting
 30s                Normal    Pulled    Pod/web-0   image is there
 `},
@@ -101,9 +101,9 @@ LAST SEEN       TYPE      REASON
 	}
 }
 
-// Ages are for what is at most a day old; a single older row makes times of all,
-// also of those that follow later.
-func TestTimesOnceARowIsOlderThanADay(t *testing.T) {
+// TestAgesAndTimes checks that ages are printed while no row is older than a day, and times from then
+// on.
+func TestAgesAndTimes(t *testing.T) {
 	at := func(ago time.Duration, more string) string {
 		return "time=" + noon.Add(-ago).Format(time.RFC3339) + " namespace=a name=x kind=Pod reason=R type=Normal msg=m " + more
 	}
@@ -114,14 +114,14 @@ func TestTimesOnceARowIsOlderThanADay(t *testing.T) {
 		lines  []string
 		want   []string // LAST SEEN
 	}{
-		"a day":              {"", []string{at(day, ""), at(time.Minute, "")}, []string{"24h", "60s"}},
-		"a second more":      {"", []string{at(day+time.Second, ""), at(time.Minute, "")}, []string{"2026-03-05T11:59:59Z", "2026-03-06T11:59:00Z"}},
-		"the last of them":   {"", []string{at(time.Minute, ""), at(2*day, "")}, []string{"2026-03-06T11:59:00Z", "2026-03-04T12:00:00Z"}},
-		"began long ago":     {"", []string{at(time.Minute, first(3*day))}, []string{"60s (x3 over 3d)"}},
-		"and that is shown":  {"wide", []string{at(time.Minute, first(3*day))}, []string{"2026-03-06T11:59:00Z (x3 over 2d23h)"}},
-		"ahead of our clock": {"", []string{at(-time.Minute, "")}, []string{"0s"}},
-		"a clock of 1970":    {"wide", []string{at(time.Minute, "count=3 firstseen=1970-01-01T00:00:07Z observed_time=1970-01-01T00:01:07Z")}, []string{"60s (x3 over 60s, observed 1970-01-01T00:01:07Z)"}},
-		"once, of 1970":      {"", []string{at(time.Minute, "count=1 observed_time=1970-01-01T00:01:07Z")}, []string{"60s (observed 1970-01-01T00:01:07Z)"}},
+		"one day":                  {"", []string{at(day, ""), at(time.Minute, "")}, []string{"24h", "60s"}},
+		"one second more":          {"", []string{at(day+time.Second, ""), at(time.Minute, "")}, []string{"2026-03-05T11:59:59Z", "2026-03-06T11:59:00Z"}},
+		"only the last row":        {"", []string{at(time.Minute, ""), at(2*day, "")}, []string{"2026-03-06T11:59:00Z", "2026-03-04T12:00:00Z"}},
+		"first seen long ago":      {"", []string{at(time.Minute, first(3*day))}, []string{"60s (x3 over 3d)"}},
+		"first seen is a column":   {"wide", []string{at(time.Minute, first(3*day))}, []string{"2026-03-06T11:59:00Z (x3 over 2d23h)"}},
+		"in the future":            {"", []string{at(-time.Minute, "")}, []string{"0s"}},
+		"reporter's clock in 1970": {"wide", []string{at(time.Minute, "count=3 firstseen=1970-01-01T00:00:07Z observed_time=1970-01-01T00:01:07Z")}, []string{"60s (x3 over 60s, observed 1970-01-01T00:01:07Z)"}},
+		"once, in 1970":            {"", []string{at(time.Minute, "count=1 observed_time=1970-01-01T00:01:07Z")}, []string{"60s (observed 1970-01-01T00:01:07Z)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -154,8 +154,8 @@ func TestTimesOnceARowIsOlderThanADay(t *testing.T) {
 	})
 }
 
-// Whatever an Event says, each line of the table fits into the terminal, does
-// nothing to it, and nothing of the message is left out.
+// TestTableFitsTheTerminal checks, for all kinds of messages, that each line fits, that no control
+// character is printed, and that no part of the message is missing.
 func TestTableFitsTheTerminal(t *testing.T) {
 	messages := []string{
 		"short", "", strings.Repeat("many words ", 60), strings.Repeat("x", 700),
@@ -185,29 +185,29 @@ func TestTableFitsTheTerminal(t *testing.T) {
 			for l := range strings.Lines(b.String()) {
 				l = strings.TrimSuffix(l, "\n")
 				if w := runewidth.StringWidth(l); w > width {
-					t.Fatalf("a line is %d wide on a terminal of %d:\n%s", w, width, l)
+					t.Fatalf("a line has width %d on a terminal of width %d:\n%s", w, width, l)
 				}
 				if i := strings.IndexFunc(l, func(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }); i >= 0 {
-					t.Fatalf("a control character reaches the terminal: %q", l)
+					t.Fatalf("a control character is printed: %q", l)
 				}
 			}
 			got := letters(b.String())
 			for _, m := range messages {
 				if !strings.Contains(got, letters(printable(m))) {
-					t.Fatalf("width %d: %q is not all there:\n%s", width, m, b.String())
+					t.Fatalf("width %d: parts of %q are missing:\n%s", width, m, b.String())
 				}
 			}
 		}
 	}
 }
 
-// letters leaves out what a line may be broken at.
+// letters removes white space, where lines may be wrapped.
 func letters(s string) string {
 	return strings.Join(strings.Fields(s), "")
 }
 
-// No output lets control characters through.
-func TestHostileMessages(t *testing.T) {
+// TestControlCharacters checks that no output prints control characters.
+func TestControlCharacters(t *testing.T) {
 	for _, output := range Outputs {
 		for _, text := range []string{
 			`time=2026-03-06T11:59:30Z name=web-0 kind=Pod type="War\u001b[31mning" reason="a\u001b[2Jb" event="\u001b]0;x\u0007" msg="\u001b[2J\u009b2J\u202e\u2028\u0000 \r\n x"`,
@@ -217,15 +217,15 @@ func TestHostileMessages(t *testing.T) {
 			got = strings.NewReplacer(bold, "", yellow, "", reset, "").Replace(got)
 			for _, c := range got {
 				if c != '\n' && (unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028') {
-					t.Errorf("%s lets %q through: %q", output, c, got)
+					t.Errorf("%s prints %q: %q", output, c, got)
 				}
 			}
 		}
 	}
 }
 
-// Rows are written as they come once the columns are known.
-func TestTableHoldsNoMoreThanASample(t *testing.T) {
+// TestTableBuffersOnlyTheSample checks that rows are printed at once when the widths are known.
+func TestTableBuffersOnlyTheSample(t *testing.T) {
 	var b bytes.Buffer
 	p := newTable(&b, Style{Now: noon}, false)
 	for i := range 1000 {
@@ -234,11 +234,11 @@ func TestTableHoldsNoMoreThanASample(t *testing.T) {
 		if err := p.Print(r); err != nil {
 			t.Fatal(err)
 		}
-		if len(p.held) > sampled {
-			t.Fatalf("%d rows are held", len(p.held))
+		if len(p.buffered) > sampleRows {
+			t.Fatalf("%d rows are buffered", len(p.buffered))
 		}
 	}
 	if n := strings.Count(b.String(), "\n"); n < 900 {
-		t.Errorf("%d lines are written before the end", n)
+		t.Errorf("%d lines are printed before Flush", n)
 	}
 }

@@ -10,26 +10,25 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// TimeRange is a stretch of time as a person says it. Times without a zone are of
-// Zone; a date alone, or a weekday, is the whole day; a duration is so long ago.
+// TimeRange holds the flags that select a time range. A time without a zone is in Zone; a date or
+// weekday without a time of day is the whole day; a duration is that long ago.
 type TimeRange struct {
-	Since string // a duration; before To if there is no From
+	Since string // a duration before To, instead of From
 	From  string
 	To    string // empty: now
 	Zone  *time.Location
 }
 
-// DefaultSince is how far back is looked if nothing is said.
+// DefaultSince is the length of the range if neither Since nor From is set.
 const DefaultSince = 24 * time.Hour
 
-// Times returns the beginning and the end of the range, and whether the zone had
-// to be assumed for one of them.
+// Times returns the begin and the end of the range, and whether Zone was assumed for one of them.
 func (r TimeRange) Times(now time.Time) (from, to time.Time, assumed bool, err error) {
 	bad := func(flag string, err error) (time.Time, time.Time, bool, error) {
 		return time.Time{}, time.Time{}, false, fmt.Errorf("%s: %w", flag, err)
 	}
 	if r.Since != "" && r.From != "" {
-		return bad("--since", errors.New("give either this or --from"))
+		return bad("--since", errors.New("cannot be combined with --from"))
 	}
 	to = now
 	if r.To != "" {
@@ -38,7 +37,7 @@ func (r TimeRange) Times(now time.Time) (from, to time.Time, assumed bool, err e
 			return bad("--to", err)
 		}
 		to, assumed = t.at, t.zoneAssumed
-		if t.wholeDay { // the whole of it
+		if t.wholeDay {
 			to = t.at.AddDate(0, 0, 1)
 		}
 	}
@@ -61,30 +60,30 @@ func (r TimeRange) Times(now time.Time) (from, to time.Time, assumed bool, err e
 	if !from.Before(to) {
 		return bad("--from", fmt.Errorf("%s is not before the end of the range, %s", from.Format(time.RFC3339), to.Format(time.RFC3339)))
 	}
-	// Loki counts nanoseconds since 1970 in 64 bits.
+	// Loki has nanoseconds since 1970 in 64 bits.
 	if from.Year() < 1970 || to.Year() > 2200 {
-		return bad("--from", fmt.Errorf("no Event is between %s and %s", from.Format(time.RFC3339), to.Format(time.RFC3339)))
+		return bad("--from", fmt.Errorf("from %s to %s is outside the years 1970 to 2200", from.Format(time.RFC3339), to.Format(time.RFC3339)))
 	}
 	return from, to, assumed, nil
 }
 
-// parseDuration reads 90s, 1h30m, 7d, 2w.
+// parseDuration parses 90s, 1h30m, 7d, 2w.
 func parseDuration(s string) (time.Duration, error) {
 	d, err := model.ParseDuration(strings.TrimSpace(s))
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a duration; write it as in 30m, 12h, 7d or 2w", s)
+		return 0, fmt.Errorf("%q is not a duration; examples are 30m, 12h, 7d and 2w", s)
 	}
 	return time.Duration(d), nil
 }
 
-// timeExpr is a time that a person said.
+// timeExpr is a parsed time expression.
 type timeExpr struct {
 	at          time.Time
-	wholeDay    bool // only the day was said; at is its beginning
-	zoneAssumed bool // nothing was said about the zone
+	wholeDay    bool // without a time of day; at is its begin
+	zoneAssumed bool // the expression has no zone
 }
 
-// dates and clocks may be combined, as may what has a zone.
+// A date and a clock may be combined, and followed by a zone.
 var (
 	dates  = []string{"2006-01-02", "2006/01/02", "20060102", "2 Jan 2006", "2 January 2006", "Jan 2 2006", "January 2 2006"}
 	noYear = []string{"2 Jan", "2 January", "Jan 2", "January 2"}
@@ -95,9 +94,9 @@ var (
 	ago  = regexp.MustCompile(`^-?(\S+?)( ago)?$`)
 )
 
-// parseTimeExpr reads a time: RFC 3339, or a date, a time of the day, or both, with
-// or without a zone; today, yesterday, a weekday (the last one that has begun),
-// alone or with a time of the day; now; a duration ago.
+// parseTimeExpr parses a time: RFC 3339; a date, a time of day, or both, with or without a zone; today,
+// yesterday or a weekday (the last one that has begun), alone or with a time of day; now; a duration
+// ago.
 func parseTimeExpr(s string, now time.Time, zone *time.Location) (timeExpr, error) {
 	text := dayT.ReplaceAllString(strings.ReplaceAll(s, ",", " "), "$1 $2")
 	text = strings.Join(strings.Fields(text), " ")
@@ -110,24 +109,24 @@ func parseTimeExpr(s string, now time.Time, zone *time.Location) (timeExpr, erro
 			return timeExpr{at: now.Add(-d)}, nil
 		}
 	}
-	in, text, said := cutZone(text, zone)
+	in, text, hasZone := cutZone(text, zone)
 	m, ok := parseLocal(text, now.In(in), in)
 	if !ok {
-		return timeExpr{}, fmt.Errorf("%q is not a time; write it as in 2006-01-02, \"2006-01-02 15:04\", 15:04, yesterday, \"friday 15:04\", 3h or RFC 3339", s)
+		return timeExpr{}, fmt.Errorf("%q is not a time; examples are 2006-01-02, \"2006-01-02 15:04\", 15:04, yesterday, \"friday 15:04\", 3h, and RFC 3339", s)
 	}
-	m.zoneAssumed = !said
+	m.zoneAssumed = !hasZone
 	return m, nil
 }
 
-// cutZone takes the zone off the end of a time.
-func cutZone(text string, zone *time.Location) (in *time.Location, rest string, said bool) {
+// cutZone cuts the zone off the end of a time.
+func cutZone(text string, zone *time.Location) (in *time.Location, rest string, hasZone bool) {
 	for _, name := range []string{"UTC", "GMT", "utc", "gmt"} {
 		if rest, ok := strings.CutSuffix(text, name); ok {
 			return time.UTC, strings.TrimSpace(rest), true
 		}
 	}
 	i := strings.LastIndexAny(text, "Zz+-")
-	if i <= 0 || !strings.Contains(text[:i], ":") { // else it is within a date
+	if i <= 0 || !strings.Contains(text[:i], ":") { // otherwise it is part of a date
 		return zone, text, false
 	}
 	for _, layout := range zones {
@@ -138,7 +137,7 @@ func cutZone(text string, zone *time.Location) (in *time.Location, rest string, 
 	return zone, text, false
 }
 
-// parseLocal reads what is said without a zone.
+// parseLocal parses a time without a zone.
 func parseLocal(text string, now time.Time, in *time.Location) (timeExpr, bool) {
 	text = title(text)
 	parse := func(layout string) (time.Time, bool) {
@@ -186,7 +185,7 @@ func parseLocal(text string, now time.Time, in *time.Location) (timeExpr, bool) 
 	return timeExpr{}, false
 }
 
-// title writes the names of months as layouts have them, and am and pm.
+// title capitalizes each word, as in layouts: months, weekdays, Am and Pm.
 func title(text string) string {
 	words := strings.Fields(strings.ToLower(text))
 	for i, w := range words {
@@ -197,8 +196,8 @@ func title(text string) string {
 	return strings.Join(words, " ")
 }
 
-// namedDay reads today, yesterday or a weekday in front of a time of the day; it
-// is today if there is none of them.
+// namedDay cuts today, yesterday or a weekday off the beginning of a time. Without one, the day is
+// today.
 func namedDay(text string, now time.Time) (day time.Time, rest string, named bool) {
 	midnight := func(t time.Time) time.Time {
 		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, now.Location())

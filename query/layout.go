@@ -1,0 +1,62 @@
+package query
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/event/format"
+)
+
+// Layout is where a Loki sink stores the fields of a record. The zero value is invalid; see
+// DefaultLayout.
+type Layout struct {
+	Format   format.Format
+	Metadata bool              // fields are in structured metadata, not only in the line
+	Job      string            // the label job; empty: not matched
+	Labels   map[string]string // label → field
+	Fixed    map[string]string // label → value
+}
+
+// DefaultLayout is the layout of a sink with the default configuration.
+func DefaultLayout() Layout {
+	return Layout{Format: format.Logfmt, Metadata: true, Job: "hindsight", Labels: event.DefaultLabelFields()}
+}
+
+// metadata are the fields in structured metadata.
+var metadata = map[event.Field]bool{
+	event.FieldComponent: true, event.FieldCount: true, event.FieldDetectedLevel: true, event.FieldEventUID: true,
+	event.FieldEventVersion: true, event.FieldKind: true, event.FieldName: true,
+	event.FieldNode: true, event.FieldObservedTime: true, event.FieldType: true, event.FieldUID: true,
+	event.FieldFullReason: true, event.FieldFullKind: true, event.FieldFullType: true, event.FieldFullComponent: true, event.FieldFullNode: true,
+}
+
+// inLine are the keys of fields that LogQL's parsers extract from a line.
+var inLine = map[format.Format]map[event.Field]string{
+	format.Logfmt: flatKeys,
+	format.JSON:   flatKeys,
+	format.EventRouter: {
+		event.FieldNamespace: "event.metadata.namespace", event.FieldKind: "event.involvedObject.kind",
+		event.FieldName: "event.involvedObject.name", event.FieldReason: "event.reason", event.FieldType: "event.type",
+		event.FieldMessage: "event.message", event.FieldUID: "event.involvedObject.uid",
+		event.FieldEventUID: "event.metadata.uid", event.FieldEventVersion: "event.metadata.resourceVersion",
+	},
+}
+
+var flatKeys = map[event.Field]string{
+	event.FieldNamespace: "namespace", event.FieldKind: "kind", event.FieldName: "name", event.FieldReason: "reason",
+	event.FieldType: "type", event.FieldMessage: "msg", event.FieldComponent: "component", event.FieldNode: "node",
+	event.FieldUID: "uid", event.FieldEventUID: "event_uid", event.FieldEventVersion: "eventRV",
+}
+
+// label returns the label of a field, empty if the field is not a label.
+func (l Layout) label(f event.Field) string {
+	for _, label := range sortedKeys(l.Labels) {
+		if l.Labels[label] == f.String() {
+			return label
+		}
+	}
+	return ""
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
