@@ -24,11 +24,11 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// The LogQL of a selection finds all that the selection matches, however the sink stores it. It
-// may find more. Events that hold anything are among those that the sink stores in the fake Loki.
-func TestLogQLFindsAllThatIsSelected(t *testing.T) {
+// TestLogQLFindsSelection checks, for every layout of a sink, that the LogQL of a selection finds all
+// Events that match it; it may find more.
+func TestLogQLFindsSelection(t *testing.T) {
 	selections := map[string]query.Filter{
-		"everything":    {},
+		"all":           {},
 		"a namespace":   {Namespace: "prod-metrics", Types: []string{"warning"}},
 		"an object":     {Namespace: "prod-metrics", For: "deploy/querier"},
 		"a node":        {For: "no/pool-1-node-3"},
@@ -48,7 +48,7 @@ func TestLogQLFindsAllThatIsSelected(t *testing.T) {
 	records := storable(t)
 	for _, encoding := range []format.Format{format.Logfmt, format.JSON, format.EventRouter, format.Text} {
 		for _, metadata := range []bool{true, false} {
-			for name, labels := range map[string]map[string]string{"the default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}} {
+			for name, labels := range map[string]map[string]string{"default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}} {
 				layout := query.DefaultLayout()
 				layout.Format, layout.Metadata = encoding, metadata
 				if labels != nil {
@@ -61,7 +61,7 @@ func TestLogQLFindsAllThatIsSelected(t *testing.T) {
 					if len(all) != len(records) {
 						t.Fatalf("%d entries are stored, want %d", len(all), len(records))
 					}
-					parsed := make([]*format.Record, len(all)) // nil: a sentence may be too odd to be read
+					parsed := make([]*format.Record, len(all)) // nil: a line of the format text may be ambiguous
 					for i, e := range all {
 						if r, err := parser.Parse(e); err == nil {
 							parsed[i] = &r
@@ -87,7 +87,7 @@ func TestLogQLFindsAllThatIsSelected(t *testing.T) {
 							}
 						}
 						if wanted == 0 && metadata && encoding == format.Logfmt {
-							t.Errorf("%s: nothing is selected, so nothing is tested", name)
+							t.Errorf("%s: no record matches", name)
 						}
 					}
 				})
@@ -96,7 +96,7 @@ func TestLogQLFindsAllThatIsSelected(t *testing.T) {
 	}
 }
 
-// storable returns Events of the recorded outage and the examples of event/testdata.
+// storable returns a third of the Events of the recorded outage, and the examples of event/testdata.
 func storable(t *testing.T) (records []event.Record) {
 	t.Helper()
 	read := func(path string, into any) {
@@ -110,7 +110,7 @@ func storable(t *testing.T) (records []event.Record) {
 	}
 	var list corev1.EventList
 	read("../../examples/outage/events.json", &list)
-	third := list.Items[:0] // enough, and faster
+	third := list.Items[:0]
 	for i := 0; i < len(list.Items); i += 3 {
 		third = append(third, list.Items[i])
 	}
@@ -126,15 +126,16 @@ func storable(t *testing.T) (records []event.Record) {
 	}
 	for i := range list.Items {
 		r := event.New(&list.Items[i])
-		// Loki refuses what is old.
+		// Loki refuses old entries.
 		r.Time = time.Now().Add(time.Duration(i)*time.Millisecond - time.Hour/2).Truncate(time.Millisecond).UTC()
 		records = append(records, r)
 	}
 	return router.NewIntake(router.IntakeOptions{}).Apply(records)
 }
 
-// storeInFake pushes records to a new Loki as a sink of a layout does, and returns how to query it.
-func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(what, logql string) []format.Entry) {
+// storeInFake pushes records to a new fake Loki through a sink with a layout, and returns a function that
+// queries it.
+func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(name, logql string) []format.Entry) {
 	t.Helper()
 	l := fakeloki.Start(t, fakeloki.Options{})
 	c := loki.DefaultConfig()
@@ -149,8 +150,8 @@ func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (fin
 		name := string(sink.AppendStream(nil, &records[i]))
 		streams[name] = append(streams[name], records[i])
 	}
-	for _, of := range streams {
-		if err := sink.Send(t.Context(), sinktest.Batch(sink, of)); err != nil {
+	for _, records := range streams {
+		if err := sink.Send(t.Context(), sinktest.Batch(sink, records)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,7 +163,7 @@ func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (fin
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(what, logql string) (all []format.Entry) {
+	return func(name, logql string) (all []format.Entry) {
 		t.Helper()
 		now := time.Now()
 		err := client.Range(t.Context(), logql, now.Add(-time.Hour), now.Add(time.Minute), reader.Forward, func(e format.Entry) error {
@@ -170,10 +171,10 @@ func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (fin
 			return nil
 		})
 		if err != nil {
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("%s: %v", name, err)
 		}
 		if !slices.IsSortedFunc(all, func(a, b format.Entry) int { return a.Time.Compare(b.Time) }) {
-			t.Errorf("%s: not in the order of time: %s", what, strings.TrimSpace(logql))
+			t.Errorf("%s: not in order of time: %s", name, strings.TrimSpace(logql))
 		}
 		return all
 	}

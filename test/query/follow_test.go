@@ -3,12 +3,11 @@
 package query
 
 import (
-	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,48 +15,30 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-type output struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-// follow runs hindsight query -w until end is called, which returns the exit
-// code after SIGINT.
-func follow(t *testing.T, args ...string) (stdout, stderr *output, end func() int) {
+// follow starts hindsight query -w. stop sends SIGINT and returns the exit code.
+func follow(t *testing.T, args ...string) (stdout *program.Output, log *program.Program, stop func() int) {
 	t.Helper()
-	stdout, stderr = &output{}, &output{}
-	cmd := command(t.Context(), t.TempDir(), append([]string{"query", "-w", "-n", "made", "-o", "name"}, args...)...)
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return stdout, stderr, func() int {
-		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+	stdout = &program.Output{}
+	p := program.ForTest(t, program.Options{
+		Args: append([]string{"query", "-w", "-n", "made", "-o", "name"}, args...), Env: environment(t.TempDir()), Stdout: stdout,
+	})
+	return stdout, p, func() int {
+		if err := p.Signal(syscall.SIGINT); err != nil {
 			t.Error(err)
 		}
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("standard error:\n%s", stderr)
+		code, err := p.ExitCode(t.Context())
+		if err != nil {
+			t.Error(err)
 		}
-		return cmd.ProcessState.ExitCode()
+		return code
 	}
 }
 
-// batch makes ten Events of now.
+// batch returns ten Events of the current time.
 func batch(from int) (events []corev1.Event) {
 	for i := from; i < from+10; i++ {
 		events = append(events, made(i, time.Now(), fmt.Sprint(i+1), "now"))
@@ -65,73 +46,75 @@ func batch(from int) (events []corev1.Event) {
 	return events
 }
 
-func all(n int) func(*output) bool {
-	return func(o *output) bool {
+// waitForRows waits until the first n Events are printed.
+func waitForRows(t *testing.T, description string, o *program.Output, n int) {
+	t.Helper()
+	wait.Until(t, description, func() bool {
 		for i := range n {
 			if !strings.Contains(o.String(), fmt.Sprintf("event/e-%06d\n", i)) {
 				return false
 			}
 		}
 		return true
-	}
+	})
 }
 
-// once checks that each of n was printed, and no more than once.
-func once(t *testing.T, o *output, n int) {
+// checkRows checks that n Events were printed once.
+func checkRows(t *testing.T, o *program.Output, n int) {
 	t.Helper()
 	if lines := strings.Count(o.String(), "\n"); lines != n {
 		t.Errorf("%d rows, want each of %d once:\n%s", lines, n, o)
 	}
 }
 
-// What is stored while it is followed is shown once, also what was stored while
-// Loki or the connection to it was down.
+// TestFollowLoki checks that each Event is printed once, also one that was stored while Loki or the
+// connection was down.
 func TestFollowLoki(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	config := configure(t, lokiSink(l, ""))
 	store(t, config, batch(0))
-	stdout, stderr, end := follow(t, "--config", config)
-	eventually(t, "what was there is shown", func() bool { return all(10)(stdout) })
+	stdout, log, stop := follow(t, "--config", config)
+	waitForRows(t, "stored Events are printed", stdout, 10)
 	store(t, config, batch(10))
-	eventually(t, "what comes is shown", func() bool { return all(20)(stdout) })
+	waitForRows(t, "new Events are printed", stdout, 20)
 
 	l.Kill()
-	eventually(t, "it is said that Loki is gone", func() bool { return strings.Contains(stderr.String(), "trying again") })
+	wait.Until(t, "the lost connection is reported", func() bool { return log.Logged("retrying") })
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	store(t, config, batch(20))
-	eventually(t, "what came after a restart is shown", func() bool { return all(30)(stdout) })
-	eventually(t, "it is said that Loki is back", func() bool { return strings.Contains(stderr.String(), "loki answers again") })
+	waitForRows(t, "Events stored after a restart of Loki are printed", stdout, 30)
+	wait.Until(t, "the recovery is reported", func() bool { return log.Logged("loki is reachable again") })
 	store(t, config, batch(30))
-	eventually(t, "what comes then is shown", func() bool { return all(40)(stdout) })
-	if code := end(); code != 130 {
+	waitForRows(t, "Events stored after the recovery are printed", stdout, 40)
+	if code := stop(); code != 130 {
 		t.Errorf("exit code %d after SIGINT, want 130", code)
 	}
-	once(t, stdout, 40)
+	checkRows(t, stdout, 40)
 }
 
 func TestFollowFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	config := configure(t, "file: {path: "+path+", max_size: 2KiB, keep: 0, gzip: true}")
 	store(t, config, batch(0))
-	stdout, _, end := follow(t, "--file", path)
+	stdout, _, stop := follow(t, "--file", path)
 	for n := 10; n < 50; n += 10 {
-		eventually(t, "what was written is shown", func() bool { return all(n)(stdout) })
+		waitForRows(t, "written Events are printed", stdout, n)
 		store(t, config, batch(n))
 	}
-	eventually(t, "all is shown", func() bool { return all(50)(stdout) })
-	if code := end(); code != 130 {
+	waitForRows(t, "all Events are printed", stdout, 50)
+	if code := stop(); code != 130 {
 		t.Errorf("exit code %d after SIGINT, want 130", code)
 	}
-	once(t, stdout, 50)
+	checkRows(t, stdout, 50)
 }
 
-// As kubectl finds it on the PATH.
+// TestKubectlPlugin runs the program as a plugin that kubectl finds in PATH.
 func TestKubectlPlugin(t *testing.T) {
 	dir := t.TempDir()
 	plugin := filepath.Join(dir, "kubectl-hindsight")
-	if err := os.Symlink(binary, plugin); err != nil {
+	if err := os.Symlink(program.Binary, plugin); err != nil {
 		t.Fatal(err)
 	}
 	bin, err := cluster.Build(t.Context(), "kube")
@@ -149,14 +132,13 @@ func TestKubectlPlugin(t *testing.T) {
 		args []string
 		want string
 	}{
-		"it asks":                    {[]string{"--file", path, "--for", "pod/pod-000003", "-o", "name"}, "event/e-000003\n"},
-		"it has other commands":      {[]string{"version"}, "hindsight "},
-		"its help speaks as kubectl": {[]string{"--help"}, "kubectl hindsight -n prod --for pod/web-0"},
+		"query":            {[]string{"--file", path, "--for", "pod/pod-000003", "-o", "name"}, "event/e-000003\n"},
+		"another command":  {[]string{"version"}, "hindsight "},
+		"help as a plugin": {[]string{"--help"}, "kubectl hindsight -n prod --for pod/web-0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := command(t.Context(), dir)
-			cmd.Path, cmd.Args = filepath.Join(bin, "kubectl"), append([]string{"kubectl", "hindsight"}, c.args...)
-			cmd.Env = append(cmd.Env, "KUBECONFIG="+kubeconfig, "PATH="+dir)
+			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "kubectl"), append([]string{"hindsight"}, c.args...)...)
+			cmd.Env = append(append(os.Environ(), environment(dir)...), "KUBECONFIG="+kubeconfig, "PATH="+dir)
 			out, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), c.want) {
 				t.Errorf("%v: %s\nwant %s", err, out, c.want)

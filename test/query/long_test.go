@@ -21,7 +21,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// made returns an Event of a time. Without a version it is of a whole second.
+// made returns an Event. Without a version, Hindsight stores it under a whole second.
 func made(i int, at time.Time, version, message string) corev1.Event {
 	return corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: "made", Name: fmt.Sprintf("e-%06d", i), UID: types.UID(fmt.Sprintf("uid-%06d", i)), ResourceVersion: version},
@@ -32,9 +32,8 @@ func made(i int, at time.Time, version, message string) corev1.Event {
 	}
 }
 
-// Forty days, more Events of one instant than a page has, and Events that
-// are repeated all the time: all are found once, from Loki with its default
-// limits of queries and from files.
+// TestLongRanges stores Events of forty days, more Events of the same time than fit into a page, and an
+// Event with many states. Each must be found once, in files and in Loki with its default limits.
 func TestLongRanges(t *testing.T) {
 	const spread, ties, repeats = 6000, 2500, 150
 	now := time.Now().Truncate(time.Second)
@@ -43,7 +42,7 @@ func TestLongRanges(t *testing.T) {
 	for i := range spread {
 		at := start.Add(time.Duration(i) * (39 * 24 * time.Hour / spread))
 		events = append(events, made(i, at, fmt.Sprint(i+1), "spread"))
-		if i%(spread/repeats) == 0 { // the same one, again and again
+		if i%(spread/repeats) == 0 { // another state of one Event
 			e := made(999999, at, fmt.Sprint(i+2), "repeated")
 			e.Count = int32(1 + i/(spread/repeats))
 			e.FirstTimestamp = metav1.NewTime(start)
@@ -53,7 +52,7 @@ func TestLongRanges(t *testing.T) {
 	for i := range ties {
 		events = append(events, made(spread+i, now.Add(-time.Hour), "", "tied"))
 	}
-	for name, kept := range map[string]func(*testing.T) (where []string){
+	for name, storeEvents := range map[string]func(*testing.T) (source []string){
 		"Loki": func(t *testing.T) []string {
 			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"reject_old_samples": false}})
 			config := configure(t, lokiSink(l, ""))
@@ -70,16 +69,16 @@ func TestLongRanges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			where := kept(t)
+			source := storeEvents(t)
 			check := func(want int, args ...string) []string {
 				t.Helper()
-				got := ask(t, append(append(args, where...), "-n", "made", "--no-headers", "-o", "name")...)
+				got := runQuery(t, append(append(args, source...), "-n", "made", "--no-headers", "-o", "name")...)
 				seen := map[string]bool{}
 				for _, name := range got {
 					seen[name] = true
 				}
 				if len(got) != want {
-					t.Errorf("%s: %d rows, of them %d different ones, want %d", strings.Join(args, " "), len(got), len(seen), want)
+					t.Errorf("%s: %d rows, %d distinct, want %d", strings.Join(args, " "), len(got), len(seen), want)
 				}
 				return got
 			}
@@ -88,15 +87,15 @@ func TestLongRanges(t *testing.T) {
 			check(ties, "--since", "45d", "--grep", "^tied$")
 			newest := check(ties+10, "--since", "45d", "--limit", fmt.Sprint(ties+10))
 			if len(got) > len(newest) && !sameSet(newest, got[len(got)-len(newest):]) {
-				t.Error("--limit does not show the newest")
+				t.Error("--limit does not print the newest")
 			}
-			one := ask(t, append([]string{"-n", "made", "--since", "45d", "--for", "pod/pod-999999", "-o", "json"}, where...)...)
+			one := runQuery(t, append([]string{"-n", "made", "--since", "45d", "--for", "pod/pod-999999", "-o", "json"}, source...)...)
 			var record struct {
 				Count     int
 				FirstSeen time.Time
 			}
 			if len(one) != 1 || json.Unmarshal([]byte(one[0]), &record) != nil || record.Count != repeats || !record.FirstSeen.Equal(start) {
-				t.Errorf("the one that was repeated is shown as %q", one)
+				t.Errorf("the Event with many states is printed as %q", one)
 			}
 		})
 	}
@@ -115,9 +114,9 @@ func sameSet(a, b []string) bool {
 	return len(a) == len(b)
 }
 
-// Loki never answers with more than 4 MiB: it closes the connection after a
-// minute instead.
-func TestAnswersOfMoreThan4MiB(t *testing.T) {
+// TestResponsesOver4MiB checks a query whose response would exceed 4 MiB: Loki would close the connection
+// after a minute.
+func TestResponsesOver4MiB(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	const n = 900
 	now := time.Now().Truncate(time.Second)
@@ -127,12 +126,12 @@ func TestAnswersOfMoreThan4MiB(t *testing.T) {
 	}
 	config := configure(t, lokiSink(l, ""))
 	store(t, config, events)
-	if got := ask(t, "--config", config, "-n", "made", "-o", "name"); len(got) != n {
+	if got := runQuery(t, "--config", config, "-n", "made", "-o", "name"); len(got) != n {
 		t.Errorf("%d rows, want %d", len(got), n)
 	}
 }
 
-func TestClearAnswers(t *testing.T) {
+func TestMessages(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	config := configure(t, lokiSink(l, ", tenant_id: a"))
 	store(t, config, []corev1.Event{made(1, time.Now(), "1", "here")})
@@ -141,13 +140,13 @@ func TestClearAnswers(t *testing.T) {
 		code int
 		want string
 	}{
-		"no tenant":        {[]string{"--loki-url", l.URL()}, 1, "answers 401: no org id; it has tenants: say which one is meant"},
-		"another tenant":   {[]string{"--loki-url", l.URL(), "--tenant", "b"}, 0, "has nothing at all of {job=\"hindsight\"} in that time: is it the right Loki, tenant (b), job and cluster?"},
-		"nothing like it":  {[]string{"--config", config, "-n", "elsewhere"}, 0, `by {job="hindsight", cluster="test", namespace="elsewhere"}; of {job="hindsight", cluster="test"} there are 1 streams in that time`},
-		"another time":     {[]string{"--config", config, "-A", "--to", "2h"}, 0, "has nothing at all of"},
-		"nobody there":     {[]string{"--loki-url", "http://127.0.0.1:1"}, 1, "connection refused"},
+		"no tenant":        {[]string{"--loki-url", l.URL()}, 1, "responded 401: no org id; it is multi-tenant: name a tenant"},
+		"another tenant":   {[]string{"--loki-url", l.URL(), "--tenant", "b"}, 0, "has no entries of {job=\"hindsight\"} in this range: check address, tenant (b), job and cluster"},
+		"no match":         {[]string{"--config", config, "-n", "elsewhere"}, 0, `by {job="hindsight", cluster="test", namespace="elsewhere"}; 1 streams of {job="hindsight", cluster="test"} have entries in this range`},
+		"another time":     {[]string{"--config", config, "-A", "--to", "2h"}, 0, "has no entries of"},
+		"no server":        {[]string{"--loki-url", "http://127.0.0.1:1"}, 1, "connection refused"},
 		"no address":       {nil, 2, "where is Loki?"},
-		"no such selector": {[]string{"--loki-url", l.URL(), "--tenant", "a", "-A", "-l", `{job=~".*"}`}, 1, "answers 400: parse error"},
+		"refused selector": {[]string{"--loki-url", l.URL(), "--tenant", "a", "-A", "-l", `{job=~".*"}`}, 1, "responded 400: parse error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, code := hindsight(t, "", append([]string{"query"}, c.args...)...)
@@ -158,9 +157,9 @@ func TestClearAnswers(t *testing.T) {
 	}
 }
 
-// Thousands of Events of each second, whose times differ by nanoseconds: all are
-// shown, once. With logcli in PATH and -v, the test shows how long that took beside
-// it; HINDSIGHT_TEST_BURST sets the number of seconds.
+// TestBurst stores thousands of Events for each second, whose times differ by nanoseconds. Each must be
+// printed once. With logcli in PATH and -v, the test logs the duration of both programs;
+// HINDSIGHT_TEST_BURST sets the number of seconds.
 func TestBurst(t *testing.T) {
 	seconds, each := 4, 3625
 	if n, err := strconv.Atoi(os.Getenv("HINDSIGHT_TEST_BURST")); err == nil {
@@ -172,9 +171,9 @@ func TestBurst(t *testing.T) {
 	start := time.Now().Truncate(time.Second).Add(-time.Hour)
 	var events []corev1.Event
 	for i := range seconds * each {
-		e := made(i, start.Add(time.Duration(i/each)*time.Second), fmt.Sprint(1_000_000+2*i), fmt.Sprint("of many, ", i))
+		e := made(i, start.Add(time.Duration(i/each)*time.Second), fmt.Sprint(1_000_000+2*i), fmt.Sprint("burst ", i))
 		events = append(events, e)
-		if i%10 == 0 { // annotated: the same time, the same count
+		if i%10 == 0 { // annotated: a new version with the same time and count
 			e.ResourceVersion, e.Message = fmt.Sprint(1_000_001+2*i), e.Message+", annotated"
 			events = append(events, e)
 		}
@@ -184,8 +183,8 @@ func TestBurst(t *testing.T) {
 	from, to := start.Format(time.RFC3339), start.Add(time.Duration(seconds)*time.Second).Format(time.RFC3339)
 
 	began := time.Now()
-	got := ask(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt")
-	ours := time.Since(began)
+	got := runQuery(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt")
+	duration := time.Since(began)
 	seen := map[string]bool{}
 	annotated := 0
 	for _, line := range got {
@@ -197,11 +196,11 @@ func TestBurst(t *testing.T) {
 		}
 	}
 	if n := seconds * each; len(got) != n || len(seen) != n || annotated != (n+9)/10 {
-		t.Errorf("%d rows of %d Events, %d of them annotated; want %d and %d", len(got), len(seen), annotated, n, (n+9)/10)
+		t.Errorf("%d rows of %d Events, %d annotated; want %d and %d", len(got), len(seen), annotated, n, (n+9)/10)
 	}
-	newest := ask(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt", "--limit", "1000")
+	newest := runQuery(t, "--config", config, "-A", "--from", from, "--to", to, "-o", "logfmt", "--limit", "1000")
 	if want := got[max(0, len(got)-1000):]; !slices.Equal(newest, want) {
-		t.Errorf("--limit 1000 shows %d rows, which are not the last ones", len(newest))
+		t.Errorf("--limit 1000 prints %d rows, which are not the last ones", len(newest))
 	}
 	logcli, err := exec.LookPath("logcli")
 	if err != nil {
@@ -212,5 +211,5 @@ func TestBurst(t *testing.T) {
 	if out, err := cmd.Output(); err != nil || bytes.Count(out, []byte("\n")) != len(events) {
 		t.Logf("logcli: %v, %d lines", err, bytes.Count(out, []byte("\n")))
 	}
-	t.Logf("%d entries: hindsight %s, logcli %s", len(events), ours.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	t.Logf("%d entries: hindsight %s, logcli %s", len(events), duration.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }

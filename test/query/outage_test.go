@@ -15,44 +15,45 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// The questions of people on call, each answered by one short command: from Loki
-// and from files, in every format, with and without structured metadata.
-func TestQuestionsOfPeopleOnCall(t *testing.T) {
-	events := recorded(t)
+// TestOnCallQueries runs the queries of an on-call engineer on the recorded outage: in Loki and in files,
+// in every format, with and without structured metadata.
+func TestOnCallQueries(t *testing.T) {
+	events := outage(t)
 	formats := []string{"logfmt", "json", "eventrouter", "text"}
 	for _, format := range formats {
 		t.Run("file/"+format, func(t *testing.T) {
 			path := t.TempDir() + "/events.jsonl"
 			store(t, configure(t, fmt.Sprintf("file: {path: %s, format: %s, max_size: 64KiB, keep: 0, gzip: true}", path, format)), events)
-			questions(t, events, "--file", path)
+			checkQueries(t, events, "--file", path)
 		})
 	}
 	t.Run("loki", func(t *testing.T) {
 		l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 		for _, format := range formats {
-			// A tenant for each, so that they do not see each other's.
+			// A tenant for each format separates their entries.
 			t.Run(format, func(t *testing.T) {
 				l.Tenant = format
 				config := configure(t, lokiSink(l, ", tenant_id: "+format+", format: "+format))
 				store(t, config, events)
-				questions(t, events, "--config", config)
-				logql(t, l, events, "--config", config)
+				checkQueries(t, events, "--config", config)
+				checkLogQL(t, l, events, "--config", config)
 			})
 			t.Run("without structured metadata/"+format, func(t *testing.T) {
 				config := configure(t, lokiSink(l, ", tenant_id: bare-"+format+", structured_metadata: false, format: "+format))
 				store(t, config, events)
-				questions(t, events, "--config", config)
+				checkQueries(t, events, "--config", config)
 			})
 		}
 	})
 }
 
-type question struct {
-	args []string
-	is   func(*corev1.Event) bool
+// onCallQuery is a query and the Events that it must find.
+type onCallQuery struct {
+	args    []string
+	matches func(*corev1.Event) bool
 }
 
-func onCall(events []corev1.Event) map[string]question {
+func onCallQueries(events []corev1.Event) map[string]onCallQuery {
 	var preempted corev1.Event
 	for _, e := range events {
 		if e.Reason == "Preempted" {
@@ -60,90 +61,90 @@ func onCall(events []corev1.Event) map[string]question {
 		}
 	}
 	node, pod := "pool-1-node-3", preempted.InvolvedObject
-	about := func(e *corev1.Event) bool {
+	onNode := func(e *corev1.Event) bool {
 		r := event.NewReplayed(e.DeepCopy())
 		return r.Value(event.FieldNode) == node
 	}
-	return map[string]question{
-		"everything": {[]string{"-A"}, func(e *corev1.Event) bool { return true }},
-		"all Warnings of a namespace": {[]string{"-n", pod.Namespace, "--types", "warning"}, func(e *corev1.Event) bool {
+	return map[string]onCallQuery{
+		"all": {[]string{"-A"}, func(e *corev1.Event) bool { return true }},
+		"Warnings of a namespace": {[]string{"-n", pod.Namespace, "--types", "warning"}, func(e *corev1.Event) bool {
 			return e.Namespace == pod.Namespace && e.Type == "Warning"
 		}},
-		"all that happened to a pod": {[]string{"-n", pod.Namespace, "--for", "pod/" + pod.Name}, func(e *corev1.Event) bool {
+		"a pod": {[]string{"-n", pod.Namespace, "--for", "pod/" + pod.Name}, func(e *corev1.Event) bool {
 			return e.Namespace == pod.Namespace && e.InvolvedObject.Kind == "Pod" && e.InvolvedObject.Name == pod.Name
 		}},
-		"all that happened to a node": {[]string{"--for", "no/" + node}, func(e *corev1.Event) bool {
+		"a node": {[]string{"--for", "no/" + node}, func(e *corev1.Event) bool {
 			return e.InvolvedObject.Kind == "Node" && e.InvolvedObject.Name == node
 		}},
-		"all that was said about a node or on it": {[]string{"-A", "--node", node}, about},
-		"who was preempted":                       {[]string{"-A", "--reason", "Preempted"}, func(e *corev1.Event) bool { return e.Reason == "Preempted" }},
+		"about or from a node": {[]string{"-A", "--node", node}, onNode},
+		"preempted pods":       {[]string{"-A", "--reason", "Preempted"}, func(e *corev1.Event) bool { return e.Reason == "Preempted" }},
 		"preemptions and failures to schedule": {[]string{"-A", "-l", `{reason=~"Preempted|Failed.*", namespace!="default"}`}, func(e *corev1.Event) bool {
 			return (e.Reason == "Preempted" || strings.HasPrefix(e.Reason, "Failed")) && e.Namespace != "default"
 		}},
-		"what says something": {[]string{"-A", "--grep", "Insufficient cpu"}, func(e *corev1.Event) bool {
+		"text": {[]string{"-A", "--grep", "Insufficient cpu"}, func(e *corev1.Event) bool {
 			return strings.Contains(e.Message, "Insufficient cpu")
 		}},
-		"what is not about pods": {[]string{"-A", "-l", `{kind!="Pod"}`}, func(e *corev1.Event) bool { return e.InvolvedObject.Kind != "Pod" }},
+		"not about pods": {[]string{"-A", "-l", `{kind!="Pod"}`}, func(e *corev1.Event) bool { return e.InvolvedObject.Kind != "Pod" }},
 	}
 }
 
-// questions asks them all of one place.
-func questions(t *testing.T, events []corev1.Event, where ...string) {
-	for what, q := range onCall(events) {
-		t.Run(what, func(t *testing.T) {
-			alone := strings.Contains(t.Name(), "file/text") || strings.Contains(t.Name(), "without_structured_metadata/text")
-			if alone && strings.Contains(what, "on it") {
-				t.Skip("a sentence does not say from where it was reported")
+// checkQueries runs all queries on one source.
+func checkQueries(t *testing.T, events []corev1.Event, source ...string) {
+	for name, q := range onCallQueries(events) {
+		t.Run(name, func(t *testing.T) {
+			textOnly := strings.Contains(t.Name(), "file/text") || strings.Contains(t.Name(), "without_structured_metadata/text")
+			if textOnly && name == "about or from a node" {
+				t.Skip("the format text has no node")
 			}
-			args := append(slices.Clone(where), q.args...)
+			args := append(slices.Clone(source), q.args...)
 			states := 0
 			latest := map[string]bool{}
 			for i := range events {
-				if q.is(&events[i]) {
+				if q.matches(&events[i]) {
 					states++
 					latest[string(events[i].UID)] = true
 				}
 			}
 			if states == 0 {
-				t.Fatal("nothing of that kind was recorded: the question tests nothing")
+				t.Fatal("no recorded Event matches")
 			}
-			if got := ask(t, append(args, "--states", "--no-headers")...); len(got) != states {
+			if got := runQuery(t, append(args, "--states", "--no-headers")...); len(got) != states {
 				t.Errorf("%d states, want %d:\n%s", len(got), states, strings.Join(got[:min(3, len(got))], "\n"))
 			}
-			got := ask(t, append(args, "--no-headers")...)
-			// Nor does it say which Event it is of.
-			if !alone && len(got) != len(latest) {
+			got := runQuery(t, append(args, "--no-headers")...)
+			// The format text has no uid.
+			if !textOnly && len(got) != len(latest) {
 				t.Errorf("%d rows, want one for each of %d Events", len(got), len(latest))
 			}
-			if what != "everything" {
+			if name != "all" {
 				return
 			}
-			newest := ask(t, append(args, "--no-headers", "--limit", "5")...)
+			newest := runQuery(t, append(args, "--no-headers", "--limit", "5")...)
 			if want := got[max(0, len(got)-5):]; len(newest) != len(want) {
-				t.Errorf("the newest five are\n%s\nwant\n%s", strings.Join(newest, "\n"), strings.Join(want, "\n"))
+				t.Errorf("the newest five rows are\n%s\nwant\n%s", strings.Join(newest, "\n"), strings.Join(want, "\n"))
 			}
 		})
 	}
 }
 
-// logql holds what --logql prints against what the command itself finds.
-func logql(t *testing.T, l *cluster.Loki, events []corev1.Event, where ...string) {
-	for what, q := range onCall(events) {
-		t.Run("as LogQL/"+what, func(t *testing.T) {
-			args := append(slices.Clone(where), q.args...)
-			query := ask(t, append(args, "--logql")...)[0]
-			entries, err := l.Entries(t.Context(), query, time.Now().Add(-24*time.Hour), time.Now().Add(time.Minute))
+// checkLogQL checks that the output of --logql finds the same states.
+func checkLogQL(t *testing.T, l *cluster.Loki, events []corev1.Event, source ...string) {
+	for name, q := range onCallQueries(events) {
+		t.Run("as LogQL/"+name, func(t *testing.T) {
+			args := append(slices.Clone(source), q.args...)
+			logql := runQuery(t, append(args, "--logql")...)[0]
+			entries, err := l.Entries(t.Context(), logql, time.Now().Add(-24*time.Hour), time.Now().Add(time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
 			states := 0
 			for i := range events {
-				if q.is(&events[i]) {
+				if q.matches(&events[i]) {
 					states++
 				}
 			}
 			if len(entries) != states {
-				t.Errorf("%s finds %d entries, want %d", query, len(entries), states)
+				t.Errorf("%s finds %d entries, want %d", logql, len(entries), states)
 			}
 		})
 	}

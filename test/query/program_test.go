@@ -1,56 +1,41 @@
 //go:build e2e
 
-// Package query asks the built program about Events in a real Loki and in files,
-// and holds its answers against what was put there.
+// Package query runs hindsight query against a real Loki and against files, and compares its output with
+// the Events that were stored.
 package query
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/hindsight-events/hindsight/test/build"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 )
 
-var binary string
-
 func TestMain(m *testing.M) {
-	os.Exit(build.Main(m, &binary))
+	os.Exit(program.Main(m))
 }
 
-// hindsight runs a command to its end, in a time zone of its own and without a
-// kubeconfig.
+// environment of the program: a fixed time zone, and no kubeconfig.
+func environment(home string) []string {
+	return []string{"TZ=Europe/Berlin", "HOME=" + home, "KUBECONFIG=" + filepath.Join(home, "absent")}
+}
+
+// hindsight runs a command to its end.
 func hindsight(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	var out, log bytes.Buffer
-	cmd := command(t.Context(), t.TempDir(), args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &log
-	err := cmd.Run()
-	if _, failed := err.(*exec.ExitError); err != nil && !failed {
-		t.Fatal(err)
-	}
-	return out.String(), log.String(), cmd.ProcessState.ExitCode()
+	return program.Run(t, program.Options{Args: args, Env: environment(t.TempDir()), Stdin: strings.NewReader(stdin)})
 }
 
-func command(ctx context.Context, home string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), "TZ=Europe/Berlin", "HOME="+home, "KUBECONFIG="+filepath.Join(home, "absent"))
-	return cmd
-}
-
-// ask runs hindsight query, which has to succeed, and returns the lines of its
-// answer.
-func ask(t *testing.T, args ...string) []string {
+// runQuery runs hindsight query, which must succeed, and returns the lines of its output.
+func runQuery(t *testing.T, args ...string) []string {
 	t.Helper()
 	stdout, stderr, code := hindsight(t, "", append([]string{"query"}, args...)...)
 	if code != 0 {
@@ -80,7 +65,7 @@ func store(t *testing.T, config string, events []corev1.Event) {
 	}
 }
 
-// configure writes a configuration of one sink and returns its path.
+// configure writes a configuration with one sink and returns its path.
 func configure(t *testing.T, sink string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -94,9 +79,9 @@ func lokiSink(l *cluster.Loki, more string) string {
 	return fmt.Sprintf("loki: {url: %s, max_rate: 0%s}", l.URL(), more)
 }
 
-// recorded returns the Events of the recorded outage, moved so that the newest
-// is of now, in order of time.
-func recorded(t *testing.T) []corev1.Event {
+// outage returns the Events of the recorded outage in order of time, shifted so that the newest is of
+// now.
+func outage(t *testing.T) []corev1.Event {
 	t.Helper()
 	stdout, stderr, code := hindsight(t, "", "replay", "../../examples/outage/events.json", "--shift-to-now")
 	if code != 0 {
@@ -111,21 +96,7 @@ func recorded(t *testing.T) []corev1.Event {
 		events = append(events, l.Event)
 	}
 	if len(events) < 100 {
-		t.Fatalf("%d Events were recorded", len(events))
+		t.Fatalf("the recorded outage has %d Events", len(events))
 	}
 	return events
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); !holds(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not so after 90 s: %s", what)
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		}
-	}
 }
