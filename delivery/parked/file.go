@@ -12,58 +12,42 @@ import (
 	"time"
 )
 
-// A file is a header, then a frame for each record:
+// A file is a header and a frame for each record:
 //
-//	header: magic, head (uint64), CRC of head, length of name, name, CRC of all but head and its CRC
+//	header: magic, head (uint64), CRC of head, length of name, name, CRC of name
 //	frame:  length of record, CRC of the rest, Unix time of parking (uint32), record
 //
-// Numbers are little-endian and have 32 bits unless another size is given. Head is
-// the offset of the oldest record that has not been dropped; it is overwritten in
-// place.
+// Numbers are little-endian and have 32 bits unless another size is given. Head is the
+// offset of the oldest record that was not dropped; it is overwritten in place.
 const (
-	suffix      = ".parked"
-	tmpSuffix   = ".tmp"
-	asideSuffix = ".unreadable" // of a file that could not be read
+	suffix           = ".parked"
+	tmpSuffix        = ".tmp"
+	unreadableSuffix = ".unreadable" // of a file that could not be read
 
 	magic       = "HSPARK1\n"
 	headAt      = len(magic)
 	nameAt      = headAt + 8 + 4
 	frameHeader = 4 + 4 + 4
 
-	// maxRecord is the largest size of a record, the same as in the journal.
-	maxRecord = 17 << 20
+	maxName   = 1 << 20
+	maxRecord = 17 << 20 // as in the journal
 
 	// compactFrom is the number of bytes of dropped records from which a file is
-	// rewritten without them, if they are more than half of it.
-	// There may be thousands of files.
+	// rewritten without them, if they are more than half of it. There may be thousands of
+	// files.
 	compactFrom = 64 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func appendFrame(dst, record []byte, now time.Time) []byte {
-	start := len(dst)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(record)))
-	dst = binary.LittleEndian.AppendUint32(dst, 0)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(now.Unix()))
-	dst = append(dst, record...)
-	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(dst[start+8:], castagnoli))
-	return dst
-}
+// ErrDamaged means that records have changed since they were written, or that their file
+// was removed.
+var ErrDamaged = errors.New("damaged")
 
-// syncDir syncs a directory and the two above it, so that their entries survive a
-// crash.
-func syncDir(dir string) error {
-	for _, d := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
-		f, err := os.Open(d)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+// fileName returns the file name of a stream, which has a fixed length.
+func fileName(stream string) string {
+	sum := sha256.Sum256([]byte(stream))
+	return hex.EncodeToString(sum[:16]) + suffix
 }
 
 func appendHeader(dst []byte, name string) []byte {
@@ -81,11 +65,45 @@ func putHead(dst []byte, head int64) {
 	binary.LittleEndian.PutUint32(dst[8:], crc32.Checksum(dst[:8], castagnoli))
 }
 
-// ErrDamaged means that records do not hold what was written, or that their file is
-// gone.
-var ErrDamaged = errors.New("damaged")
+// readHeader returns a queue with the name and the head of a file.
+func readHeader(f file, size int64) (*Queue, error) {
+	fixed := make([]byte, nameAt+4)
+	if size < int64(len(fixed)) {
+		return nil, ErrDamaged
+	}
+	if _, err := f.ReadAt(fixed, 0); err != nil {
+		return nil, err
+	}
+	n := int64(binary.LittleEndian.Uint32(fixed[nameAt:]))
+	if string(fixed[:headAt]) != magic || n > maxName || size < int64(len(fixed))+n+4 {
+		return nil, ErrDamaged
+	}
+	rest := make([]byte, n+4)
+	if _, err := f.ReadAt(rest, int64(len(fixed))); err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(rest[:n], castagnoli) != binary.LittleEndian.Uint32(rest[n:]) {
+		return nil, ErrDamaged
+	}
+	q := &Queue{name: string(rest[:n]), created: true, begin: int64(len(fixed)) + n + 4}
+	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
+	if crc32.Checksum(fixed[headAt:headAt+8], castagnoli) != binary.LittleEndian.Uint32(fixed[headAt+8:]) || q.head < q.begin || q.head > size {
+		q.head = q.begin // torn by a crash; dropped records are returned again
+	}
+	return q, nil
+}
 
-func readFrame(f file, at, tail int64) (record []byte, parked time.Time, err error) {
+func appendFrame(dst, record []byte, now time.Time) []byte {
+	start := len(dst)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(record)))
+	dst = binary.LittleEndian.AppendUint32(dst, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(now.Unix()))
+	dst = append(dst, record...)
+	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(dst[start+8:], castagnoli))
+	return dst
+}
+
+func readFrame(f file, at, tail int64) (record []byte, parkedAt time.Time, err error) {
 	var header [frameHeader]byte
 	if tail-at < frameHeader {
 		return nil, time.Time{}, ErrDamaged
@@ -107,7 +125,7 @@ func readFrame(f file, at, tail int64) (record []byte, parked time.Time, err err
 	return body[4:], time.Unix(int64(binary.LittleEndian.Uint32(body)), 0), nil
 }
 
-// readFull reads what a file must have.
+// readFull returns ErrDamaged if the file is too short.
 func readFull(f file, b []byte, at int64) error {
 	_, err := f.ReadAt(b, at)
 	if errors.Is(err, io.EOF) {
@@ -116,60 +134,45 @@ func readFull(f file, b []byte, at int64) error {
 	return err
 }
 
-func readHeader(f file, size int64) (*Queue, error) {
-	const most = 1 << 20 // of a name
-	fixed := make([]byte, nameAt+4)
-	if size < int64(len(fixed)) {
-		return nil, ErrDamaged
+// replaceFile replaces a file atomically. After an error, it reports whether the file was
+// replaced, although a crash may undo it.
+func replaceFile(path string, content ...[]byte) (replaced bool, err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return false, err
 	}
-	if _, err := f.ReadAt(fixed, 0); err != nil {
-		return nil, err
+	f, err := os.OpenFile(path+tmpSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return false, err
 	}
-	n := int64(binary.LittleEndian.Uint32(fixed[nameAt:]))
-	if string(fixed[:headAt]) != magic || n > most || size < int64(len(fixed))+n+4 {
-		return nil, ErrDamaged
+	for _, b := range content {
+		if err == nil {
+			_, err = f.Write(b)
+		}
 	}
-	rest := make([]byte, n+4)
-	if _, err := f.ReadAt(rest, int64(len(fixed))); err != nil {
-		return nil, err
+	if err == nil {
+		err = f.Sync()
 	}
-	if crc32.Checksum(rest[:n], castagnoli) != binary.LittleEndian.Uint32(rest[n:]) {
-		return nil, ErrDamaged
+	if err := errors.Join(err, f.Close()); err != nil {
+		return false, err
 	}
-	q := &Queue{name: string(rest[:n]), made: true, begin: int64(len(fixed)) + n + 4}
-	q.head = int64(binary.LittleEndian.Uint64(fixed[headAt:]))
-	if crc32.Checksum(fixed[headAt:headAt+8], castagnoli) != binary.LittleEndian.Uint32(fixed[headAt+8:]) || q.head < q.begin || q.head > size {
-		q.head = q.begin // torn by a crash: dropped records are returned again
+	if err := os.Rename(path+tmpSuffix, path); err != nil {
+		return false, err
 	}
-	return q, nil
+	return true, syncDir(dir)
 }
 
-// fileName returns a name of fixed length for any stream.
-func fileName(stream string) string {
-	sum := sha256.Sum256([]byte(stream))
-	return hex.EncodeToString(sum[:16]) + suffix
-}
-
-// file is the storage of a queue.
-type file interface {
-	ReadAt(b []byte, at int64) (int, error)
-	WriteAt(b []byte, at int64) (int, error)
-	Truncate(size int64) error
-	Sync() error
-}
-
-// memory is a file in memory.
-type memory struct{ b []byte }
-
-func (m *memory) ReadAt(b []byte, at int64) (int, error) { return copy(b, m.b[at:]), nil }
-
-func (m *memory) WriteAt(b []byte, at int64) (int, error) {
-	if need := int(at) + len(b); need > len(m.b) {
-		m.b = append(m.b, make([]byte, need-len(m.b))...)
+// syncDir syncs a directory and the two above it, so that their entries survive a
+// crash.
+func syncDir(dir string) error {
+	for _, d := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
+		f, err := os.Open(d)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
 	}
-	return copy(m.b[at:], b), nil
+	return nil
 }
-
-func (m *memory) Truncate(size int64) error { m.b = m.b[:size]; return nil }
-
-func (m *memory) Sync() error { return nil }

@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// Queue holds the records of one stream. It is safe for concurrent use.
+// Queue holds the parked records of one stream. It is safe for concurrent use.
 type Queue struct {
 	store *Store
 	name  string
 	path  string // empty: in memory
 
-	mu       sync.Mutex // guards what follows
-	made     bool       // there is a file
-	memory   memory     // if path is empty
-	unsynced bool       // the name of the file may not survive a crash
-	begin    int64      // where the first frame is
-	head     int64      // where the oldest record is that was not dropped
-	tail     int64      // behind the newest
-	base     int64      // by how much offsets in the file are smaller than head and tail, after it was rewritten
+	mu       sync.Mutex // guards the fields below
+	created  bool       // the file exists
+	memory   memory     // the file, if path is empty
+	unsynced bool       // a crash may remove the file
+	begin    int64      // offset of the first frame
+	head     int64      // offset of the oldest record that was not dropped
+	tail     int64      // end of the newest record
+	base     int64      // head and tail minus their offsets in the file, after it was compacted
 	records  int
 }
 
 // Record is a parked record.
 type Record struct {
 	Data     []byte
-	ParkedAt time.Time // when, to the second
+	ParkedAt time.Time // to the second
 	end      int64     // offset of its end
 }
 
@@ -56,9 +56,9 @@ func (q *Queue) size() (records int, bytes int64) {
 	return q.records, q.tail - q.head
 }
 
-// with calls do with the file, which is open for that long only: there may be more
-// streams than a process may have files open. q.mu is held.
-func (q *Queue) with(do func(file) error) error {
+// withFile calls do with the file. It is open only for that time, because there may be
+// more streams than a process may have open files. q.mu is held.
+func (q *Queue) withFile(do func(file) error) error {
 	if q.path == "" {
 		return do(&q.memory)
 	}
@@ -69,8 +69,8 @@ func (q *Queue) with(do func(file) error) error {
 	return errors.Join(do(f), f.Close())
 }
 
-// gone reports whether somebody has removed the file. q.mu is held.
-func (q *Queue) gone() bool {
+// fileRemoved reports whether another process has removed the file. q.mu is held.
+func (q *Queue) fileRemoved() bool {
 	if q.path == "" {
 		return false
 	}
@@ -78,101 +78,83 @@ func (q *Queue) gone() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Append adds records: data, in which the i-th ends at ends[i]. It returns nil once
-// they are synced to disk, or in memory; after an error, none of them is kept.
+// Append adds records, whose ends in data are given. They are synced to disk, or in
+// memory, when it returns nil; after an error, none of them was added.
 func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
+	if err := q.append(data, ends, now); err != nil {
+		return fmt.Errorf("park records: %w", err)
+	}
+	return nil
+}
+
+func (q *Queue) append(data []byte, ends []int, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.records == 0 && q.gone() {
-		q.made = false
+	if q.records == 0 && q.fileRemoved() {
+		q.created = false
 	}
-	if !q.made {
+	if !q.created {
 		if err := q.create(); err != nil {
-			return fmt.Errorf("park records: %w", err)
+			return err
 		}
 	}
 	if q.unsynced {
 		if err := syncDir(filepath.Dir(q.path)); err != nil {
-			return fmt.Errorf("park records: %w", err)
+			return err
 		}
 		q.unsynced = false
 	}
 	frames := make([]byte, 0, len(data)+frameHeader*len(ends))
-	from := 0
+	start := 0
 	for _, end := range ends {
-		frames = appendFrame(frames, data[from:end], now)
-		from = end
+		frames = appendFrame(frames, data[start:end], now)
+		start = end
 	}
-	err := q.with(func(f file) error {
+	err := q.withFile(func(f file) error {
 		_, err := f.WriteAt(frames, q.tail-q.base)
 		if err == nil {
 			err = f.Sync()
 		}
 		if err != nil {
-			// What was written of it is overwritten by the next Append, or is
-			// unfinished, or was acknowledged by nobody.
+			// If this fails too, the next Append overwrites the frames. Frames that a
+			// restart finds complete are records that the journal still has.
 			return errors.Join(err, f.Truncate(q.tail-q.base))
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("park records: %w", err)
+		return err
 	}
 	q.tail += int64(len(frames))
 	q.records += len(ends)
 	return nil
 }
 
-// create makes the file. q.mu is held.
+// create creates the file. q.mu is held.
 func (q *Queue) create() error {
 	header := appendHeader(nil, q.name)
 	if _, err := q.replace(header); err != nil {
 		return err
 	}
-	q.made = true
+	q.created = true
 	q.begin = int64(len(header))
 	q.base = 0
 	q.head, q.tail, q.records = q.begin, q.begin, 0
 	return nil
 }
 
-// replace puts content in the place of the file that may be there, at once, and
-// reports whether it is there now, also where it may not survive a crash and there is
-// an error. q.mu is held.
-func (q *Queue) replace(content ...[]byte) (done bool, err error) {
+// replace replaces the content of the file; see replaceFile. q.mu is held.
+func (q *Queue) replace(content ...[]byte) (replaced bool, err error) {
 	if q.path == "" {
 		q.memory.b = slices.Concat(content...)
 		return true, nil
 	}
-	dir := filepath.Dir(q.path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return false, err
-	}
-	f, err := os.OpenFile(q.path+tmpSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return false, err
-	}
-	for _, b := range content {
-		if err == nil {
-			_, err = f.Write(b)
-		}
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return false, err
-	}
-	if err := os.Rename(q.path+tmpSuffix, q.path); err != nil {
-		return false, err
-	}
-	return true, syncDir(dir)
+	return replaceFile(q.path, content...)
 }
 
-// Peek returns the oldest records: at least as many as atLeast, if there are, and
-// more while they have fewer than bytes together. Of damage it returns ErrDamaged,
-// and any other error where they cannot be read for now; the records before it are
-// returned first, without one.
+// Peek returns the oldest records: at least atLeast, if there are so many, and more while
+// they have fewer bytes together. It returns ErrDamaged if the oldest record is damaged,
+// and another error if it cannot be read at present.
 func (q *Queue) Peek(atLeast, bytes int) (records []Record, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -180,15 +162,15 @@ func (q *Queue) Peek(atLeast, bytes int) (records []Record, err error) {
 		return nil, nil
 	}
 	at, sum := q.head, 0
-	err = q.with(func(f file) error {
+	err = q.withFile(func(f file) error {
 		for at < q.tail && (len(records) < atLeast || sum < bytes) {
-			data, parked, err := readFrame(f, at-q.base, q.tail-q.base)
+			data, parkedAt, err := readFrame(f, at-q.base, q.tail-q.base)
 			if err != nil {
 				return err
 			}
 			at += int64(frameHeader + len(data))
 			sum += len(data)
-			records = append(records, Record{Data: data, ParkedAt: parked, end: at})
+			records = append(records, Record{Data: data, ParkedAt: parkedAt, end: at})
 		}
 		return nil
 	})
@@ -201,7 +183,7 @@ func (q *Queue) Peek(atLeast, bytes int) (records []Record, err error) {
 	return records, nil
 }
 
-// Drop removes records that Front has returned, all that are still there.
+// Drop removes records that Peek has returned, unless they were removed before.
 func (q *Queue) Drop(records []Record) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -214,7 +196,7 @@ func (q *Queue) Drop(records []Record) error {
 	if q.head == q.tail {
 		q.records = 0
 	}
-	return q.dropped()
+	return q.saveHead()
 }
 
 // DropAll removes all records, including damaged ones, and returns their number.
@@ -223,23 +205,23 @@ func (q *Queue) DropAll() (records int, err error) {
 	defer q.mu.Unlock()
 	records, q.records = q.records, 0
 	q.head = q.tail
-	if q.gone() {
+	if q.fileRemoved() {
 		return records, nil
 	}
-	return records, q.dropped()
+	return records, q.saveHead()
 }
 
-// dropped updates the file after records were dropped. q.mu is held.
-func (q *Queue) dropped() error {
-	if !q.made {
+// saveHead writes the head to the file, or compacts it. q.mu is held.
+func (q *Queue) saveHead() error {
+	if !q.created {
 		return nil
 	}
-	if gone := q.head - q.base - q.begin; q.head < q.tail && gone > compactFrom && gone > q.tail-q.head {
+	if dropped := q.head - q.base - q.begin; q.head < q.tail && dropped > compactFrom && dropped > q.tail-q.head {
 		return q.compact()
 	}
 	var b [8 + 4]byte
 	putHead(b[:], q.head-q.base)
-	err := q.with(func(f file) error {
+	err := q.withFile(func(f file) error {
 		_, err := f.WriteAt(b[:], int64(headAt))
 		return err
 	})
@@ -249,18 +231,18 @@ func (q *Queue) dropped() error {
 	return nil
 }
 
-// compact rewrites the file without the records that were dropped. q.mu is held.
+// compact rewrites the file without the dropped records. q.mu is held.
 func (q *Queue) compact() error {
 	rest := make([]byte, q.tail-q.head)
-	err := q.with(func(f file) error {
+	err := q.withFile(func(f file) error {
 		_, err := f.ReadAt(rest, q.head-q.base)
 		return err
 	})
-	done := false
+	replaced := false
 	if err == nil {
-		done, err = q.replace(appendHeader(nil, q.name), rest)
+		replaced, err = q.replace(appendHeader(nil, q.name), rest)
 	}
-	if done {
+	if replaced {
 		q.base = q.head - q.begin
 		q.unsynced = err != nil
 	}
@@ -270,17 +252,15 @@ func (q *Queue) compact() error {
 	return nil
 }
 
-// Remove removes the queue and its file if it is empty, and reports whether it was
-// empty.
-func (q *Queue) Remove() (bool, error) {
+// Remove removes the queue and its file if it is empty, and reports whether it was.
+func (q *Queue) Remove() (empty bool, err error) {
 	q.mu.Lock()
 	if q.records > 0 {
 		q.mu.Unlock()
 		return false, nil
 	}
-	var err error
-	if q.made {
-		q.made, q.memory = false, memory{}
+	if q.created {
+		q.created, q.memory = false, memory{}
 		q.head, q.tail, q.base = 0, 0, 0
 		if q.path != "" {
 			if err = os.Remove(q.path); errors.Is(err, fs.ErrNotExist) {
@@ -289,16 +269,16 @@ func (q *Queue) Remove() (bool, error) {
 		}
 	}
 	q.mu.Unlock()
-	q.store.forget(q)
+	q.store.remove(q)
 	if err != nil {
 		return true, fmt.Errorf("remove parked records: %w", err)
 	}
 	return true, nil
 }
 
-// openQueue opens a file and returns how many bytes at its end were damaged or
-// unfinished. Those are cut off.
-func openQueue(path string) (q *Queue, cut int64, err error) {
+// openQueue opens the queue of a file. It truncates the file at the first damaged or
+// incomplete frame, and returns the number of bytes removed.
+func openQueue(path string) (q *Queue, truncated int64, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, 0, err
@@ -326,10 +306,10 @@ func openQueue(path string) (q *Queue, cut int64, err error) {
 		q.records++
 	}
 	q.tail = at
-	if cut = info.Size() - at; cut > 0 {
+	if truncated = info.Size() - at; truncated > 0 {
 		if err := f.Truncate(at); err != nil {
 			return nil, 0, err
 		}
 	}
-	return q, cut, nil
+	return q, truncated, nil
 }

@@ -1,10 +1,10 @@
-// Package parked keeps the records of streams that a sink refuses while it accepts
-// other streams, until it accepts them again. Each stream has a queue, in a
-// directory or in memory; one bound applies to all queues together.
+// Package parked stores the records of streams that a destination refuses while it accepts
+// others, until it accepts them. Each stream has a queue, in a directory or in memory; one
+// bound applies to all queues together.
 //
-// In a directory each queue is an append-only file with a CRC over each record. A
-// record survives a crash once Append has returned. A record that was dropped just
-// before a crash may be returned once more.
+// In a directory, each queue is an append-only file with a CRC for each record. Records
+// survive a crash once Append has returned. Records that were dropped just before a crash
+// may be returned again.
 package parked
 
 import (
@@ -30,8 +30,8 @@ const (
 
 // Options of a Store.
 type Options struct {
-	// Dir is the directory of the files; it is created when it is needed. If it is
-	// empty, records are kept in memory and lost with the process.
+	// Dir is the directory of the files. The first Append creates it. If it is empty,
+	// records are stored in memory and lost with the process.
 	Dir string
 
 	// MaxBytes bounds the records of all queues together; 0: the default.
@@ -50,16 +50,14 @@ type Store struct {
 	queues   map[string]*Queue
 }
 
-// Open returns a store with the queues that its directory holds. A file that
-// cannot be read is renamed, so that nothing takes its place, and logged.
+// Open returns a store with the queues of its directory. A file that cannot be read is
+// renamed, so that it is not overwritten, and logged.
 func Open(o Options) (*Store, error) {
-	s := &Store{dir: o.Dir, maxBytes: o.MaxBytes, log: o.Logger, queues: make(map[string]*Queue)}
+	s := &Store{dir: o.Dir, log: o.Logger, queues: make(map[string]*Queue)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if s.maxBytes == 0 {
-		s.maxBytes = defaultBytes(s.dir)
-	}
+	s.SetMaxBytes(o.MaxBytes)
 	if s.dir == "" {
 		return s, nil
 	}
@@ -76,11 +74,11 @@ func Open(o Options) (*Store, error) {
 			}
 		case strings.HasSuffix(e.Name(), suffix):
 			if err := s.load(path); err != nil {
-				aside, renameErr := setAside(path)
+				kept, renameErr := renameUnreadable(path)
 				if renameErr != nil {
 					return nil, fmt.Errorf("open parked records: %w", errors.Join(err, renameErr))
 				}
-				s.log.Error("parked records cannot be read, their file is kept under another name", "file", aside, "err", err)
+				s.log.Error("cannot read a file of parked records; renamed it", "file", kept, "err", err)
 			}
 		}
 	}
@@ -89,19 +87,20 @@ func Open(o Options) (*Store, error) {
 
 // NewMemory returns a store in memory; maxBytes as in Options.
 func NewMemory(maxBytes int64) *Store {
-	s, _ := Open(Options{MaxBytes: maxBytes}) // only a directory can fail
+	s, _ := Open(Options{MaxBytes: maxBytes}) // only reading a directory can fail
 	return s
 }
 
+// load adds the queue of a file.
 func (s *Store) load(path string) error {
-	q, cut, err := openQueue(path)
+	q, truncated, err := openQueue(path)
 	if err != nil {
 		return err
 	}
-	if cut > 0 {
-		s.log.Warn("cut off the end of a file of parked records: it is damaged or unfinished", "file", path, "bytes", cut)
+	if truncated > 0 {
+		s.log.Warn("truncated a file of parked records at a damaged or incomplete record", "file", path, "bytes", truncated)
 	}
-	if q.records == 0 { // the process ended before it was removed
+	if q.records == 0 { // the process ended before it removed the file
 		return os.Remove(path)
 	}
 	q.store = s
@@ -109,15 +108,15 @@ func (s *Store) load(path string) error {
 	return nil
 }
 
-// setAside renames a file to a name that no file has.
-func setAside(path string) (aside string, err error) {
+// renameUnreadable gives a file a name that is not in use.
+func renameUnreadable(path string) (name string, err error) {
 	for n := 0; ; n++ {
-		aside = path + asideSuffix
+		name = path + unreadableSuffix
 		if n > 0 {
-			aside += fmt.Sprintf(".%d", n)
+			name += fmt.Sprintf(".%d", n)
 		}
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			return aside, os.Rename(path, aside)
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			return name, os.Rename(path, name)
 		} else if err != nil {
 			return "", err
 		}
@@ -138,7 +137,7 @@ func (s *Store) Queues() []*Queue {
 	return all
 }
 
-// Queue returns the queue of a stream, an empty one if there is none.
+// Queue returns the queue of a stream, which may be empty.
 func (s *Store) Queue(name string) *Queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +152,16 @@ func (s *Store) Queue(name string) *Queue {
 	return q
 }
 
-// Size returns how many records are parked, and their bytes.
+// remove removes an empty queue, unless another has replaced it.
+func (s *Store) remove(q *Queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queues[q.name] == q {
+		delete(s.queues, q.name)
+	}
+}
+
+// Size returns the number of parked records and their bytes.
 func (s *Store) Size() (records int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,8 +173,8 @@ func (s *Store) Size() (records int, bytes int64) {
 	return records, bytes
 }
 
-// Excess returns the queue with most bytes, and the number of bytes by which all
-// queues together exceed the bound. It returns nil if they do not exceed it.
+// Excess returns the largest queue, and the bytes by which all queues together exceed the
+// bound. It returns nil if they do not exceed it.
 func (s *Store) Excess() (largest *Queue, over int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,31 +199,19 @@ func (s *Store) MaxBytes() int64 {
 	return s.maxBytes
 }
 
-// SetMaxBytes changes the bound; see Options.
+// SetMaxBytes changes the bound; 0: the default.
 func (s *Store) SetMaxBytes(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.maxBytes = n
-	if n == 0 {
-		s.maxBytes = defaultBytes(s.dir)
+	switch {
+	case n > 0:
+		s.maxBytes = n
+	case s.dir == "":
+		s.maxBytes = int64(DefaultMemoryBytes)
+	default:
+		s.maxBytes = int64(DefaultDiskBytes)
 	}
-}
-
-func defaultBytes(dir string) int64 {
-	if dir == "" {
-		return int64(DefaultMemoryBytes)
-	}
-	return int64(DefaultDiskBytes)
 }
 
 // Durable reports whether the store survives the process.
 func (s *Store) Durable() bool { return s.dir != "" }
-
-// forget removes an empty queue from the store, unless another has replaced it.
-func (s *Store) forget(q *Queue) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.queues[q.name] == q {
-		delete(s.queues, q.name)
-	}
-}
