@@ -26,34 +26,6 @@ type Checkpoint struct {
 	RemovedSources map[string]time.Time
 }
 
-// keepUnlisted is how long the positions of a source are kept that is not
-// configured any more, in case it is again. The API server has forgotten the
-// Events of that time long before.
-const keepUnlisted = 24 * time.Hour
-
-// Prune removes the positions of sources that have not been configured for 24
-// hours. listed are the sources that are. A sink keeps its position of all
-// namespaces while a listed one has no position of its own, and inherits it. h must
-// not be shared.
-func (h *Checkpoint) Prune(listed []string, now time.Time) {
-	known := make(map[string]bool)
-	for _, positions := range h.Sinks {
-		for source := range positions {
-			since, unlisted := h.RemovedSources[source]
-			inherited := source == "" && slices.ContainsFunc(listed, func(l string) bool {
-				_, own := positions[l]
-				return !own
-			})
-			if unlisted && !inherited && now.Sub(since) >= keepUnlisted {
-				delete(positions, source)
-				continue
-			}
-			known[source] = true
-		}
-	}
-	maps.DeleteFunc(h.RemovedSources, func(source string, _ time.Time) bool { return !known[source] })
-}
-
 // String shows how far each sink is, for a log line.
 func (h Checkpoint) String() string {
 	const most = 10

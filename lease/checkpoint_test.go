@@ -2,7 +2,6 @@ package lease
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -92,62 +91,6 @@ func TestSourcesThatAreNotListedRideAlong(t *testing.T) {
 	}
 	if back, err := decode(said); err != nil || !reflect.DeepEqual(back, h) {
 		t.Errorf("read back %+v (error %v), want %+v", back, err, h)
-	}
-}
-
-func TestPrune(t *testing.T) {
-	now := second.Add(100 * time.Hour)
-	day, hour := now.Add(-24*time.Hour), now.Add(-time.Hour)
-	for name, test := range map[string]struct {
-		listed   []string
-		sinks    map[string][]string
-		unlisted map[string]time.Time
-
-		want      map[string][]string
-		wantSince map[string]time.Time
-	}{
-		"all are listed": {
-			listed: []string{"a", "b"}, sinks: map[string][]string{"loki": {"a", "b"}},
-			want: map[string][]string{"loki": {"a", "b"}},
-		},
-		"kept for a day": {
-			listed: []string{"a"}, sinks: map[string][]string{"loki": {"a", "b", "c"}, "file": {"a", "c"}},
-			unlisted: map[string]time.Time{"b": hour, "c": day},
-			want:     map[string][]string{"loki": {"a", "b"}, "file": {"a"}}, wantSince: map[string]time.Time{"b": hour},
-		},
-		"all namespaces no more, and each listed one has its own": {
-			listed: []string{"a"}, sinks: map[string][]string{"loki": {"", "a"}}, unlisted: map[string]time.Time{"": day},
-			want: map[string][]string{"loki": {"a"}},
-		},
-		"all namespaces no more, and one still inherits from them": {
-			listed: []string{"a", "b"}, sinks: map[string][]string{"loki": {"", "a", "b"}, "file": {"", "a"}}, unlisted: map[string]time.Time{"": day},
-			want: map[string][]string{"loki": {"a", "b"}, "file": {"", "a"}}, wantSince: map[string]time.Time{"": day},
-		},
-		"all namespaces again": {
-			listed: []string{""}, sinks: map[string][]string{"loki": {"", "a"}}, unlisted: map[string]time.Time{"a": day},
-			want: map[string][]string{"loki": {""}},
-		},
-		"nothing else is left": {
-			listed: []string{"b"}, sinks: map[string][]string{"loki": {"a"}}, unlisted: map[string]time.Time{"a": day},
-			want: map[string][]string{"loki": nil},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			build := func(sinks map[string][]string, unlisted map[string]time.Time) Checkpoint {
-				h := Checkpoint{Sinks: make(map[string]map[string]event.Position), RemovedSources: make(map[string]time.Time)}
-				for sink, sources := range sinks {
-					h.Sinks[sink] = make(map[string]event.Position)
-					for _, source := range sources {
-						h.Sinks[sink][source] = taken(1)
-					}
-				}
-				maps.Copy(h.RemovedSources, unlisted)
-				return h
-			}
-			h := build(test.sinks, test.unlisted)
-			h.Prune(test.listed, now)
-			wantHeld(t, h, build(test.want, test.wantSince))
-		})
 	}
 }
 

@@ -227,7 +227,7 @@ func TestReplayOfWhatIsRefused(t *testing.T) {
 		t.Errorf("%d lines, want 60", n)
 	}
 	last := stderr[strings.LastIndexByte(strings.TrimSuffix(stderr, "\n"), '\n')+1:]
-	if want := "hindsight: 40 of 60 records were refused by sink loki: " + tooOld + "\n"; code != exitFailure || last != want {
+	if want := "hindsight: sink loki rejected 40 of 60 records: " + tooOld + "\n"; code != exitFailure || last != want {
 		t.Errorf("exit code %d, last line %q; want 1 and %q", code, last, want)
 	}
 }

@@ -8,31 +8,30 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/canary"
-	"github.com/hindsight-events/hindsight/internal/config"
 	reader "github.com/hindsight-events/hindsight/query/loki"
-	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 )
 
 // canaryTimeout bounds each query for the canary Event.
 const canaryTimeout = 10 * time.Second
 
-// newCanary makes the canary of a configuration, nil if it is off. Loki is asked
-// as the first Loki sink would be: with its credentials, for its streams.
-func (p *process) newCanary(o Options, m made, reg prometheus.Registerer) (*canary.Canary, error) {
+// newCanary returns the canary of a configuration, nil if it is disabled. It queries Loki with the
+// credentials and the streams of the first Loki sink.
+func newCanary(o Options, client *rest.RESTClient, sinks sinkSet, reg prometheus.Registerer) (*canary.Canary, error) {
 	c := o.Config
 	if !c.Canary.Enabled {
 		return nil, nil
 	}
 	if own := o.OwnNamespace; len(c.Source.Namespaces) > 0 && !slices.Contains(c.Source.Namespaces, own) {
-		return nil, fmt.Errorf("canary: its Event is in our own namespace, %s, which is not among source.namespaces", own)
+		return nil, fmt.Errorf("canary: its Event is written to Hindsight's namespace %s, which is not in source.namespaces", own)
 	}
 	options := canary.Options{
-		Client:     p.client,
+		Client:     client,
 		Namespace:  o.OwnNamespace,
 		Pod:        os.Getenv("POD_NAME"),
 		Logger:     o.Log.With("component", "canary"),
@@ -43,33 +42,25 @@ func (p *process) newCanary(o Options, m made, reg prometheus.Registerer) (*cana
 		if err != nil {
 			return nil, fmt.Errorf("canary.query_url: %w", err)
 		}
-		s, to := firstLoki(c, m.sinks)
-		client, err := reader.New(reader.Config{URL: address, TenantID: s.TenantID, HTTP: s.HTTP, Timeout: canaryTimeout})
+		// config.Parse has checked that there is one.
+		first := sinks[slices.IndexFunc(sinks, func(s openSink) bool { return s.config.Loki != nil })]
+		l := first.config.Loki
+		client, err := reader.New(reader.Config{URL: address, TenantID: l.TenantID, HTTP: l.HTTP, Timeout: canaryTimeout})
 		if err != nil {
 			return nil, fmt.Errorf("canary: %w", err)
 		}
 		options.Loki = &canary.Loki{
 			Client: client,
 			Query: func(r *event.Record) string {
-				return strings.TrimSpace(string(to.AppendStream(nil, r)) + " " + versionParser(s))
+				return strings.TrimSpace(string(first.AppendStream(nil, r)) + " " + versionParser(l))
 			},
 		}
 	}
 	return canary.New(options)
 }
 
-// firstLoki returns the first Loki sink; config has seen to it that there is one.
-func firstLoki(c *config.Config, sinks []sink.Sink) (*loki.Config, sink.Sink) {
-	for i, s := range c.Sinks {
-		if s.Loki != nil {
-			return s.Loki, sinks[i]
-		}
-	}
-	return nil, nil
-}
-
-// versionParser is the stage of a query that finds the version of a state where
-// it is in the line alone.
+// versionParser returns the LogQL stage that extracts an Event's version from a line; empty if the
+// version is structured metadata.
 func versionParser(c *loki.Config) string {
 	switch {
 	case c.StructuredMetadata:

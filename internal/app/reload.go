@@ -15,93 +15,91 @@ import (
 	"github.com/hindsight-events/hindsight/internal/config"
 )
 
-// ConfigFile is where a configuration is from.
+// ConfigFile is the file of a configuration.
 type ConfigFile struct {
 	Path  string
-	Data  []byte // what it held
+	Data  []byte // at the start
 	Parse func(data []byte) (*config.Config, error)
 }
 
-// lookEvery is how often the configuration file is looked at. A ConfigMap that
-// was changed takes the kubelet longer to bring here.
-const lookEvery = 5 * time.Second
+// reloadInterval is how often the file is read. It is short beside the time in which the kubelet
+// updates a mounted ConfigMap.
+const reloadInterval = 5 * time.Second
 
-// reloads finds out when a configuration has changed.
-type reloads struct {
-	next chan *config.Config // the newest one that has not been taken over
+// reloader notices changes of the configuration file.
+type reloader struct {
+	changed chan *config.Config // the newest configuration, until it is received
 
 	successful prometheus.Gauge
-	at         prometheus.Gauge
+	timestamp  prometheus.Gauge
 }
 
-func newReloads(reg prometheus.Registerer) *reloads {
-	r := &reloads{
-		next: make(chan *config.Config, 1),
+func newReloader(reg prometheus.Registerer) *reloader {
+	r := &reloader{
+		changed: make(chan *config.Config, 1),
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_config_last_reload_successful",
-			Help: "Whether the configuration file as it is now is in use.",
+			Help: "Whether the last reload of the configuration file succeeded.",
 		}),
-		at: prometheus.NewGauge(prometheus.GaugeOpts{
+		timestamp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_config_last_reload_success_timestamp_seconds",
-			Help: "When the configuration in use was read.",
+			Help: "Time of the last successful reload of the configuration file.",
 		}),
 	}
-	reg.MustRegister(r.successful, r.at)
+	reg.MustRegister(r.successful, r.timestamp)
 	r.succeeded()
 	return r
 }
 
-// follow looks at the file, also when SIGHUP comes, until ctx ends. What it
-// finds is sent to next if it can be taken over by a process that started with
-// the configuration given.
-func (r *reloads) follow(ctx context.Context, file ConfigFile, started *config.Config, log *slog.Logger) {
+// follow reads the file periodically and on SIGHUP until ctx ends. It sends changed configurations
+// that a process which started with the given one can use.
+func (r *reloader) follow(ctx context.Context, file ConfigFile, started *config.Config, log *slog.Logger) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(reloadInterval)
 	defer ticker.Stop()
 	last, unreadable := file.Data, false
 	for {
-		asked := false
+		requested := false
 		select {
 		case <-ticker.C:
 		case <-hangup:
-			asked = true
+			requested = true
 		case <-ctx.Done():
 			return
 		}
 		data, err := os.ReadFile(file.Path)
 		if err != nil {
 			if !unreadable {
-				r.refused(log, fmt.Errorf("read configuration: %w", err))
+				r.failed(log, fmt.Errorf("read configuration: %w", err))
 			}
 			unreadable = true
 			continue
 		}
-		if bytes.Equal(data, last) && !asked && !unreadable {
+		if bytes.Equal(data, last) && !requested && !unreadable {
 			continue
 		}
 		last, unreadable = data, false
 		c, err := file.Parse(data)
 		if err == nil {
-			err = changeable(started, c)
+			err = checkReloadable(started, c)
 		}
 		if err != nil {
-			r.refused(log, err)
+			r.failed(log, err)
 			continue
 		}
 		select {
-		case <-r.next: // a newer one takes its place
+		case <-r.changed: // replaced by the newer one
 		default:
 		}
-		r.next <- c
+		r.changed <- c
 	}
 }
 
-// changeable returns an error that says what of a configuration cannot be taken
-// over by a process that started with another one.
-func changeable(started, c *config.Config) error {
-	const restart = "cannot be changed while running; it takes a restart"
+// checkReloadable returns an error if a key has changed that only a restart can change.
+func checkReloadable(started, c *config.Config) error {
+	const restart = "cannot be changed while running; restart Hindsight"
 	switch {
 	case c.Listen != started.Listen:
 		return fmt.Errorf("listen %s", restart)
@@ -113,13 +111,12 @@ func changeable(started, c *config.Config) error {
 	return nil
 }
 
-// refused says that a configuration is not taken over.
-func (r *reloads) refused(log *slog.Logger, err error) {
+func (r *reloader) failed(log *slog.Logger, err error) {
 	r.successful.Set(0)
-	log.Error("the configuration was changed, but is not taken over; the old one stays", "err", err)
+	log.Error("cannot reload the configuration, keeping the previous one", "err", err)
 }
 
-func (r *reloads) succeeded() {
+func (r *reloader) succeeded() {
 	r.successful.Set(1)
-	r.at.SetToCurrentTime()
+	r.timestamp.SetToCurrentTime()
 }

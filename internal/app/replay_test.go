@@ -7,46 +7,40 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 )
 
-// The input waits while a sink is behind, also one that drops its oldest records
-// while a cluster is watched.
+// A replay waits for a slow sink instead of dropping records, also with when_full: drop_oldest.
 func TestReplayWaitsForASlowSink(t *testing.T) {
-	const events = 3000
-	in := &numbered{n: events, line: func(i int) string {
-		return fmt.Sprintf(`{"kind":"Event","metadata":{"name":"e-%d","namespace":"team-a","uid":"u-%d","resourceVersion":"%d"},"message":"%s","lastTimestamp":"2019-07-19T11:00:00Z"}`+"\n",
-			i, i, i+1, strings.Repeat("x", 1000))
-	}}
-	out := &slowOutput{wait: func() { // until all has been read, or the input waits
-		for read := int64(-1); in.read.Load() != read; time.Sleep(time.Second) {
-			read = in.read.Load()
+	synctest.Test(t, func(t *testing.T) {
+		const events = 3000 // three times the journal
+		in := &numberedLines{n: events, line: func(i int) string {
+			return fmt.Sprintf(`{"kind":"Event","metadata":{"name":"e-%d","namespace":"team-a","uid":"u-%d","resourceVersion":"%d"},"message":"%s","lastTimestamp":"2019-07-19T11:00:00Z"}`+"\n",
+				i, i, i+1, strings.Repeat("x", 1000))
+		}}
+		out := &slowOutput{wait: synctest.Wait} // until the replay is blocked
+		o := Options{
+			Config: parse(t, "sinks: [{name: out, when_full: drop_oldest, stdout: {format: json}}]"),
+			Stdout: out, Log: slog.New(slog.DiscardHandler),
 		}
-	}}
-	o := Options{
-		Config: parse(t, "sinks: [{name: out, when_full: drop_oldest, stdout: {format: json}}]"),
-		Stdout: out, Log: slog.New(slog.DiscardHandler),
-	}
-	// A third of the input.
-	if err := replayInput(t.Context(), o, Input{Reader: in}, 1<<20); err != nil {
-		t.Error(err)
-	}
-	if out.lines != events {
-		t.Errorf("%d lines, want %d", out.lines, events)
-	}
+		if err := replay(t.Context(), o, Input{Reader: in}, 1<<20); err != nil {
+			t.Error(err)
+		}
+		if out.lines != events {
+			t.Errorf("%d lines, want %d", out.lines, events)
+		}
+	})
 }
 
-// numbered reads as n lines.
-type numbered struct {
+// numberedLines reads as n lines.
+type numberedLines struct {
 	n, next int
 	line    func(i int) string
 	rest    string
-	read    atomic.Int64 // bytes
 }
 
-func (l *numbered) Read(b []byte) (int, error) {
+func (l *numberedLines) Read(b []byte) (int, error) {
 	if l.rest == "" {
 		if l.next == l.n {
 			return 0, io.EOF
@@ -56,7 +50,6 @@ func (l *numbered) Read(b []byte) (int, error) {
 	}
 	n := copy(b, l.rest)
 	l.rest = l.rest[n:]
-	l.read.Add(int64(n))
 	return n, nil
 }
 

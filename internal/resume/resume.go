@@ -1,4 +1,41 @@
-package app
+// Package resume decides where the watches and the sinks continue after a start, a failover or a
+// reload.
+//
+// Two records of progress exist. The checkpoint in the Lease has the position that each sink had
+// accepted when the leader last renewed the Lease, and the gaps that former leaders recorded. The
+// journal has its tail (how far a source has been journaled) and the position of each sink's
+// cursor; it may be empty, as in a new pod, or old, if another replica has led since. The rules:
+//
+//   - A sink is at the later of its checkpoint and its cursor; at its checkpoint if the two are of
+//     different clusters, because the Lease is in the cluster that is being watched.
+//   - A watch resumes from the latest position that the journal's tail or any sink has reached. For
+//     a sink that is further back, it reads the states in between again, unless the journal has
+//     them.
+//   - Records in the journal up to a sink's checkpoint are skipped for that sink, unless they are
+//     inside a recorded gap: the leader that wrote the checkpoint could not read those.
+//   - A new sink starts at the latest position of the other sinks, or with start: oldest at the
+//     oldest record of the journal.
+//
+// # Example
+//
+// Replicas A and B deliver to the sinks loki and file. Each has a journal on its own disk.
+//
+//  1. A leads and journals the versions 1 to 100. loki accepts all of them; file stops at 40, as its
+//     disk is full. The checkpoint is loki 100, file 40.
+//
+//  2. A's node fails. B becomes leader, with an empty journal. Its watch resumes from 100; it reads 41 to
+//     100 again for file alone. The API server has already deleted 41 to 60, so that B records the
+//     gap (40, 60] of file. Once the disk has space, file continues. When B fails, the checkpoint
+//     is loki 150, file 120 and the gap.
+//
+//  3. A becomes leader again, with its old journal: the tail is 100, the cursor of loki 100, the cursor of
+//     file 40.
+//
+//     loki  at 150, its checkpoint. Nothing in the journal is left for it.
+//     file  at 120, its checkpoint. Of the journal it still gets 41 to 60, which are inside the
+//     gap, and skips 61 to 100, which B delivered.
+//     watch resumes from 150, the position of loki. It reads 121 to 150 again for file alone.
+package resume
 
 import (
 	"maps"
@@ -8,272 +45,192 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/lease"
 )
 
-// standing is how far each sink has been taken: by what the Lease said when this
-// process began to lead, and by what was acknowledged to the journal. The
-// further of the two counts. It is safe for concurrent use.
-type standing struct {
+// Tracker combines the checkpoint that a leader found in the Lease with the journal. It is safe
+// for concurrent use.
+type Tracker struct {
 	journal *journal.Journal
 
-	mu    sync.Mutex       // guards the following
-	held  lease.Checkpoint // what the Lease said, and the gaps and unlisted sources since
-	sinks []config.Sink
-	// listed are the sources that are configured; nil before the first
-	// configuration.
-	listed []string
+	mu      sync.Mutex       // guards the following
+	last    lease.Checkpoint // as found, with the gaps, new sinks and removed sources since
+	sinks   []journal.ConsumerOptions
+	sources []string // configured ones; nil before Configure
 }
 
-func newStanding(j *journal.Journal, held lease.Checkpoint) *standing {
-	s := &standing{journal: j, held: lease.Checkpoint{
-		Sinks:          make(map[string]map[string]event.Position, len(held.Sinks)),
-		Gaps:           slices.Clone(held.Gaps),
-		RemovedSources: make(map[string]time.Time, len(held.RemovedSources)),
+// New returns a Tracker that starts from a checkpoint.
+func New(j *journal.Journal, found lease.Checkpoint) *Tracker {
+	t := &Tracker{journal: j, last: lease.Checkpoint{
+		Sinks:          make(map[string]map[string]event.Position, len(found.Sinks)),
+		Gaps:           slices.Clone(found.Gaps),
+		RemovedSources: make(map[string]time.Time, len(found.RemovedSources)),
 	}}
-	maps.Copy(s.held.RemovedSources, held.RemovedSources)
-	for sink, positions := range held.Sinks {
-		s.held.Sinks[sink] = maps.Clone(positions)
+	maps.Copy(t.last.RemovedSources, found.RemovedSources)
+	for sink, positions := range found.Sinks {
+		t.last.Sinks[sink] = maps.Clone(positions)
 	}
-	return s
+	return t
 }
 
-// setSinks says which sinks there are from now on. One of which neither the Lease
-// nor the journal knows begins at the newest position there is, unless it asks
-// for the oldest record. One that is known, and has not accepted anything yet,
-// is to get everything.
-func (s *standing) setSinks(c *config.Config) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sinks = c.Sinks
-	s.setListed(sources(c))
-	for _, sink := range c.Sinks {
-		if _, known := s.held.Sinks[sink.Name]; known || sink.Start == journal.StartOldest {
+// Configure sets the sinks and sources of the present configuration.
+func (t *Tracker) Configure(sinks []journal.ConsumerOptions, sources []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sinks = sinks
+	t.setSources(sources)
+	for _, sink := range sinks {
+		// A sink that is known without a position has accepted nothing yet, and gets everything.
+		if _, known := t.last.Sinks[sink.Name]; known || sink.Start == journal.StartOldest {
 			continue
 		}
-		placed := make(map[string]event.Position)
-		for _, source := range sources(c) {
-			if newest := s.newest(source); s.tail(source).IsZero() && !newest.IsZero() {
-				placed[source] = newest
+		start := make(map[string]event.Position)
+		for _, source := range sources {
+			if latest := t.latest(source); t.tail(source).IsZero() && !latest.IsZero() {
+				start[source] = latest
 			}
 		}
-		if len(placed) > 0 {
-			s.held.Sinks[sink.Name] = placed
+		if len(start) > 0 {
+			t.last.Sinks[sink.Name] = start
 		}
 	}
 }
 
-// setListed notes which sources are not configured any more, and since when. Of
-// those that only a journal from before this process knows, and the Lease does
-// not, nothing is told to the Lease again. s.mu is held.
-func (s *standing) setListed(listed []string) {
-	before := s.listed
-	s.listed = listed
-	for _, source := range listed {
-		delete(s.held.RemovedSources, source)
-	}
-	note := func(source string, since time.Time) {
-		if _, noted := s.held.RemovedSources[source]; !noted && !slices.Contains(listed, source) {
-			s.held.RemovedSources[source] = since
-		}
-	}
-	now := time.Now().UTC().Truncate(time.Second)
-	for _, source := range before {
-		note(source, now)
-	}
-	for source := range s.sourcesHeld() {
-		note(source, now)
-	}
-	for _, sink := range s.sinks {
-		for source := range s.journal.Positions(sink.Name) {
-			if len(s.held.Sinks) == 0 {
-				note(source, now)
-			} else {
-				note(source, time.Time{})
-			}
-		}
-	}
-}
-
-// removedSinks returns the sinks of the Lease that a configuration does not have,
-// and for each whether it was behind another one.
-func (s *standing) removedSinks(c *config.Config) map[string]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	removed := make(map[string]bool)
-	for name, positions := range s.held.Sinks {
-		if slices.Contains(sinkNames(c), name) {
+// RemovedWithBacklog returns the sinks of the checkpoint that are not configured and were behind
+// another sink.
+func (t *Tracker) RemovedWithBacklog(configured []journal.ConsumerOptions) (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(t.last.Sinks)) {
+		if slices.ContainsFunc(configured, func(c journal.ConsumerOptions) bool { return c.Name == name }) {
 			continue
 		}
-		removed[name] = false
-		for source := range s.sourcesHeld() {
-			if newest := s.newest(source); at(positions, source) != newest && further(newest, at(positions, source)) == newest {
-				removed[name] = true
+		for source := range t.checkpointSources() {
+			position, latest := event.PositionOf(t.last.Sinks[name], source), t.latest(source)
+			if position != latest && event.LaterOf(latest, position) == latest {
+				names = append(names, name)
+				break
 			}
 		}
 	}
-	return removed
+	return names
 }
 
-// newest is the furthest that any sink was, by the Lease. s.mu is held.
-func (s *standing) newest(source string) (p event.Position) {
-	for _, positions := range s.held.Sinks {
-		p = further(at(positions, source), p)
+// Point is where the watch of a source resumes; see watch.Options.
+type Point struct {
+	Start  event.Position
+	Sinks  map[string]event.Position // sinks for which the watch reads states before Start again
+	Reason string
+}
+
+// Point returns the resume point of a source.
+func (t *Tracker) Point(source string) Point {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tail := t.tail(source)
+	p := Point{Start: tail, Reason: "the journal"}
+	ends := make(map[string]event.Position, len(t.sinks))
+	for _, sink := range t.sinks {
+		position := event.LaterOf(event.PositionOf(t.last.Sinks[sink.Name], source), event.PositionOf(t.journal.Positions(sink.Name), source))
+		ends[sink.Name] = event.LaterOf(position, tail) // the journal has the states up to its tail
+		p.Start = event.LaterOf(ends[sink.Name], p.Start)
+	}
+	switch {
+	case p.Start.IsZero():
+		p.Reason = "first start"
+	case p.Start.Compare(tail) != 0:
+		p.Reason = "the Lease"
+	}
+	for sink, end := range ends {
+		if end.Compare(p.Start) == 0 {
+			continue
+		}
+		if p.Sinks == nil {
+			p.Sinks = make(map[string]event.Position)
+		}
+		p.Sinks[sink] = end
 	}
 	return p
 }
 
-// sourcesHeld are the sources of which the Lease has a position. s.mu is held.
-func (s *standing) sourcesHeld() map[string]bool {
-	sources := make(map[string]bool)
-	for _, positions := range s.held.Sinks {
-		for source := range positions {
-			sources[source] = true
-		}
-	}
-	return sources
-}
-
-// beginning is where the watch of a source begins; see watch.Options.
-type beginning struct {
-	start  event.Position
-	behind map[string]event.Position
-	why    string
-}
-
-// from returns where the watch of a source begins. Whatever is in the journal,
-// the sinks get from there.
-func (s *standing) from(source string) beginning {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tail := s.tail(source)
-	b := beginning{start: tail, why: "the journal"}
-	ends := make(map[string]event.Position, len(s.sinks))
-	for _, sink := range s.sinks {
-		ends[sink.Name] = further(s.position(sink.Name, source), tail)
-		b.start = further(ends[sink.Name], b.start)
-	}
-	switch {
-	case b.start.IsZero():
-		b.why = "first start"
-	case b.start.Compare(tail) != 0:
-		b.why = "the Lease"
-	}
-	for sink, end := range ends {
-		if end.Compare(b.start) == 0 {
-			continue
-		}
-		if b.behind == nil {
-			b.behind = make(map[string]event.Position)
-		}
-		b.behind[sink] = end
-	}
-	return b
-}
-
-// seen returns what a sink has been given already although it lies ahead in the
-// journal: states at or before the position in the Lease, except inside of gaps
-// that were declared meanwhile, by a replica that could not read them. It is nil
-// if there is no such thing. What it returns depends on the record alone.
-func (s *standing) seen(sink string) func(*event.Record) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	own := s.journal.Positions(sink)
+// AlreadyDelivered returns a function that reports whether a record of the journal was delivered
+// to a sink by another leader. The answer depends on the record alone. AlreadyDelivered returns
+// nil if there is no such record.
+func (t *Tracker) AlreadyDelivered(sink string) func(*event.Record) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cursor := t.journal.Positions(sink)
 	ahead := make(map[string]event.Position)
-	for source, p := range s.held.Sinks[sink] {
-		if further(p, at(own, source)) != at(own, source) {
+	for source, p := range t.last.Sinks[sink] {
+		if own := event.PositionOf(cursor, source); event.LaterOf(p, own) != own {
 			ahead[source] = p
 		}
 	}
 	if len(ahead) == 0 {
 		return nil
 	}
-	gaps := slices.Clone(s.held.Gaps)
+	gaps := slices.Clone(t.last.Gaps)
 	return func(r *event.Record) bool {
-		to := at(ahead, r.Source)
+		checkpoint := event.PositionOf(ahead, r.Source)
 		version, err := strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
-		if err != nil || to.IsZero() || !to.Epoch.SameCluster(r.Position.Epoch) {
+		if err != nil || checkpoint.IsZero() {
 			return false
 		}
-		to.ListVersion = 0 // while a list is taken in, the states before the position have been
 		state := event.Position{Epoch: r.Position.Epoch, Version: version}
-		return state.Compare(to) <= 0 && !gaps.Contains(sink, r.Source, state)
+		return checkpoint.Includes(state) && !gaps.Contains(sink, r.Source, state)
 	}
 }
 
-// gaps are those that were declared.
-func (s *standing) gaps() []event.Gap {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.held.Gaps)
+// Gaps returns the recorded gaps.
+func (t *Tracker) Gaps() event.GapSet {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.last.Gaps)
 }
 
-// declare keeps a gap in mind, once, in place of the same one without an end.
-func (s *standing) declare(g event.Gap) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if slices.Contains(s.held.Gaps, g) {
-		return
-	}
-	s.held.Gaps = append(slices.DeleteFunc(s.held.Gaps, g.Supersedes), g)
+// RecordGap adds a gap to the checkpoint. It replaces the same gap without an end.
+func (t *Tracker) RecordGap(g event.Gap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last.Gaps.Add(g)
 }
 
-// hold returns what the Lease is to say.
-func (s *standing) hold() lease.Checkpoint {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	held := lease.Checkpoint{
-		Sinks:          make(map[string]map[string]event.Position, len(s.sinks)),
-		Gaps:           slices.Clone(s.held.Gaps),
-		RemovedSources: maps.Clone(s.held.RemovedSources),
+// Snapshot returns the checkpoint to write into the Lease.
+func (t *Tracker) Snapshot() lease.Checkpoint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := lease.Checkpoint{
+		Sinks:          make(map[string]map[string]event.Position, len(t.sinks)),
+		Gaps:           slices.Clone(t.last.Gaps),
+		RemovedSources: maps.Clone(t.last.RemovedSources),
 	}
-	for _, sink := range s.sinks {
-		positions := s.journal.Positions(sink.Name)
+	for _, sink := range t.sinks {
+		positions := t.journal.Positions(sink.Name)
 		if positions == nil {
 			positions = make(map[string]event.Position)
 		}
-		for source, p := range s.held.Sinks[sink.Name] {
-			positions[source] = further(p, positions[source])
+		for source, p := range t.last.Sinks[sink.Name] {
+			positions[source] = event.LaterOf(p, positions[source])
 		}
-		held.Sinks[sink.Name] = positions
+		c.Sinks[sink.Name] = positions
 	}
-	held.Prune(s.listed, time.Now())
-	return held
+	prune(&c, t.sources, time.Now())
+	return c
+}
+
+// latest is the latest position of any sink in the checkpoint. t.mu is held.
+func (t *Tracker) latest(source string) (p event.Position) {
+	for _, positions := range t.last.Sinks {
+		p = event.LaterOf(event.PositionOf(positions, source), p)
+	}
+	return p
 }
 
 // tail is how far a source has been journaled.
-func (s *standing) tail(source string) event.Position {
-	if p := s.journal.Tail(source); !p.IsZero() {
+func (t *Tracker) tail(source string) event.Position {
+	if p := t.journal.Tail(source); !p.IsZero() {
 		return p
 	}
-	return s.journal.Tail("")
-}
-
-// position is how far a sink has been taken. s.mu is held.
-func (s *standing) position(sink, source string) event.Position {
-	return further(at(s.held.Sinks[sink], source), at(s.journal.Positions(sink), source))
-}
-
-// at returns the position of a source. One namespace inherits that of all of
-// them.
-func at(positions map[string]event.Position, source string) event.Position {
-	if p, ok := positions[source]; ok {
-		return p
-	}
-	return positions[""]
-}
-
-// further returns the further of two positions; held, that of the Lease, if they
-// cannot be compared: the Lease is kept in the cluster that is being watched.
-func further(held, own event.Position) event.Position {
-	switch {
-	case held.IsZero():
-		return own
-	case own.IsZero(), !held.Epoch.SameCluster(own.Epoch), held.Compare(own) > 0:
-		return held
-	default:
-		return own
-	}
+	return t.journal.Tail("")
 }

@@ -338,7 +338,7 @@ func reload(s *scene, r *rand.Rand) {
 	s.must(err)
 	// Before that, SIGHUP would end it.
 	s.until("it reads Events", func() bool { return strings.Contains(life.said(), `msg="reading events"`) || s.ended(process) })
-	taken := func() int { return strings.Count(life.said(), "the configuration was read again") }
+	taken := func() int { return strings.Count(life.said(), "configuration reloaded") }
 	before := taken()
 	s.variant++
 	s.configure()

@@ -42,7 +42,7 @@ func TestCanaryIsFound(t *testing.T) {
 	t.Logf("through the watch after %.3f s, in Loki after %.3f s", found("watch"), found("loki"))
 	for i, more := range []string{", structured_metadata: false", ", structured_metadata: false, format: eventrouter"} {
 		replaceConfig(t, p, config(more))
-		wait.Until(t, "the configuration was read again", func() bool { return strings.Count(p.Log(), "the configuration was read again") > i })
+		wait.Until(t, "configuration reloaded", func() bool { return strings.Count(p.Log(), "configuration reloaded") > i })
 		t.Logf("with%s: in Loki after %.3f s", more, found("loki"))
 	}
 	if code := p.terminate(); code != 0 {

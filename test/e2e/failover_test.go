@@ -57,7 +57,7 @@ func TestReplicasTakeOver(t *testing.T) {
 	var all []state
 	for _, how := range []string{"told to end", "killed", "hung", "killed", "hung", "told to end"} {
 		next := start(t, c.Kubeconfig(), config)
-		wait.Until(t, "it waits", func() bool { return next.Logged("hindsight starts") })
+		wait.Until(t, "it waits", func() bool { return next.Logged("hindsight started") })
 		if status, body := next.get("/readyz"); status != 200 {
 			t.Errorf("who waits to lead is not ready: %s", body)
 		}

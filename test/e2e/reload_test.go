@@ -46,7 +46,7 @@ func TestReloadUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wait.Until(t, "the configuration was read again", func() bool { return strings.Count(p.Log(), "the configuration was read again") > i })
+		wait.Until(t, "configuration reloaded", func() bool { return strings.Count(p.Log(), "configuration reloaded") > i })
 	}
 
 	// One that cannot be taken over changes nothing.
@@ -101,7 +101,7 @@ func reloadBesideADeadSink(t *testing.T, store cluster.Store) {
 	}
 	wait.Until(t, "the store is missed", func() bool { return p.Logged("send failed") })
 	replaceConfig(t, p, config+"  - {name: out, stdout: {}}\n")
-	wait.Until(t, "the configuration was read again", func() bool { return p.Logged("the configuration was read again") })
+	wait.Until(t, "configuration reloaded", func() bool { return p.Logged("configuration reloaded") })
 	late := newLedger()
 	for i := range 20 {
 		e := newEvent("default", fmt.Sprintf("late.%d.", i), "after the reload")

@@ -105,7 +105,7 @@ func (h addressHandler) Enabled(context.Context, slog.Level) bool { return true 
 func (h addressHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 func (h addressHandler) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "metrics and probes" {
+	if r.Message == "serving metrics and probes" {
 		r.Attrs(func(a slog.Attr) bool {
 			h.addresses <- a.Value.String()
 			return false

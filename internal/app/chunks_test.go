@@ -8,11 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/hindsight-events/hindsight/event"
 )
 
 func TestReadChunks(t *testing.T) {
@@ -36,7 +31,7 @@ func TestReadChunks(t *testing.T) {
 	})
 }
 
-func TestReadChunksEndsWithItsContext(t *testing.T) {
+func TestReadChunksReturnsWhenItsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := io.Pipe()
 		defer out.Close()
@@ -47,28 +42,4 @@ func TestReadChunksEndsWithItsContext(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-}
-
-func TestShift(t *testing.T) {
-	at := time.Date(2019, 7, 19, 11, 0, 0, 123456000, time.UTC)
-	r := event.NewReplayed(&corev1.Event{
-		ObjectMeta:    metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(at), ResourceVersion: "789"},
-		LastTimestamp: metav1.NewTime(at),
-		EventTime:     metav1.NewMicroTime(at),
-		Series:        &corev1.EventSeries{LastObservedTime: metav1.NewMicroTime(at)},
-	})
-	shift(&r, 3600)
-	e, want := r.Event, at.Add(time.Hour)
-	for name, got := range map[string]time.Time{
-		"creationTimestamp": e.CreationTimestamp.Time, "lastTimestamp": e.LastTimestamp.Time,
-		"eventTime": e.EventTime.Time, "series.lastObservedTime": e.Series.LastObservedTime.Time,
-		"the record's time": r.Time.Add(-789),
-	} {
-		if !got.Equal(want) {
-			t.Errorf("%s is %v, want %v", name, got, want)
-		}
-	}
-	if !e.FirstTimestamp.IsZero() || !r.ObservedTime.IsZero() {
-		t.Errorf("a time that was not set became %v, %v", e.FirstTimestamp, r.ObservedTime)
-	}
 }

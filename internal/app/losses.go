@@ -13,14 +13,14 @@ import (
 	"github.com/hindsight-events/hindsight/internal/config"
 )
 
-// refusals keeps the first reason for which each sink refused a record for good.
-// It is safe for concurrent use.
-type refusals struct {
+// rejections keeps the first reason for which each sink rejected a record. It is safe for
+// concurrent use.
+type rejections struct {
 	mu     sync.Mutex // guards bySink
 	bySink map[string]string
 }
 
-func (r *refusals) add(sink, reason string) {
+func (r *rejections) add(sink, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.bySink[sink]; known {
@@ -32,19 +32,18 @@ func (r *refusals) add(sink, reason string) {
 	r.bySink[sink] = reason
 }
 
-func (r *refusals) first(sink string) string {
+func (r *rejections) first(sink string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.bySink[sink]
 }
 
-// lostRecords returns an error with one line for each sink and reason for which
-// records were dropped for good; nil if there are none. It reads the metrics,
-// because every loss is counted there.
-func lostRecords(metrics prometheus.Gatherer, c *config.Config, why *refusals) error {
+// countLosses returns an error with a line for each sink and reason for which records were
+// dropped; nil if none were. It reads the metrics, which count every loss.
+func countLosses(metrics prometheus.Gatherer, c *config.Config, rejected *rejections) error {
 	families, err := metrics.Gather()
 	if err != nil {
-		return fmt.Errorf("count the records that were lost: %w", err)
+		return fmt.Errorf("count the lost records: %w", err)
 	}
 	sent := make(map[string]uint64)
 	dropped := make(map[string]map[string]uint64) // sink -> reason
@@ -66,22 +65,22 @@ func lostRecords(metrics prometheus.Gatherer, c *config.Config, why *refusals) e
 			}
 		}
 	}
-	var lost []error
+	var losses []error
 	for _, name := range sinkNames(c) {
-		all := sent[name]
+		total := sent[name]
 		for _, n := range dropped[name] {
-			all += n
+			total += n
 		}
 		for _, reason := range slices.Sorted(maps.Keys(dropped[name])) {
 			n := dropped[name][reason]
-			switch first := strings.Join(strings.Fields(why.first(name)), " "); {
+			switch first := strings.Join(strings.Fields(rejected.first(name)), " "); {
 			case n == 0:
 			case (reason == "refused" || reason == "parked_lost") && first != "":
-				lost = append(lost, fmt.Errorf("%d of %d records were refused by sink %s: %s", n, all, name, first))
+				losses = append(losses, fmt.Errorf("sink %s rejected %d of %d records: %s", name, n, total, first))
 			default:
-				lost = append(lost, fmt.Errorf("%d of %d records were dropped for sink %s: %s", n, all, name, reason))
+				losses = append(losses, fmt.Errorf("%d of %d records were dropped for sink %s: %s", n, total, name, reason))
 			}
 		}
 	}
-	return errors.Join(lost...)
+	return errors.Join(losses...)
 }
