@@ -13,8 +13,7 @@ func benchRecord(tb testing.TB) *Record {
 	return &r
 }
 
-// What is done for every record and every sink takes nothing from the garbage
-// collector.
+// TestHotPath covers the code that runs for each record and sink.
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	r := benchRecord(t)
 	buf := make([]byte, 0, 4096)
@@ -34,9 +33,8 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Of a record that is read back, the Event and its text are allocated, and
-// nothing else.
-func TestReadingBackAllocatesTwice(t *testing.T) {
+// UnmarshalBinary allocates the Event and its text.
+func TestUnmarshalBinaryAllocatesTwice(t *testing.T) {
 	b, err := benchRecord(t).AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -51,11 +49,11 @@ func TestReadingBackAllocatesTwice(t *testing.T) {
 	}
 }
 
-func TestRoomAllocatesNothing(t *testing.T) {
+func TestDecodeBufferDoesNotAllocate(t *testing.T) {
 	b := commonEvent(t)
-	var room DecodeBuffer
+	var buffer DecodeBuffer
 	if n := testing.AllocsPerRun(100, func() {
-		if _, err := room.Decode(b); err != nil {
+		if _, err := buffer.Decode(b); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 0 {
@@ -63,7 +61,7 @@ func TestRoomAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestReaderAllocatesNothing(t *testing.T) {
+func TestReaderDoesNotAllocate(t *testing.T) {
 	b, err := benchRecord(t).AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)

@@ -24,8 +24,7 @@ func roundTrip(t testing.TB, r *Record) Record {
 	return got
 }
 
-// checkReader compares what a Reader reads, with what it has read before in its
-// memory.
+// checkReader checks that a Reader reads want from b after another record.
 func checkReader(t testing.TB, b []byte, want *Record) {
 	t.Helper()
 	full, err := benchRecord(t).AppendBinary(nil)
@@ -45,7 +44,7 @@ func checkReader(t testing.TB, b []byte, want *Record) {
 	}
 }
 
-func TestBinaryKeepsARecord(t *testing.T) {
+func TestBinaryRoundTrip(t *testing.T) {
 	at := time.Date(2026, 3, 6, 14, 5, 43, 48377, time.UTC)
 	for _, tt := range []struct {
 		name   string
@@ -59,7 +58,7 @@ func TestBinaryKeepsARecord(t *testing.T) {
 		{"an event", Record{Event: &corev1.Event{Reason: "BackOff"}, Time: at}},
 		{"an event without a reason", Record{Event: &corev1.Event{Message: "m"}}},
 		{"a decision about labels", Record{Event: &corev1.Event{Reason: "a b"}, Decisions: LabelDecisions{{DefaultLabels, LabelNamespace}}}},
-		{"decisions about as many sets as there may be", Record{Decisions: LabelDecisions{{1, 1}, {2, 0}, {3, 1}, {4, 4}, {5, 5}, {6, 2}, {7, 0}, {63, 63}}}},
+		{"decisions about the maximum of sets", Record{Decisions: LabelDecisions{{1, 1}, {2, 0}, {3, 1}, {4, 4}, {5, 5}, {6, 2}, {7, 0}, {63, 63}}}},
 		{"a bounded time", Record{Event: &corev1.Event{}, Time: at, ObservedTime: at.AddDate(7000, 0, 0)}},
 		{"times before 1970", Record{Event: &corev1.Event{}, Time: at.AddDate(-1000, 0, 0)}},
 		{"the time 1970", Record{Event: &corev1.Event{}, Time: time.Unix(0, 0).UTC()}},
@@ -109,7 +108,7 @@ func TestBinaryDoesNotKeepItsInput(t *testing.T) {
 	}
 }
 
-func TestBinarySkipsWhatALaterVersionAdds(t *testing.T) {
+func TestBinarySkipsUnknownFields(t *testing.T) {
 	b, err := (&Record{Source: "team-a"}).AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +122,7 @@ func TestBinarySkipsWhatALaterVersionAdds(t *testing.T) {
 	}
 }
 
-func TestBinaryRefusesDamage(t *testing.T) {
+func TestBinaryRejectsDamage(t *testing.T) {
 	for _, tt := range []struct {
 		name, data, want string
 	}{

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestDecodeReadsWhatUnmarshalReads(t *testing.T) {
+func TestDecodeEqualsUnmarshal(t *testing.T) {
 	now := metav1.Unix(1772805943, 0)
 	earlier := metav1.Unix(1772805000, 0)
 	reference := corev1.ObjectReference{
@@ -32,9 +32,9 @@ func TestDecodeReadsWhatUnmarshalReads(t *testing.T) {
 	labelled.Labels = map[string]string{"a": "b"}
 	labelled.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m", Time: &earlier}, {Manager: "n", Time: &now}}
 	for name, e := range map[string]*corev1.Event{
-		"nothing":                       {},
-		"every field that is common":    &full,
-		"labels, as no recorder writes": &labelled,
+		"nothing":           {},
+		"all common fields": &full,
+		"labels":            &labelled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := e.Marshal()
@@ -53,7 +53,7 @@ func TestDecodeReadsWhatUnmarshalReads(t *testing.T) {
 	}
 }
 
-// FuzzDecode looks for bytes that Decode reads in another way than Unmarshal.
+// FuzzDecode compares Decode with Unmarshal.
 func FuzzDecode(f *testing.F) {
 	for _, dir := range caseDirs(f) {
 		b, err := readEvent(f, dir).Marshal()
@@ -65,8 +65,8 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { checkDecode(t, b) })
 }
 
-// checkDecode compares with Unmarshal. Of managedFields only the newest time
-// counts, and Decode does not look into what it leaves out.
+// checkDecode compares Decode with Unmarshal, except for managedFields, of which only the
+// newest time counts. Decode accepts some malformed input that Unmarshal rejects.
 func checkDecode(t *testing.T, b []byte) {
 	t.Helper()
 	want := &corev1.Event{}
@@ -74,11 +74,11 @@ func checkDecode(t *testing.T, b []byte) {
 		_, _ = Decode(b)
 		return
 	}
-	var room DecodeBuffer
-	if _, err := room.Decode(commonEvent(t)); err != nil {
+	var buffer DecodeBuffer
+	if _, err := buffer.Decode(commonEvent(t)); err != nil {
 		t.Fatal(err)
 	}
-	for name, decode := range map[string]func([]byte) (*corev1.Event, error){"Decode": Decode, "Room.Decode": room.Decode} {
+	for name, decode := range map[string]func([]byte) (*corev1.Event, error){"Decode": Decode, "DecodeBuffer.Decode": buffer.Decode} {
 		again := bytes.Clone(b)
 		got, err := decode(again)
 		if err != nil {
@@ -89,7 +89,7 @@ func checkDecode(t *testing.T, b []byte) {
 	}
 }
 
-// commonEvent has every field that recorders write.
+// commonEvent has the fields that recorders write.
 func commonEvent(t testing.TB) []byte {
 	t.Helper()
 	b, err := readEvent(t, "testdata/core-recorder-counted").Marshal()
@@ -115,11 +115,11 @@ func checkEvent(t *testing.T, name string, got, want *corev1.Event) {
 
 func BenchmarkDecode(b *testing.B) {
 	data := commonEvent(b)
-	var room DecodeBuffer
+	var buffer DecodeBuffer
 	for _, bench := range []struct {
 		name   string
 		decode func([]byte) (*corev1.Event, error)
-	}{{"new", Decode}, {"room", room.Decode}} {
+	}{{"new", Decode}, {"buffer", buffer.Decode}} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(data)))

@@ -22,7 +22,7 @@ func TestValues(t *testing.T) {
 		{"the object's uid", full, "uid", "6a7f9a52-5c0e-4b0b-9d0c-3f5b1de1a001"},
 		{"the reason", full, "reason", "BackOff"},
 		{"the event's own reason, not the label", Record{Event: &corev1.Event{Reason: "a b"}, Decisions: LabelDecisions{{DefaultLabels, LabelNamespace}}}, "reason", "a b"},
-		{"what a label may withhold", Record{Event: &corev1.Event{Reason: "BackOff"}}, "full_reason", "BackOff"},
+		{"a field that a label may withhold", Record{Event: &corev1.Event{Reason: "BackOff"}}, "full_reason", "BackOff"},
 		{"the type", full, "type", "Warning"},
 		{"the message", Record{Event: &corev1.Event{Message: "a\x00b"}}, "message", "a\x00b"},
 		{"the event's uid", full, "event_uid", "0d3f8c1e-9a55-4c0d-8a27-5b1a6f2e7c11"},
@@ -42,13 +42,13 @@ func TestValues(t *testing.T) {
 		{"the node an event is about", Record{Event: &corev1.Event{
 			InvolvedObject: corev1.ObjectReference{Kind: "Node", Name: "n"}, Source: corev1.EventSource{Host: "h"},
 		}}, "node", "n"},
-		{"the node it comes from", full, "node", "node-7"},
+		{"the reporting node", full, "node", "node-7"},
 		{"the node of a kubelet", New(readEvent(t, "testdata/kubelet-through-events-k8s-io")), "node", "node-3"},
 		{"no node for other reporting instances", Record{Event: &corev1.Event{
 			ReportingController: "scheduler", ReportingInstance: "scheduler-0",
 		}}, "node", ""},
 
-		{"nothing of a record without an event", Record{}, "reason", ""},
+		{"a record without an event", Record{}, "reason", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f, ok := ParseField(tt.field)
@@ -75,15 +75,15 @@ func TestFieldNames(t *testing.T) {
 	}
 }
 
-func TestLabelsAreOtherUnlessTheyAreKept(t *testing.T) {
+func TestLabelIsOtherUnlessKept(t *testing.T) {
 	r := Record{Event: &corev1.Event{Reason: "a b", Type: "Normal"}}
 	if reason, kind := r.Label(FieldReason, LabelType), r.Label(FieldType, LabelType); reason != OtherLabel || kind != "Normal" {
 		t.Errorf("got reason %q, type %q", reason, kind)
 	}
 }
 
-// Loki compares structured metadata as it was sent: another order would be
-// another entry.
+// Loki compares structured metadata in the order sent, so that another order is another
+// entry.
 func TestMetadataIsSorted(t *testing.T) {
 	r := New(readEvent(t, "testdata/clock-ahead"))
 	r.Event.Source.Host = "node-1"
@@ -92,7 +92,7 @@ func TestMetadataIsSorted(t *testing.T) {
 	pairs := r.AppendMetadata([]Pair{{"before", "kept"}}, r.Decisions[0].Set)
 	const left = 4 // component and type, full_kind and full_node
 	if len(pairs) != 1+len(metadataFields)-left || pairs[0].Name != "before" {
-		t.Fatalf("got %v, want all fields after what was there", pairs)
+		t.Fatalf("got %v, want all fields after the first pair", pairs)
 	}
 	if !slices.IsSortedFunc(pairs[1:], func(a, b Pair) int {
 		if a.Name < b.Name {

@@ -10,8 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// FuzzUnmarshalBinary reads any bytes; what can be read is written and read
-// again without a change.
+// FuzzUnmarshalBinary checks the round trip of any record that can be read.
 func FuzzUnmarshalBinary(f *testing.F) {
 	for _, dir := range caseDirs(f) {
 		r := New(readEvent(f, dir))
@@ -44,8 +43,8 @@ func FuzzUnmarshalBinary(f *testing.F) {
 	})
 }
 
-// FuzzTime looks for a time outside of what the API server's clock allows, and
-// for one that depends on the encoding it was read from.
+// FuzzTime checks that times are within the bounds of the API server's clock, and do not
+// depend on the encoding.
 func FuzzTime(f *testing.F) {
 	f.Add(int64(1772805943), int64(1772805943e6), int64(1772805943e6), int64(1772805944), int64(1772805731), uint32(48377), int32(3))
 	f.Add(int64(0), int64(0), int64(1), int64(-1), int64(253402300799), uint32(1), int32(0))
@@ -89,16 +88,16 @@ func FuzzTime(f *testing.F) {
 			return
 		}
 		if r.Time.Before(server.Add(-maxBehind)) || !r.Time.Before(server.Add(maxAhead+time.Second)) {
-			t.Errorf("time %s is too far from the server's %s", r.Time, server)
+			t.Errorf("time %s is too far from the server time %s", r.Time, server)
 		}
 		if replayed := NewReplayed(e); r.ObservedTime.IsZero() && !r.Time.Equal(replayed.Time) {
-			t.Errorf("time %s is not the observed %s, and does not say so", r.Time, replayed.Time)
+			t.Errorf("time %s is not the observed %s, and ObservedTime is zero", r.Time, replayed.Time)
 		}
 	})
 }
 
-// fuzzTime is a time that JSON can carry: up to the year 9999, and not 1970 to
-// the second, which protobuf cannot tell from none.
+// fuzzTime returns a time up to the year 9999, the last one in JSON, and not exactly 1970,
+// which is zero in protobuf.
 func fuzzTime(seconds int64) metav1.Time {
 	const year1, years = -62135596800, 253402300800 + 62135596800
 	if seconds == 0 {

@@ -25,12 +25,12 @@ func TestTheSameGapIsTheSameRecord(t *testing.T) {
 		g := exampleGap()
 		change(&g)
 		if r := NewGap(g); r.Event.UID == a.Event.UID || r.Event.Name == a.Event.Name {
-			t.Errorf("another %s gives the same Event %s %s", name, r.Event.Name, r.Event.UID)
+			t.Errorf("a different %s gives the same Event %s %s", name, r.Event.Name, r.Event.UID)
 		}
 	}
 }
 
-func TestGapRecordSurvivesTheJournal(t *testing.T) {
+func TestGapRecordRoundTrip(t *testing.T) {
 	g := exampleGap()
 	g.Sink = "loki"
 	r := NewGap(g)
@@ -42,11 +42,11 @@ func TestGapRecordSurvivesTheJournal(t *testing.T) {
 func TestGapTime(t *testing.T) {
 	g := exampleGap()
 	if r := NewGap(g); !r.Time.Equal(g.To.Time) {
-		t.Errorf("got %s, want that of its end, %s", r.Time, g.To.Time)
+		t.Errorf("got %s, want the time of To, %s", r.Time, g.To.Time)
 	}
 	g.To.Time = time.Time{}
 	if r := NewGap(g); !r.Time.Equal(g.From.Time) {
-		t.Errorf("got %s, want that of its beginning, %s", r.Time, g.From.Time)
+		t.Errorf("got %s, want the time of From, %s", r.Time, g.From.Time)
 	}
 	g.From.Time = time.Time{}
 	if r := NewGap(g); !r.Time.IsZero() {
@@ -61,7 +61,7 @@ func TestGapMessage(t *testing.T) {
 		want string
 	}{
 		{
-			"all that can be known", exampleGap(),
+			"everything known", exampleGap(),
 			"Events of all namespaces may have been missed between 2026-03-06T14:05:44Z (version 48377) and 2026-03-06T14:38:10Z (version 51017): ",
 		},
 		{

@@ -12,7 +12,7 @@ func positionAt(version uint64) Position {
 }
 
 func TestGapsAreMerged(t *testing.T) {
-	// n gaps of a source and a sink, each of ten versions, from first on.
+	// series returns n gaps of ten versions each.
 	series := func(n int, first uint64, source, sink string) (gaps []Gap) {
 		for i := range uint64(n) {
 			gaps = append(gaps, Gap{
@@ -24,14 +24,14 @@ func TestGapsAreMerged(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		gaps []Gap
-		want []Gap // the first ones, merged; the others stay
+		want []Gap // the first gaps, merged; the others are unchanged
 	}{
 		"eight are kept": {series(8, 0, "", ""), nil},
-		"the oldest three of eleven of one kind": {
+		"the oldest of one source and sink": {
 			series(11, 0, "", ""),
 			[]Gap{{Namespace: "monitoring", Cause: CauseTooOld, MissedAtLeast: 4, From: positionAt(0), To: positionAt(310)}},
 		},
-		"those of one source and sink before others": {
+		"one source and sink before others": {
 			append(series(1, 0, "a", ""), series(8, 0, "b", "loki")...),
 			append(series(1, 0, "a", ""), Gap{Source: "b", Sink: "loki", Namespace: "monitoring", Cause: CauseTooOld, MissedAtLeast: 2, From: positionAt(0), To: positionAt(110)}),
 		},
@@ -57,20 +57,20 @@ func TestGapSetContains(t *testing.T) {
 		state        Position
 		want         bool
 	}{
-		"at its beginning":               {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(10), false},
-		"just after its beginning":       {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(11), true},
-		"at its end":                     {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(20), true},
-		"after its end":                  {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(21), false},
-		"at its end, in a list":          {Gap{From: positionAt(10), To: listed}, "loki", "a", positionAt(20), true},
-		"at its beginning, in a list":    {Gap{From: listed, To: positionAt(30)}, "loki", "a", positionAt(20), false},
-		"of another sink":                {Gap{From: positionAt(10), To: positionAt(20), Sink: "file"}, "loki", "a", positionAt(11), false},
-		"of another source":              {Gap{From: positionAt(10), To: positionAt(20), Source: "b"}, "loki", "a", positionAt(11), false},
-		"from the beginning":             {Gap{To: positionAt(20)}, "loki", "a", positionAt(1), true},
-		"without an end":                 {Gap{From: positionAt(10)}, "loki", "a", positionAt(1000), true},
-		"before a restore":               {Gap{From: positionAt(10), To: restored}, "loki", "a", positionAt(500), true},
-		"after a restore, before":        {Gap{From: positionAt(10), To: restored}, "loki", "a", restored, true},
-		"the end is of another cluster":  {Gap{From: positionAt(10), To: other}, "loki", "a", positionAt(11), true},
-		"before it, of the one that was": {Gap{From: positionAt(10), To: other}, "loki", "a", positionAt(9), false},
+		"at its beginning":                        {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(10), false},
+		"just after its beginning":                {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(11), true},
+		"at its end":                              {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(20), true},
+		"after its end":                           {Gap{From: positionAt(10), To: positionAt(20)}, "loki", "a", positionAt(21), false},
+		"at its end, in an incomplete list":       {Gap{From: positionAt(10), To: listed}, "loki", "a", positionAt(20), true},
+		"at its beginning, in an incomplete list": {Gap{From: listed, To: positionAt(30)}, "loki", "a", positionAt(20), false},
+		"of another sink":                         {Gap{From: positionAt(10), To: positionAt(20), Sink: "file"}, "loki", "a", positionAt(11), false},
+		"of another source":                       {Gap{From: positionAt(10), To: positionAt(20), Source: "b"}, "loki", "a", positionAt(11), false},
+		"from the beginning":                      {Gap{To: positionAt(20)}, "loki", "a", positionAt(1), true},
+		"without an end":                          {Gap{From: positionAt(10)}, "loki", "a", positionAt(1000), true},
+		"before a restore":                        {Gap{From: positionAt(10), To: restored}, "loki", "a", positionAt(500), true},
+		"after a restore, before":                 {Gap{From: positionAt(10), To: restored}, "loki", "a", restored, true},
+		"the end is of another cluster":           {Gap{From: positionAt(10), To: other}, "loki", "a", positionAt(11), true},
+		"before the gap, in the first cluster":    {Gap{From: positionAt(10), To: other}, "loki", "a", positionAt(9), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := (GapSet{test.gap}).Contains(test.sink, test.source, test.state); got != test.want {
@@ -80,8 +80,8 @@ func TestGapSetContains(t *testing.T) {
 	}
 }
 
-// Merged gaps hold whatever lay in one of them.
-func TestMergedGapsAreNeverNarrower(t *testing.T) {
+// Merged gaps contain every state of the original gaps.
+func TestMergedGapsContainAllStates(t *testing.T) {
 	for seed := range uint64(1000) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		pick := func(of ...string) string { return of[r.IntN(len(of))] }
@@ -114,7 +114,7 @@ func TestMergedGapsAreNeverNarrower(t *testing.T) {
 		for range 100 {
 			sink, source, state := pick("loki", "file"), pick("", "x", "y"), position()
 			if gaps.Contains(sink, source, state) && !merged.Contains(sink, source, state) {
-				t.Fatalf("seed %d: %v of source %q was missed by %s, which is forgotten: gaps\n%+v\nmerged\n%+v", seed, state, source, sink, gaps, merged)
+				t.Fatalf("seed %d: %v of source %q and sink %s is in no merged gap: gaps\n%+v\nmerged\n%+v", seed, state, source, sink, gaps, merged)
 			}
 		}
 	}

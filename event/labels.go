@@ -72,7 +72,7 @@ type LabelDecisions [MaxLabelDecisions]LabelDecision
 
 var defaultDecisions = LabelDecisions{{DefaultLabels, DefaultLabels}}
 
-// KeptLabels returns the fields of the set whose labels have the Event's own value.
+// KeptLabels returns the fields of the set of which the labels have the Event's own value.
 //
 // If a reload added this set after the intake, the decision with most fields in common
 // applies, and its missing fields are not kept. So a reload adds no streams beyond that

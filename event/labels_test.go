@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func TestLabelsOfARecordAreThoseThatWereDecided(t *testing.T) {
+func TestKeptLabels(t *testing.T) {
 	const (
 		pair      = LabelNamespace | LabelReason
 		component = LabelNamespace | LabelReason | LabelComponent
@@ -19,17 +19,17 @@ func TestLabelsOfARecordAreThoseThatWereDecided(t *testing.T) {
 		of      LabelSet
 		want    LabelSet
 	}{
-		{"of no decision, namespace and reason are kept", LabelDecisions{}, false, pair, pair},
-		{"the decision on the set", LabelDecisions{{pair, pair}, {component, pair}}, false, component, pair},
-		{"the decision on another set does not matter", LabelDecisions{{component, LabelNamespace}, {pair, pair}}, false, pair, pair},
-		{"a field that nobody has decided on is not kept", LabelDecisions{}, false, component, pair},
-		{"nor one that a reload has put in another's place", LabelDecisions{{component, component}}, false, node, LabelNamespace},
-		{"a set that a reload has made smaller", LabelDecisions{{component, component}}, false, pair, pair},
-		{"a set that a reload has made smaller, where the field was not kept", LabelDecisions{{component, LabelNamespace}}, false, pair, LabelNamespace},
+		{"no decision keeps namespace and reason", LabelDecisions{}, false, pair, pair},
+		{"the decision about the set", LabelDecisions{{pair, pair}, {component, pair}}, false, component, pair},
+		{"a decision about another set is ignored", LabelDecisions{{component, LabelNamespace}, {pair, pair}}, false, pair, pair},
+		{"a field without a decision is not kept", LabelDecisions{}, false, component, pair},
+		{"a field that a reload replaced is not kept", LabelDecisions{{component, component}}, false, node, LabelNamespace},
+		{"a set reduced by a reload", LabelDecisions{{component, component}}, false, pair, pair},
+		{"a set reduced by a reload, without the field", LabelDecisions{{component, LabelNamespace}}, false, pair, LabelNamespace},
 		{"the decision with most fields in common", LabelDecisions{{pair, pair}, {node, node}}, false, LabelNamespace | LabelNode | LabelKind, node},
-		{"of sets with as many fields in common, the first", LabelDecisions{{pair, LabelNamespace}, {node, node}}, false, LabelNamespace | LabelKind, LabelNamespace},
+		{"the first of equal decisions", LabelDecisions{{pair, LabelNamespace}, {node, node}}, false, LabelNamespace | LabelKind, LabelNamespace},
 		{"nothing in common", LabelDecisions{}, false, LabelKind | LabelNode, 0},
-		{"a namespace is kept in any case", LabelDecisions{{LabelNode, LabelNode}}, false, pair, LabelNamespace},
+		{"the namespace is always kept", LabelDecisions{{LabelNode, LabelNode}}, false, pair, LabelNamespace},
 		{"no labels", LabelDecisions{}, false, 0, 0},
 		{"a gap record keeps all", LabelDecisions{}, true, component | node, component | node},
 	} {
@@ -40,14 +40,14 @@ func TestLabelsOfARecordAreThoseThatWereDecided(t *testing.T) {
 				t.Errorf("{%s} are kept, want {%s}", got, tt.want)
 			}
 			if again := roundTrip(t, &r); again.KeptLabels(tt.of) != got {
-				t.Errorf("{%s} are kept once the record was read back, want {%s}", again.KeptLabels(tt.of), got)
+				t.Errorf("{%s} are kept after a round trip, want {%s}", again.KeptLabels(tt.of), got)
 			}
 		})
 	}
 }
 
-// The bits of fields are in journals.
-func TestLabelSetsNeverChangeTheirMeaning(t *testing.T) {
+// The bits of fields are stored in journals.
+func TestLabelSetBits(t *testing.T) {
 	for bit, want := range []string{"namespace", "reason", "kind", "type", "component", "node"} {
 		if got := LabelSet(1 << bit).String(); got != want {
 			t.Errorf("bit %d is %q, was %q", bit, got, want)
@@ -55,9 +55,8 @@ func TestLabelSetsNeverChangeTheirMeaning(t *testing.T) {
 	}
 }
 
-// A journal may hold records of the version before, which wrote the label reason
-// where it was not the Event's own.
-func TestLabelsOfAnEarlierVersionAreRead(t *testing.T) {
+// An earlier version stored the reason label if it was not the Event's reason.
+func TestReasonLabelOfAnEarlierVersion(t *testing.T) {
 	own, err := (&Record{Event: &corev1.Event{Reason: "a b"}}).AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +78,7 @@ func TestLabelsOfAnEarlierVersionAreRead(t *testing.T) {
 	}
 }
 
-func TestMetadataHasWhatLabelsWithhold(t *testing.T) {
+func TestMetadataHasWithheldLabels(t *testing.T) {
 	e := &corev1.Event{Reason: "LeaderElection", Type: "Normal", Source: corev1.EventSource{Component: "a_1", Host: "n"}}
 	e.Namespace = "kube-system"
 	e.InvolvedObject.Kind = "Lease"

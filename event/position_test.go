@@ -80,7 +80,7 @@ func TestStoredPositions(t *testing.T) {
 	}
 }
 
-// The journal stored times as numbers before.
+// Earlier versions of the journal stored times as numbers.
 func TestStoredTimeAsANumber(t *testing.T) {
 	var s StoredPosition
 	if err := json.Unmarshal([]byte(`{"version":5,"time":1563534000}`), &s); err != nil {

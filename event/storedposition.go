@@ -16,8 +16,7 @@ type StoredPosition struct {
 	Time    StoredTime `json:"time,omitzero"`
 }
 
-// Stored returns the stored form of p in a document whose positions are of the given
-// epoch unless they name another.
+// Stored returns the stored form of p in a document with the given default epoch.
 func (p Position) Stored(epoch string) StoredPosition {
 	s := StoredPosition{Epoch: p.Epoch.String(), Version: p.Version, Listed: p.ListVersion}
 	if s.Epoch == epoch {
@@ -64,6 +63,5 @@ func (t *StoredTime) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// hasRFC3339 reports whether a time has a form in RFC 3339, whose years have four
-// digits.
+// hasRFC3339 reports whether a time can be written in RFC 3339, with a year of four digits.
 func hasRFC3339(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }

@@ -17,10 +17,10 @@ func clock(s string) time.Time {
 	return t
 }
 
-// at is a time of whole seconds, with digits below that do not count.
+// at returns a time with a fraction of a second, which a Time does not keep.
 func at(s string) metav1.Time { return metav1.Time{Time: clock(s).Add(654321987 * time.Nanosecond)} }
 
-// atMicro is a time of microseconds, with digits below that do not count.
+// atMicro returns a time with a fraction of a microsecond, which a MicroTime does not keep.
 func atMicro(s string) metav1.MicroTime {
 	return metav1.MicroTime{Time: clock(s).Add(999 * time.Nanosecond)}
 }
@@ -44,7 +44,7 @@ func TestTime(t *testing.T) {
 		server   string
 	}{
 		{
-			name: "a series goes before everything",
+			name: "a series",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:05"), CreationTimestamp: at("11:40:00")},
 				Series:     &corev1.EventSeries{LastObservedTime: atMicro("12:00:04.25")}, LastTimestamp: at("12:00:03"),
@@ -53,7 +53,7 @@ func TestTime(t *testing.T) {
 			want: "12:00:04.25", server: "12:00:05",
 		},
 		{
-			name: "then the last timestamp",
+			name: "the last timestamp",
 			event: corev1.Event{
 				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
 				Series:        &corev1.EventSeries{},
@@ -62,7 +62,7 @@ func TestTime(t *testing.T) {
 			want: "12:00:03", server: "12:00:05",
 		},
 		{
-			name: "then the event time",
+			name: "the event time",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
 				EventTime:  atMicro("12:00:02.000001"), FirstTimestamp: at("12:00:01"),
@@ -70,14 +70,14 @@ func TestTime(t *testing.T) {
 			want: "12:00:02.000001", server: "12:00:05",
 		},
 		{
-			name: "nothing is written before it is created, and the server reports no times",
+			name: "managed fields before the creation",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("10:00:00"), CreationTimestamp: at("12:00:00")},
 			},
 			want: "12:00:00", server: "12:00:00",
 		},
 		{
-			name: "then the first timestamp",
+			name: "the first timestamp",
 			event: corev1.Event{
 				ObjectMeta:     metav1.ObjectMeta{ManagedFields: managed("12:00:05")},
 				FirstTimestamp: at("12:00:01"),
@@ -85,44 +85,44 @@ func TestTime(t *testing.T) {
 			want: "12:00:01", server: "12:00:05",
 		},
 		{
-			name: "then the newest managed fields",
+			name: "the newest managed fields",
 			event: corev1.Event{ObjectMeta: metav1.ObjectMeta{
 				ManagedFields: managed("11:50:00", "12:00:05", "11:55:00"), CreationTimestamp: at("11:00:00"),
 			}},
 			want: "12:00:05", server: "12:00:05",
 		},
 		{
-			name:  "then the creation",
+			name:  "the creation",
 			event: corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("11:00:00")}},
 			want:  "11:00:00", server: "11:00:00",
 		},
 		{
-			name:  "no time at all",
+			name:  "no time",
 			event: corev1.Event{},
 		},
 		{
-			name: "two minutes ahead are believed",
+			name: "2 minutes ahead",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, LastTimestamp: at("12:02:00"),
 			},
 			want: "12:02:00", server: "12:00:00",
 		},
 		{
-			name: "more are not",
+			name: "more than 2 minutes ahead",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, LastTimestamp: at("12:02:01"),
 			},
 			want: "12:00:00", observed: "12:02:01", server: "12:00:00",
 		},
 		{
-			name: "thirty minutes behind are believed",
+			name: "30 minutes behind",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, EventTime: atMicro("11:30:00"),
 			},
 			want: "11:30:00", server: "12:00:00",
 		},
 		{
-			name: "more are not, be it by a microsecond",
+			name: "more than 30 minutes behind",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{ManagedFields: managed("12:00:00")}, EventTime: atMicro("11:29:59.999999"),
 			},
@@ -136,14 +136,14 @@ func TestTime(t *testing.T) {
 			want: "12:00:00", observed: "15:00:00", server: "12:00:00",
 		},
 		{
-			name: "but no later one",
+			name: "without managed fields a later occurrence is not bounded",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("12:00:00")}, LastTimestamp: at("15:00:00"), Count: 2,
 			},
 			want: "15:00:00",
 		},
 		{
-			name: "nor a series",
+			name: "without managed fields a series is not bounded",
 			event: corev1.Event{
 				ObjectMeta: metav1.ObjectMeta{CreationTimestamp: at("12:00:00")},
 				EventTime:  atMicro("12:00:00"), Series: &corev1.EventSeries{LastObservedTime: atMicro("15:00:00")},
@@ -154,18 +154,18 @@ func TestTime(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.event.ResourceVersion = version
 			r := New(tt.event.DeepCopy())
-			want := func(what string, got time.Time, s string) {
+			want := func(name string, got time.Time, s string) {
 				t.Helper()
 				if s == "" && !got.IsZero() || s != "" && !got.Equal(clock(s)) {
-					t.Errorf("%s is %s, want %q", what, got, s)
+					t.Errorf("%s is %s, want %q", name, got, s)
 				}
 			}
 			if !r.Time.IsZero() {
-				r.Time = r.Time.Add(-123) // of the version, whatever the resolution
+				r.Time = r.Time.Add(-123) // the part of the version in either resolution
 			}
 			want("time", r.Time, tt.want)
 			want("observed time", r.ObservedTime, tt.observed)
-			want("the server's time", r.Position.Time, tt.server)
+			want("server time", r.Position.Time, tt.server)
 			if r.Position.Version != 7000000123 || r.Event.ManagedFields != nil {
 				t.Errorf("got version %d, managed fields %v", r.Position.Version, r.Event.ManagedFields)
 			}
@@ -178,18 +178,18 @@ func TestTime(t *testing.T) {
 	}
 }
 
-func TestTheVersionOrdersASecond(t *testing.T) {
+func TestVersionIsInTheNanoseconds(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		event   corev1.Event
 		version string
 		want    time.Duration // after 12:00:00
 	}{
-		{"whole seconds take nine digits", corev1.Event{LastTimestamp: at("12:00:00")}, "51234567890", 234567890},
-		{"microseconds take three", corev1.Event{EventTime: atMicro("12:00:00.000007")}, "51234567890", 7890},
-		{"microseconds that end in zeros as well", corev1.Event{EventTime: atMicro("12:00:00")}, "51234567890", 890},
-		{"a version that is no number takes none", corev1.Event{LastTimestamp: at("12:00:00")}, "abc", 0},
-		{"nor does an absent one", corev1.Event{LastTimestamp: at("12:00:00")}, "", 0},
+		{"nine digits in whole seconds", corev1.Event{LastTimestamp: at("12:00:00")}, "51234567890", 234567890},
+		{"three digits in microseconds", corev1.Event{EventTime: atMicro("12:00:00.000007")}, "51234567890", 7890},
+		{"three digits in microseconds that are zero", corev1.Event{EventTime: atMicro("12:00:00")}, "51234567890", 890},
+		{"a version that is not a number", corev1.Event{LastTimestamp: at("12:00:00")}, "abc", 0},
+		{"no version", corev1.Event{LastTimestamp: at("12:00:00")}, "", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.event.ResourceVersion = tt.version
@@ -201,8 +201,8 @@ func TestTheVersionOrdersASecond(t *testing.T) {
 	}
 }
 
-// Times in managedFields that the API server's clock has not reached are forged. What
-// the record says then rests on what cannot be.
+// Times in managedFields that are after the API server's clock are forged. The record then
+// uses times that cannot be forged.
 func TestForgedTimes(t *testing.T) {
 	now := clock("12:01:00")
 	for name, tt := range map[string]struct {
@@ -211,7 +211,7 @@ func TestForgedTimes(t *testing.T) {
 		observed string
 		position string
 	}{
-		"a forged entry beside a true one": {
+		"a forged and a genuine entry": {
 			event: corev1.Event{
 				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("12:00:05", "23:00:00"), CreationTimestamp: at("11:40:00")},
 				LastTimestamp: at("12:00:03"), Count: 2,
@@ -225,14 +225,14 @@ func TestForgedTimes(t *testing.T) {
 			},
 			want: "12:00:05", observed: "23:00:00", position: "12:00:05",
 		},
-		"forged entries alone": {
+		"only forged entries": {
 			event: corev1.Event{
 				ObjectMeta:    metav1.ObjectMeta{ManagedFields: managed("23:00:00"), CreationTimestamp: at("11:59:00")},
 				LastTimestamp: at("23:00:00"), Count: 2,
 			},
 			want: "11:59:00", observed: "23:00:00", position: "11:59:00",
 		},
-		"no entry, and an occurrence that is still to come": {
+		"no entry, and an occurrence in the future": {
 			event: corev1.Event{
 				ObjectMeta:    metav1.ObjectMeta{CreationTimestamp: at("11:59:00")},
 				LastTimestamp: at("23:00:00"), Count: 2,
@@ -265,29 +265,28 @@ func TestForgedTimes(t *testing.T) {
 		for how, e := range map[string]*corev1.Event{"": &tt.event, ", decoded": decoded} {
 			r := NewAt(e, now)
 			if !r.Time.Equal(clock(tt.want)) {
-				t.Errorf("%s%s: filed under %s, want %s", name, how, r.Time, tt.want)
+				t.Errorf("%s%s: time %s, want %s", name, how, r.Time, tt.want)
 			}
 			if tt.observed == "" != r.ObservedTime.IsZero() || tt.observed != "" && !r.ObservedTime.Equal(clock(tt.observed)) {
 				t.Errorf("%s%s: observed at %s, want %q", name, how, r.ObservedTime, tt.observed)
 			}
 			if !r.Position.Time.Equal(clock(tt.position)) {
-				t.Errorf("%s%s: position of %s, want %s", name, how, r.Position.Time, tt.position)
+				t.Errorf("%s%s: position time %s, want %s", name, how, r.Position.Time, tt.position)
 			}
 		}
 	}
 }
 
-// What the cluster says with a name of ours is not kept.
-func TestOwnNamesAreStripped(t *testing.T) {
+func TestReservedNamesAreRemoved(t *testing.T) {
 	e := &corev1.Event{ObjectMeta: metav1.ObjectMeta{
 		Annotations: map[string]string{"hindsight/cause": "too_old", "hindsight/anything": "x", "team": "a"},
 		Labels:      map[string]string{"hindsight/cause": "too_old", "team": "a"},
 	}, Reason: GapReason}
 	r := New(e)
 	if len(r.Event.Annotations) != 1 || len(r.Event.Labels) != 1 || !r.ForgedGap() {
-		t.Errorf("left are annotations %v and labels %v; a false gap: %v", r.Event.Annotations, r.Event.Labels, r.ForgedGap())
+		t.Errorf("got annotations %v, labels %v, forged gap %v", r.Event.Annotations, r.Event.Labels, r.ForgedGap())
 	}
 	if gap := NewGap(Gap{Cause: CauseTooOld}); gap.ForgedGap() {
-		t.Error("our own gap is false")
+		t.Error("a gap record is taken for a forged one")
 	}
 }

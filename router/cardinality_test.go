@@ -14,8 +14,8 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// leaderElection is one of many candidates, each of which reports under an
-// identity of its own.
+// leaderElection returns a record with a component of its own, as candidates for leader
+// report.
 func leaderElection(i int) event.Record {
 	r := record(uint64(i), "kube-system", "LeaderElection")
 	r.Event.Source.Component = fmt.Sprintf("controller-7d9f_%08x", i)
@@ -33,7 +33,7 @@ func stream(fields event.LabelSet, r *event.Record) string {
 
 const withComponent = event.DefaultLabels | event.LabelComponent
 
-func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
+func TestUniqueComponentsAreLimited(t *testing.T) {
 	const maxStreams = 100
 	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", withComponent}}})
 	streams := map[string]bool{}
@@ -51,7 +51,7 @@ func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
 	if want := "namespace=kube-system reason=LeaderElection component=other"; !streams[want] {
 		t.Errorf("there is no stream %s", want)
 	}
-	// Some room is left for reasons.
+	// A quarter is reserved for reasons.
 	for i := range maxStreams / 5 {
 		want := fmt.Sprintf("namespace=a reason=Reason%d component=other", i)
 		if got := add(record(1, "a", fmt.Sprintf("Reason%d", i))); got != want {
@@ -68,13 +68,11 @@ func TestComponentsThatAreNeverTheSameAreBounded(t *testing.T) {
 		t.Errorf("got %s, want %s, which is in use", got, want)
 	}
 	if n := len(streams); n > maxStreams+3 {
-		t.Errorf("%d streams, want at most %d and one for each namespace", n, maxStreams)
+		t.Errorf("%d streams, want at most %d plus one per namespace", n, maxStreams)
 	}
 }
 
-// Whatever fields are labels and whatever is in them, there are no more streams
-// than max_streams and one for each namespace.
-func TestEverySetOfLabelsIsBounded(t *testing.T) {
+func TestEverySetOfLabelsIsLimited(t *testing.T) {
 	const (
 		maxStreams = 40
 		namespaces = 3
@@ -103,7 +101,7 @@ func TestEverySetOfLabelsIsBounded(t *testing.T) {
 	}
 }
 
-func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
+func TestSinksWithOtherLabelsAreNotLimited(t *testing.T) {
 	const components, pairs = event.LabelComponent, event.DefaultLabels
 	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
 		{"a", pairs}, {"b", components}, {"c", pairs},
@@ -124,9 +122,9 @@ func TestSinksOfOtherLabelsDoNotSuffer(t *testing.T) {
 	}
 }
 
-// What was decided before a reload stays, so that a record that is sent again has
-// the same labels; what was not decided is other.
-func TestRecordsFromBeforeAReload(t *testing.T) {
+// Decisions from before a reload stay, so that a record that is sent again has the same
+// labels. Labels without a decision are other.
+func TestReloadKeepsDecisions(t *testing.T) {
 	const before, after = event.DefaultLabels, withComponent
 	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{"loki", before}}})
 	old := in.Apply([]event.Record{leaderElection(1)})[0]
@@ -148,10 +146,10 @@ func TestRecordsFromBeforeAReload(t *testing.T) {
 	}
 	in.SetRules(nil, nil, 1, []SinkLabels{{"second", before}})
 	if got, want := labelOf(in, "kube-system", "LeaderElection"), "LeaderElection"; got != want {
-		t.Errorf("the pair in use was forgotten: the label is %s", got)
+		t.Errorf("the stream in use has expired: the label is %s", got)
 	}
 	if got, want := labelOf(in, "a", "Killing"), "other"; got != want {
-		t.Errorf("got %s, want %s: the pair in use counts", got, want)
+		t.Errorf("got %s, want %s: the stream in use counts", got, want)
 	}
 }
 
@@ -176,7 +174,7 @@ func TestMaxStreamsIsLoggedOnceForEachSink(t *testing.T) {
 	})
 }
 
-func TestDecidingOnSeveralSetsDoesNotAllocate(t *testing.T) {
+func TestDecideDoesNotAllocate(t *testing.T) {
 	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
 		{"a", event.DefaultLabels}, {"b", event.LabelSetOf(event.LabelFields...)},
 	}})

@@ -12,27 +12,26 @@ import (
 
 // IntakeOptions are the rules of an Intake.
 type IntakeOptions struct {
-	// Drop selects Events that no sink is to see. It looks at them as they
-	// came, before anything is redacted.
+	// Drop selects Events that no sink receives. It matches Events before redaction.
 	Drop Selectors
 
-	// Redact is applied to the messages and annotations of all others.
+	// Redact is applied to the messages and annotations of all other Events.
 	Redact Redactions
 
-	// MaxStreams bounds, for each set of fields that are labels in a sink, the
-	// combinations of their values; default DefaultMaxStreams.
+	// MaxStreams limits the combinations of label values, for each set of fields that
+	// are labels in a sink; default DefaultMaxStreams.
 	MaxStreams int
 
-	// Labels are those of all sinks that have any.
+	// Labels are the labels of all sinks that have any.
 	Labels []SinkLabels
 
 	Registerer prometheus.Registerer // may be nil
 	Logger     *slog.Logger          // may be nil
 }
 
-// Intake decides, before a record is journaled, everything that depends on more
-// than the record: whether it is dropped, what is redacted, and which labels have
-// its own values. It is safe for concurrent use.
+// Intake makes the decisions about a record that are stored in the journal: whether it is
+// dropped, what is redacted, and which labels have its own values. It is safe for
+// concurrent use.
 type Intake struct {
 	drop    Selectors
 	redact  Redactions
@@ -41,7 +40,7 @@ type Intake struct {
 	log     *slog.Logger
 }
 
-// NewIntake returns an intake that has seen nothing yet.
+// NewIntake returns an intake.
 func NewIntake(o IntakeOptions) *Intake {
 	log := o.Logger
 	if log == nil {
@@ -52,38 +51,37 @@ func NewIntake(o IntakeOptions) *Intake {
 	return in
 }
 
-// SetRules replaces the rules; the streams in use stay known. It must not be
-// called during Take.
+// SetRules replaces the rules. It keeps the streams in use. It must not be called during
+// Apply.
 func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int, labels []SinkLabels) {
 	in.drop, in.redact = drop, redact
 	in.limiter.setLabels(cmp.Or(maxStreams, DefaultMaxStreams), labels)
 }
 
-// Apply applies the rules to records that will be journaled as one group, in
-// their order, and returns those to journal. It owns the records and their
-// Events: like append's, the result takes the place of the argument.
+// Apply applies the rules to records that are journaled as one group, in their order, and
+// returns the records to journal. It owns the records and their Events, and reuses the
+// slice like append.
 //
-// A dropped record only moves the position. Of records that do nothing else and
-// follow one another, the last is left; none is where a record with an Event of
-// the same source comes next, which moves the position too. Records of gaps pass
-// untouched.
+// A dropped record only moves the position. Of consecutive records that only move the
+// position, the last remains, or none if a record with an Event of the same source
+// follows. Gap records pass unchanged.
 func (in *Intake) Apply(records []event.Record) []event.Record {
 	now := time.Now()
 	kept := records[:0]
 	for i := range records {
 		r := &records[i]
-		in.take(now, r)
+		in.apply(now, r)
 		if n := len(kept); n > 0 && supersedes(r, &kept[n-1]) {
 			kept[n-1] = *r
 		} else {
 			kept = append(kept, *r)
 		}
 	}
-	clear(records[len(kept):]) // lets go of their Events
+	clear(records[len(kept):]) // releases their Events
 	return kept
 }
 
-func (in *Intake) take(now time.Time, r *event.Record) {
+func (in *Intake) apply(now time.Time, r *event.Record) {
 	if r.PositionOnly() || r.Gap {
 		return
 	}
@@ -100,20 +98,20 @@ func (in *Intake) take(now time.Time, r *event.Record) {
 	if d.malformed {
 		in.metrics.malformed.Inc()
 	}
-	if d.tooMany {
-		in.metrics.tooMany.Inc()
+	if d.limited {
+		in.metrics.limited.Inc()
 	}
-	for _, set := range d.begins {
+	for _, set := range d.firstLimited {
 		for _, sink := range set.sinks {
-			in.log.Warn("max_streams is reached; labels of new streams have the value other until fewer streams are in use",
+			in.log.Warn("max_streams is reached; labels of new streams are set to other until fewer streams are in use",
 				"sink", sink, "fields", set.fields, "max_streams", in.limiter.max, "namespace", r.Event.Namespace, "reason", r.Event.Reason,
-				"hint", "remove the label with most values from the sink, or raise max_streams if Loki's limit of streams allows it")
+				"hint", "remove the label with most values from the sink, or raise max_streams if Loki's stream limit allows it")
 		}
 	}
 }
 
-// supersedes reports whether r, coming right after last, makes it superfluous. A
-// gap's record does not: its position is where the gap begins.
+// supersedes reports whether last is superfluous because r follows it. A gap record does
+// not supersede, because its position is the start of the gap.
 func supersedes(r, last *event.Record) bool {
 	return last.PositionOnly() && !r.Gap && r.Source == last.Source && r.OnlySink == last.OnlySink
 }

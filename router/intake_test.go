@@ -19,7 +19,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// record is one of namespace and reason.
+// record returns a record with the namespace and reason.
 func record(version uint64, namespace, reason string) event.Record {
 	return event.New(&corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
@@ -34,7 +34,7 @@ func deletion(version uint64) event.Record {
 	return event.Record{Position: event.Position{Version: version}}
 }
 
-// versions are those of the records, those without an Event in brackets.
+// versions returns the versions of the records, in parentheses without an Event.
 func versions(records []event.Record) string {
 	var s []string
 	for i := range records {
@@ -63,7 +63,7 @@ func TestDroppedRecordsOnlyMoveThePosition(t *testing.T) {
 	}
 }
 
-func TestDropLooksAtEventsBeforeTheyAreRedacted(t *testing.T) {
+func TestDropMatchesBeforeRedaction(t *testing.T) {
 	in := NewIntake(IntakeOptions{
 		Drop:   mustParse(t, `{message=~".*querier-7.*"}`),
 		Redact: mustRedact(t, `querier-\d+`, `querier`),
@@ -73,7 +73,7 @@ func TestDropLooksAtEventsBeforeTheyAreRedacted(t *testing.T) {
 	}
 }
 
-func TestPositionsThatALaterRecordCarriesAreLeftOut(t *testing.T) {
+func TestSupersededPositionsAreOmitted(t *testing.T) {
 	gap := event.NewGap(event.Gap{From: event.Position{Version: 3}, To: event.Position{Version: 9}})
 	elsewhere := deletion(5)
 	elsewhere.Source = "team-a"
@@ -90,9 +90,9 @@ func TestPositionsThatALaterRecordCarriesAreLeftOut(t *testing.T) {
 		{"after an Event", []event.Record{record(1, "a", "Killing"), deletion(2), deletion(3)}, "1 (3)"},
 		{"between Events", []event.Record{deletion(1), record(2, "a", "Killing"), deletion(3), record(4, "a", "Killing")}, "2 4"},
 		{"a dropped Event among them", []event.Record{deletion(1), record(2, "noise", "Killing"), deletion(3)}, "(3)"},
-		{"not before a gap, which begins earlier", []event.Record{deletion(4), gap}, "(4) 3"},
-		{"not before another source", []event.Record{deletion(4), elsewhere, deletion(6)}, "(4) (5) (6)"},
-		{"not before what is for one sink alone", []event.Record{deletion(5), addressed}, "(5) 6"},
+		{"a gap record does not supersede", []event.Record{deletion(4), gap}, "(4) 3"},
+		{"another source does not supersede", []event.Record{deletion(4), elsewhere, deletion(6)}, "(4) (5) (6)"},
+		{"a record for one sink does not supersede", []event.Record{deletion(5), addressed}, "(5) 6"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := NewIntake(IntakeOptions{Drop: mustParse(t, `{namespace="noise"}`)})
@@ -102,14 +102,14 @@ func TestPositionsThatALaterRecordCarriesAreLeftOut(t *testing.T) {
 			}
 			for _, r := range tt.records[len(kept):] {
 				if r.Event != nil {
-					t.Errorf("an Event is held on to: %v", r.Event)
+					t.Errorf("an Event is still referenced: %v", r.Event)
 				}
 			}
 		})
 	}
 }
 
-func TestGapsPassUntouched(t *testing.T) {
+func TestGapRecordsPassUnchanged(t *testing.T) {
 	in := NewIntake(IntakeOptions{
 		Drop:       mustParse(t, `{reason=~".*"}`),
 		Redact:     mustRedact(t, `.+`, `…`),
@@ -123,7 +123,7 @@ func TestGapsPassUntouched(t *testing.T) {
 	}
 }
 
-func TestReasonsThatBecomeLabels(t *testing.T) {
+func TestReasonLabel(t *testing.T) {
 	long := "A" + strings.Repeat("a", 63)
 	for reason, want := range map[string]string{
 		"BackOff":                      "BackOff",
@@ -154,26 +154,26 @@ func TestReasonsThatBecomeLabels(t *testing.T) {
 			t.Errorf("reason %q: got label %q, want %q", reason, label, want)
 		}
 		if got.Event.Reason != reason {
-			t.Errorf("reason %q: the Event's own was changed to %q", reason, got.Event.Reason)
+			t.Errorf("reason %q: the Event's reason changed to %q", reason, got.Event.Reason)
 		}
 	}
 }
 
-// reasonLabel is that of a sink with the default labels.
+// reasonLabel returns the reason label of a sink with default labels.
 func reasonLabel(r *event.Record) string {
 	return r.Label(event.FieldReason, r.KeptLabels(event.DefaultLabels))
 }
 
-// labelOf returns the one that a new record of the pair gets.
+// labelOf returns the reason label of a new record.
 func labelOf(in *Intake, namespace, reason string) string {
 	return reasonLabel(&in.Apply([]event.Record{record(1, namespace, reason)})[0])
 }
 
-func TestNewPairsPastMaxStreamsBecomeOther(t *testing.T) {
+func TestMaxStreams(t *testing.T) {
 	in := NewIntake(IntakeOptions{MaxStreams: 2})
 	for _, tt := range []struct{ namespace, reason, want string }{
 		{"a", "Killing", "Killing"},
-		{"a", "no reason", "other"}, // takes no place
+		{"a", "no reason", "other"}, // does not count
 		{"b", "Killing", "Killing"},
 		{"c", "Killing", "other"},
 		{"a", "Evicted", "other"},
@@ -186,7 +186,7 @@ func TestNewPairsPastMaxStreamsBecomeOther(t *testing.T) {
 	}
 }
 
-func TestPairsUnusedForAnHourMakeRoom(t *testing.T) {
+func TestStreamsExpireAfterAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := NewIntake(IntakeOptions{MaxStreams: 2})
 		check := func(namespace, want string) {
@@ -215,7 +215,7 @@ func TestPairsUnusedForAnHourMakeRoom(t *testing.T) {
 	})
 }
 
-func TestStormOfReasonsIsBounded(t *testing.T) {
+func TestStormOfReasonsIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const (
 			namespaces = 2000
@@ -250,7 +250,7 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 					}
 				}
 			}
-			time.Sleep(time.Minute) // fifty minutes in all: nothing is forgotten
+			time.Sleep(time.Minute) // 50 minutes in total: nothing expires
 		}
 		if named != maxStreams {
 			t.Errorf("%d pairs have a reason of their own, want max_streams, %d", named, maxStreams)
@@ -264,7 +264,7 @@ func TestStormOfReasonsIsBounded(t *testing.T) {
 	})
 }
 
-func TestMaxStreamsIsSaidOnceAStorm(t *testing.T) {
+func TestMaxStreamsIsLoggedOncePerStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		in := NewIntake(IntakeOptions{
@@ -294,7 +294,7 @@ func TestMaxStreamsIsSaidOnceAStorm(t *testing.T) {
 	})
 }
 
-func TestIntakeCountsWhatItDoes(t *testing.T) {
+func TestIntakeMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	in := NewIntake(IntakeOptions{
 		Drop:       mustParse(t, `{namespace="noise"}`),
@@ -305,14 +305,14 @@ func TestIntakeCountsWhatItDoes(t *testing.T) {
 	count := func(dropped, malformed, tooMany, redacted int) {
 		t.Helper()
 		want := fmt.Sprintf(`
-# HELP hindsight_intake_dropped_total States that a drop rule kept from all sinks.
+# HELP hindsight_intake_dropped_total States dropped by a rule.
 # TYPE hindsight_intake_dropped_total counter
 hindsight_intake_dropped_total %d
-# HELP hindsight_intake_other_labels_total States of which a label is "other", by cause: the reason is not CamelCase of at most 64 characters (malformed), or max_streams was reached.
+# HELP hindsight_intake_other_labels_total States with a label "other", by cause: the reason is not CamelCase of at most 64 characters (malformed), or max_streams is reached.
 # TYPE hindsight_intake_other_labels_total counter
 hindsight_intake_other_labels_total{cause="malformed"} %d
 hindsight_intake_other_labels_total{cause="max_streams"} %d
-# HELP hindsight_intake_redacted_total States in which a redaction replaced something.
+# HELP hindsight_intake_redacted_total States changed by a redaction.
 # TYPE hindsight_intake_redacted_total counter
 hindsight_intake_redacted_total %d
 `, dropped, malformed, tooMany, redacted)
@@ -328,20 +328,19 @@ hindsight_intake_redacted_total %d
 	count(3, 2, 1, 1)
 }
 
-func TestTakingARecordOfAKnownPairDoesNotAllocate(t *testing.T) {
+func TestApplyDoesNotAllocate(t *testing.T) {
 	in := NewIntake(IntakeOptions{
 		Drop:   mustParse(t, `{namespace=~"kube-.*"}`, `{reason=~"Pulled|Created"}`),
 		Redact: mustRedact(t, `token=\S+`, `…`),
 	})
 	records := []event.Record{preempted()}
-	// With the race detector the pool that regexp takes its memory from forgets some
-	// of it at random.
+	// With the race detector, regexp's sync.Pool drops items at random.
 	if n := testing.AllocsPerRun(100, func() { in.Apply(records) }); n > 1 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func TestSourcesShareTheBound(t *testing.T) {
+func TestSourcesShareTheLimit(t *testing.T) {
 	in := NewIntake(IntakeOptions{MaxStreams: 100})
 	var (
 		wg sync.WaitGroup
@@ -364,7 +363,7 @@ func TestSourcesShareTheBound(t *testing.T) {
 	}
 }
 
-func BenchmarkTake(b *testing.B) {
+func BenchmarkApply(b *testing.B) {
 	for _, bm := range []struct {
 		name string
 		o    IntakeOptions

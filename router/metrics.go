@@ -4,21 +4,21 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	dropped, redacted  prometheus.Counter
-	malformed, tooMany prometheus.Counter
+	malformed, limited prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	dropped := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "hindsight_intake_dropped_total",
-		Help: "States that a drop rule kept from all sinks.",
+		Help: "States dropped by a rule.",
 	})
 	redacted := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "hindsight_intake_redacted_total",
-		Help: "States in which a redaction replaced something.",
+		Help: "States changed by a redaction.",
 	})
 	other := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "hindsight_intake_other_labels_total",
-		Help: "States of which a label is \"other\", by cause: the reason is not CamelCase of at most 64 characters (malformed), or max_streams was reached.",
+		Help: "States with a label \"other\", by cause: the reason is not CamelCase of at most 64 characters (malformed), or max_streams is reached.",
 	}, []string{"cause"})
 	if reg != nil {
 		reg.MustRegister(dropped, redacted, other)
@@ -27,6 +27,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		dropped:   dropped,
 		redacted:  redacted,
 		malformed: other.WithLabelValues("malformed"),
-		tooMany:   other.WithLabelValues("max_streams"),
+		limited:   other.WithLabelValues("max_streams"),
 	}
 }

@@ -11,17 +11,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Redaction replaces what must not leave the cluster.
+// Redaction replaces text that must not leave the cluster.
 type Redaction struct {
 	match *regexp.Regexp
 	with  string
 }
 
-// NewRedaction replaces each match of a regular expression (Go's syntax) by
-// with, in which $1, ${1} and ${name} stand for what a group matched, and $$ for
-// a dollar sign. It refuses an expression that matches the empty text, which is
-// everywhere, and a reference to a group that does not exist, which would
-// silently be empty.
+// NewRedaction returns a redaction that replaces each match of a regular expression (Go
+// syntax). In with, $1, ${1} and ${name} are groups, and $$ is a dollar sign. An expression
+// that matches the empty string and a reference to an unknown group, which would be
+// empty, are errors.
 func NewRedaction(match, with string) (Redaction, error) {
 	if match == "" {
 		return Redaction{}, errors.New("redaction has no match")
@@ -31,17 +30,17 @@ func NewRedaction(match, with string) (Redaction, error) {
 		return Redaction{}, fmt.Errorf("redaction %q: %w", match, err)
 	}
 	if re.MatchString("") {
-		return Redaction{}, fmt.Errorf("redaction %q: it matches the empty text, which is everywhere", match)
+		return Redaction{}, fmt.Errorf("redaction %q: it matches the empty string", match)
 	}
 	for _, m := range reference.FindAllStringSubmatch(with, -1) {
 		if name := m[1] + m[2]; name != "" && !hasGroup(re, name) {
-			return Redaction{}, fmt.Errorf("redaction %q: %q refers to the group %q, which it does not have; write ${1} where text follows the number, $$ for a dollar sign", match, m[0], name)
+			return Redaction{}, fmt.Errorf("redaction %q: %q refers to the unknown group %q; write ${1} before other text, and $$ for a dollar sign", match, m[0], name)
 		}
 	}
 	return Redaction{match: re, with: with}, nil
 }
 
-// reference finds what Regexp.Expand replaces, and $$.
+// reference matches the references that Regexp.Expand replaces, and $$.
 var reference = regexp.MustCompile(`\$(?:\$|\{([\p{L}\p{Nd}_]+)\}|([\p{L}\p{Nd}_]+))`)
 
 func hasGroup(re *regexp.Regexp, name string) bool {
@@ -51,7 +50,7 @@ func hasGroup(re *regexp.Regexp, name string) bool {
 	return slices.Contains(re.SubexpNames(), name)
 }
 
-// replace returns s with every match replaced, and whether there was one.
+// replace replaces all matches in s and reports whether there were any.
 func (r Redaction) replace(s string) (string, bool) {
 	if !r.match.MatchString(s) {
 		return s, false
@@ -59,24 +58,24 @@ func (r Redaction) replace(s string) (string, bool) {
 	return r.match.ReplaceAllString(s, r.with), true
 }
 
-// redactionYAML is a Redaction as it is written.
+// redactionYAML is the YAML form of a Redaction.
 type redactionYAML struct {
 	Match string `yaml:"match"`
 	With  string `yaml:"with"`
 }
 
-// MarshalYAML returns what was parsed.
+// MarshalYAML returns the YAML form.
 func (r Redaction) MarshalYAML() (any, error) {
 	return redactionYAML{r.match.String(), r.with}, nil
 }
 
-// Redactions are applied one after the other.
+// Redactions are applied in their order.
 type Redactions []Redaction
 
-// UnmarshalYAML compiles a list of redactions. Of those that are wrong, each is
-// named with its line.
+// UnmarshalYAML compiles a list of redactions. Its error lists each invalid one with its
+// line.
 func (rs *Redactions) UnmarshalYAML(unmarshal func(any) error) error {
-	var list []*redactionYAML // of values, the decoder would leave out those that are null
+	var list []*redactionYAML // pointers, because the decoder omits values that are null
 	if err := unmarshal(&list); err != nil {
 		return err
 	}
@@ -100,19 +99,17 @@ func (rs *Redactions) UnmarshalYAML(unmarshal func(any) error) error {
 		compiled = append(compiled, r)
 	}
 	if len(problems) > 0 {
-		return &yaml.TypeError{Errors: problems} // which the decoder collects
+		return &yaml.TypeError{Errors: problems} // the decoder collects them
 	}
 	*rs = compiled
 	return nil
 }
 
-// apply changes the Event and reports whether something was replaced in it.
+// apply redacts the message and the values of annotations, and reports whether it replaced
+// anything.
 //
-// The message is what has to be redacted, but a line may hold the whole Event,
-// and annotations are where else reporters put text: their values are treated
-// the same. kubectl's copy of an object that was applied is removed. It holds
-// the message once more, perhaps an earlier one, and quoted as JSON, in which a
-// pattern written for the message need not match.
+// It removes kubectl's last-applied-configuration, which can contain the message in JSON
+// quotes, where a pattern for the message may not match.
 func (rs Redactions) apply(e *corev1.Event) (replaced bool) {
 	if len(rs) == 0 {
 		return false

@@ -50,13 +50,13 @@ func TestRedactionOfMessages(t *testing.T) {
 				t.Errorf("annotation: got %q, want %q", got, tt.want)
 			}
 			if r.Event.Reason != "Preempted" || r.Event.InvolvedObject.Name != "ingester-3" {
-				t.Errorf("more was changed: %v", r.Event)
+				t.Errorf("other fields changed: %v", r.Event)
 			}
 		})
 	}
 }
 
-func TestRedactionLeavesNoCopyInTheAppliedConfiguration(t *testing.T) {
+func TestRedactionRemovesLastAppliedConfiguration(t *testing.T) {
 	const applied = `{"message":"said \"password\": \"hunter2\""}`
 	apply := func(redact Redactions) *corev1.Event {
 		r := preempted()
@@ -76,23 +76,23 @@ func TestRedactionLeavesNoCopyInTheAppliedConfiguration(t *testing.T) {
 	}
 }
 
-func TestBadRedactionIsRefused(t *testing.T) {
+func TestInvalidRedaction(t *testing.T) {
 	for _, tt := range []struct{ name, match, with, want string }{
 		{"no match", "", "x", "redaction has no match"},
 		{"bad regexp", "a(", "", "redaction \"a(\": error parsing regexp: missing closing ): `a(`"},
-		{"the empty text", "a*", "", `redaction "a*": it matches the empty text, which is everywhere`},
-		{"the beginning", "^", "", `redaction "^": it matches the empty text, which is everywhere`},
+		{"the empty string", "a*", "", `redaction "a*": it matches the empty string`},
+		{"the beginning", "^", "", `redaction "^": it matches the empty string`},
 		{
 			"a group beyond the last", "(a)", "$2",
-			`redaction "(a)": "$2" refers to the group "2", which it does not have; write ${1} where text follows the number, $$ for a dollar sign`,
+			`redaction "(a)": "$2" refers to the unknown group "2"; write ${1} before other text, and $$ for a dollar sign`,
 		},
 		{
-			"text behind the number", "(a)", "$1x",
-			`redaction "(a)": "$1x" refers to the group "1x", which it does not have; write ${1} where text follows the number, $$ for a dollar sign`,
+			"text after the number", "(a)", "$1x",
+			`redaction "(a)": "$1x" refers to the unknown group "1x"; write ${1} before other text, and $$ for a dollar sign`,
 		},
 		{
 			"an unknown name", "(?P<a>a)", "${b}",
-			`redaction "(?P<a>a)": "${b}" refers to the group "b", which it does not have; write ${1} where text follows the number, $$ for a dollar sign`,
+			`redaction "(?P<a>a)": "${b}" refers to the unknown group "b"; write ${1} before other text, and $$ for a dollar sign`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestRedactionsInYAML(t *testing.T) {
 		err := dec.Decode(&c)
 		return c.Redact, err
 	}
-	t.Run("printed as they were written", func(t *testing.T) {
+	t.Run("round trip", func(t *testing.T) {
 		const text = "- match: token=\\S+\n  with: token=…\n- match: a+\n  with: \"\"\n"
 		rs, err := decode("redact:\n" + text)
 		if err != nil {

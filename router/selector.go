@@ -1,5 +1,5 @@
-// Package router decides which records are journaled and with what text (Intake), and
-// which sinks receive them (Selectors).
+// Package router drops and redacts records before they are journaled (Intake) and selects
+// the sinks that receive them (Selectors).
 //
 // The intake's decisions depend on earlier Events and are stored in the record.
 // Selectors depend on the record alone, so that a record that is sent again goes to
@@ -20,13 +20,11 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Selector tells records apart by their fields, as in
-// {type="Warning", namespace!~"kube-.*"}. It is a Prometheus selector without a
-// metric's name: all its matchers have to match, regular expressions are
-// anchored at both ends, and a field that the Event does not have is empty.
+// Selector matches records by their fields, as in {type="Warning", namespace!~"kube-.*"}. It
+// is a Prometheus selector without a metric name: all matchers have to match, regular
+// expressions are anchored at both ends, and a missing field is empty.
 //
-// A matcher of reason sees the Event's own reason, also where the label of that
-// name says otherwise.
+// A matcher of reason sees the Event's own reason, even if its label is other.
 type Selector struct {
 	text     string
 	matchers []matcher
@@ -65,7 +63,7 @@ func ParseSelector(text string) (Selector, error) {
 
 func selectorField(m *labels.Matcher) (event.Field, error) {
 	if m.Name == model.MetricNameLabel {
-		return 0, fmt.Errorf(`%q stands where a metric's name would, and Events have none; write a selector like {type="Warning"}`, m.Value)
+		return 0, fmt.Errorf(`%q is in the place of a metric name, and Events have none; write a selector like {type="Warning"}`, m.Value)
 	}
 	field, ok := event.ParseField(m.Name)
 	if !ok || !slices.Contains(event.Fields, field) {
@@ -74,8 +72,8 @@ func selectorField(m *labels.Matcher) (event.Field, error) {
 	return field, nil
 }
 
-// selectorError keeps an error on one line, whatever the text and the parser
-// have in theirs.
+// selectorError returns an error of one line, even if the selector or the parser's error
+// has several.
 func selectorError(text string, err error) error {
 	if strings.ContainsAny(err.Error(), "\r\n") {
 		err = fmt.Errorf("%q", err.Error())
@@ -83,8 +81,8 @@ func selectorError(text string, err error) error {
 	return fmt.Errorf("selector %#q: %w", text, err)
 }
 
-// Match reports whether the record has what the selector asks for. It does not
-// allocate, and may be called from several goroutines.
+// Match reports whether the record matches. It does not allocate, and is safe for
+// concurrent use.
 func (s Selector) Match(r *event.Record) bool {
 	for _, m := range s.matchers {
 		if !m.Matches(r.Value(m.field)) {
@@ -94,23 +92,21 @@ func (s Selector) Match(r *event.Record) bool {
 	return true
 }
 
-// String returns the text that was parsed, without blanks around it.
+// String returns the parsed text, without surrounding white space.
 func (s Selector) String() string { return s.text }
 
-// MarshalYAML returns what String does.
+// MarshalYAML returns String.
 func (s Selector) MarshalYAML() (any, error) { return s.text, nil }
 
 // Selectors are alternatives: one string or a list of them in YAML.
 type Selectors []Selector
 
-// Match reports whether a sink with these selectors wants the record: whether
-// one of them matches, or there are none.
+// Match reports whether one of the selectors matches, or there are none.
 func (ss Selectors) Match(r *event.Record) bool {
 	return len(ss) == 0 || ss.Any(r)
 }
 
-// Any reports whether one of the selectors matches. Without selectors, none
-// does.
+// Any reports whether one of the selectors matches.
 func (ss Selectors) Any(r *event.Record) bool {
 	for _, s := range ss {
 		if s.Match(r) {
@@ -120,8 +116,8 @@ func (ss Selectors) Any(r *event.Record) bool {
 	return false
 }
 
-// UnmarshalYAML parses one selector or a list of them. Of those that are wrong,
-// each is named with its line.
+// UnmarshalYAML parses one selector or a list of them. Its error lists each invalid one
+// with its line.
 func (ss *Selectors) UnmarshalYAML(n *yaml.Node) error {
 	nodes := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
@@ -145,7 +141,7 @@ func (ss *Selectors) UnmarshalYAML(n *yaml.Node) error {
 		parsed = append(parsed, s)
 	}
 	if len(problems) > 0 {
-		return &yaml.TypeError{Errors: problems} // which the decoder collects
+		return &yaml.TypeError{Errors: problems} // the decoder collects them
 	}
 	*ss = parsed
 	return nil

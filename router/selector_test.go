@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// preempted is a record as a watch hands it over.
+// preempted returns a record as the watch delivers it.
 func preempted() event.Record {
 	return event.New(&corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
@@ -53,16 +53,16 @@ func TestSelectorMatchesFields(t *testing.T) {
 		{"regexp", `{namespace!~"kube-.*"}`, true},
 		{"a regexp is anchored at both ends", `{name=~"ingester"}`, false},
 		{"a regexp of alternatives", `{reason=~"Killing|Preempted|Evicted"}`, true},
-		{"the dot matches line ends too", `{message=~"by .* on node n-.*|by .*n-12"}`, true},
+		{"the dot matches line breaks", `{message=~"by .* on node n-.*|by .*n-12"}`, true},
 		{"the message", `{message=~".*querier.*"}`, true},
 		{"the involved object's kind", `{kind="Pod"}`, true},
 		{"the component", `{component="default-scheduler"}`, true},
 		{"the node", `{node="n-12"}`, true},
-		{"the Event's own reason, whatever the label", `{reason="Preempted"}`, true},
+		{"the Event's own reason, not the label", `{reason="Preempted"}`, true},
 		{"not the reason's label", `{reason="other"}`, false},
 		{"names in quotes, as Prometheus allows", `{"type"="Warning"}`, true},
 		{"another kind of quotes", "{message=~`by [\\w/-]+\\n.*`}", true},
-		{"line breaks, a last comma and a comment", "{\n  type=\"Warning\", # the bad ones\n  kind='Pod',\n}", true},
+		{"line breaks, a last comma and a comment", "{\n  type=\"Warning\", # comment\n  kind='Pod',\n}", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := preempted()
@@ -74,7 +74,7 @@ func TestSelectorMatchesFields(t *testing.T) {
 	}
 }
 
-func TestFieldThatTheEventDoesNotHaveIsEmpty(t *testing.T) {
+func TestMissingFieldIsEmpty(t *testing.T) {
 	r := event.New(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "a"}})
 	for selector, want := range map[string]bool{
 		`{node=""}`:       true,
@@ -124,23 +124,23 @@ var badSelectors = []struct {
 	{"blanks", " \n", `selector is empty; write one like {type="Warning"}`},
 	{"no matcher", "{}", "selector `{}`: it has no matcher"},
 	{"unknown name", `{pod="x"}`, "selector `{pod=\"x\"}`: unknown name \"pod\"; " + validNames},
-	{"a field that is no name", `{uid="x"}`, "selector `{uid=\"x\"}`: unknown name \"uid\"; " + validNames},
+	{"a field that selectors do not have", `{uid="x"}`, "selector `{uid=\"x\"}`: unknown name \"uid\"; " + validNames},
 	{"unknown name in quotes", `{"a b"="x"}`, "selector `{\"a b\"=\"x\"}`: unknown name \"a b\"; " + validNames},
 	{
-		"a metric's name in front", `up{type="Warning"}`,
-		"selector `up{type=\"Warning\"}`: \"up\" stands where a metric's name would, and Events have none; write a selector like {type=\"Warning\"}",
+		"a metric name", `up{type="Warning"}`,
+		"selector `up{type=\"Warning\"}`: \"up\" is in the place of a metric name, and Events have none; write a selector like {type=\"Warning\"}",
 	},
 	{
 		"no braces", `Warning`,
-		"selector `Warning`: \"Warning\" stands where a metric's name would, and Events have none; write a selector like {type=\"Warning\"}",
+		"selector `Warning`: \"Warning\" is in the place of a metric name, and Events have none; write a selector like {type=\"Warning\"}",
 	},
 	{
 		"__name__", `{__name__="up"}`,
-		"selector `{__name__=\"up\"}`: \"up\" stands where a metric's name would, and Events have none; write a selector like {type=\"Warning\"}",
+		"selector `{__name__=\"up\"}`: \"up\" is in the place of a metric name, and Events have none; write a selector like {type=\"Warning\"}",
 	},
 	{
-		"a name in quotes alone", `{"up"}`,
-		"selector `{\"up\"}`: \"up\" stands where a metric's name would, and Events have none; write a selector like {type=\"Warning\"}",
+		"only a quoted name", `{"up"}`,
+		"selector `{\"up\"}`: \"up\" is in the place of a metric name, and Events have none; write a selector like {type=\"Warning\"}",
 	},
 	{
 		"bad regexp", `{name=~"a("}`,
@@ -151,7 +151,7 @@ var badSelectors = []struct {
 		"selector `{type=Warning}`: 1:7: parse error: unexpected identifier \"Warning\" in label matching, expected string",
 	},
 	{
-		"something behind it", `{type="Warning"}[5m]`,
+		"trailing text", `{type="Warning"}[5m]`,
 		"selector `{type=\"Warning\"}[5m]`: 1:17: parse error: unexpected \"[\"",
 	},
 	{
@@ -160,7 +160,7 @@ var badSelectors = []struct {
 	},
 }
 
-func TestBadSelectorIsRefusedInOneLine(t *testing.T) {
+func TestInvalidSelector(t *testing.T) {
 	for _, tt := range badSelectors {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ParseSelector(tt.selector)
@@ -202,13 +202,13 @@ func TestSelectorsInYAML(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 			if again := throughYAML(t, c.Match); !slices.EqualFunc(again, c.Match, equal) {
-				t.Errorf("written and read again: got %v, want %v", again, c.Match)
+				t.Errorf("round trip: got %v, want %v", again, c.Match)
 			}
 		})
 	}
 }
 
-func TestBadSelectorsInYAMLAreNamedWithTheirLines(t *testing.T) {
+func TestInvalidSelectorsInYAML(t *testing.T) {
 	for _, tt := range []struct {
 		name, yaml string
 		want       []string
@@ -248,7 +248,7 @@ func throughYAML(t testing.TB, ss Selectors) (again Selectors) {
 	return again
 }
 
-// equal reports whether two selectors say the same, in the same words.
+// equal reports whether two selectors have the same text and matchers.
 func equal(a, b Selector) bool {
 	return a.text == b.text && slices.EqualFunc(a.matchers, b.matchers, func(a, b matcher) bool {
 		return a.field == b.field && a.Matcher.String() == b.Matcher.String()
@@ -269,7 +269,7 @@ func FuzzParseSelector(f *testing.F) {
 		s, err := ParseSelector(text)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\r\n") {
-				t.Errorf("%q: more than a line: %s", text, err)
+				t.Errorf("%q: more than one line: %s", text, err)
 			}
 			return
 		}
@@ -277,7 +277,7 @@ func FuzzParseSelector(f *testing.F) {
 		s.Match(&r)
 		again := throughYAML(t, Selectors{s})
 		if len(again) != 1 || !equal(again[0], s) {
-			t.Errorf("%q: written and read again: %v", text, again)
+			t.Errorf("%q: round trip: %v", text, again)
 		}
 	})
 }

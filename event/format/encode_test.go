@@ -19,7 +19,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// checkLine fails the test unless line is one line that is safe to print.
+// checkLine checks that line is one line that is safe to print.
 func checkLine(t *testing.T, line []byte) {
 	t.Helper()
 	if !utf8.Valid(line) {
@@ -27,14 +27,14 @@ func checkLine(t *testing.T, line []byte) {
 	}
 	for _, r := range string(line) {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
-			t.Errorf("%U reaches the reader: %q", r, line)
+			t.Errorf("%U is not escaped: %q", r, line)
 		}
 	}
 }
 
 type field struct{ name, value string }
 
-// decodeLogfmt reads a line the way other programs do.
+// decodeLogfmt decodes a line like other programs.
 func decodeLogfmt(t *testing.T, line []byte) []field {
 	t.Helper()
 	var fields []field
@@ -50,7 +50,7 @@ func decodeLogfmt(t *testing.T, line []byte) []field {
 	return fields
 }
 
-// decodeJSON reads a flat object, keeping the order of its fields.
+// decodeJSON decodes a flat object in the order of its fields.
 func decodeJSON(t *testing.T, line []byte) []field {
 	t.Helper()
 	var fields []field
@@ -82,11 +82,10 @@ func decodeJSON(t *testing.T, line []byte) []field {
 	return fields
 }
 
-// replaced is s with every byte that is not UTF-8 as U+FFFD, as Go reads it.
+// replaced returns s with U+FFFD for each invalid byte.
 func replaced(s string) string { return string([]rune(s)) }
 
-// checkEncodings writes the record in every format and reads it back with the
-// readers that others use.
+// checkEncodings encodes the record in each format and decodes it with standard decoders.
 func checkEncodings(t *testing.T, r *event.Record) {
 	t.Helper()
 	e := r.Event
@@ -105,7 +104,7 @@ func checkEncodings(t *testing.T, r *event.Record) {
 		got := map[string]string{}
 		for _, f := range fields {
 			if _, twice := got[f.name]; twice {
-				t.Errorf("%s stands twice in the line: %q", f.name, fields)
+				t.Errorf("%s is in the line twice: %q", f.name, fields)
 			}
 			if f.value == "" {
 				t.Errorf("%s is empty", f.name)
@@ -160,7 +159,7 @@ func checkEncodings(t *testing.T, r *event.Record) {
 	}
 }
 
-// checkable reports whether a value stands in a text line as it is.
+// checkable reports whether a value is in a text line without escapes.
 func checkable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
 }
@@ -169,7 +168,7 @@ func fieldNamed(t *testing.T, name string) event.Field {
 	t.Helper()
 	f, ok := event.ParseField(name)
 	if !ok {
-		t.Fatalf("structured metadata %q is no field", name)
+		t.Fatalf("structured metadata %q is not a field", name)
 	}
 	return f
 }
@@ -220,7 +219,7 @@ func TestInvalidUTF8IsReplaced(t *testing.T) {
 	}
 }
 
-func TestLongMessagesAreWhole(t *testing.T) {
+func TestLongMessagesAreComplete(t *testing.T) {
 	e := readEvent(t, testdata+"/core-recorder-first")
 	e.Message = strings.Repeat("0123456789 \"quoted\"\n\u202e漢字\x1b[2J", 7000)
 	if len(e.Message) < 200_000 {
@@ -230,22 +229,22 @@ func TestLongMessagesAreWhole(t *testing.T) {
 	checkEncodings(t, &r)
 }
 
-func TestTextBeginsASentenceOnce(t *testing.T) {
+func TestTextOmitsARepeatedReason(t *testing.T) {
 	for _, tt := range []struct {
 		name, reason, message, want string
 	}{
-		{"the message begins with the reason", "Preempted", "Preempted by x", "Preempted Pod/p: by x"},
-		{"in other letters", "Waiting", "waiting for x", "Waiting Pod/p: waiting for x"},
+		{"the message continues the reason", "Preempted", "Preempted by x", "Preempted Pod/p: by x"},
+		{"other letter case", "Waiting", "waiting for x", "Waiting Pod/p: waiting for x"},
 		{"followed by a colon", "Failed", "Failed: no such image", "Failed Pod/p: Failed: no such image"},
-		{"followed by what is no continuation", "Created", "Created container: c", "Created Pod/p: Created container: c"},
-		{"is the reason", "Started", "Started", "Started Pod/p: Started"},
-		{"would be taken for a continuation", "Preempted", "by x", `Preempted Pod/p: "by x"`},
-		{"holds what has to be quoted", "Preempted", `Preempted by \`, `Preempted Pod/p: "Preempted by \\"`},
-		{"begins with a longer word", "Fail", "Failed to pull", "Fail Pod/p: Failed to pull"},
-		{"says something else", "Pulled", "Successfully pulled", "Pulled Pod/p: Successfully pulled"},
-		{"is shorter than the reason", "BackOff", "Back", "BackOff Pod/p: Back"},
-		{"is empty", "Killing", "", "Killing Pod/p"},
-		{"has no reason", "", "hello", "Pod/p: hello"},
+		{"not a continuation", "Created", "Created container: c", "Created Pod/p: Created container: c"},
+		{"equal to the reason", "Started", "Started", "Started Pod/p: Started"},
+		{"ambiguous continuation", "Preempted", "by x", `Preempted Pod/p: "by x"`},
+		{"with characters to quote", "Preempted", `Preempted by \`, `Preempted Pod/p: "Preempted by \\"`},
+		{"a longer word", "Fail", "Failed to pull", "Fail Pod/p: Failed to pull"},
+		{"another message", "Pulled", "Successfully pulled", "Pulled Pod/p: Successfully pulled"},
+		{"a prefix of the reason", "BackOff", "Back", "BackOff Pod/p: Back"},
+		{"empty", "Killing", "", "Killing Pod/p"},
+		{"no reason", "", "hello", "Pod/p: hello"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := event.New(&corev1.Event{
@@ -272,7 +271,7 @@ func TestEmptyEventsHaveALine(t *testing.T) {
 	}
 }
 
-func TestAnEventThatCannotBeEncodedSaysSo(t *testing.T) {
+func TestEventThatCannotBeEncoded(t *testing.T) {
 	r := event.Record{Event: &corev1.Event{ObjectMeta: metav1.ObjectMeta{
 		ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1("{\n\"")}},
 	}}}
@@ -284,7 +283,7 @@ func TestAnEventThatCannotBeEncodedSaysSo(t *testing.T) {
 	}
 }
 
-func TestAppendKeepsWhatIsThere(t *testing.T) {
+func TestAppendKeepsDst(t *testing.T) {
 	r := event.New(readEvent(t, testdata+"/core-recorder-first"))
 	for _, f := range formats {
 		enc := Encoder{Format: f, Standalone: true}
@@ -299,15 +298,14 @@ func TestAppendKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// A record is sent again after a crash from the journal, and read again from
-// another API server in another encoding: both must give the same bytes, or
-// Loki shows them twice.
+// A record that is sent again from the journal, or read from another API server in another
+// encoding, must give the same bytes, or Loki stores it twice.
 func TestTheSameStateGivesTheSameBytes(t *testing.T) {
 	for _, dir := range caseDirs(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			want := everything(event.New(readEvent(t, dir)))
 
-			// As the API server would send it in protobuf.
+			// As the API server sends it in protobuf.
 			b, err := readEvent(t, dir).Marshal()
 			if err != nil {
 				t.Fatal(err)
@@ -328,7 +326,7 @@ func TestTheSameStateGivesTheSameBytes(t *testing.T) {
 	}
 }
 
-// everything is all bytes that leave the program for a record.
+// everything returns all bytes that a sink may send for a record.
 func everything(r event.Record) string {
 	b := describe(&r)
 	b = strconv.AppendInt(b, r.Time.UnixNano(), 10)

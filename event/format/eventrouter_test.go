@@ -12,8 +12,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// checkMarshaled fails the test unless the line holds the Event as encoding/json
-// writes it.
+// checkMarshaled checks that the line has the Event as encoding/json encodes it.
 func checkMarshaled(t *testing.T, e *corev1.Event) {
 	t.Helper()
 	r := event.Record{Event: e}
@@ -24,7 +23,7 @@ func checkMarshaled(t *testing.T, e *corev1.Event) {
 	}
 }
 
-// Whatever field of an Event is set, those of a later version of the API too.
+// All fields of an Event are compared, also those that a later version of the API adds.
 func TestEventRouterLinesAreThoseOfEncodingJSON(t *testing.T) {
 	for _, dir := range caseDirs(t) {
 		e := readEvent(t, dir)
@@ -42,11 +41,11 @@ func TestEventRouterLinesAreThoseOfEncodingJSON(t *testing.T) {
 		t.Errorf("only %d fields were set", fields)
 	}
 	if !reflect.DeepEqual(e, &corev1.Event{}) {
-		t.Errorf("fields were left set: %v", e)
+		t.Errorf("fields are still set: %v", e)
 	}
 }
 
-// eachSet calls check with each of the fields in v set, one at a time.
+// eachSet calls check for each field of v, with only that field set.
 func eachSet(t *testing.T, v reflect.Value, path string, check func(path string)) {
 	t.Helper()
 	defer v.SetZero()
@@ -124,8 +123,7 @@ func TestVerb(t *testing.T) {
 	}
 }
 
-// fuzzTime is a time that JSON can carry: up to the year 9999, and not 1970 to
-// the second, which protobuf cannot tell from none.
+// fuzzTime returns a time up to the year 9999, the last one in JSON.
 func fuzzTime(seconds int64) metav1.Time {
 	const year1, years = -62135596800, 253402300800 + 62135596800
 	if seconds == 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// FuzzEncode says whatever an Event can say and reads the lines back.
+// FuzzEncode decodes the lines of any Event.
 func FuzzEncode(f *testing.F) {
 	f.Add("Back-off restarting failed container", "BackOff", "pod-1", "Pod", "kubelet", "node-7", "uid", int32(3))
 	f.Add("a\nb=\"c\"\\ \x1b[2J\x00\x7f\u0085\u2028\u202e\u2066\ufffd\xff\xc3", "a b", "=", "\"", "\\", "\u200f", "\r", int32(-1))
@@ -51,8 +51,8 @@ func checkValid(t *testing.T, name, value string) {
 	}
 }
 
-// FuzzEncodeStored encodes any stored record. Its lines do not change when it is stored
-// again.
+// FuzzEncodeStored checks that the lines of any record do not change after a round trip
+// through the binary form.
 func FuzzEncodeStored(f *testing.F) {
 	for _, dir := range caseDirs(f) {
 		r := event.New(readEvent(f, dir))

@@ -15,14 +15,13 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// testdata has the Events of package event's tests.
+// testdata is shared with the tests of package event.
 const testdata = "../testdata"
 
 var update = flag.Bool("update", false, "write the golden files in testdata")
 
-// TestGolden holds each folder of testdata against what its Event becomes. A
-// file of a format has the line as it stands beside Loki's labels and structured
-// metadata, and then the standalone one.
+// TestGolden compares the record and the lines of each Event in testdata. The file of a
+// format has the line for Loki, then the standalone line.
 func TestGolden(t *testing.T) {
 	for _, dir := range append(caseDirs(t), testdata+"/gap") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -41,7 +40,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// caseDirs are the folders of testdata with an Event as the API server gives it.
+// caseDirs are the directories of testdata that hold an Event.
 func caseDirs(t testing.TB) []string {
 	t.Helper()
 	inputs, err := filepath.Glob(testdata + "/*/input.json")
@@ -100,7 +99,7 @@ func readEvent(t testing.TB, dir string) *corev1.Event {
 	return e
 }
 
-// describe is all of a record that does not stand in the line.
+// describe returns the parts of a record that are not in the line.
 func describe(r *event.Record) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "time: %s\n", r.Time.Format(time.RFC3339Nano))
@@ -130,6 +129,6 @@ func golden(t *testing.T, path string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s (write it anew with -update)\n got:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s (run with -update to rewrite it)\n got:\n%s\nwant:\n%s", path, got, want)
 	}
 }

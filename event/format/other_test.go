@@ -6,8 +6,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Where labels are other, the Event's own values come from the metadata or from
-// the line.
+// If labels are other, the Event's own values are in the metadata or in the line.
 func TestLabelsThatAreOther(t *testing.T) {
 	labels := map[string]string{"namespace": "namespace", "reason": "reason", "kind": "kind", "type": "type", "component": "component", "host": "node"}
 	set := event.LabelSetOf(event.LabelFields...)
@@ -15,7 +14,7 @@ func TestLabelsThatAreOther(t *testing.T) {
 		for _, f := range formats {
 			for _, metadata := range []bool{true, false} {
 				if f == Text && !metadata {
-					continue // cannot be taken apart with certainty
+					continue // ambiguous
 				}
 				r.Decisions[0] = event.LabelDecision{Set: set, Kept: event.LabelNamespace}
 				e := Entry{
@@ -41,7 +40,7 @@ func TestLabelsThatAreOther(t *testing.T) {
 				for _, field := range event.LabelFields {
 					want := valid(r.Value(field))
 					if want == "" && f == Text {
-						continue // the words of the sentence stand for it
+						continue // parsed from the sentence
 					}
 					if v := valid(got.Value(field)); v != want {
 						t.Errorf("%s in %s, metadata %v: %s is %q, want %q", name, f, metadata, field, v, want)

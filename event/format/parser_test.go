@@ -12,7 +12,7 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// records are those that the encodings are tested with, among them hostile ones.
+// records returns the records of testdata and a gap record.
 func records(t testing.TB) map[string]event.Record {
 	t.Helper()
 	inputs, err := filepath.Glob("../testdata/*/input.json")
@@ -39,7 +39,7 @@ func records(t testing.TB) map[string]event.Record {
 	return all
 }
 
-// entry is what a sink stores of a record.
+// entry returns the entry that a sink stores for a record.
 func entry(r event.Record, f Format, metadata bool) Entry {
 	e := Entry{
 		Time:   r.Time,
@@ -57,8 +57,8 @@ func entry(r event.Record, f Format, metadata bool) Entry {
 
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// All that one can ask for is read back as it was from beside any line.
-func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
+// Labels and metadata have all fields, in any format.
+func TestFieldsFromLabelsAndMetadata(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range formats {
 			got, err := Parser{}.Parse(entry(r, f, true))
@@ -82,13 +82,13 @@ func TestFieldsComeBackFromBesideTheLine(t *testing.T) {
 	}
 }
 
-// Lines that stand alone say the same, and are written again as they were.
-func TestLinesComeBack(t *testing.T) {
+// Encoding a parsed standalone line gives the same line.
+func TestStandaloneRoundTrip(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range formats {
 			want := string(Encoder{Format: f, Standalone: true}.Append(nil, &r))
 			if r.Time.IsZero() && f == Text {
-				continue // only its time tells a line that stands alone from another
+				continue // a standalone text line is recognized by its time
 			}
 			got, err := Parser{}.Parse(Entry{Line: want})
 			if err != nil {
@@ -102,7 +102,7 @@ func TestLinesComeBack(t *testing.T) {
 	}
 }
 
-func TestSentences(t *testing.T) {
+func TestTextLines(t *testing.T) {
 	for text, want := range map[string][6]string{ // namespace, type, reason, kind, name, message
 		"2019-07-19T11:05:00.000000011Z team-b Warning Preempted Pod/ingester-0: by x on node n":     {"team-b", "Warning", "Preempted", "Pod", "ingester-0", "Preempted by x on node n"},
 		"2019-07-19T11:05:00Z team-b Pulled Pod/web-0: image is there: yes":                          {"team-b", "Normal", "Pulled", "Pod", "web-0", "image is there: yes"},
@@ -123,16 +123,16 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOurs(t *testing.T) {
+func TestForeignLines(t *testing.T) {
 	for _, text := range []string{"", "hello", `{"a":1}`, `{"verb":"ADDED"}`, "{", `level=info msg="x"`, "GET /a/b"} {
 		if r, err := (Parser{}).Parse(Entry{Line: text}); err == nil {
-			t.Errorf("%q is read as %+v", text, r.Event)
+			t.Errorf("%q is parsed as %+v", text, r.Event)
 		}
 	}
 }
 
-// A line too long for Loki may be cut anywhere: what is beside it is still known.
-func TestCutLine(t *testing.T) {
+// A sink truncates lines that are too long for Loki. The fields in metadata remain.
+func TestTruncatedLine(t *testing.T) {
 	for name, r := range records(t) {
 		for _, f := range []Format{JSON, EventRouter} {
 			e := entry(r, f, true)
@@ -145,11 +145,11 @@ func TestCutLine(t *testing.T) {
 	}
 }
 
-func TestLabelsOfOtherNames(t *testing.T) {
+func TestConfiguredLabels(t *testing.T) {
 	p := Parser{Labels: map[string]string{"ns": "namespace", "why": "reason"}}
 	got, err := p.Parse(Entry{
 		Line:     "name=web-0 kind=Pod",
-		Labels:   map[string]string{"ns": "prod", "why": event.OtherLabel, "reason": "not ours"},
+		Labels:   map[string]string{"ns": "prod", "why": event.OtherLabel, "reason": "foreign"},
 		Metadata: map[string]string{"full_reason": "disk full"},
 	})
 	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" {
@@ -157,8 +157,8 @@ func TestLabelsOfOtherNames(t *testing.T) {
 	}
 }
 
-// FuzzParse reads any line; what is understood is written, and read again
-// without a change.
+// FuzzParse checks that any line that can be parsed is unchanged after encoding and parsing
+// it again.
 func FuzzParse(f *testing.F) {
 	for _, r := range records(f) {
 		for _, format := range formats {
@@ -167,7 +167,7 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text, uid string) {
-		e := Entry{Line: valid(text)} // as every line is
+		e := Entry{Line: valid(text)} // as in every line
 		if uid != "" {
 			e.Metadata = map[string]string{"event_uid": uid}
 		}
@@ -183,7 +183,7 @@ func FuzzParse(f *testing.F) {
 			first := string(enc.Append(nil, &r.Record))
 			again, err := Parser{}.Parse(Entry{Line: first})
 			if err != nil {
-				continue // nothing was in it that has a key
+				continue // no field has a value
 			}
 			if again.Event.Message != valid(r.Event.Message) || again.Value(event.FieldName) != valid(r.Value(event.FieldName)) {
 				t.Errorf("%q becomes %q", text, first)

@@ -49,12 +49,12 @@ func checkTextRoundTrip(t *testing.T, r *event.Record, standalone bool) {
 		}
 	}
 	if got != want {
-		t.Errorf("%s\nis read as\n%+v, want\n%+v", text, got, want)
+		t.Errorf("%s\nis parsed as\n%+v, want\n%+v", text, got, want)
 	}
 }
 
-// Whatever is in an Event, its line says which of it is which.
-func TestTextIsReadBack(t *testing.T) {
+// The line is unambiguous for any text in the Event.
+func TestTextRoundTrip(t *testing.T) {
 	odd := []string{
 		"", " ", "Warning", "Normal", "a b", "a: b", "a:", ":", "a/b", "/", `"`, `"a"`, `\`, "a\nb", "Event", "(x2)", "x (x2)",
 		"-", "é", "by x", "by", "Warning by x", "Warning: x", "2026-03-06T14:00:00Z", `{"verb":`, "time=1", "a (b/c)", "(observed at 2026-03-06T14:00:00Z, x)", `C:\new`, "\u202e", "\xff", "info",
@@ -63,8 +63,8 @@ func TestTextIsReadBack(t *testing.T) {
 		for _, b := range odd {
 			for _, standalone := range []bool{true, false} {
 				for _, r := range []event.Record{
-					textRecord("shop", "Normal", a, "Pod", b, "it is so", 1, nil, time.Time{}),
-					textRecord("shop", a, b, "Pod", "web-0", "it is so", 2, nil, time.Time{}),
+					textRecord("shop", "Normal", a, "Pod", b, "a message", 1, nil, time.Time{}),
+					textRecord("shop", a, b, "Pod", "web-0", "a message", 2, nil, time.Time{}),
 					textRecord(a, "Warning", "BackOff", "Pod", "web-0", b, 0, nil, time.Time{}),
 					textRecord("shop", "Warning", "BackOff", a, b, "", 3, &corev1.ObjectReference{Kind: "Node", Name: "n1"}, time.Time{}),
 					textRecord("shop", "Warning", "", "Pod", a, b, 3, &corev1.ObjectReference{Kind: "Node", Name: b}, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)),
@@ -76,13 +76,12 @@ func TestTextIsReadBack(t *testing.T) {
 	}
 }
 
-// What is usual needs no quotes, and lines of earlier versions, which had none,
-// say what they did.
+// Common words need no quotes, and lines of earlier versions had none.
 func TestTextOfEarlierVersions(t *testing.T) {
 	at := time.Date(2026, 3, 6, 14, 0, 0, 0, time.UTC)
 	for text, want := range map[string]textLine{
-		"2026-03-06T14:00:00Z shop Warning Pod/web-0: nobody knows why (x7)": {
-			Standalone: true, Time: at, Namespace: "shop", Type: "Warning", Kind: "Pod", Name: "web-0", Message: "nobody knows why", Count: 7,
+		"2026-03-06T14:00:00Z shop Warning Pod/web-0: reason unknown (x7)": {
+			Standalone: true, Time: at, Namespace: "shop", Type: "Warning", Kind: "Pod", Name: "web-0", Message: "reason unknown", Count: 7,
 		},
 		"2026-03-06T14:00:00Z shop Killing Pod/web-0: token=x\\nand \\u001b[2J and C:\\users": {
 			Standalone: true, Time: at, Namespace: "shop", Type: "Normal", Reason: "Killing", Kind: "Pod", Name: "web-0", Message: "token=x\nand \x1b[2J and C:\\users",
@@ -93,12 +92,12 @@ func TestTextOfEarlierVersions(t *testing.T) {
 	} {
 		got, ok := parseTextLine(text)
 		if !ok || got != want {
-			t.Errorf("%s\nis read as\n%+v, want\n%+v", text, got, want)
+			t.Errorf("%s\nis parsed as\n%+v, want\n%+v", text, got, want)
 		}
 	}
 }
 
-func TestTextOfOthers(t *testing.T) {
+func TestForeignText(t *testing.T) {
 	for _, text := range []string{
 		"", "hello", "2026-03-06T14:00:00Z", "2026-03-06T14:00:00Z INFO setup/main.go:12 starting", "GET /a/b HTTP/1.1",
 		"2026-03-06T14:00:00Z error app/server.go:33: failed", "2026-03-06T14:00:00Z\tINFO\tcontroller/controller.go:220\tStarting",
@@ -106,19 +105,19 @@ func TestTextOfOthers(t *testing.T) {
 		`"a" "b" "c" "d" Pod/x`, `"a`, `Pod/`, `"a"Pod/x`, "Killing Pod/x and more",
 	} {
 		if s, ok := parseTextLine(text); ok {
-			t.Errorf("%q is read as %+v", text, s)
+			t.Errorf("%q is parsed as %+v", text, s)
 		}
 	}
 }
 
-// FuzzText writes whatever an Event can say as text and reads it back.
+// FuzzText checks the round trip of any Event as text.
 func FuzzText(f *testing.F) {
 	f.Add("shop", "Warning", "BackOff", "Pod", "web-0", "Back-off restarting", "n1", int32(3), true)
 	f.Add("", "", "", "", "", `"`, " ", int32(0), true)
 	f.Add("a b", "Warning", "Warning", "Event", "a:", "x (x2)", "(a/b)", int32(2), false)
 	f.Fuzz(func(t *testing.T, namespace, eventType, reason, kind, name, message, related string, count int32, standalone bool) {
 		for _, s := range []*string{&namespace, &eventType, &reason, &kind, &name, &message, &related} {
-			*s = strings.ToValidUTF8(*s, "\uFFFD") // as every line is
+			*s = strings.ToValidUTF8(*s, "\uFFFD") // as in every line
 		}
 		r := textRecord(namespace, eventType, reason, kind, name, message, count, &corev1.ObjectReference{Kind: "Node", Name: related}, time.Time{})
 		checkTextRoundTrip(t, &r, standalone)
