@@ -105,10 +105,10 @@ func TestQueryUsageErrors(t *testing.T) {
 		"unknown sink":       {[]string{"--config", two, "--sink", "c"}, two + `: there is no sink "c" that can be read; there are: a, b`},
 		"no base address":    {[]string{"--config", two, "--sink", "b"}, two + ": sink b: url: where /push takes queries is not known; say it with --loki-url"},
 		"unknown output":     {[]string{"--loki-url", "http://a", "-o", "xml"}, `--output: "xml" is unknown; valid are table, wide, json, yaml, logfmt, text, name`},
-		"no time":            {[]string{"--from", "soon"}, `--from: "soon" is not a time; write it as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h or RFC 3339`},
+		"no time":            {[]string{"--from", "soon"}, `--from: "soon" is not a time; examples are 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h, and RFC 3339`},
 		"following the past": {[]string{"-w", "--to", "1h"}, "--watch goes on from now; leave --to out"},
 		"an argument":        {[]string{"pod/web-0"}, `unknown command "pod/web-0" for "hindsight query"`},
-		"labels of files":    {[]string{"--file", stdout, "--cluster", "eu"}, "cluster: no such field; Events in files have no labels"},
+		"labels of files":    {[]string{"--file", stdout, "--cluster", "eu"}, "cluster: unknown field; Events in files have no labels"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, stderr := call(t, "", append([]string{"query"}, c.args...)...)

@@ -55,6 +55,7 @@ func TestLogQLFindsSelection(t *testing.T) {
 					layout.Labels = labels
 				}
 				t.Run(fmt.Sprintf("%s, metadata %v, %s", encoding, metadata, name), func(t *testing.T) {
+					t.Parallel()
 					find := storeInFake(t, layout, records)
 					parser := format.Parser{Labels: layout.Labels}
 					all := find(query.DefaultLayout().Job, `{job="hindsight"}`)
