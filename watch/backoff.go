@@ -9,6 +9,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
 const (
@@ -36,7 +38,7 @@ func (w *Watcher) backOff(ctx context.Context, attempt string, err error) {
 		args = append(args, "hint", w.permissionHint(err))
 	}
 	w.log.Log(ctx, level, "reading events failed; retrying until it succeeds", args...)
-	sleep(ctx, pause)
+	_ = wait.Sleep(ctx, pause)
 }
 
 // succeeded is called after a successful attempt. It ends the backoff and logs the recovery.
@@ -80,17 +82,5 @@ func (w *Watcher) permissionHint(err error) string {
 		return `grant list and watch on events with a ClusterRole and a ClusterRoleBinding: apiGroups [""], resources [events], verbs [list, watch]`
 	default:
 		return fmt.Sprintf(`grant list and watch on events in namespace %s with a Role and a RoleBinding there: apiGroups [""], resources [events], verbs [list, watch]`, w.namespace)
-	}
-}
-
-// sleep waits for d, and reports false if ctx is done earlier.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
 // Limits of a batch. One batch is with Handle while the next one fills. Bytes are those of the
@@ -146,10 +147,10 @@ func (b *batcher) tryAdd(rec event.Record, buffer *event.DecodeBuffer, size int)
 		b.pending.buffers = append(b.pending.buffers, buffer)
 	}
 	if !rec.PositionOnly() {
-		notify(b.ready)
+		wait.Notify(b.ready)
 	}
 	if b.isFull() {
-		notify(b.full)
+		wait.Notify(b.full)
 	}
 	return true
 }
@@ -182,7 +183,7 @@ func (b *batcher) advance(from, to event.Position, sink string) {
 		return
 	}
 	b.append(event.Record{Position: to, OnlySink: sink}, 0)
-	notify(b.ready)
+	wait.Notify(b.ready)
 }
 
 // advanceTo advances to a version, for all sinks.
@@ -325,7 +326,7 @@ func (b *batcher) nextBatch(done batch) batch {
 	default:
 	}
 	b.pending, b.bytes = batch{done.records[:0], done.buffers[:0]}, 0
-	notify(b.space)
+	wait.Notify(b.space)
 	return next
 }
 
@@ -347,12 +348,4 @@ func countStates(records []event.Record) (n int) {
 		}
 	}
 	return n
-}
-
-// notify leaves a token, unless there is one already.
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -19,6 +19,7 @@ import (
 
 // Records that arrive during a call of Handle are the next batch.
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := run(a, at(100))
@@ -43,6 +44,7 @@ func TestBatches(t *testing.T) {
 
 // advance does nothing if a record was added meanwhile.
 func TestAdvance(t *testing.T) {
+	t.Parallel()
 	b := newBatcher("", at(100), nil, nil)
 	before, _ := b.positionAndTime()
 	if !b.tryAdd(event.Record{Event: &corev1.Event{}, Position: event.Position{Version: 103}}, nil, 1) {
@@ -61,6 +63,7 @@ func TestAdvance(t *testing.T) {
 
 // Handle may change the slice: intake removes dropped records in place.
 func TestHandleMayChangeRecords(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		states := 0
 		b := newBatcher("", at(100), func(_ context.Context, records []event.Record) error {
@@ -87,6 +90,7 @@ func TestHandleMayChangeRecords(t *testing.T) {
 // While the journal is blocked the watch is not read; after a minute it is closed. Nothing is
 // lost.
 func TestBlockedJournal(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		blocked time.Duration
 		closed  bool
@@ -96,6 +100,7 @@ func TestBlockedJournal(t *testing.T) {
 		"and never released": {0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				var open atomic.Int32
@@ -148,6 +153,7 @@ func TestBlockedJournal(t *testing.T) {
 
 // Single records are batched, except for the first one. A full batch does not wait.
 func TestBatchInterval(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var batches []int
 		var at []time.Duration
@@ -192,6 +198,7 @@ func TestBatchInterval(t *testing.T) {
 
 // Buffers are reused after Handle has returned, and freed when there are no records.
 func TestBuffersAreReused(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var b *batcher
 		var buffer *event.DecodeBuffer

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // An API server that caches Events cannot replay after a restart. That causes a list and a gap, but
@@ -24,11 +25,9 @@ func TestAPIServerCachesEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := s.mustWrite(t, "a", "c")
-	for deadline := time.Now().Add(90 * time.Second); !strings.HasSuffix(strings.Join(r.states(), " "), last[1]) && time.Now().Before(deadline); {
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.Within(t.Context(), wait.Timeout, func() bool { return strings.HasSuffix(strings.Join(r.states(), " "), last[1]) })
 	got := r.states()
-	t.Logf("taken: %q", got)
+	t.Logf("emitted: %q", got)
 	if n := len(gapRecords(r)); n > 1 {
 		t.Errorf("%d gaps", n)
 	}

@@ -56,6 +56,7 @@ func writeHistory(a *api) {
 }
 
 func TestSinksAtDifferentPositions(t *testing.T) {
+	t.Parallel()
 	restoredOnce := func(version uint64) event.Position {
 		return event.Position{Epoch: event.Epoch{Cluster: "uid-a", Restores: 1}, Version: version}
 	}
@@ -161,6 +162,7 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				writeHistory(a)
@@ -201,6 +203,7 @@ func TestSinksAtDifferentPositions(t *testing.T) {
 
 // Sinks behind are logged at the start and after each list, and counted in the metrics.
 func TestSinksBehindAreReported(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		writeHistory(a)
@@ -245,6 +248,7 @@ hindsight_watch_relists_total{reason="stalled",source=""} 0
 // If the API server answers neither yes nor 410 to the probe for a replayable version, the probe is
 // retried.
 func TestReplayProbeFails(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
 		"forbidden": func(w http.ResponseWriter, r *http.Request) {
 			fakeapi.Fail(w, r, http.StatusForbidden, "events is forbidden")
@@ -262,6 +266,7 @@ func TestReplayProbeFails(t *testing.T) {
 		"HTML":            func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				writeHistory(a)
@@ -291,6 +296,7 @@ func TestReplayProbeFails(t *testing.T) {
 // The position of a slow sink is compacted before the common watch begins there. Sinks further
 // ahead get no gap record.
 func TestSlowSinkBecomesTooOldLater(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		when func(r *http.Request) bool // the request before which etcd is compacted
 		want []string
@@ -308,6 +314,7 @@ func TestSlowSinkBecomesTooOldLater(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				writeHistory(a)
@@ -336,6 +343,7 @@ func TestSlowSinkBecomesTooOldLater(t *testing.T) {
 
 // After a restore during a catch-up, everything is read again for all sinks.
 func TestRestoreDuringCatchUp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		writeHistory(a)
@@ -363,6 +371,7 @@ func TestRestoreDuringCatchUp(t *testing.T) {
 // A lagging API server answers once during a catch-up. The list is retried; a sink that was caught
 // up before gets nothing twice.
 func TestLaggingServerDuringCatchUp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		writeHistory(a)
@@ -392,6 +401,7 @@ func TestLaggingServerDuringCatchUp(t *testing.T) {
 // lost, although states may repeat; all records are for this sink; until the end, the position marks
 // the list as incomplete.
 func TestSortOverflowOfOneSink(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.padding = strings.Repeat("x", 10<<10)
@@ -439,6 +449,7 @@ func TestSortOverflowOfOneSink(t *testing.T) {
 
 // Records that only move the position are merged per sink.
 func TestPositionRecordsPerSink(t *testing.T) {
+	t.Parallel()
 	b := newBatcher("", at(100), nil, nil)
 	for _, sink := range []string{"a", "b", "b", ""} {
 		before := b.at()
@@ -462,6 +473,7 @@ func TestPositionRecordsPerSink(t *testing.T) {
 // One leader declares a gap to all sinks; the next one declares it again to a sink that had not
 // accepted it. Both records are equal, so the gap is shown once.
 func TestGapDeclaredAgainIsEqual(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")

@@ -3,50 +3,28 @@ package watch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/connrotation"
+
+	"github.com/hindsight-events/hindsight/internal/kube"
 )
 
 // NewClient returns a client for watching Events. cfg has address and credentials; all other
 // settings of requests are made here.
 //
-// Its scheme has only the types of the API machinery, such as Status. This package decodes
-// Events itself, and k8s.io/client-go/kubernetes/scheme, with all API groups, costs several MB.
+// The client has no types: this package decodes Events itself.
 func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
-
 	cfg = rest.CopyConfig(cfg)
-	cfg.APIPath = "/api"
-	cfg.GroupVersion = &corev1.SchemeGroupVersion
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	cfg.ContentType = runtime.ContentTypeProtobuf
-	cfg.AcceptContentTypes = runtime.ContentTypeProtobuf
-	cfg.WarningHandler = rest.NoWarnings{}
-	cfg.WarningHandlerWithContext = nil
-	if cfg.UserAgent == "" {
-		cfg.UserAgent = rest.DefaultKubernetesUserAgent()
-	}
-	// The default of 5 requests a second would slow down a long list. Backoff and Retry-After
-	// limit requests instead.
-	cfg.QPS = -1
-	cfg.RateLimiter = nil
-	// It would end every watch. Each request has its own deadlines.
-	cfg.Timeout = 0
 	// Compression costs the API server, and Hindsight, more CPU than decoding the Events.
 	cfg.DisableCompression = true
-
 	dial := cfg.Dial
 	if dial == nil {
 		// The default of client-go.
@@ -57,12 +35,7 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return closeOnTimeout{next, dialer.ConnectionTracker}
 	})
-
-	client, err := rest.RESTClientFor(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("create client for %s: %w", cfg.Host, err)
-	}
-	return client, nil
+	return kube.NewClient(cfg, corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf)
 }
 
 // Timeouts of responses. The API server ends a list after a minute (--request-timeout) with an

@@ -103,6 +103,7 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // A proxy keeps the connection open and answers pings, but forwards nothing. A new connection works.
 func TestDeadConnection(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -126,6 +127,7 @@ func TestDeadConnection(t *testing.T) {
 
 // Connections are accepted, but requests are not answered.
 func TestServerNeverAnswers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -152,6 +154,7 @@ func TestServerNeverAnswers(t *testing.T) {
 
 // Over one connection lists work and watches deliver nothing. A stall closes it.
 func TestConnectionDeliversListsOnly(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")

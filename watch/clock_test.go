@@ -25,6 +25,7 @@ func (a *api) forge(name string) uint64 {
 // A time of 2099 in managedFields affects neither the record nor the position nor a later gap, both
 // in a list and on a watch.
 func TestForgedTimes(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.forge("a")
@@ -62,6 +63,7 @@ func TestForgedTimes(t *testing.T) {
 
 // An earlier process has stored a time of 2099.
 func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -85,6 +87,7 @@ func TestForgedTimesOfAnEarlierProcess(t *testing.T) {
 
 // The API server's clock takes precedence over the local one.
 func TestServerClockWins(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		ahead := 3 * time.Hour

@@ -30,10 +30,11 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// One API server serves all of these: a start takes seconds. Each step reads
-// from a position of its own; the ones that change the past come last.
+// One API server serves all steps, because a start takes seconds. Each step reads from its own
+// position; the steps that change the history come last.
 func TestAgainstAnAPIServer(t *testing.T) {
 	t.Parallel()
 	s := &server{auditLog: filepath.Join(t.TempDir(), "audit.log")}
@@ -43,32 +44,32 @@ func TestAgainstAnAPIServer(t *testing.T) {
 		name string
 		run  func(*testing.T, *server)
 	}{
-		{"a list and a watch bring each state once", firstStart},
-		{"a restart resumes where it was", resume},
-		{"downtime inside of the watch window costs no list", downtimeCostsNoList},
-		{"sinks at different positions cost no list", sinksBehindCostNoList},
-		{"a dead sink costs the others nothing", deadSink},
+		{"a list and a watch deliver each state once", firstStart},
+		{"a restart resumes at its position", resume},
+		{"a short downtime needs no list", downtimeNeedsNoList},
+		{"sinks at different positions need no list", sinksBehindNeedNoList},
+		{"a dead sink does not affect the others", deadSink},
 		{"the API server is killed under writes", killedUnderWrites},
 		{"the API server pauses", paused},
-		{"etcd is lost for a while", etcdLost},
+		{"etcd is unavailable", etcdLost},
 		{"the position is too old for a watch", tooOldForAWatch},
 		{"the position is at the boundary of a compaction", atTheBoundary},
-		{"an interrupted list is read again as it was", interruptedList},
-		{"an interrupted list is too old to be read again", interruptedListTooOld},
+		{"an interrupted list is read at the same version", interruptedList},
+		{"the version of an interrupted list is compacted", interruptedListTooOld},
 		{"a list outlives its version", listOutlivesItsVersion},
-		{"permission comes late", permissionComesLate},
-		{"etcd is restored while nobody watches", restoredUnwatched},
-		{"etcd is restored under a watch", restoredUnderAWatch},
-		{"etcd is restored while a list is read", restoredDuringAList},
-		{"another cluster takes the address", anotherCluster},
+		{"permission is granted late", permissionGrantedLate},
+		{"etcd is restored without a watch", restoredUnwatched},
+		{"etcd is restored during a watch", restoredUnderAWatch},
+		{"etcd is restored during a list", restoredDuringAList},
+		{"another cluster has the address", anotherCluster},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, s) }) {
-			return // the state may not be what the next one expects
+			return // the next step may depend on this one
 		}
 	}
 }
 
-// server is an API server and what writes to it.
+// server is an API server and a client that writes to it.
 type server struct {
 	*cluster.Cluster
 	client   kubernetes.Interface
@@ -84,8 +85,7 @@ func clientFor(t *testing.T, cfg *rest.Config) kubernetes.Interface {
 	return client
 }
 
-// write makes a new state of the Event of that name and returns it as
-// "name@version".
+// write writes the next state of an Event and returns it as "name@version".
 func (s *server) write(ctx context.Context, name string) (string, error) {
 	events := s.client.CoreV1().Events("default")
 	e, err := events.Get(ctx, name, metav1.GetOptions{})
@@ -121,7 +121,7 @@ func (s *server) mustWrite(t *testing.T, names ...string) []string {
 	return written
 }
 
-// here is the newest position there is.
+// here returns the newest position.
 func (s *server) here(t *testing.T) event.Position {
 	t.Helper()
 	revision, err := s.Revision(t.Context())
@@ -149,12 +149,11 @@ func (s *server) follow(t *testing.T, cfg *rest.Config, start event.Position, op
 	if err != nil {
 		t.Fatal(err)
 	}
-	spool := func(o *Options) { o.SortDir = t.TempDir() }
-	return follow(t, client, start, append(options, spool)...)
+	inFile := func(o *Options) { o.SortDir = t.TempDir() }
+	return follow(t, client, start, append(options, inFile)...)
 }
 
-// ours returns what was taken without the Events that the API server writes by
-// itself.
+// ours returns the emitted records, except for Events that the API server itself writes.
 func ours(r *running) []event.Record {
 	return slices.DeleteFunc(r.journal.all(), func(r event.Record) bool {
 		return r.Event != nil && cluster.EventByAPIServer(r.Event)
@@ -163,14 +162,10 @@ func ours(r *running) []event.Record {
 
 func ourStates(r *running) []string { return states(ours(r)) }
 
-// wantEventually waits until everything wanted was taken, and fails if that is
-// not all, or not in this order.
+// wantEventually waits until the wanted number of states is emitted, and compares them.
 func wantEventually(t *testing.T, r *running, want ...string) {
 	t.Helper()
-	deadline := time.Now().Add(90 * time.Second)
-	for len(ourStates(r)) < len(want) && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.Within(t.Context(), wait.Timeout, func() bool { return len(ourStates(r)) >= len(want) })
 	wantStates(t, "emitted", ourStates(r), want...)
 	wantGrowing(t, r.journal.all())
 }
@@ -196,7 +191,7 @@ func firstStart(t *testing.T, s *server) {
 	want := append(latest(written), s.mustWrite(t, "a", "a", "d", "b")...)
 	wantEventually(t, r, want...)
 
-	// The shortest list tells the newest version there is.
+	// The list of one Event has the newest version.
 	for range 20 {
 		s.mustWrite(t, "e")
 		want := s.here(t).Version
@@ -222,8 +217,7 @@ func resume(t *testing.T, s *server) {
 	wantEventually(t, s.follow(t, s.Config(), r.position()), want...)
 }
 
-// auditFlags make the API server write down each list of Events before it
-// answers.
+// auditFlags make the API server log each list of Events before it answers.
 func auditFlags(t *testing.T, log string) []string {
 	t.Helper()
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
@@ -243,7 +237,7 @@ rules:
 	return []string{"--audit-policy-file=" + policy, "--audit-log-path=" + log}
 }
 
-// lists are the queries of all lists of Events that were asked for.
+// lists returns the queries of all requested lists of Events.
 func (s *server) lists(t *testing.T) []url.Values {
 	t.Helper()
 	log, err := os.ReadFile(s.auditLog)
@@ -267,7 +261,7 @@ func (s *server) lists(t *testing.T) []url.Values {
 	return queries
 }
 
-// countedLists is the same number by the API server's metrics.
+// countedLists returns the number of lists from the API server's metrics.
 func (s *server) countedLists(t *testing.T) int {
 	t.Helper()
 	metrics, err := s.client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
@@ -292,8 +286,7 @@ func (s *server) countedLists(t *testing.T) int {
 	return int(n)
 }
 
-// wantProbes fails unless all that was listed during f was so many times one
-// Event.
+// wantProbes checks that all lists during f have limit=1, and their number.
 func (s *server) wantProbes(t *testing.T, want int, f func()) {
 	t.Helper()
 	before, counted := len(s.lists(t)), s.countedLists(t)
@@ -304,20 +297,17 @@ func (s *server) wantProbes(t *testing.T, want int, f func()) {
 	}
 	for _, q := range lists {
 		if q.Get("limit") != "1" {
-			t.Errorf("a list with %v", q)
+			t.Errorf("list with query %v", q)
 		}
 	}
-	// The metric counts a request once it is over.
-	deadline := time.Now().Add(10 * time.Second)
-	for s.countedLists(t)-counted < want && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond)
-	}
+	// The metric counts a request at its end.
+	wait.Within(t.Context(), 10*time.Second, func() bool { return s.countedLists(t)-counted >= want })
 	if n := s.countedLists(t) - counted; n != want {
 		t.Errorf("%d lists by the metrics, want %d", n, want)
 	}
 }
 
-func downtimeCostsNoList(t *testing.T, s *server) {
+func downtimeNeedsNoList(t *testing.T, s *server) {
 	r := s.follow(t, s.Config(), s.here(t))
 	wantEventually(t, r, s.mustWrite(t, "a", "b")...)
 	if err := r.stop(); err != nil {
@@ -327,14 +317,14 @@ func downtimeCostsNoList(t *testing.T, s *server) {
 	s.wantProbes(t, 1, func() { wantEventually(t, s.follow(t, s.Config(), r.position()), want...) })
 }
 
-func sinksBehindCostNoList(t *testing.T, s *server) {
+func sinksBehindNeedNoList(t *testing.T, s *server) {
 	behind := map[string]event.Position{"slow": s.here(t)}
 	want := s.mustWrite(t, "a", "b")
 	behind["file"] = s.here(t)
 	want = append(want, s.mustWrite(t, "a", "a")...)
 	start := s.here(t)
 	want = append(want, s.mustWrite(t, "b")...)
-	// One that shows whether the cluster was restored, one for the least position.
+	// One to detect a restore, one for the lowest position.
 	s.wantProbes(t, 2, func() { wantEventually(t, s.follow(t, s.Config(), start, sinksAt(behind)), want...) })
 }
 
@@ -352,10 +342,7 @@ func deadSink(t *testing.T, s *server) {
 	start := s.here(t)
 	want = append(want, s.mustWrite(t, "a", "c")...)
 	r := s.follow(t, s.Config(), start, sinksAt(map[string]event.Position{"dead": dead, "slow": slow}))
-	deadline := time.Now().Add(90 * time.Second)
-	for len(addressed(ours(r))) < len(want) && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.Within(t.Context(), wait.Timeout, func() bool { return len(addressed(ours(r))) >= len(want) })
 	wantStates(t, "emitted", addressed(ours(r)), want...)
 }
 
@@ -363,7 +350,7 @@ func killedUnderWrites(t *testing.T, s *server) {
 	r := s.follow(t, s.Config(), s.here(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	var written []string
-	unknown := 0 // writes that failed, perhaps after they were done
+	unknown := 0 // failed writes, which may have succeeded in etcd
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -371,27 +358,24 @@ func killedUnderWrites(t *testing.T, s *server) {
 			state, err := s.write(ctx, "k"+strconv.Itoa(i%50))
 			if err != nil {
 				unknown++
-				sleep(ctx, 50*time.Millisecond)
+				time.Sleep(50 * time.Millisecond)
 				continue
 			}
 			written = append(written, state)
 		}
 	}()
 	for range 3 {
-		sleep(ctx, 2*time.Second)
+		time.Sleep(2 * time.Second)
 		if err := s.RestartAPIServer(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sleep(ctx, 2*time.Second)
+	time.Sleep(2 * time.Second)
 	cancel()
 	<-done
 	end := s.mustWrite(t, "end")[0]
 
-	deadline := time.Now().Add(60 * time.Second)
-	for !slices.Contains(r.states(), end) && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.Within(t.Context(), wait.Timeout, func() bool { return slices.Contains(r.states(), end) })
 	wantGrowing(t, r.journal.all())
 	got := map[string]bool{}
 	for _, state := range ourStates(r) {
@@ -399,13 +383,13 @@ func killedUnderWrites(t *testing.T, s *server) {
 	}
 	for _, state := range written {
 		if !got[state] {
-			t.Errorf("%s was written and never came", state)
+			t.Errorf("%s was written and not emitted", state)
 		}
 		delete(got, state)
 	}
-	t.Logf("%d states written, %d writes of unknown outcome, %d states besides", len(written), unknown, len(got)-1)
+	t.Logf("%d states written, %d writes of unknown outcome, %d other states", len(written), unknown, len(got)-1)
 	if len(got)-1 > unknown {
-		t.Errorf("%d states besides what was written", len(got)-1)
+		t.Errorf("%d states more than written", len(got)-1)
 	}
 }
 
@@ -416,7 +400,7 @@ func paused(t *testing.T, s *server) {
 	if err := s.PauseAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	sleep(t.Context(), 5*time.Second)
+	time.Sleep(5 * time.Second)
 	if err := s.ResumeAPIServer(); err != nil {
 		t.Fatal(err)
 	}
@@ -429,20 +413,17 @@ func etcdLost(t *testing.T, s *server) {
 	want := s.mustWrite(t, "a")
 	wantEventually(t, r, want...)
 	s.KillEtcd()
-	sleep(t.Context(), 5*time.Second)
+	time.Sleep(5 * time.Second)
 	if err := s.StartEtcd(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for {
+	wait.Success(t, "a write after the start of etcd", func() error {
 		state, err := s.write(t.Context(), "a")
 		if err == nil {
 			want = append(want, state)
-			break
 		}
-		if !sleep(t.Context(), 100*time.Millisecond) {
-			t.Fatal(err)
-		}
-	}
+		return err
+	})
 	want = append(want, s.mustWrite(t, "b")...)
 	wantEventually(t, r, want...)
 }
@@ -459,8 +440,7 @@ func tooOldForAWatch(t *testing.T, s *server) {
 	wantEventually(t, r, want...)
 }
 
-// stateList is what the API server holds that is newer than a version, in the
-// order of versions.
+// stateList returns the states in the API server that are newer than a version, in version order.
 func stateList(t *testing.T, s *server, than uint64) []string {
 	t.Helper()
 	list, err := s.client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
@@ -495,7 +475,7 @@ func atTheBoundary(t *testing.T, s *server) {
 	want = append(want, s.mustWrite(t, "boundary")...)
 	wantEventually(t, r, want...)
 	if !strings.Contains(r.log.String(), "PrevKv=nil") {
-		t.Error("the API server did not say what it does at a boundary")
+		t.Error("the API server did not answer with PrevKv=nil")
 	}
 }
 
@@ -503,7 +483,7 @@ func interruptedList(t *testing.T, s *server) {
 	start := s.here(t)
 	want := s.mustWrite(t, "a", "b")
 	start.ListVersion = s.here(t).Version
-	// Overwritten since, and deleted since.
+	// States of the list are overwritten and deleted.
 	want = append(want, s.mustWrite(t, "a", "c")...)
 	if err := s.client.CoreV1().Events("default").Delete(t.Context(), "b", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -536,7 +516,7 @@ func listOutlivesItsVersion(t *testing.T, s *server) {
 	wg.Wait()
 	held := stateList(t, s, 0)
 	cfg := s.Config()
-	expired := make(chan []string, 1) // what is written before the list goes on
+	expired := make(chan []string, 1) // states written before the list continues
 	var once sync.Once
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -576,12 +556,12 @@ func listOutlivesItsVersion(t *testing.T, s *server) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	wantGrowing(t, r.journal.all())
-	// Everything that is held now has come, once, and next to everything that was
-	// held before; the version of the list being gone, there is a gap.
+	// All current states are emitted once, and nearly all states from the beginning of the list.
+	// Its version is compacted, so there is a gap.
 	got := r.states()
 	for _, state := range append(late, stateList(t, s, 0)...) {
 		if !slices.Contains(got, state) {
-			t.Errorf("%s never came", state)
+			t.Errorf("%s was not emitted", state)
 		}
 	}
 	missing := 0
@@ -591,7 +571,7 @@ func listOutlivesItsVersion(t *testing.T, s *server) {
 		}
 	}
 	if missing > 1 {
-		t.Errorf("%d states that were held when the list began never came", missing)
+		t.Errorf("%d states from the beginning of the list were not emitted", missing)
 	}
 	if !slices.Contains(got, "gap:too_old") {
 		t.Error("no gap")
@@ -602,16 +582,13 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-func permissionComesLate(t *testing.T, s *server) {
+func permissionGrantedLate(t *testing.T, s *server) {
 	start := s.here(t)
-	start.Epoch.Cluster = "" // may not be read
+	start.Epoch.Cluster = "" // cannot be read
 	r := s.follow(t, s.ConfigFor(cluster.NobodyToken), start)
-	deadline := time.Now().Add(10 * time.Second)
-	for r.Ready() == nil && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.Within(t.Context(), 10*time.Second, func() bool { return r.Ready() != nil })
 	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), `cannot list resource "events"`) {
-		t.Errorf("ready: %v; want what is forbidden", err)
+		t.Errorf("ready: %v; want the missing permission", err)
 	}
 	want := s.mustWrite(t, "a")
 
@@ -645,7 +622,7 @@ func restoredUnwatched(t *testing.T, s *server) {
 	}
 	s.mustWrite(t, "a", "b", "lost", "b")
 	start := s.here(t)
-	start.Version += 100 // so that what the restart itself writes does not reach it
+	start.Version += 100 // more than the restart itself writes
 	if err := s.Restore(t.Context(), snapshot); err != nil {
 		t.Fatal(err)
 	}
@@ -666,7 +643,7 @@ func restoredUnderAWatch(t *testing.T, s *server) {
 	}
 	r := s.follow(t, s.Config(), s.here(t))
 	var written []string
-	for range 200 { // so that what the restart itself writes does not make up for them
+	for range 200 { // more than the restart itself writes
 		written = append(written, s.mustWrite(t, "lost")...)
 	}
 	wantEventually(t, r, written...)

@@ -75,8 +75,10 @@ next:
 // in order, or a gap record that covers it. It gets all states that the API server still holds. A
 // sink whose position can be replayed gets no gap record.
 func TestFailovers(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(nightly.Size(10, 40)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { failovers(t, rand.New(rand.NewPCG(seed, 0))) })
 		})
 	}

@@ -15,6 +15,7 @@ import (
 )
 
 func TestRestored(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		quiet time.Duration // until it is detected
 		how   func(a *api, drop func())
@@ -23,6 +24,7 @@ func TestRestored(t *testing.T) {
 		"behind a watch that stays open": {quiet: idleAfter + 5*time.Second, how: func(*api, func()) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				a.write("a")
@@ -63,6 +65,7 @@ func TestRestored(t *testing.T) {
 }
 
 func TestRestoredDuringAList(t *testing.T) {
+	t.Parallel()
 	listing := func(version uint64) event.Position {
 		return event.Position{Epoch: at(0).Epoch, ListVersion: version}
 	}
@@ -77,6 +80,7 @@ func TestRestoredDuringAList(t *testing.T) {
 		"one from the future":    {listing(900), []string{"gap:restored"}, "uid-a/1@700"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				want := append(test.want, writeMany(a, 600)...)
@@ -107,6 +111,7 @@ func TestRestoredDuringAList(t *testing.T) {
 }
 
 func TestOtherCluster(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -126,8 +131,10 @@ func TestOtherCluster(t *testing.T) {
 // Another cluster takes over the address while a watch of the first one stays open. The check before
 // the next watch, within minutes, detects it.
 func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
+	t.Parallel()
 	for name, ahead := range map[string]uint64{"with lower versions": 0, "with higher versions": 5000} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				a.write("a")
@@ -151,6 +158,7 @@ func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
 
 // etcd is restored to a version between the positions of the sinks.
 func TestRestoredBetweenTheSinks(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		for range 10 {
@@ -169,6 +177,7 @@ func TestRestoredBetweenTheSinks(t *testing.T) {
 
 // The permission to read the uid comes and goes: nothing is read again.
 func TestUnknownCluster(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -207,6 +216,7 @@ func TestUnknownCluster(t *testing.T) {
 // A denied uid is requested again after an hour, so that a later permission makes another cluster
 // visible.
 func TestDeniedUIDIsRetried(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")

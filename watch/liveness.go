@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
 const (
@@ -22,14 +24,14 @@ const (
 // the watch with errSilent if a list shows a state that the watch does not deliver: a
 // connection can be open, and answer pings, without a server at its end.
 func (w *Watcher) monitor(ctx context.Context, closeWatch context.CancelCauseFunc) {
-	if !sleep(ctx, minOpenTime) {
+	if wait.Sleep(ctx, minOpenTime) != nil {
 		return
 	}
 	w.succeeded()
 	for {
 		pos, added := w.batcher.positionAndTime()
 		if quiet := time.Since(added); quiet < idleAfter {
-			if !sleep(ctx, idleAfter-quiet) {
+			if wait.Sleep(ctx, idleAfter-quiet) != nil {
 				return
 			}
 			continue
@@ -47,7 +49,7 @@ func (w *Watcher) monitor(ctx context.Context, closeWatch context.CancelCauseFun
 			return
 		}
 		// In every case, the watch has this time to deliver the states from before the list.
-		if !sleep(ctx, deliveryGrace) {
+		if wait.Sleep(ctx, deliveryGrace) != nil {
 			return
 		}
 		if err != nil || w.batcher.at() != pos {

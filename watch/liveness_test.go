@@ -15,6 +15,7 @@ import (
 // In quiet hours the position advances, so that it can be replayed although other objects are
 // written and etcd is compacted.
 func TestPositionAdvancesInQuietHours(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -62,6 +63,7 @@ func silent(a *api, deliver chan struct{}) func(http.ResponseWriter, *http.Reque
 }
 
 func TestSilentWatchIsReplaced(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -79,6 +81,7 @@ func TestSilentWatchIsReplaced(t *testing.T) {
 
 // A watch that delivers a listed state within deliveryGrace is kept.
 func TestLateWatchIsKept(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -101,6 +104,7 @@ func TestLateWatchIsKept(t *testing.T) {
 // A state that arrives after a list has advanced the position past it is not lost: it may have been
 // overwritten or deleted before the list.
 func TestOlderStateAfterAList(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -124,6 +128,7 @@ func TestOlderStateAfterAList(t *testing.T) {
 
 // A failed list in a quiet minute does not close a working watch.
 func TestListInAQuietMinuteFails(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.Intercept(func(w http.ResponseWriter, r *http.Request) bool {

@@ -83,6 +83,7 @@ func (l *longList) serve(a *api, w http.ResponseWriter, r *http.Request) bool {
 // Two processes read a long list with failures; the first one ends in the middle of it. Each state is
 // emitted once and in order.
 func TestLongList(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		l := &longList{n: *listed}

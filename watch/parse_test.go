@@ -69,6 +69,7 @@ func readWhole(r io.Reader) (*corev1.EventList, error) {
 
 // The streaming reader and the decoder of client-go return the same list.
 func TestReadList(t *testing.T) {
+	t.Parallel()
 	for name, list := range map[string]*corev1.EventList{"full": exampleList(), "empty": {ListMeta: metav1.ListMeta{ResourceVersion: "1"}}} {
 		body := protobufList(list)
 		t.Run(name, func(t *testing.T) {
@@ -98,6 +99,7 @@ func TestReadList(t *testing.T) {
 }
 
 func TestReadListErrors(t *testing.T) {
+	t.Parallel()
 	stop := errors.New("stop")
 	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte) error { return stop })
 	if err != stop {
@@ -175,6 +177,7 @@ func FuzzParseMeta(f *testing.F) {
 }
 
 func TestParseMeta(t *testing.T) {
+	t.Parallel()
 	list := exampleList()
 	got, err := parseMeta(must(list.Items[0].Marshal()), time.Time{})
 	if want := (eventMeta{version: 4711, created: 1563534120, written: 1563534180}); err != nil || got != want {
@@ -238,6 +241,7 @@ func TestStripManagedFields(t *testing.T) {
 }
 
 func TestFrames(t *testing.T) {
+	t.Parallel()
 	events := exampleList().Items
 	status := fakeapi.Status(410, "too old")
 	var body []byte

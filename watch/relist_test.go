@@ -24,6 +24,7 @@ func writeMany(a *api, n int) (want []string) {
 }
 
 func TestPages(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		// intercept answers the n-th request for a page (from 1), or returns false.
 		intercept func(a *api, n int, w http.ResponseWriter, r *http.Request) bool
@@ -51,7 +52,7 @@ func TestPages(t *testing.T) {
 				a.Serve(&page, r)
 				_, _ = w.Write(page.body[:len(page.body)/2])
 				w.(http.Flusher).Flush()
-				wait(r, time.Hour)
+				holdOpen(r, time.Hour)
 				return true
 			},
 			requests: 3,
@@ -59,7 +60,7 @@ func TestPages(t *testing.T) {
 		"a page is never answered": {
 			intercept: func(_ *api, n int, _ http.ResponseWriter, r *http.Request) bool {
 				if n == 1 {
-					wait(r, time.Hour)
+					holdOpen(r, time.Hour)
 				}
 				return n == 1
 			},
@@ -97,6 +98,7 @@ func TestPages(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				want := writeMany(a, 700)
@@ -155,6 +157,7 @@ func (r *recorder) WriteHeader(int)             {}
 
 // States that are written during a list are emitted once, by the watch after the list.
 func TestWritesDuringAList(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		want := writeMany(a, 700)
@@ -185,8 +188,10 @@ func TestWritesDuringAList(t *testing.T) {
 
 // From the position of any record, exactly the records after it are emitted again.
 func TestResumeFromEveryRecord(t *testing.T) {
+	t.Parallel()
 	for name, compacted := range map[string]bool{"the list can be read again": false, "the version of the list is compacted": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				a.write("old")
@@ -234,6 +239,7 @@ func TestResumeFromEveryRecord(t *testing.T) {
 // The same for a list that exceeds the space for sorting: nothing is lost, although states may
 // repeat.
 func TestSortOverflow(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.padding = strings.Repeat("x", 10<<10) // so that each page fills a run
@@ -284,6 +290,7 @@ func byVersion(a, b string) int {
 
 // Only states that are certainly missing are counted as missed.
 func TestGapCountsMissedStates(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		second := func() { time.Sleep(time.Second) }
@@ -332,6 +339,7 @@ func TestGapCountsMissedStates(t *testing.T) {
 
 // A page that is read twice, and a list that is restarted, count once.
 func TestGapCountsOnce(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		writeMany(a, 600)
@@ -373,6 +381,7 @@ func TestGapCountsOnce(t *testing.T) {
 
 // While the journal is blocked, a list waits, with heartbeats.
 func TestListWaitsForJournal(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		want := writeMany(a, 3*maxBatchRecords)

@@ -16,6 +16,7 @@ import (
 // Each case is a way in which watches end, from the second watch on. The states a@102 and a@103 are
 // written during the second one, b@104 after all.
 func TestWatchEndings(t *testing.T) {
+	t.Parallel()
 	gone := func(a *api, w http.ResponseWriter, r *http.Request) {
 		a.compact()
 		fakeapi.SendFrame(w, r, apiwatch.Error, fakeapi.Status(http.StatusGone, "too old resource version: 101 (103)"))
@@ -42,12 +43,12 @@ func TestWatchEndings(t *testing.T) {
 	}{
 		"the server ends it": {
 			times:  1,
-			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); wait(r, 10*time.Second) },
+			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); holdOpen(r, 10*time.Second) },
 			want:   everything, within: 10 * time.Second,
 		},
 		"the server does not end it": {
 			times:  1,
-			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); wait(r, time.Hour) },
+			ending: func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); holdOpen(r, time.Hour) },
 			want:   everything, within: maxWatch + watchGrace,
 		},
 		"the server closes it at once, twice": {
@@ -124,7 +125,7 @@ func TestWatchEndings(t *testing.T) {
 		},
 		"the server does not answer": {
 			times:  1,
-			ending: func(_ *api, _ http.ResponseWriter, r *http.Request) { wait(r, time.Hour) },
+			ending: func(_ *api, _ http.ResponseWriter, r *http.Request) { holdOpen(r, time.Hour) },
 			want:   everything, within: headerTimeout + time.Second,
 		},
 		"too many requests": {
@@ -145,6 +146,7 @@ func TestWatchEndings(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				a.write("a")
@@ -157,7 +159,7 @@ func TestWatchEndings(t *testing.T) {
 					switch {
 					case watches == 1:
 						flush(w)
-						wait(r, 10*time.Second) // ended cleanly
+						holdOpen(r, 10*time.Second) // ended cleanly
 						return true
 					case watches > 1+test.times:
 						return false
@@ -183,8 +185,8 @@ func TestWatchEndings(t *testing.T) {
 	}
 }
 
-// wait waits until the client disconnects, for at most d.
-func wait(r *http.Request, d time.Duration) {
+// holdOpen waits until the client disconnects, for at most d.
+func holdOpen(r *http.Request, d time.Duration) {
 	select {
 	case <-r.Context().Done():
 	case <-time.After(d):
@@ -198,6 +200,7 @@ func flush(w http.ResponseWriter) {
 
 // States that the API server, or a proxy, sends twice are emitted once.
 func TestServerReplaysTooMuch(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -224,6 +227,7 @@ func TestServerReplaysTooMuch(t *testing.T) {
 }
 
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -254,6 +258,7 @@ func TestRetryAfter(t *testing.T) {
 
 // A proxy that closes silent watches causes no gap.
 func TestClosedAtOnceWithNothingNewIsNoGap(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -275,6 +280,7 @@ func TestClosedAtOnceWithNothingNewIsNoGap(t *testing.T) {
 
 // A working watch in between resets the count of watches that were closed at once.
 func TestOccasionallyClosedAtOnce(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		watches := 0
@@ -284,7 +290,7 @@ func TestOccasionallyClosedAtOnce(t *testing.T) {
 			}
 			flush(w)
 			if watches++; watches%maxFailedWatches == 0 {
-				wait(r, 10*time.Second)
+				holdOpen(r, 10*time.Second)
 			}
 			return true
 		})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 	"github.com/hindsight-events/hindsight/test/fakeapi"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // bufferingProxy forwards the headers of a response at once, and its body after its end. While
@@ -72,9 +73,7 @@ func TestRealBufferingProxy(t *testing.T) {
 		want = append(want, s.mustWrite(t, "b"+strconv.Itoa(i%20))...)
 		time.Sleep(time.Second)
 	}
-	for deadline := time.Now().Add(maxWatch + watchGrace + time.Minute); len(ourStates(r)) < len(want) && time.Now().Before(deadline); {
-		time.Sleep(time.Second)
-	}
+	wait.Within(t.Context(), maxWatch+watchGrace+time.Minute, func() bool { return len(ourStates(r)) >= len(want) })
 	wantStates(t, "emitted", ourStates(r), want...)
 	wantGrowing(t, r.journal.all())
 	wantStalls(t, r, 0)
@@ -95,10 +94,8 @@ func TestProxyDiscardsWatches(t *testing.T) {
 	r := s.follow(t, bufferingProxy(t, s.Config(), &discard), s.here(t))
 	await := func(description string, within time.Duration, ok func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(within); !ok(); time.Sleep(100 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("not within %s: %s", within, description)
-			}
+		if !wait.Within(t.Context(), within, ok) {
+			t.Fatalf("not within %s: %s", within, description)
 		}
 	}
 	written := s.mustWrite(t, "b", "b", "c")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
 // A watch that is open and silent looks like the watch of a quiet cluster. Only a list can
@@ -137,7 +138,7 @@ func (w *Watcher) replaceWatches(ctx context.Context, r relistReason) *relist {
 		return w.relistOrRealign(r)
 	}
 	w.failedWatches = 0
-	if !sleep(ctx, minShortWatch) {
+	if wait.Sleep(ctx, minShortWatch) != nil {
 		return nil
 	}
 	version, newer, err := w.probe(ctx, pos.Version)

@@ -22,7 +22,7 @@ func mute(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	flush(w)
-	wait(r, watchLength(r))
+	holdOpen(r, watchLength(r))
 	return true
 }
 
@@ -83,6 +83,7 @@ func wantStalls(t *testing.T, r *running, least float64) {
 // Watches are open and silent for hours while an Event is written every minute: lists deliver the
 // latest states, there is one gap, and the source is not ready.
 func TestSilentWatches(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -159,6 +160,7 @@ func TestSilentWatches(t *testing.T) {
 
 // One watch is silent. The next one replays the states.
 func TestOneSilentWatch(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -190,6 +192,7 @@ func TestOneSilentWatch(t *testing.T) {
 
 // Watches whose records a full journal does not accept are not silent.
 func TestFullJournalIsNoStall(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -220,9 +223,11 @@ func TestFullJournalIsNoStall(t *testing.T) {
 
 // A proxy that delays the body of a watch until its end loses nothing.
 func TestBufferingProxy(t *testing.T) {
+	t.Parallel()
 	for name, headersAtOnce := range map[string]bool{"the body": true, "headers and body": false} {
 		for _, apart := range []time.Duration{time.Second, 45 * time.Second, 4 * time.Minute} {
 			t.Run(fmt.Sprintf("%s, an Event every %s", name, apart), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					a := newAPI(t)
 					a.write("a")
@@ -253,6 +258,7 @@ func TestBufferingProxy(t *testing.T) {
 // A state expires before any watch or list has delivered it. The position has advanced past it, but
 // the gap of a later stall covers it.
 func TestStatesThatExpireUndelivered(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -287,6 +293,7 @@ func TestStatesThatExpireUndelivered(t *testing.T) {
 // The gap of a stall begins at the last version that a watch has proven: one that it delivered, or
 // the position at the clean end of a watch that delivered something.
 func TestStallGapBeginsAtProvenPosition(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -315,12 +322,13 @@ func TestStallGapBeginsAtProvenPosition(t *testing.T) {
 
 // Lists work, and watches fail in one of several ways.
 func TestFailingWatches(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(a *api, w http.ResponseWriter, r *http.Request){
 		"bad gateway": func(_ *api, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "upstream connect error", http.StatusBadGateway)
 		},
-		"never answered": func(_ *api, _ http.ResponseWriter, r *http.Request) { wait(r, time.Hour) },
-		"never ended":    func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); wait(r, time.Hour) },
+		"never answered": func(_ *api, _ http.ResponseWriter, r *http.Request) { holdOpen(r, time.Hour) },
+		"never ended":    func(_ *api, w http.ResponseWriter, r *http.Request) { flush(w); holdOpen(r, time.Hour) },
 		"closed at once": func(_ *api, w http.ResponseWriter, _ *http.Request) { flush(w) },
 		"cut at once":    func(_ *api, w http.ResponseWriter, _ *http.Request) { flush(w); panic(http.ErrAbortHandler) },
 		"garbage":        func(_ *api, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x00\x00\x00\x02no")) },
@@ -329,6 +337,7 @@ func TestFailingWatches(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				a.write("a")
@@ -385,6 +394,7 @@ func TestFailingWatches(t *testing.T) {
 
 // A stall that began in one process ends in the next one.
 func TestStallAcrossARestart(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")

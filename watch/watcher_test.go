@@ -63,6 +63,7 @@ func wantGrowing(t *testing.T, records []event.Record) {
 }
 
 func TestFirstStart(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("z")
@@ -97,6 +98,7 @@ func TestFirstStart(t *testing.T) {
 }
 
 func TestEmptyClusterHasAPosition(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := run(a, event.Position{})
@@ -109,6 +111,7 @@ func TestEmptyClusterHasAPosition(t *testing.T) {
 }
 
 func TestOneNamespace(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -130,6 +133,7 @@ func TestOneNamespace(t *testing.T) {
 
 // A restart resumes at its position, without a list.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -145,6 +149,7 @@ func TestResume(t *testing.T) {
 }
 
 func TestForbidden(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		var granted atomic.Bool
@@ -190,6 +195,7 @@ func TestForbidden(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		var up atomic.Bool
@@ -230,6 +236,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestHandleFails(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")
@@ -250,6 +257,7 @@ func TestHandleFails(t *testing.T) {
 
 // Deletions only move the position.
 func TestDeletions(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		for _, name := range []string{"a", "b", "c"} {
@@ -272,6 +280,7 @@ func TestDeletions(t *testing.T) {
 
 // An Event that cannot be decoded is counted and skipped.
 func TestUndecodable(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		a.write("a")

@@ -13,8 +13,8 @@ import (
 )
 
 // NewClient returns a client for one version of an API group. It encodes and decodes types, and
-// the API's own kinds such as Status and ListOptions. contentType is preferred
-// (runtime.ContentTypeProtobuf or runtime.ContentTypeJSON); JSON is always accepted.
+// the API's own kinds such as Status and ListOptions. contentType is the encoding of bodies in
+// both directions (runtime.ContentTypeProtobuf or runtime.ContentTypeJSON).
 //
 // The client neither limits the rate of requests nor their duration: callers pace themselves and
 // give each request a deadline. cfg has the server, the credentials and the transport; it is not
@@ -33,9 +33,6 @@ func NewClient(cfg *rest.Config, version schema.GroupVersion, contentType string
 	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	cfg.ContentType = contentType
 	cfg.AcceptContentTypes = contentType
-	if contentType != runtime.ContentTypeJSON {
-		cfg.AcceptContentTypes += "," + runtime.ContentTypeJSON
-	}
 	cfg.WarningHandler = rest.NoWarnings{}
 	cfg.WarningHandlerWithContext = nil
 	if cfg.UserAgent == "" {

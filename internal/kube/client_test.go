@@ -28,7 +28,7 @@ func TestRequests(t *testing.T) {
 		contentType  string
 		path, accept string
 	}{
-		"the core group": {corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf, "/api/v1/pods/a", "application/vnd.kubernetes.protobuf,application/json"},
+		"the core group": {corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf, "/api/v1/pods/a", "application/vnd.kubernetes.protobuf"},
 		"a named group":  {coordinationv1.SchemeGroupVersion, runtime.ContentTypeJSON, "/apis/coordination.k8s.io/v1/pods/a", "application/json"},
 	} {
 		t.Run(name, func(t *testing.T) {
