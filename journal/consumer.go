@@ -1,163 +1,195 @@
 package journal
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
-// consumer is one reader of the journal with its cursor.
-type consumer struct {
+// Consumer reads a journal for one sink. Next is for one goroutine, and so is Read; Ack may be
+// called from any.
+type Consumer struct {
 	j    *Journal
 	name string
-	gone chan struct{} // closed when it is removed
+	file *storage.CursorFile // guarded by saving
+	done chan struct{}       // closed when the consumer is removed
 
-	// reading is held while the log is read. It guards what follows, and whoever
-	// changes read or cursor.lost holds it too.
-	reading   sync.Mutex
-	reader    reader
-	records   event.Reader
-	steps     []step                    // room for those of a take
-	positions map[string]event.Position // at read
-	failing   time.Time                 // since when the log cannot be read
+	// reading is held while the log is read. It guards these fields, and is also held to change
+	// unread and cursor.DroppedUntil.
+	reading      sync.Mutex
+	reader       *storage.Reader
+	records      event.Reader
+	steps        []step                    // of one Next
+	positions    map[string]event.Position // at unread
+	failingSince time.Time                 // when the log could not be read; zero: it can
 
-	again rereader
+	lookup *storage.Lookup
 
-	// These are guarded by Journal.mu.
+	// Guarded by Journal.mu.
 	whenFull    WhenFull
 	removed     bool
-	cursor      cursor
-	version     uint64    // grows when cursor does
-	durable     uint64    // records before it need not be kept
-	read        uint64    // offset of the first record not read
-	marks       marks     // read and not acknowledged
-	unreadSince time.Time // when the record at read was appended
-	dropping    bool      // records have been dropped since it last was not behind
+	cursor      storage.Cursor
+	version     uint64 // of cursor
+	keepFrom    uint64 // offset of the first record that the synced cursor needs
+	unread      uint64 // offset of the first record not read
+	inflight    inflight
+	unreadSince time.Time // when the record at unread was appended
+	dropping    bool      // records were dropped since the consumer last had no backlog
 
-	// saving is held while the cursor is written. It guards what follows.
-	saving  sync.Mutex
-	file    *cursorFile
-	written uint64 // version
-	synced  uint64 // version
-	failed  bool   // the last time
+	// saving is held while the cursor is saved, and guards these fields.
+	saving     sync.Mutex
+	written    uint64 // version
+	synced     uint64 // version
+	saveFailed bool
 }
 
-func (c *consumer) Next(ctx context.Context, max int, visit func(Entry)) (int, error) {
-	for {
-		n, appended, err := c.take(max, visit)
-		if n > 0 {
-			return n, nil
-		}
-		var retry <-chan time.Time
-		if unreadable := (errUnreadable{}); errors.As(err, &unreadable) {
-			appended, retry = nil, time.After(readPause)
-		} else if err != nil {
-			return 0, err
-		}
-		select {
-		case <-appended:
-		case <-retry:
-		case <-c.gone:
-		case <-c.j.closing:
-		case <-ctx.Done():
-			// Something may have been appended just before.
-			if n, _, _ := c.take(max, visit); n > 0 {
-				return n, nil
-			}
-			return 0, ctx.Err()
-		}
-	}
+// Entry is a record and its place in the journal.
+type Entry struct {
+	Offset uint64 // grows from record to record
+
+	// Location is zero for a gap record, which is not in the log.
+	Location Location
+
+	// Record and its Event are valid until visit returns, except a gap record.
+	Record *event.Record
 }
 
-// advanced follows a move of the cursor's positions. Journal.mu is held.
-func (c *consumer) advanced(next uint64) {
-	c.cursor.offset = max(c.cursor.offset, next)
-	if c.cursor.lost != nil && c.cursor.offset >= c.cursor.lost.until {
-		c.cursor.lost = nil
-	}
-	c.version++
+// Location is the address of a record in the log.
+type Location = storage.Location
+
+// Read visits records that Next has visited and that are not acknowledged, in the order of their
+// locations. A record and its Event are valid until visit returns.
+//
+// It fails if a record cannot be read or is damaged by now. Next declares a gap for such a record
+// once the consumer has been obtained again.
+func (c *Consumer) Read(locations []Location, visit func(*event.Record)) error {
+	return c.lookup.Read(locations, visit)
 }
 
-func (c *consumer) Ack(offset uint64) error {
+// Ack acknowledges everything up to and including an offset: the journal need not keep it for
+// this consumer. The cursor has been handed to the operating system when Ack returns. If that
+// fails, it is logged and retried, and nothing is deleted before.
+func (c *Consumer) Ack(offset uint64) error {
 	j := c.j
 	j.mu.Lock()
 	if j.closed || c.removed {
 		j.mu.Unlock()
 		return ErrClosed
 	}
-	if offset >= c.read {
+	if offset >= c.unread {
 		j.mu.Unlock()
-		return fmt.Errorf("acknowledge offset %d: only those before %d have been read", offset, c.read)
+		return fmt.Errorf("acknowledge offset %d: only those before %d have been read", offset, c.unread)
 	}
-	n := c.marks.upTo(offset)
-	if n > 0 {
-		c.marks.applyFirst(n, c.cursor.positions)
-		c.advanced(c.marks.next(n - 1))
-		c.marks.drop(n)
+	moved := c.advance(offset)
+	needed, _, ok := c.inflight.oldest()
+	if !ok {
+		needed = c.unread
 	}
-	needed := c.read
-	if c.marks.len() > 0 {
-		m, _ := c.marks.at(0)
-		needed = m.offset
-	}
-	held, behind := c.cursor.held(), c.cursor.offset < j.next
-	wanted := j.need > 0 || len(j.segments) > 1 && held >= j.segments[1].base
-	recovered := c.dropping && !behind
-	if recovered {
+	garbage := j.bytesWanted > 0 || len(j.committed.Segments) > 1 && c.cursor.KeepFrom() >= j.committed.Segments[1].Base
+	caughtUp := c.dropping && c.cursor.Offset >= j.next
+	if caughtUp {
 		c.dropping = false
 	}
 	j.mu.Unlock()
 
-	if recovered {
-		j.log.Info("nothing is dropped any more; the consumer is not behind", "sink", c.name)
+	if caughtUp {
+		j.log.Info("sink has caught up; no records are dropped any more", "sink", c.name)
 	}
-	c.again.release(needed)
-	if n > 0 {
-		c.save(false)
+	c.lookup.Unpin(needed)
+	if moved {
+		c.saveCursor(false)
 	}
-	if wanted {
-		notify(j.kick)
+	if garbage {
+		j.wakeGC()
 	}
 	return nil
 }
 
-// held is the offset from which on records are kept for the consumer.
-func (c *cursor) held() uint64 {
-	if c.lost != nil {
-		return max(c.offset, c.lost.until)
-	}
-	return c.offset
+// dropOldest skips the records before an offset that the consumer has not read. Next declares
+// them missing.
+func (c *Consumer) dropOldest(until uint64) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.reader.Reset()
+	j := c.j
+	j.mu.Lock()
+	missed := until - min(until, max(c.unread, c.cursor.DroppedUntil))
+	c.cursor.DroppedUntil = until
+	c.version++
+	first := !c.dropping
+	c.dropping = true
+	j.mu.Unlock()
+
+	j.onDrop(c.name, event.CauseOverflow, int(missed))
+	warnOnce(j.log, first, "journal is full; dropping the oldest records of a sink", "sink", c.name, "records", missed)
 }
 
 // rewind sets the consumer back to its cursor.
-func (c *consumer) rewind() {
+func (c *Consumer) rewind() {
 	c.reading.Lock()
 	defer c.reading.Unlock()
+	c.reader.Reset()
+	c.lookup.UnpinAll()
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
-	c.cursor.lost = c.lostWithMarks()
-	if c.marks.len() > 0 {
-		m, _ := c.marks.at(0)
-		c.unreadSince = m.appendedAt()
+	if _, appended, ok := c.inflight.oldest(); ok {
+		c.unreadSince = appended
 	}
-	c.marks = marks{}
-	c.again.releaseAll()
-	c.read = c.cursor.offset
-	c.positions = clonePositions(c.cursor.positions)
-	c.reader.reset()
+	c.startAt(c.cursor)
 }
 
-func (c *consumer) close() error {
-	c.reading.Lock()
-	c.reader.reset()
-	c.reading.Unlock()
-	c.again.releaseAll()
+// startAt makes the consumer continue at a cursor. Journal.mu is held.
+func (c *Consumer) startAt(cursor storage.Cursor) {
+	c.cursor = cursor
+	c.unread = cursor.Offset
+	c.positions = clonePositions(cursor.Positions)
+	c.inflight = inflight{}
+}
+
+func (c *Consumer) close() error {
+	c.release()
 	c.saving.Lock()
 	defer c.saving.Unlock()
-	defer c.file.close()
-	return c.trySave(true)
+	defer c.file.Close()
+	return c.trySaveCursor(true)
+}
+
+// release closes the segments.
+func (c *Consumer) release() {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.reader.Reset()
+	c.lookup.UnpinAll()
+}
+
+func clonePositions(positions map[string]event.Position) map[string]event.Position {
+	if positions == nil {
+		return make(map[string]event.Position)
+	}
+	return maps.Clone(positions)
+}
+
+// ErrDamaged is returned by Read for a damaged record.
+var ErrDamaged = storage.ErrDamaged
+
+// ReplaceWithGap returns a gap record for an entry that cannot be read.
+func (c *Consumer) ReplaceWithGap(offset uint64) event.Record {
+	c.j.mu.Lock()
+	source, to := "", event.Position{}
+	for i := range c.inflight.steps.Len() {
+		if s := c.inflight.steps.At(i); s.offset == offset {
+			source, to = c.inflight.shared[s.shared].source, c.inflight.position(s)
+		}
+	}
+	gap := event.Gap{
+		Source: source, Namespace: c.j.namespace, Sink: c.name, Cause: event.CauseDamage, MissedAtLeast: 1,
+		From: c.cursor.Positions[source], To: to,
+	}
+	c.j.mu.Unlock()
+	c.j.onDrop(c.name, event.CauseDamage, 1)
+	return event.NewGap(gap)
 }

@@ -1,28 +1,19 @@
-// Package journal is the bounded log of records between the intake and the
-// sinks, with one cursor for each consumer.
+// Package journal is the bounded log of records between the intake and the sinks, with a cursor
+// for each consumer.
 //
-// Records are appended once and read by every consumer at its own pace, in the
-// order of the appends. What every consumer has acknowledged is let go of. When
-// the log is full, Append waits, and whoever appends has to stop reading from
-// where the records come; or, where the consumer that is behind has agreed to
-// it, its oldest records are dropped and a gap record tells it so.
+// Records are appended once and read by every consumer at its own pace, in the order of the
+// appends. Records that all consumers have acknowledged are deleted. When the log is full, Append
+// waits, so that the caller stops reading from the API server. If the consumers that are behind
+// allow it, their oldest records are dropped instead and a gap is declared to them.
 //
-// There is one log and two places to keep it: a directory (Open) and memory
-// (NewMemory). In a directory, a record is kept once Append has returned: its
-// bytes and the names of the files have been synced. A consumer's cursor is
-// written before Ack returns, so that a killed process repeats only what was
-// not acknowledged; it is synced within a second, so that a lost machine may
-// repeat the acknowledgements of that second. It never skips.
+// The log is kept in a directory (Open) or in memory (NewMemory). In a directory, records are
+// durable once Append has returned. A cursor is written before Ack returns, so that a killed
+// process repeats only what was not acknowledged; it is synced within a second, so that a crashed
+// machine may repeat the acknowledgements of that second. A cursor never skips records.
 //
-// What is lost by damage is the damaged records and nothing behind them. Each
-// consumer finds a gap record in their place.
+// Damage loses the damaged records only. Each consumer receives a gap record in their place.
 //
-// The files, all integers little-endian, all checksums CRC32C:
-//
-//	<first offset, 20 digits>.log   a segment: a header, then frames (segment.go)
-//	<name, path-escaped>.cursor     two slots, used in turn (cursor.go)
-//	lock                            held with flock while the journal is open
-//	*.tmp                           a file that was not finished; removed
+// Package storage has the files: their format, reading and recovery.
 package journal
 
 import (
@@ -33,15 +24,15 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/wait"
+	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
-// ErrClosed is what waiting and later calls return once the journal has been
-// closed, or the consumer has been removed from it.
+// ErrClosed is returned by calls once the journal is closed or the consumer removed.
 var ErrClosed = errors.New("journal is closed")
 
 // Defaults of Options.MaxBytes.
@@ -50,212 +41,147 @@ const (
 	DefaultDiskBytes   = 1 << 30
 )
 
+const (
+	// A full journal has at least so many segments, so that garbage collection frees space early.
+	minSegments     = 16
+	maxSegmentBytes = 16 << 20
+)
+
 // Options of a journal.
 type Options struct {
-	// MaxBytes bounds the records with what they are wrapped in. A group of
-	// records that is larger passes alone, when nothing else is kept.
+	// MaxBytes is the capacity, framing included. A larger group of records is accepted once the
+	// journal is empty.
 	MaxBytes int64
 
-	// Consumers are all that read the journal; see SetConsumers.
+	// Consumers are all consumers of the journal; see SetConsumers.
 	Consumers []ConsumerOptions
 
-	// Namespace is our own: gap records are Events in it.
+	// Namespace is that of gap records, which are Events.
 	Namespace string
 
-	// OnDrop is told of records that a consumer will not get: by the causes
-	// of gap records, overflow and damage, and by CauseRemoved. May be nil. It must
-	// not call back.
+	// OnDrop is called for records that a consumer will not receive, with the cause of the gap
+	// record or CauseRemoved. It must not call the journal. May be nil.
 	OnDrop func(consumer string, cause event.Cause, records int)
 
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// ConsumerOptions declare a consumer.
-type ConsumerOptions struct {
-	Name     string // under which its cursor is kept
-	WhenFull WhenFull
-	Start    Start
-}
-
-// WhenFull is what happens when the journal is full because this consumer is
-// behind.
-type WhenFull string
-
-const (
-	Block      WhenFull = "block"       // Append waits; the default
-	DropOldest WhenFull = "drop_oldest" // its oldest records are dropped, a gap record says so
-)
-
-// Start is where a consumer begins that has no cursor yet.
-type Start string
-
-const (
-	StartTail   Start = "tail"   // behind everything appended so far; the default
-	StartOldest Start = "oldest" // at the oldest record that is still kept
-)
-
-// Consumer reads a journal for one sink. Next is for one goroutine, and so are
-// Read and Lose; Ack may be called from any.
-type Consumer interface {
-	// Next visits the entries after those it visited before, at least one and at
-	// most max, fewer where they are large, and returns how many. Gap records that
-	// stand for one stretch share an offset and come together, beyond max if need
-	// be.
-	//
-	// Records addressed to others and such that only move a position are not
-	// among them. It waits for an entry until ctx ends; what there is, it visits
-	// even then. visit must not call the consumer.
-	Next(ctx context.Context, max int, visit func(Entry)) (int, error)
-
-	// Read visits records that Next has visited and that are not acknowledged,
-	// in the order of their places, once more. A record and its Event are valid
-	// until visit returns. It returns at the first that cannot be read: with
-	// ErrDamaged if it never will be.
-	Read(locations []Location, visit func(*event.Record)) error
-
-	// ReplaceWithGap gives up an entry that cannot be read, and returns the gap record that
-	// says so. Its offset is acknowledged as before: once the gap record is
-	// accepted in its place.
-	ReplaceWithGap(offset uint64) event.Record
-
-	// Ack says that everything up to and including offset has been accepted
-	// or was not wanted, and need not be kept for this consumer. It returns
-	// once the cursor has been handed to the operating system. Where that
-	// fails, it is logged and repeated, and nothing is let go of before.
-	Ack(offset uint64) error
-}
-
-// Entry is a record at its place in the journal.
-type Entry struct {
-	Offset uint64 // grows from record to record
-
-	// Location is zero for a gap record that is not in the log.
-	Location Location
-
-	// Record and its Event are valid until visit returns, but for a gap record
-	// that is not in the log.
-	Record *event.Record
-}
-
 // Journal is a log of records. It is safe for concurrent use.
 type Journal struct {
-	storage   storage
-	maxBytes  int64
-	segBytes  int64 // a segment is closed before it grows beyond
-	namespace string
-	dropped   func(string, event.Cause, int)
-	log       *slog.Logger
-	metrics   *collector
+	fs              storage.FS
+	maxBytes        int64
+	maxSegmentBytes int64
+	namespace       string
+	onDrop          func(consumer string, cause event.Cause, records int)
+	log             *slog.Logger
+	metrics         *collector
+	truncatedBytes  int64
 
-	work    chan struct{} // Append → write: something is staged
-	kick    chan struct{} // Ack, write → tend: look whether something can be let go of
-	room    chan struct{} // tend, Append → write: look again
-	closing chan struct{}
-	writing sync.WaitGroup // write
-	tending sync.WaitGroup // tend
+	appending  chan struct{} // Append → writer: a request is staged
+	collecting chan struct{} // Ack, writer → collectGarbage: segments may be garbage
+	changed    chan struct{} // collectGarbage, Append → writer: space was freed or a request cancelled
+	closing    chan struct{}
+	goroutines sync.WaitGroup
 
-	setting sync.Mutex // held by SetConsumers and Close
+	configuring sync.Mutex // held by SetConsumers and Close
 
-	// mu guards what follows, and the fields of consumers and segments that
-	// say so. It is never held while a file is read or written.
-	mu        sync.Mutex
-	closed    bool
-	staged    []*request // by Append, not taken by write yet
-	consumers map[string]*consumer
-	segments  []*segment // oldest first, the last is written to; never changed in place
-	size      int64      // committed bytes of the last segment
-	used      int64      // bytes of all segments
-	next      uint64     // offset of the next record
-	tail      map[string]event.Position
-	appended  chan struct{} // closed and replaced when records are added
-	need      int64         // bytes that write waits for; 0 while it does not
-	blocked   blocking
-	cutBytes  int64
+	// mu guards these fields, and the fields of consumers that say so. It is never held during
+	// file access.
+	mu          sync.Mutex
+	closed      bool
+	staged      []*request // not yet taken by the writer
+	consumers   map[string]*Consumer
+	committed   storage.Log
+	used        int64  // bytes of all segments
+	next        uint64 // offset of the next record
+	tail        map[string]event.Position
+	appended    chan struct{} // closed and replaced when records are added
+	bytesWanted int64         // by the writer; 0: it does not wait
+	blocked     blocked
 }
 
-// NewMemory returns a journal that is kept in memory, encoded, and is gone with
-// the process.
+// NewMemory returns a journal that is kept in memory, encoded, and lost with the process.
 func NewMemory(o Options) (*Journal, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMemoryBytes
 	}
-	return open(newMemory(), o)
+	return open(storage.NewMemory(), o)
 }
 
-// Open opens the journal kept in a directory, which is made if it is missing.
-// The cursors of consumers that are not declared any more are deleted. It fails
-// if the directory cannot be written to, or is in use by another process; damage
-// to its files is logged and does not make it fail.
+// Open opens the journal in a directory, which is created if it is missing. Cursors of consumers
+// that are not declared are deleted. It fails if the directory is not writable or in use by
+// another process; damage is logged and no failure.
 func Open(dir string, o Options) (*Journal, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultDiskBytes
 	}
-	d, err := openDirectory(dir)
+	d, err := storage.OpenDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	j, err := open(d, o)
 	if err != nil {
-		d.close()
+		d.Close()
 		return nil, fmt.Errorf("open journal in %s: %w", dir, err)
 	}
 	return j, nil
 }
 
-func open(s storage, o Options) (*Journal, error) {
+func open(fs storage.FS, o Options) (*Journal, error) {
 	j := &Journal{
-		storage:   s,
-		maxBytes:  o.MaxBytes,
-		segBytes:  min(o.MaxBytes/segmentsAtLeast, maxSegmentBytes),
-		namespace: o.Namespace,
-		dropped:   o.OnDrop,
-		log:       o.Logger,
-		work:      make(chan struct{}, 1),
-		kick:      make(chan struct{}, 1),
-		room:      make(chan struct{}, 1),
-		closing:   make(chan struct{}),
-		consumers: make(map[string]*consumer),
-		tail:      make(map[string]event.Position),
-		appended:  make(chan struct{}),
-		next:      1,
+		fs:              fs,
+		maxBytes:        o.MaxBytes,
+		maxSegmentBytes: min(o.MaxBytes/minSegments, maxSegmentBytes),
+		namespace:       o.Namespace,
+		onDrop:          o.OnDrop,
+		log:             o.Logger,
+		appending:       make(chan struct{}, 1),
+		collecting:      make(chan struct{}, 1),
+		changed:         make(chan struct{}, 1),
+		closing:         make(chan struct{}),
+		consumers:       make(map[string]*Consumer),
+		appended:        make(chan struct{}),
 	}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
-	if j.dropped == nil {
-		j.dropped = func(string, event.Cause, int) {}
+	if j.onDrop == nil {
+		j.onDrop = func(string, event.Cause, int) {}
 	}
-	w, err := j.recover()
+	recovered, err := storage.Recover(fs, j.log)
 	if err != nil {
 		return nil, err
 	}
+	j.committed, j.used = recovered.Log, recovered.Log.Bytes()
+	j.next, j.tail = recovered.Next, recovered.Positions
+	j.truncatedBytes = recovered.TruncatedBytes
 	err = j.setConsumers(o.Consumers)
 	if err == nil {
 		j.metrics, err = newCollector(j, o.Registerer)
 	}
 	if err != nil {
-		w.close()
+		recovered.Writer.Close()
 		for _, c := range j.consumers {
-			c.file.close()
+			c.file.Close()
 		}
 		return nil, err
 	}
-	j.writing.Go(func() { j.write(w) })
-	j.tending.Go(j.tend)
+	w := &writer{j: j, out: recovered.Writer}
+	j.goroutines.Go(w.run)
+	j.goroutines.Go(j.collectGarbage)
 	return j, nil
 }
 
-// Append adds records in the given order, as one group, and returns nil once
-// they are kept as well as this journal keeps anything. It waits while there is
-// no room for them or they cannot be written, until ctx ends. After an error
-// none of them is in the log. The records are not referenced afterwards.
+// Append adds records in the given order, as one group, and returns nil once they are durable, or
+// in memory. It waits while the journal is full or cannot be written, until ctx ends. After an
+// error none of the records is in the log. It does not retain the records.
 //
-// A group is synced as a whole: one of up to a MiB or two costs no more time
-// than a single record does. A record beyond 16 MiB is refused.
+// A group is synced as a whole: one of up to a MiB or two takes no longer than a single record. A
+// record beyond 16 MiB is refused.
 //
-// Records without an Event are not waited for: they only move the position of
-// their source, and are kept with the next record or within a second.
+// Records without an Event only move the position of their source. Append does not wait for them:
+// they are written with the next record or within a second.
 func (j *Journal) Append(ctx context.Context, records []event.Record) error {
 	if len(records) == 0 {
 		return nil
@@ -272,45 +198,56 @@ func (j *Journal) Append(ctx context.Context, records []event.Record) error {
 	}
 	j.staged = append(j.staged, r)
 	j.mu.Unlock()
-	notify(j.work)
+	wait.Notify(j.appending)
 	select {
 	case err = <-r.done:
 	case <-ctx.Done():
-		if j.withdraw(r) {
+		if j.unstage(r) {
 			return ctx.Err()
 		}
-		// What is being written cannot be taken back: the outcome decides.
-		notify(j.room)
+		// The writer has the request and decides.
+		wait.Notify(j.changed)
 		err = <-r.done
 	}
 	return err
 }
 
-// Tail returns how far a source has been journaled: the position of the last
-// record appended for it to all consumers.
+// unstage removes a request unless the writer has taken it.
+func (j *Journal) unstage(r *request) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.Index(j.staged, r)
+	if i < 0 {
+		return false
+	}
+	j.staged = slices.Delete(j.staged, i, i+1)
+	return true
+}
+
+// Tail returns how far a source has been journaled: the position of the last record that was
+// appended for it to all consumers.
 func (j *Journal) Tail(source string) event.Position {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.tail[source]
 }
 
-// Positions returns the positions that a consumer's cursor stands for: for each
-// source, how far it has been acknowledged. Nil if there is no such consumer.
-func (j *Journal) Positions(name string) map[string]event.Position {
+// Positions returns how far a consumer has acknowledged each source, or nil if there is no such
+// consumer.
+func (j *Journal) Positions(consumer string) map[string]event.Position {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	c := j.consumers[name]
+	c := j.consumers[consumer]
 	if c == nil {
 		return nil
 	}
-	return maps.Clone(c.cursor.positions)
+	return maps.Clone(c.cursor.Positions)
 }
 
-// Close refuses further appends, lets waiting calls return ErrClosed, and saves
-// the cursors. It returns once nothing is written any more.
+// Close refuses further appends, makes waiting calls return ErrClosed, and saves the cursors.
 func (j *Journal) Close() error {
-	j.setting.Lock()
-	defer j.setting.Unlock()
+	j.configuring.Lock()
+	defer j.configuring.Unlock()
 	j.mu.Lock()
 	if j.closed {
 		j.mu.Unlock()
@@ -320,40 +257,23 @@ func (j *Journal) Close() error {
 	close(j.closing)
 	j.mu.Unlock()
 
-	j.writing.Wait()
-	j.tending.Wait()
+	j.goroutines.Wait()
 	j.metrics.close()
 	var errs []error
-	for _, c := range j.all() {
+	for _, c := range j.sortedConsumers() {
 		errs = append(errs, c.close())
 	}
-	return errors.Join(append(errs, j.storage.close())...)
+	return errors.Join(append(errs, j.fs.Close())...)
 }
 
-// all returns the consumers in the order of their names.
-func (j *Journal) all() []*consumer {
+func (j *Journal) wakeGC() { wait.Notify(j.collecting) }
+
+func (j *Journal) sortedConsumers() []*Consumer {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	all := make([]*consumer, 0, len(j.consumers))
+	all := make([]*Consumer, 0, len(j.consumers))
 	for _, name := range slices.Sorted(maps.Keys(j.consumers)) {
 		all = append(all, j.consumers[name])
 	}
 	return all
-}
-
-// notify wakes whoever reads from a channel of capacity one; if it has been
-// woken already, once is enough.
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// blocking is the time for which nothing could be appended.
-type blocking struct {
-	since time.Time     // zero while appends go through
-	err   string        // empty: it is full
-	told  bool          // it has been logged
-	total time.Duration // up to since
 }

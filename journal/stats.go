@@ -1,21 +1,16 @@
 package journal
 
-import (
-	"fmt"
-	"time"
+import "time"
 
-	"github.com/prometheus/client_golang/prometheus"
-)
-
-// Stats is what a journal holds and how far its consumers are.
+// Stats is the content of a journal and the progress of its consumers.
 type Stats struct {
-	Bytes          int64  // kept, what is about to be let go of included
-	MaxBytes       int64  // the bound
-	Records        uint64 // kept for some consumer
-	TruncatedBytes int64  // cut off the end when the journal was opened
+	Bytes          int64  // of all segments, acknowledged records included
+	MaxBytes       int64  // the capacity
+	Records        uint64 // that a consumer needs
+	TruncatedBytes int64  // by recovery
 
-	// Blocked is for how long in all nothing could be appended;
-	// BlockedSince and BlockedWhy are of the time that lasts now, if one does.
+	// Blocked is the total time in which nothing could be appended. BlockedSince and
+	// BlockedReason are set while that is so.
 	Blocked       time.Duration
 	BlockedSince  time.Time
 	BlockedReason string
@@ -23,13 +18,13 @@ type Stats struct {
 	Consumers map[string]ConsumerStats
 }
 
-// ConsumerStats is how far one consumer is.
+// ConsumerStats is the progress of one consumer.
 type ConsumerStats struct {
 	Behind uint64        // records not acknowledged
 	Lag    time.Duration // since the oldest of them was appended
 }
 
-// Stats may be called at any time. It does not wait for a disk.
+// Stats may be called at any time. It does not access files.
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -37,14 +32,14 @@ func (j *Journal) Stats() Stats {
 	s := Stats{
 		Bytes:          j.used,
 		MaxBytes:       j.maxBytes,
-		Records:        j.next - min(j.next, j.held()),
-		TruncatedBytes: j.cutBytes,
+		Records:        j.next - j.keepFrom(),
+		TruncatedBytes: j.truncatedBytes,
 		Blocked:        j.blocked.total,
 		Consumers:      make(map[string]ConsumerStats, len(j.consumers)),
 	}
 	if since := j.blocked.since; !since.IsZero() {
 		s.Blocked += now.Sub(since)
-		s.BlockedSince, s.BlockedReason = since, j.whyBlocked()
+		s.BlockedSince, s.BlockedReason = since, j.blockedReason()
 	}
 	for name, c := range j.consumers {
 		s.Consumers[name] = c.stats(now)
@@ -52,79 +47,15 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
-// stats of a consumer. Journal.mu is held.
-func (c *consumer) stats(now time.Time) ConsumerStats {
-	s := ConsumerStats{Behind: c.j.next - min(c.j.next, c.cursor.offset)}
-	oldest := c.unreadSince
-	if c.marks.len() > 0 {
-		m, _ := c.marks.at(0)
-		oldest = m.appendedAt()
+// stats is called with Journal.mu held.
+func (c *Consumer) stats(now time.Time) ConsumerStats {
+	s := ConsumerStats{Behind: c.j.next - min(c.j.next, c.cursor.Offset)}
+	_, oldest, ok := c.inflight.oldest()
+	if !ok {
+		oldest = c.unreadSince
 	}
 	if s.Behind > 0 && !oldest.IsZero() {
 		s.Lag = max(0, now.Sub(oldest))
 	}
 	return s
-}
-
-// collector reads the metrics off the journal when they are asked for.
-type collector struct {
-	j   *Journal
-	reg prometheus.Registerer
-
-	bytes, maxBytes, records, blocked, cut, behind, lag *prometheus.Desc
-}
-
-func newCollector(j *Journal, reg prometheus.Registerer) (*collector, error) {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("hindsight_"+name, help, labels, nil)
-	}
-	c := &collector{
-		j:        j,
-		reg:      reg,
-		bytes:    desc("journal_bytes", "Bytes kept in the journal."),
-		maxBytes: desc("journal_max_bytes", "Bound of the bytes kept in the journal."),
-		records:  desc("journal_records", "Records kept in the journal for some sink."),
-		blocked:  desc("journal_blocked_seconds_total", "Time for which the journal took no records, because it was full or could not be written."),
-		cut:      desc("journal_truncated_bytes_total", "Bytes of unfinished or damaged records cut off the end of the journal when it was opened."),
-		behind:   desc("sink_behind_records", "Records in the journal that the sink has not accepted yet.", "sink"),
-		lag:      desc("sink_lag_seconds", "Time since the oldest record was journaled that the sink has not accepted yet; 0 if there is none.", "sink"),
-	}
-	if reg == nil {
-		return c, nil
-	}
-	if err := reg.Register(c); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	return c, nil
-}
-
-func (c *collector) close() {
-	if c.reg != nil {
-		c.reg.Unregister(c)
-	}
-}
-
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.bytes, c.maxBytes, c.records, c.blocked, c.cut, c.behind, c.lag} {
-		ch <- d
-	}
-}
-
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.j.Stats()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v)
-	}
-	gauge(c.bytes, float64(s.Bytes))
-	gauge(c.maxBytes, float64(s.MaxBytes))
-	gauge(c.records, float64(s.Records))
-	counter(c.blocked, s.Blocked.Seconds())
-	counter(c.cut, float64(s.TruncatedBytes))
-	for name, consumer := range s.Consumers {
-		gauge(c.behind, float64(consumer.Behind), name)
-		gauge(c.lag, consumer.Lag.Seconds(), name)
-	}
 }

@@ -1,4 +1,4 @@
-package journal
+package storage
 
 import (
 	"io"
@@ -8,16 +8,16 @@ import (
 	"sync"
 )
 
-// memory is a storage that is gone with the process. What is removed is left to
-// the garbage collector as soon as no reader is in it any more.
-type memory struct {
+// Memory keeps files in memory. A removed file is freed once no reader has it open.
+type Memory struct {
 	mu    sync.Mutex // guards files
 	files map[string]*memoryFile
 }
 
-func newMemory() *memory { return &memory{files: make(map[string]*memoryFile)} }
+// NewMemory returns an empty Memory.
+func NewMemory() *Memory { return &Memory{files: make(map[string]*memoryFile)} }
 
-func (m *memory) create(name string) (file, error) {
+func (m *Memory) Create(name string) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := &memoryFile{}
@@ -25,7 +25,7 @@ func (m *memory) create(name string) (file, error) {
 	return f, nil
 }
 
-func (m *memory) open(name string) (file, error) {
+func (m *Memory) Open(name string) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.files[name]
@@ -35,7 +35,7 @@ func (m *memory) open(name string) (file, error) {
 	return f, nil
 }
 
-func (m *memory) rename(from, to string) error {
+func (m *Memory) Rename(from, to string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.files[to] = m.files[from]
@@ -43,24 +43,23 @@ func (m *memory) rename(from, to string) error {
 	return nil
 }
 
-func (m *memory) remove(name string) error {
+func (m *Memory) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.files, name)
 	return nil
 }
 
-func (m *memory) list() ([]string, error) {
+func (m *Memory) List() ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Sorted(maps.Keys(m.files)), nil
 }
 
-func (m *memory) sync() error  { return nil }
-func (m *memory) close() error { return nil }
+func (m *Memory) Sync() error  { return nil }
+func (m *Memory) Close() error { return nil }
 
-// memoryFile grows by pages, so that it never holds much more than was written
-// and nothing is copied when it grows.
+// memoryFile grows by pages: growing copies nothing and allocates little in advance.
 type memoryFile struct {
 	mu    sync.RWMutex
 	pages [][]byte // of pageSize

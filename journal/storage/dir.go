@@ -1,4 +1,4 @@
-package journal
+package storage
 
 import (
 	"errors"
@@ -10,24 +10,23 @@ import (
 	"github.com/hindsight-events/hindsight/internal/flock"
 )
 
-// directory is a storage on disk.
-type directory struct {
+// Dir keeps files in a directory.
+type Dir struct {
 	path string
 	lock *os.File
 }
 
 const lockName = "lock"
 
-// openDirectory makes the directory if it is missing, and locks it for as long
-// as the process lives. On some network volumes the lock excludes only processes
-// on the same node.
-func openDirectory(path string) (*directory, error) {
+// OpenDir creates the directory if it is missing, and locks it until Close or the end of the
+// process. On some network volumes the lock excludes only processes on the same node.
+func OpenDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("directory %s cannot be written to: %w", path, err)
+		return nil, fmt.Errorf("directory %s is not writable: %w", path, err)
 	}
 	if err := flock.TryLock(lock); err != nil {
 		lock.Close()
@@ -36,18 +35,16 @@ func openDirectory(path string) (*directory, error) {
 		}
 		return nil, fmt.Errorf("lock directory %s: %w", path, err)
 	}
-	return &directory{path: path, lock: lock}, nil
+	return &Dir{path: path, lock: lock}, nil
 }
 
-func (d *directory) create(name string) (file, error) {
-	return d.openFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR)
+func (d *Dir) Create(name string) (File, error) {
+	return d.open(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR)
 }
 
-func (d *directory) open(name string) (file, error) {
-	return d.openFile(name, os.O_RDWR)
-}
+func (d *Dir) Open(name string) (File, error) { return d.open(name, os.O_RDWR) }
 
-func (d *directory) openFile(name string, flag int) (file, error) {
+func (d *Dir) open(name string, flag int) (File, error) {
 	f, err := os.OpenFile(filepath.Join(d.path, name), flag, 0o640)
 	if err != nil {
 		return nil, err
@@ -55,15 +52,13 @@ func (d *directory) openFile(name string, flag int) (file, error) {
 	return diskFile{f}, nil
 }
 
-func (d *directory) rename(from, to string) error {
+func (d *Dir) Rename(from, to string) error {
 	return os.Rename(filepath.Join(d.path, from), filepath.Join(d.path, to))
 }
 
-func (d *directory) remove(name string) error {
-	return os.Remove(filepath.Join(d.path, name))
-}
+func (d *Dir) Remove(name string) error { return os.Remove(filepath.Join(d.path, name)) }
 
-func (d *directory) list() ([]string, error) {
+func (d *Dir) List() ([]string, error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return nil, err
@@ -77,7 +72,7 @@ func (d *directory) list() ([]string, error) {
 	return names, nil
 }
 
-func (d *directory) sync() error {
+func (d *Dir) Sync() error {
 	f, err := os.Open(d.path)
 	if err != nil {
 		return err
@@ -86,9 +81,9 @@ func (d *directory) sync() error {
 	return f.Sync()
 }
 
-func (d *directory) close() error { return d.lock.Close() }
+// Close unlocks the directory.
+func (d *Dir) Close() error { return d.lock.Close() }
 
-// diskFile is a file on disk.
 type diskFile struct{ *os.File }
 
 func (f diskFile) Size() (int64, error) {

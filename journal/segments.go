@@ -1,0 +1,65 @@
+package journal
+
+import (
+	"maps"
+
+	"github.com/hindsight-events/hindsight/journal/storage"
+)
+
+func (w *writer) needsSegment(bytes int64) bool {
+	return w.out.NeedsSegment(bytes, w.j.maxSegmentBytes, w.j.nextOffset())
+}
+
+// startSegment starts a segment for the next record.
+func (w *writer) startSegment() error {
+	j := w.j
+	base, header, err := j.nextHeader()
+	if err == nil {
+		err = w.out.StartSegment(base, header)
+	}
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.committed = w.out.Extend(j.committed)
+	j.used = j.committed.Bytes()
+	return nil
+}
+
+// nextHeader returns the header of a segment that begins with the next record.
+func (j *Journal) nextHeader() (base uint64, header []byte, err error) {
+	j.mu.Lock()
+	base, tail := j.next, maps.Clone(j.tail)
+	j.mu.Unlock()
+	header, err = storage.EncodeHeader(base, tail)
+	return base, header, err
+}
+
+// publish makes a durable batch visible to consumers.
+func (w *writer) publish(b *batch) {
+	w.pending = b.pending
+	j := w.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	maps.Copy(j.tail, b.tail)
+	if b.size == 0 {
+		return
+	}
+	for _, c := range j.consumers {
+		if c.unread == j.next {
+			c.unreadSince = b.time
+		}
+	}
+	j.used += w.out.Size() - j.committed.Size
+	j.committed.Size = w.out.Size()
+	j.next = b.next
+	close(j.appended)
+	j.appended = make(chan struct{})
+}
+
+func (j *Journal) nextOffset() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.next
+}
