@@ -155,12 +155,11 @@ func BenchmarkReadBack(b *testing.B) {
 				if left == 0 { // from the beginning again
 					b.StopTimer()
 					j.mu.Lock()
-					first := j.segments[0].base
-					cons := j.consumers["a"]
-					cons.cursor.offset = first
+					first := j.committed.First().Base
+					c.cursor.Offset = first
 					j.mu.Unlock()
-					cons.rewind()
-					left = int(j.offset() - first)
+					c.rewind()
+					left = int(j.nextOffset() - first)
 					b.StartTimer()
 				}
 				got, err := c.Next(context.Background(), 512, func(Entry) {})

@@ -19,7 +19,7 @@ type Consumer struct {
 	done chan struct{}       // closed when the consumer is removed
 
 	// reading is held while the log is read. It guards these fields, and is also held to change
-	// unread and cursor.DroppedUntil.
+	// unread and cursor.Dropped.
 	reading      sync.Mutex
 	reader       *storage.Reader
 	records      event.Reader
@@ -107,25 +107,6 @@ func (c *Consumer) Ack(offset uint64) error {
 		j.wakeGC()
 	}
 	return nil
-}
-
-// dropOldest skips the records before an offset that the consumer has not read. Next declares
-// them missing.
-func (c *Consumer) dropOldest(until uint64) {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	c.reader.Reset()
-	j := c.j
-	j.mu.Lock()
-	missed := until - min(until, max(c.unread, c.cursor.DroppedUntil))
-	c.cursor.DroppedUntil = until
-	c.version++
-	first := !c.dropping
-	c.dropping = true
-	j.mu.Unlock()
-
-	j.onDrop(c.name, event.CauseOverflow, int(missed))
-	warnOnce(j.log, first, "journal is full; dropping the oldest records of a sink", "sink", c.name, "records", missed)
 }
 
 // rewind sets the consumer back to its cursor.

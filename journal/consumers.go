@@ -127,7 +127,7 @@ func (j *Journal) addConsumer(o ConsumerOptions) error {
 	if cursor.KeepFrom() > j.next {
 		j.log.Warn("cursor is beyond the end of the journal, whose last records must have been lost; moved to the end",
 			"sink", c.name, "cursor", cursor.KeepFrom(), "end", j.next)
-		cursor.Offset, cursor.DroppedUntil = min(cursor.Offset, j.next), 0
+		cursor.Offset, cursor.Dropped = min(cursor.Offset, j.next), nil
 	}
 	cursor.Positions = clonePositions(cursor.Positions)
 	c.startAt(cursor)

@@ -177,7 +177,7 @@ func TestCrashedProcess(t *testing.T) {
 
 // crashSink delivers until ctx ends. If it is flaky, every other batch fails for
 // a while.
-func crashSink(ctx context.Context, t *testing.T, j *Journal, c Consumer, sink string, flaky bool) {
+func crashSink(ctx context.Context, t *testing.T, j *Journal, c *Consumer, sink string, flaky bool) {
 	for {
 		entries, err := nextEntries(ctx, c, 1+rand.IntN(100))
 		if err != nil {

@@ -58,6 +58,9 @@ func (c *Consumer) advance(offset uint64) bool {
 		return false
 	}
 	c.cursor.Offset = max(c.cursor.Offset, next)
+	if d := c.cursor.Dropped; d != nil && c.cursor.Offset >= d.Until {
+		c.cursor.Dropped = nil
+	}
 	c.version++
 	return true
 }

@@ -2,14 +2,14 @@ package journal
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/test/nightly"
+	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
 // damagedJournal makes a journal of 100 records of one KiB, about four in a
@@ -30,36 +30,30 @@ func damagedJournal(t testing.TB) (dir string, o Options) {
 	return dir, o
 }
 
-// segmentWith returns the path of the segment that holds a record, and where in
-// it the frame of the record begins.
-func segmentWith(t testing.TB, dir string, v uint64) (path string, at int64) {
+// frameHead is the number of bytes of a frame before its payload.
+const frameHead = 36
+
+// segmentWith returns the path of the segment that holds a record, and where its frame starts.
+func segmentWith(t testing.TB, dir string, v uint64) (path string, start int64) {
 	t.Helper()
-	for _, path := range segmentFiles(t, dir) {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+	d, err := storage.OpenDir(dir)
+	must(t, err)
+	defer d.Close()
+	recovered, err := storage.Recover(d, slog.New(slog.DiscardHandler))
+	must(t, err)
+	defer recovered.Writer.Close()
+	reader := storage.NewReader(d)
+	defer reader.Reset()
+	for {
+		f, err := reader.Peek(recovered.Log, recovered.Log.First().Base)
+		must(t, err)
+		var r event.Record
+		must(t, r.UnmarshalBinary(f.Payload))
+		if r.Position.Version == v {
+			return filepath.Join(dir, reader.Segment().Name()), int64(reader.Location().Start)
 		}
-		_, n, err := decodeSegmentHeader(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for at := n; at < len(b); {
-			f, err := parseFrameHead(b[at:])
-			if err != nil {
-				t.Fatal(err)
-			}
-			var r event.Record
-			if err := r.UnmarshalBinary(b[at+frameHead : at+frameHead+f.length]); err != nil {
-				t.Fatal(err)
-			}
-			if r.Position.Version == v {
-				return path, int64(at)
-			}
-			at += frameHead + f.length
-		}
+		reader.Advance()
 	}
-	t.Fatalf("record %d is in no segment", v)
-	return "", 0
 }
 
 // overwrite puts bytes into a file.
@@ -94,8 +88,8 @@ func must(t testing.TB, err error) {
 
 func TestDamage(t *testing.T) {
 	const (
-		damaged = "a part of the journal is damaged or missing"
-		cut     = "the end of the journal was not written whole, or is damaged"
+		damaged = "records in the journal are damaged or missing"
+		cut     = "incomplete or damaged end of the journal truncated"
 	)
 	cursor := func(dir string) string { return filepath.Join(dir, "a.cursor") }
 	cases := []struct {
@@ -228,7 +222,7 @@ func TestDamage(t *testing.T) {
 				path, _ := segmentWith(t, dir, 100)
 				overwrite(t, path, 3, []byte("damaged")...)
 			},
-			want: "11-100", tail: 100, log: "the header of a segment is damaged",
+			want: "11-100", tail: 100, log: "segment header is damaged",
 		},
 		{
 			name: "a block is zeroed",
@@ -278,7 +272,7 @@ func TestDamage(t *testing.T) {
 					must(t, os.Remove(path))
 				}
 			},
-			want: "", tail: 0, log: "the cursor of a consumer is beyond the end of the journal",
+			want: "", tail: 0, log: "cursor is beyond the end of the journal",
 		},
 		{
 			name: "a segment is empty",
@@ -294,7 +288,7 @@ func TestDamage(t *testing.T) {
 				path, _ := segmentWith(t, dir, 100)
 				must(t, os.Truncate(path, 0))
 			},
-			want: "11-98", tail: 98, log: "the header of a segment is damaged",
+			want: "11-98", tail: 98, log: "segment header is damaged",
 		},
 		{
 			name: "a segment is a copy of another",
@@ -311,17 +305,17 @@ func TestDamage(t *testing.T) {
 			name: "a cursor has a bit flipped",
 			damage: func(t *testing.T, dir string) {
 				overwrite(t, cursor(dir), 40, 'x')
-				overwrite(t, cursor(dir), minSlotBytes+40, 'x')
+				overwrite(t, cursor(dir), 4<<10+40, 'x')
 			},
 			// The oldest that is kept: segments hold seven.
-			want: "8-100", tail: 100, log: "the cursor of a consumer is damaged",
+			want: "8-100", tail: 100, log: "cursor is damaged",
 		},
 		{
 			name: "a cursor is empty",
 			damage: func(t *testing.T, dir string) {
 				must(t, os.Truncate(cursor(dir), 0))
 			},
-			want: "8-100", tail: 100, log: "the cursor of a consumer is damaged",
+			want: "8-100", tail: 100, log: "cursor is damaged",
 		},
 		{
 			name: "a cursor is that of another consumer",
@@ -329,14 +323,14 @@ func TestDamage(t *testing.T) {
 				writeCursor(t, dir, "b", 50)
 				must(t, os.Rename(filepath.Join(dir, "b.cursor"), cursor(dir)))
 			},
-			want: "8-100", tail: 100, log: "the cursor of a consumer is damaged",
+			want: "8-100", tail: 100, log: "cursor is damaged",
 		},
 		{
 			name: "a cursor is from the future",
 			damage: func(t *testing.T, dir string) {
 				writeCursor(t, dir, "a", 500)
 			},
-			want: "", tail: 100, log: "the cursor of a consumer is beyond the end of the journal",
+			want: "", tail: 100, log: "cursor is beyond the end of the journal",
 		},
 		{
 			name: "files are there that do not belong to it",
@@ -385,14 +379,15 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// writeCursor writes a cursor file as a journal would.
-func writeCursor(t *testing.T, dir, name string, offset uint64) {
+// writeCursor writes a cursor file.
+func writeCursor(t *testing.T, dir, consumer string, offset uint64) {
 	t.Helper()
-	content, err := encodeCursor(name, cursor{offset: offset})
+	d, err := storage.OpenDir(dir)
 	must(t, err)
-	f := cursorFile{storage: &directory{path: dir}, name: cursorName(name)}
-	must(t, f.write(content))
-	f.close()
+	defer d.Close()
+	file, _, _ := storage.OpenCursor(d, consumer)
+	defer file.Close()
+	must(t, file.Write(storage.Cursor{Offset: offset}))
 }
 
 func TestDamageInASourceAmongOthers(t *testing.T) {
@@ -424,57 +419,4 @@ func TestDamageInASourceAmongOthers(t *testing.T) {
 	if s := j.Stats().Consumers["a"]; s.Behind != 0 {
 		t.Errorf("behind by %d after all was acknowledged", s.Behind)
 	}
-}
-
-// TestEveryBit flips single bits all over a small journal: at most one record
-// is lost, and if one is, that is told, or it is the last.
-func TestEveryBit(t *testing.T) {
-	const n = 20
-	prototype := newMemory()
-	j := mustOpen(t, prototype, Options{MaxBytes: 1 << 16, Consumers: consumers("a")})
-	for v := uint64(1); v <= n; v++ {
-		mustAppend(t, j, record(v, 20))
-	}
-	j.Close()
-	step := nightly.Size(371, 37)
-	for name, f := range prototype.files {
-		if !strings.HasSuffix(name, segmentSuffix) {
-			continue
-		}
-		for bit := 0; bit < int(f.size)*8; bit += step {
-			s := prototype.clone()
-			b := s.files[name]
-			b.pages[bit/8/pageSize][bit/8%pageSize] ^= 1 << (bit % 8)
-			j := mustOpen(t, s, Options{MaxBytes: 1 << 16, Consumers: consumers("a")})
-			entries := readAll(t, mustConsumer(t, j, "a"))
-			tail := j.Tail("").Version
-			j.Close()
-			had := map[uint64]bool{}
-			gaps := 0
-			for _, e := range entries {
-				if e.Record.Gap {
-					gaps++
-				} else {
-					had[version(e)] = true
-				}
-			}
-			lost := n - len(had)
-			if lost > 1 || lost == 1 && gaps != 1 && tail == n || lost == 0 && gaps > 0 {
-				t.Fatalf("bit %d of %s: read %s, tail is %d", bit, name, story(entries), tail)
-			}
-		}
-	}
-}
-
-// clone returns a copy that shares nothing.
-func (m *memory) clone() *memory {
-	c := newMemory()
-	for name, f := range m.files {
-		n := &memoryFile{size: f.size}
-		for _, p := range f.pages {
-			n.pages = append(n.pages, slices.Clone(p))
-		}
-		c.files[name] = n
-	}
-	return c
 }

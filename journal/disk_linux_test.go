@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 func TestADirectoryThatCannotBeWrittenTo(t *testing.T) {
@@ -25,7 +26,7 @@ func TestADirectoryThatCannotBeWrittenTo(t *testing.T) {
 		defer syscall.Setfsuid(0)
 	}
 	_, err := Open(dir, Options{})
-	if want := "open journal: directory " + dir + " cannot be written to: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := "open journal: directory " + dir + " is not writable: "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 	if _, err := Open(filepath.Join(dir, "sub"), Options{}); err == nil || !strings.Contains(err.Error(), dir) {
@@ -51,7 +52,7 @@ func TestAFullVolume(t *testing.T) {
 		}
 		done <- err
 	}()
-	eventually(t, "blocked by the full volume", func() bool {
+	wait.Until(t, "blocked by the full volume", func() bool {
 		return strings.Contains(j.Stats().BlockedReason, "no space left on device")
 	})
 	c := mustConsumer(t, j, "a")
@@ -65,7 +66,7 @@ func TestAFullVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStory(t, got, "1-500")
-	if log.count("cannot be saved") != 0 || log.count("takes no records for now") == 0 {
+	if log.count("cannot save the cursor") != 0 || log.count("journal is blocked") == 0 {
 		t.Errorf("log:\n%s", log.String())
 	}
 }

@@ -15,15 +15,16 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal/storage"
 	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
-func mustOpen(t testing.TB, s storage, o Options) *Journal {
+func mustOpen(t testing.TB, fs storage.FS, o Options) *Journal {
 	t.Helper()
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 1 << 20
 	}
-	j, err := open(s, o)
+	j, err := open(fs, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 			t.Fatalf("tail is %d, but %d had been appended", tail, next-1)
 		}
 		next = tail + 1
-		read := map[string]Consumer{}
+		read := map[string]*Consumer{}
 		for _, name := range names {
 			read[name] = mustConsumer(t, j, name)
 		}
@@ -108,7 +109,7 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 			var after *simDisk
 			disk.mu.Lock()
 			disk.failSync = func(name string) error {
-				if !strings.Contains(name, segmentSuffix) {
+				if !strings.Contains(name, ".log") {
 					return nil
 				}
 				if after == nil {
@@ -166,7 +167,7 @@ func failSyncs(t *testing.T, failCut error) {
 	disk.mu.Lock()
 	disk.failCut = failCut
 	disk.failSync = func(name string) error {
-		if strings.Contains(name, segmentSuffix) && failures < 3 {
+		if strings.Contains(name, ".log") && failures < 3 {
 			failures++
 			return syscall.EIO
 		}
@@ -179,7 +180,7 @@ func failSyncs(t *testing.T, failCut error) {
 	if failures != 3 {
 		t.Fatalf("%d syncs failed, want 3", failures)
 	}
-	if log.count("takes no records for now") != 1 || log.count("input/output error") != 1 || log.count("takes records again") != 1 {
+	if log.count("journal is blocked") != 1 || log.count("input/output error") != 1 || log.count("journal accepts records again") != 1 {
 		t.Errorf("log:\n%s", log.String())
 	}
 	// The machine goes down: what the failed syncs did not save must not be
@@ -386,7 +387,7 @@ func TestAFullDisk(t *testing.T) {
 		if s.BlockedSince.IsZero() || !strings.Contains(s.BlockedReason, "no space left on device") {
 			t.Fatalf("stats: %+v", s)
 		}
-		if log.count("takes no records for now") != 1 {
+		if log.count("journal is blocked") != 1 {
 			t.Errorf("log:\n%s", log.String())
 		}
 		// Cursors can still be saved, so that reading on makes room.
@@ -394,7 +395,7 @@ func TestAFullDisk(t *testing.T) {
 		entries := readAll(t, c)
 		ackAll(t, c, entries)
 		time.Sleep(time.Minute)
-		if log.count("cannot be saved") != 0 {
+		if log.count("cannot save the cursor") != 0 {
 			t.Errorf("log:\n%s", log.String())
 		}
 		for len(entries) < 300 {
@@ -406,7 +407,7 @@ func TestAFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantStory(t, entries, "1-300")
-		if log.count("takes records again") == 0 {
+		if log.count("journal accepts records again") == 0 {
 			t.Errorf("log:\n%s", log.String())
 		}
 	})
@@ -416,7 +417,7 @@ func TestACursorThatCannotBeSaved(t *testing.T) {
 	cases := map[string]func(d *simDisk, fail bool){
 		"write fails": func(d *simDisk, fail bool) {
 			d.failWrite = func(name string) (int, error) {
-				if fail && strings.Contains(name, cursorSuffix) {
+				if fail && strings.Contains(name, ".cursor") {
 					return 0, syscall.EIO
 				}
 				return 0, nil
@@ -424,7 +425,7 @@ func TestACursorThatCannotBeSaved(t *testing.T) {
 		},
 		"sync fails": func(d *simDisk, fail bool) {
 			d.failSync = func(name string) error {
-				if fail && strings.Contains(name, cursorSuffix) {
+				if fail && strings.Contains(name, ".cursor") {
 					return syscall.EIO
 				}
 				return nil
@@ -456,7 +457,7 @@ func TestACursorThatCannotBeSaved(t *testing.T) {
 				if kept := j.Stats().Records; kept != 0 {
 					t.Errorf("%d records are kept after the cursor was saved", kept)
 				}
-				if log.count("cannot be saved") != 1 || log.count("can be saved again") != 1 {
+				if log.count("cannot save the cursor") != 1 || log.count("saved again") != 1 {
 					t.Errorf("log:\n%s", log.String())
 				}
 				after := disk.losePower(rand.New(rand.NewPCG(1, 1)))
@@ -479,14 +480,14 @@ func TestWhatCannotBeReadForAWhileIsNotLost(t *testing.T) {
 		failures := 0
 		disk.mu.Lock()
 		disk.failRead = func(string, int64) error {
-			if failures++; failures < readAttempts {
+			if failures++; failures < 5 {
 				return syscall.EIO
 			}
 			return nil
 		}
 		disk.mu.Unlock()
 		wantStory(t, read(t, mustConsumer(t, j, "a"), 10), "1-10")
-		if log.count("cannot be read, will be tried again") != 1 || log.count("can be read again") != 1 {
+		if log.count("cannot read the journal, retrying") != 1 || log.count("journal is readable again") != 1 {
 			t.Errorf("log:\n%s", log.String())
 		}
 	})
@@ -500,7 +501,7 @@ func TestABlockThatCannotBeReadIsAGap(t *testing.T) {
 		mustAppend(t, j, records(1, 1000, smallRecord)...)
 		disk.mu.Lock()
 		disk.failRead = func(_ string, at int64) error {
-			if at <= 300_000 && 300_000 < at+readBytes {
+			if at <= 300_000 && 300_000 < at+128<<10 {
 				return syscall.EIO
 			}
 			return nil

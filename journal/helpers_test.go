@@ -82,7 +82,7 @@ func mustAppend(t testing.TB, j *Journal, rs ...event.Record) {
 	}
 }
 
-func mustConsumer(t testing.TB, j *Journal, name string) Consumer {
+func mustConsumer(t testing.TB, j *Journal, name string) *Consumer {
 	t.Helper()
 	c, err := j.Consumer(name)
 	if err != nil {
@@ -93,7 +93,7 @@ func mustConsumer(t testing.TB, j *Journal, name string) Consumer {
 
 // nextEntries returns the entries that Next visits. Those of the log are read once
 // more where that is possible, which has to give the same.
-func nextEntries(ctx context.Context, c Consumer, max int) ([]Entry, error) {
+func nextEntries(ctx context.Context, c *Consumer, max int) ([]Entry, error) {
 	var entries []Entry
 	n, err := c.Next(ctx, max, func(e Entry) {
 		r := *e.Record
@@ -105,14 +105,14 @@ func nextEntries(ctx context.Context, c Consumer, max int) ([]Entry, error) {
 		return entries, fmt.Errorf("Next returned %d after %d entries: %w", n, len(entries), err)
 	}
 	var inLog []Entry
-	var places []Location
+	var locations []Location
 	for _, e := range entries {
 		if e.Location.Bytes > 0 {
-			inLog, places = append(inLog, e), append(places, e.Location)
+			inLog, locations = append(inLog, e), append(locations, e.Location)
 		}
 	}
 	i := 0
-	_ = c.Read(places, func(r *event.Record) {
+	_ = c.Read(locations, func(r *event.Record) {
 		if want := inLog[i].Record; !reflect.DeepEqual(r, want) {
 			err = errors.Join(err, fmt.Errorf("offset %d is read again as %+v, want %+v", inLog[i].Offset, r, want))
 		}
@@ -135,7 +135,7 @@ func cloneEvent(e *corev1.Event) *corev1.Event {
 }
 
 // read returns the next n entries.
-func read(t testing.TB, c Consumer, n int) []Entry {
+func read(t testing.TB, c *Consumer, n int) []Entry {
 	t.Helper()
 	var entries []Entry
 	for len(entries) < n {
@@ -149,7 +149,7 @@ func read(t testing.TB, c Consumer, n int) []Entry {
 }
 
 // readAll returns the entries that are there.
-func readAll(t testing.TB, c Consumer) []Entry {
+func readAll(t testing.TB, c *Consumer) []Entry {
 	t.Helper()
 	var entries []Entry
 	for {
@@ -161,14 +161,14 @@ func readAll(t testing.TB, c Consumer) []Entry {
 	}
 }
 
-func mustAck(t testing.TB, c Consumer, offset uint64) {
+func mustAck(t testing.TB, c *Consumer, offset uint64) {
 	t.Helper()
 	if err := c.Ack(offset); err != nil {
 		t.Fatalf("acknowledge %d: %v", offset, err)
 	}
 }
 
-func ackAll(t testing.TB, c Consumer, entries []Entry) {
+func ackAll(t testing.TB, c *Consumer, entries []Entry) {
 	t.Helper()
 	if len(entries) > 0 {
 		mustAck(t, c, entries[len(entries)-1].Offset)
@@ -208,16 +208,6 @@ func wantStory(t testing.TB, entries []Entry, want string) {
 	t.Helper()
 	if got := story(entries); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
-	}
-}
-
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
-		}
 	}
 }
 

@@ -51,7 +51,7 @@ func (f *inflight) add(s *step) {
 	if seconds := s.position.Time.Unix(); seconds > 0 && seconds <= math.MaxUint32 {
 		p.seconds = uint32(seconds)
 	}
-	p.shared = f.share(sharedFields{s.source, s.moves, s.position.Epoch, s.position.Listed})
+	p.shared = f.share(sharedFields{s.source, s.moves, s.position.Epoch, s.position.ListVersion})
 	f.steps.Push(p)
 }
 
@@ -82,23 +82,14 @@ func (f *inflight) oldest() (offset uint64, appended time.Time, ok bool) {
 	return s.offset, time.Unix(0, s.appended), true
 }
 
-// acknowledge drops the entries up to an offset and the steps without an entry after them. It
-// moves positions, and returns the offset after the last step, or 0 if there was none.
+// acknowledge drops the entries up to an offset, with the steps after them that have none, and
+// moves positions. It returns the offset after the last step, or 0 if there was none.
 func (f *inflight) acknowledge(offset uint64, positions map[string]event.Position) (next uint64) {
-	n := 0
-	for ; n < f.steps.Len(); n++ {
-		s := f.steps.At(n)
-		if s.offset > offset {
-			break
-		}
-		next = s.next
-		if n+1 < f.steps.Len() && f.steps.At(n+1).shared == s.shared && f.steps.At(n+1).offset <= offset {
-			continue // the next step moves the same source
-		}
-		if shared := &f.shared[s.shared]; shared.moves {
-			positions[shared.source] = f.position(s)
-		}
+	n := f.apply(offset, positions)
+	if n == 0 {
+		return 0
 	}
+	next = f.steps.At(n - 1).next
 	f.steps.Drop(n)
 	if f.steps.Len() == 0 {
 		clear(f.known)
@@ -107,9 +98,23 @@ func (f *inflight) acknowledge(offset uint64, positions map[string]event.Positio
 	return next
 }
 
+// apply moves positions as the entries up to an offset do, and returns the number of steps.
+func (f *inflight) apply(offset uint64, positions map[string]event.Position) (n int) {
+	for ; n < f.steps.Len() && f.steps.At(n).offset <= offset; n++ {
+		s := f.steps.At(n)
+		if n+1 < f.steps.Len() && f.steps.At(n+1).shared == s.shared && f.steps.At(n+1).offset <= offset {
+			continue // the next step moves the same source
+		}
+		if shared := &f.shared[s.shared]; shared.moves {
+			positions[shared.source] = f.position(s)
+		}
+	}
+	return n
+}
+
 func (f *inflight) position(s *packedStep) event.Position {
 	shared := &f.shared[s.shared]
-	p := event.Position{Epoch: shared.epoch, Version: s.version, Listed: shared.listVersion}
+	p := event.Position{Epoch: shared.epoch, Version: s.version, ListVersion: shared.listVersion}
 	if s.seconds != 0 {
 		p.Time = time.Unix(int64(s.seconds), 0).UTC()
 	}

@@ -28,8 +28,11 @@ const (
 func (c *Consumer) Next(ctx context.Context, max int, visit func(Entry)) (int, error) {
 	for {
 		n, appended, err := c.visitNext(max, visit)
-		if n > 0 || errors.Is(err, ErrClosed) {
-			return n, err
+		if n > 0 {
+			return n, nil
+		}
+		if errors.Is(err, ErrClosed) {
+			return 0, err
 		}
 		var retry <-chan time.Time
 		if err != nil {
@@ -61,12 +64,15 @@ func (c *Consumer) visitNext(max int, visit func(Entry)) (n int, appended <-chan
 		j.mu.Unlock()
 		return 0, nil, ErrClosed
 	}
-	log, end := j.committed, j.next
-	call := nextCall{c: c, visit: visit, unread: c.unread, dropped: c.cursor.DroppedUntil}
+	log, end, dropped := j.committed, j.next, c.cursor.Dropped
+	call := nextCall{c: c, visit: visit, unread: c.unread}
 	appended = j.appended
 	j.mu.Unlock()
 
 	c.steps = c.steps[:0]
+	if dropped != nil && call.unread < dropped.Until {
+		call.declareDropped(dropped)
+	}
 	unreadSince, err := call.readFrames(log, end, max)
 	c.logReadError(err)
 
@@ -103,7 +109,6 @@ type nextCall struct {
 	c       *Consumer
 	visit   func(Entry)
 	unread  uint64 // offset of the first record not read
-	dropped uint64 // records before this offset were dropped
 	entries int
 }
 
@@ -113,18 +118,17 @@ func (n *nextCall) readFrames(log storage.Log, end uint64, limit int) (unreadSin
 	c := n.c
 	var pinned *storage.Segment
 	for size := 0; ; {
-		from := max(n.unread, n.dropped)
-		f, err := c.reader.Peek(log, from)
+		f, err := c.reader.Peek(log, n.unread)
 		if errors.Is(err, io.EOF) {
 			if n.unread < end {
-				n.declareMissing(end, nil)
+				n.declareDamage(end, nil)
 			}
 			return time.Time{}, nil
 		}
 		if err != nil {
 			return time.Time{}, err
 		}
-		if f.Offset < from {
+		if f.Offset < n.unread {
 			c.reader.Advance()
 			continue
 		}
@@ -144,7 +148,7 @@ func (n *nextCall) readFrames(log storage.Log, end uint64, limit int) (unreadSin
 			pinned = s
 		}
 		if f.Offset > n.unread {
-			n.declareMissing(f.Offset, record)
+			n.declareDamage(f.Offset, record)
 		}
 		size += len(f.Payload)
 		n.visitFrame(f, record)
@@ -154,7 +158,7 @@ func (n *nextCall) readFrames(log storage.Log, end uint64, limit int) (unreadSin
 
 func (n *nextCall) visitFrame(f storage.Frame, r *event.Record) {
 	n.unread = f.Next()
-	if r.To != "" && r.To != n.c.name {
+	if r.OnlySink != "" && r.OnlySink != n.c.name {
 		n.skip()
 		return
 	}

@@ -57,7 +57,7 @@ func newRequest(ctx context.Context, records []event.Record) (*request, error) {
 func (r *request) appendRecord(b []byte, rec *event.Record) ([]byte, error) {
 	var err error
 	_, seen := r.tail[rec.Source]
-	if rec.To == "" {
+	if rec.OnlySink == "" {
 		r.tail[rec.Source] = rec.Position
 		if rec.PositionOnly() {
 			// Only the last position of a source matters, and only if no record follows.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
 // simDisk is a storage that can fail as disks do: it loses what was not synced
@@ -89,7 +91,7 @@ func (d *simDisk) killProcess() *simDisk {
 	return after
 }
 
-func (d *simDisk) create(name string) (file, error) {
+func (d *simDisk) Create(name string) (storage.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.failWrite != nil {
@@ -102,7 +104,7 @@ func (d *simDisk) create(name string) (file, error) {
 	return f, nil
 }
 
-func (d *simDisk) open(name string) (file, error) {
+func (d *simDisk) Open(name string) (storage.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := d.names[name]
@@ -112,7 +114,7 @@ func (d *simDisk) open(name string) (file, error) {
 	return f, nil
 }
 
-func (d *simDisk) rename(from, to string) error {
+func (d *simDisk) Rename(from, to string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.names[to] = d.names[from]
@@ -120,7 +122,7 @@ func (d *simDisk) rename(from, to string) error {
 	return nil
 }
 
-func (d *simDisk) remove(name string) error {
+func (d *simDisk) Remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f := d.names[name]; f != nil && d.room >= 0 {
@@ -130,13 +132,13 @@ func (d *simDisk) remove(name string) error {
 	return nil
 }
 
-func (d *simDisk) list() ([]string, error) {
+func (d *simDisk) List() ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Sorted(maps.Keys(d.names)), nil
 }
 
-func (d *simDisk) sync() error {
+func (d *simDisk) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.failNames != nil {
@@ -146,7 +148,7 @@ func (d *simDisk) sync() error {
 	return nil
 }
 
-func (d *simDisk) close() error { return nil }
+func (d *simDisk) Close() error { return nil }
 
 func (f *simFile) ReadAt(p []byte, at int64) (int, error) {
 	f.disk.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // onBoth runs a test on a journal in memory and on one in a directory.
@@ -172,7 +173,7 @@ func TestPositionsAloneAreNoEntriesButMoveTheCursor(t *testing.T) {
 		}
 		ackAll(t, c, entries)
 		go nextEntries(withPatience(t), c, 1) // as a delivery does when it has nothing to do
-		eventually(t, "the cursor stands for the last positions", func() bool {
+		wait.Until(t, "the cursor stands for the last positions", func() bool {
 			p := j.Positions("a")
 			return p[""].Version == 8 && p["other"].Version == 5
 		})
@@ -256,7 +257,7 @@ func TestConsumersAddedAndRemovedWhileOpen(t *testing.T) {
 		if len(dropped) != 1 || dropped["removed removed"] != 2 {
 			t.Errorf("counted as dropped: %v, want 2 records of removed", dropped)
 		}
-		if n := log.count("level=WARN msg=\"a sink was removed; the records that it had not accepted are dropped\" sink=removed records=2"); n != 1 || log.count("level=WARN") != 1 {
+		if n := log.count("level=WARN msg=\"sink removed before it accepted all records; the rest is dropped\" sink=removed records=2"); n != 1 || log.count("level=WARN") != 1 {
 			t.Errorf("want one warning, with the count, in\n%s", log)
 		}
 		if err := <-waiting; !errors.Is(err, ErrClosed) {
@@ -444,7 +445,7 @@ func TestManyAppendersAndConsumers(t *testing.T) {
 		}
 		wg.Wait()
 		if s := j.Stats(); s.Records != 0 {
-			eventually(t, "nothing is kept", func() bool { return j.Stats().Records == 0 })
+			wait.Until(t, "nothing is kept", func() bool { return j.Stats().Records == 0 })
 		}
 	})
 }

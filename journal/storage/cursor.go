@@ -13,50 +13,70 @@ import (
 
 // Cursor is how far a consumer has acknowledged the log.
 type Cursor struct {
-	Offset       uint64 // of the first record not acknowledged
-	Positions    map[string]event.Position
-	DroppedUntil uint64 // records before it were dropped, if it is beyond Offset
+	Offset    uint64 // of the first record not acknowledged
+	Positions map[string]event.Position
+	Dropped   *DroppedRange
+}
+
+// DroppedRange is a part of the log after a cursor that was dropped. It is replaced, not changed.
+type DroppedRange struct {
+	// From is the offset of the first record that had not been read. Those before it were in
+	// flight and are lost only if the consumer starts again. It is not stored, but Until after a
+	// restart.
+	From      uint64
+	Until     uint64                    // offset after the range
+	Positions map[string]event.Position // at Until
+	Missed    map[string]int            // records from From on, by source
 }
 
 // KeepFrom is the offset of the first record that the consumer needs.
-func (c Cursor) KeepFrom() uint64 { return max(c.Offset, c.DroppedUntil) }
-
-type storedCursor struct {
-	Name      string          `json:"name"`
-	Offset    uint64          `json:"offset"`
-	Positions storedPositions `json:"positions,omitempty"`
-	Dropped   *storedDropped  `json:"lost,omitempty"`
+func (c Cursor) KeepFrom() uint64 {
+	if c.Dropped != nil {
+		return max(c.Offset, c.Dropped.Until)
+	}
+	return c.Offset
 }
 
-type storedDropped struct {
-	Until uint64 `json:"until"`
+type storedCursor struct {
+	Name      string              `json:"name"`
+	Offset    uint64              `json:"offset"`
+	Positions storedPositions     `json:"positions,omitempty"`
+	Dropped   *storedDroppedRange `json:"lost,omitempty"`
+}
+
+type storedDroppedRange struct {
+	Until     uint64          `json:"until"`
+	Positions storedPositions `json:"positions,omitempty"`
+	Missed    map[string]int  `json:"missed,omitempty"`
 }
 
 func encodeCursor(consumer string, c Cursor) ([]byte, error) {
 	stored := storedCursor{Name: consumer, Offset: c.Offset, Positions: storePositions(c.Positions)}
-	if c.DroppedUntil > c.Offset {
-		stored.Dropped = &storedDropped{Until: c.DroppedUntil}
+	if d := c.Dropped; d != nil {
+		stored.Dropped = &storedDroppedRange{Until: d.Until, Positions: storePositions(d.Positions), Missed: d.Missed}
 	}
 	return json.Marshal(stored)
 }
 
-func decodeCursor(consumer string, b []byte) (Cursor, error) {
+func decodeCursor(consumer string, b []byte) (c Cursor, err error) {
 	var stored storedCursor
 	if err := json.Unmarshal(b, &stored); err != nil {
-		return Cursor{}, err
+		return c, err
 	}
 	if stored.Name != consumer {
-		return Cursor{}, fmt.Errorf("cursor belongs to consumer %q", stored.Name)
+		return c, fmt.Errorf("cursor belongs to consumer %q", stored.Name)
 	}
 	if stored.Offset == 0 {
-		return Cursor{}, errors.New("cursor has no offset")
+		return c, errors.New("cursor has no offset")
 	}
-	c := Cursor{Offset: stored.Offset}
-	if stored.Dropped != nil {
-		c.DroppedUntil = stored.Dropped.Until
+	c.Offset = stored.Offset
+	if c.Positions, err = stored.Positions.restore(); err != nil {
+		return c, err
 	}
-	var err error
-	c.Positions, err = stored.Positions.restore()
+	if d := stored.Dropped; d != nil {
+		c.Dropped = &DroppedRange{From: d.Until, Until: d.Until, Missed: d.Missed}
+		c.Dropped.Positions, err = d.Positions.restore()
+	}
 	return c, err
 }
 

@@ -182,7 +182,7 @@ func (r *recovery) findPositions() error {
 		}
 		r.Next = f.Next()
 		var record event.Record
-		if record.UnmarshalBinary(f.Payload) == nil && record.To == "" {
+		if record.UnmarshalBinary(f.Payload) == nil && record.OnlySink == "" {
 			r.Positions[record.Source] = record.Position
 		}
 	})
