@@ -36,31 +36,30 @@ func TestMain(m *testing.M) {
 	os.Exit(program.Main(m, "-race"))
 }
 
-// While everything goes wrong, one thing after the other, nothing is lost and
-// nothing is visible twice.
+// While one fault follows another, no state is lost and none is visible twice.
 func TestChaos(t *testing.T) {
-	t.Parallel() // with what does nothing but wait
+	t.Parallel() // TestStalls mostly waits
 	seed := *seed
 	for seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("-chaos.seed=%d", seed)
 	t.Run("one replica", func(t *testing.T) {
-		torment(t, seed, *length*2/5, "hindsight-0")
+		injectFaults(t, seed, *length*2/5, "hindsight-0")
 	})
 	t.Run("two replicas", func(t *testing.T) {
-		torment(t, seed, *length*3/5, "hindsight-0", "hindsight-1")
+		injectFaults(t, seed, *length*3/5, "hindsight-0", "hindsight-1")
 	})
 }
 
-// torment does one fault after the other, and then looks at what came out.
-func torment(t *testing.T, seed uint64, length time.Duration, names ...string) {
+// injectFaults injects one fault after the other, and then checks all sinks.
+func injectFaults(t *testing.T, seed uint64, length time.Duration, names ...string) {
 	s := newScene(t, seed, names...)
 	began := time.Now()
 	for _, r := range s.replicas {
 		s.start(r)
 	}
-	// What is overwritten before hindsight watches, nobody can see.
+	// An Event exists before hindsight watches; it is not overwritten.
 	s.must(newWriter(s.client, s.ledger, seed, 0).once(t.Context()))
 	s.settle()
 	s.awaitLeader(nil)
@@ -82,7 +81,7 @@ func torment(t *testing.T, seed uint64, length time.Duration, names ...string) {
 	s.checkRepeats()
 	stop()
 	<-written
-	s.note("nothing is written any more")
+	s.note("the writers have stopped")
 	s.settle()
 	for _, r := range s.replicas {
 		if err := r.terminate(t.Context()); err != nil {
@@ -94,8 +93,8 @@ func torment(t *testing.T, seed uint64, length time.Duration, names ...string) {
 		len(s.ledger.all()), s.ledger.failures(), time.Since(began).Round(time.Second), done)
 }
 
-// faultsFor does one fault after the other for a time, each once before one
-// comes again, and returns how many.
+// faultsFor injects one fault after the other for a time, each once before any is
+// repeated, and returns their number.
 func (s *scene) faultsFor(length time.Duration) (done int) {
 	s.t.Helper()
 	wanted, err := regexp.Compile(*only)
@@ -104,7 +103,7 @@ func (s *scene) faultsFor(length time.Duration) (done int) {
 		return f.several && !s.elects || !wanted.MatchString(f.name)
 	})
 	if len(possible) == 0 {
-		s.t.Fatalf("no fault is called %q", *only)
+		s.t.Fatalf("no fault matches %q", *only)
 	}
 	for began := time.Now(); ; {
 		order := rand.New(rand.NewPCG(s.seed, uint64(done))).Perm(len(possible))
@@ -118,8 +117,8 @@ func (s *scene) faultsFor(length time.Duration) (done int) {
 	}
 }
 
-// do does a fault. Its draws are its own, so that how the one before went does
-// not change them.
+// do injects a fault. Its random numbers do not depend on the course of the faults
+// before.
 func (s *scene) do(f fault, number int) {
 	s.t.Helper()
 	r := rand.New(rand.NewPCG(s.seed, uint64(number)<<32))
@@ -127,43 +126,42 @@ func (s *scene) do(f fault, number int) {
 	if f.calm || calm {
 		s.settle()
 	} else {
-		s.pause(hurry) // with whatever the last one has left to do
+		s.pause(hurry) // the consequences of the last fault may still be in progress
 	}
 	s.checkRepeats()
 	s.note("fault %d: %s", number, f.name)
 	s.begin(number, f.name)
 	f.do(s, r)
 	s.end()
-	s.note("fault %d is over, %d states were written so far", number, len(s.ledger.all()))
+	s.note("fault %d has ended, %d states were written so far", number, len(s.ledger.all()))
 }
 
-// What has to come again after a fault is a batch, or what was accepted since
-// the last renewal of the Lease; and where that was amid a list, the list, with
-// all that was written while nobody watched. This is far more, and far less than
-// everything.
-const mostRepeats = 25 * writesPerSecond
+// maxRepeats bounds the repeated lines after a fault. Expected are a batch, or the
+// records accepted since the last renewal of the Lease; in the middle of a list, the
+// list and all states written while no replica watched. The bound is far more than
+// that, and far less than everything.
+const maxRepeats = 25 * writesPerSecond
 
-// checkRepeats looks at what came again since it did so last.
+// checkRepeats checks the number of repeated lines since its last call.
 func (s *scene) checkRepeats() {
 	s.t.Helper()
-	s.account.update(s.t.Context())
-	for _, o := range s.account.outputs {
+	s.comparison.update(s.t.Context())
+	for _, o := range s.comparison.outputs {
 		n := o.repeats - o.counted
 		o.counted = o.repeats
 		if n > 0 {
-			s.note("%d lines have come again on %s", n, o.name)
+			s.note("%d lines were repeated in %s", n, o.name)
 		}
-		if n > mostRepeats {
-			s.t.Errorf("%d lines have come again on %s since the last fault began, want no more than %d", n, o.name, mostRepeats)
+		if n > maxRepeats {
+			s.t.Errorf("%d lines were repeated in %s since the last fault began, want at most %d", n, o.name, maxRepeats)
 		}
 	}
 }
 
-// check holds everything that came out, read once more, against what was
-// written.
+// check reads all sinks once more and compares them with the ledger.
 func (s *scene) check(began time.Time) {
 	s.t.Helper()
-	a := s.account
+	a := s.comparison
 	a.update(s.t.Context())
 	for _, store := range s.stores {
 		if err := store.readAll(s.t.Context(), began.Add(-time.Minute).Truncate(time.Second), time.Now().Add(2*time.Second)); err != nil {
@@ -173,54 +171,53 @@ func (s *scene) check(began time.Time) {
 	x := a.index()
 	for _, store := range s.stores {
 		o := store.output
-		o.open = slices.DeleteFunc(o.lacks(s.ledger.all()), func(s *state) bool { return o.excused(s, x) })
+		o.open = slices.DeleteFunc(o.missingOf(s.ledger.all()), func(s *state) bool { return o.inGap(s, x) })
 	}
 	if missing := a.missing(len(s.ledger.all())); len(missing) > 0 {
 		s.t.Errorf("states are missing (seed %d)\n%s\n%s", s.seed, a.describe(missing, s.history), s.logs(earliest(missing).Add(-time.Second)))
 	}
 	wrong := append(a.checkGaps(s.compactions), a.checkMarks()...)
 	for _, o := range a.outputs {
-		for _, what := range o.wrong {
-			wrong = append(wrong, o.name+": "+what)
+		for _, w := range o.wrong {
+			wrong = append(wrong, o.name+": "+w)
 		}
 	}
 	wrong = append(wrong, s.checkProcesses()...)
 	wrong = append(wrong, s.checkDeadLetters()...)
 	const most = 20
-	for _, what := range wrong[:min(most, len(wrong))] {
-		s.t.Error(what)
+	for _, w := range wrong[:min(most, len(wrong))] {
+		s.t.Error(w)
 	}
 	if len(wrong) > most {
 		s.t.Errorf("… and %d more", len(wrong)-most)
 	}
 
 	for _, o := range a.outputs {
-		s.t.Logf("%s has %d states, %d lines came again, %d gaps were declared, in which %d states are missing",
-			o.name, len(o.seen), o.repeats, len(o.gaps), len(o.lacks(s.ledger.all())))
+		s.t.Logf("%s has %d states, %d repeated lines, %d gaps, and lacks %d states in them",
+			o.name, len(o.seen), o.repeats, len(o.gaps), len(o.missingOf(s.ledger.all())))
 	}
 }
 
-// checkProcesses returns what is wrong with how processes ended, and what they
-// should not have said.
+// checkProcesses returns unexpected exits and log messages.
 func (s *scene) checkProcesses() (wrong []string) {
 	for _, r := range s.replicas {
-		for _, life := range r.lives() {
-			said := life.said()
+		for _, run := range r.allRuns() {
+			text := run.logText()
 			for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "Loki rejected a record for good"} {
-				if i := strings.Index(said, bad); i >= 0 {
-					wrong = append(wrong, fmt.Sprintf("%s said (%s)\n%.4000s", &life, life.log, said[i:]))
+				if i := strings.Index(text, bad); i >= 0 {
+					wrong = append(wrong, fmt.Sprintf("%s logged (%s)\n%.4000s", &run, run.log, text[i:]))
 				}
 			}
-			// Who has lost the Lease ends.
-			if life.ended && life.asked == "" && !(s.elects && life.lostLease()) {
-				wrong = append(wrong, fmt.Sprintf("%s has ended by itself: %s\n%s", &life, describe(life.exit), lastLines(said, 10)))
+			// A replica that loses the Lease exits.
+			if run.ended && run.stoppedBy == "" && !(s.elects && run.lostLease()) {
+				wrong = append(wrong, fmt.Sprintf("%s has ended by itself: %s\n%s", &run, describe(run.exit), lastLines(text, 10)))
 			}
 		}
 	}
 	return wrong
 }
 
-// checkDeadLetters returns what a sink has given up.
+// checkDeadLetters returns the dead letters, of which there should be none.
 func (s *scene) checkDeadLetters() (wrong []string) {
 	for _, r := range s.replicas {
 		paths, err := filepath.Glob(filepath.Join(r.journalDir(), "dead-letters", "*"))

@@ -14,12 +14,12 @@ import (
 	"github.com/hindsight-events/hindsight/test/program"
 )
 
-// fault is something that goes wrong. When it has been done, everything is as it
-// should be again; what follows from it may take longer.
+// fault is a failure to inject. When do returns, all components run again; the
+// consequences may take longer.
 type fault struct {
 	name    string
-	calm    bool // everything must have arrived before
-	several bool // it takes several replicas
+	calm    bool // all states must have arrived before
+	several bool // needs several replicas
 	do      func(*scene, *rand.Rand)
 }
 
@@ -31,17 +31,17 @@ var faults = []fault{
 	{name: "the active replica is cut from the API server", several: true, do: cutLeader},
 	{name: "the API server is killed", do: killAPIServer},
 	{name: "the API server hangs", do: hangAPIServer},
-	{name: "etcd is compacted short of the positions while nobody watches", calm: true, do: compactShort},
-	{name: "etcd is compacted beyond the positions while nobody watches", calm: true, do: compactBeyond},
+	{name: "etcd is compacted short of the positions while no replica watches", calm: true, do: compactShort},
+	{name: "etcd is compacted beyond the positions while no replica watches", calm: true, do: compactBeyond},
 	{name: "the active replica is killed when it has just declared a gap", calm: true, do: killInGap},
-	{name: "a replica comes back to what it has not delivered", calm: true, do: comeBack},
+	{name: "a replica restarts with a backlog in its journal", calm: true, do: restartWithBacklog},
 	{name: "a store is killed", do: killStore},
 	{name: "a store hangs", do: hangStore},
 	{name: "the configuration is changed", do: reload},
 	{name: "the replicas are replaced one after the other", calm: true, do: roll},
 }
 
-// between draws a time.
+// between returns a random duration.
 func between(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
 }
@@ -81,10 +81,10 @@ func killLeader(s *scene, r *rand.Rand) {
 
 func stopLeader(s *scene, r *rand.Rand) {
 	leader := s.awaitLeader(nil)
-	process, life, err := leader.running()
+	process, run, err := leader.running()
 	s.must(err)
 	if err := process.Pause(); s.ended(process) {
-		s.note("%s has ended before it could be stopped", life)
+		s.note("%s has ended before it could be stopped", run)
 		return
 	} else if err != nil {
 		s.t.Fatal(err)
@@ -96,15 +96,14 @@ func stopLeader(s *scene, r *rand.Rand) {
 	}
 	s.awaitLeader(leader)
 	s.pause(between(r, 0, 2*time.Second))
-	before := s.size(life.stdout)
+	before := s.size(run.stdout)
 	s.must(process.Resume())
 	s.note("%s goes on", leader.name)
 	s.until("the deposed replica ends", func() bool { return s.ended(process) })
-	// It looks whether it may before each batch, so one may have been let through
-	// when it was stopped.
+	// The fence is checked before each batch: one may have passed it already.
 	const batch = 64 << 10
-	if grown := s.size(life.stdout) - before; grown > batch {
-		s.t.Errorf("the deposed replica, %s, has written %d bytes to its standard output, more than a batch", life, grown)
+	if grown := s.size(run.stdout) - before; grown > batch {
+		s.t.Errorf("the deposed replica, %s, has written %d bytes to its standard output, more than a batch", run, grown)
 	}
 }
 
@@ -115,7 +114,7 @@ func (s *scene) size(path string) int64 {
 	return info.Size()
 }
 
-// cuts are the ways of not reaching a server.
+// cuts are the ways in which a server can be unreachable.
 var cuts = []mode{refuses, resets, hangs}
 
 func cutReplica(s *scene, r *rand.Rand) {
@@ -132,11 +131,11 @@ func cutLeader(s *scene, r *rand.Rand) {
 	})
 }
 
-// cut keeps a replica from the API server meanwhile.
+// cut separates a replica from the API server while meanwhile runs.
 func (s *scene) cut(one *replica, how mode, meanwhile func()) {
 	s.t.Helper()
 	s.must(one.proxy.set(how))
-	s.note("the way from %s to the API server %s", one.name, how)
+	s.note("the connection from %s to the API server %s", one.name, how)
 	meanwhile()
 	s.must(one.proxy.set(passes))
 }
@@ -153,11 +152,11 @@ func hangAPIServer(s *scene, r *rand.Rand) {
 	s.must(s.cluster.ResumeAPIServer())
 }
 
-// compactShort forgets what everybody has had. It must cost nothing.
+// compactShort compacts states that all sinks have. It must cost no list.
 func compactShort(s *scene, r *rand.Rand) {
 	revision, err := s.cluster.Revision(s.t.Context())
 	s.must(err)
-	s.awaitWrites(50) // of which some are newer
+	s.awaitWrites(50) // some are newer
 	s.settle()
 	s.awaitPositions(uint64(revision))
 	const listed = `msg="listed events"`
@@ -169,21 +168,21 @@ func compactShort(s *scene, r *rand.Rand) {
 	resume()
 	s.settle()
 	if n := s.count(listed) - before; n > 0 {
-		s.t.Errorf("Events were listed %d times, though all of them could be watched\n%s", n, s.logs(s.faultBegan()))
+		s.t.Errorf("Events were listed %d times, but all of them could be watched\n%s", n, s.logs(s.faultBegan()))
 	}
 }
 
-// count counts what all processes have said so far.
+// count counts a text in the logs of all processes.
 func (s *scene) count(text string) (n int) {
 	for _, r := range s.replicas {
-		for _, life := range r.lives() {
-			n += strings.Count(life.said(), text)
+		for _, run := range r.allRuns() {
+			n += strings.Count(run.logText(), text)
 		}
 	}
 	return n
 }
 
-// compactBeyond forgets what nobody has had yet. It must be said.
+// compactBeyond compacts states that no sink has yet. A gap must be declared.
 func compactBeyond(s *scene, r *rand.Rand) {
 	resume := s.away(r)
 	s.awaitWrites(200)
@@ -194,18 +193,18 @@ func compactBeyond(s *scene, r *rand.Rand) {
 	resume()
 }
 
-// compact compacts etcd where nobody can resume any more.
+// compact compacts etcd at a revision from which no replica can resume.
 func (s *scene) compact(revision int64) {
 	s.t.Helper()
-	s.account.update(s.t.Context())
-	c := compaction{uint64(revision), s.account.declared()}
+	s.comparison.update(s.t.Context())
+	c := compaction{uint64(revision), s.comparison.declared()}
 	s.must(s.cluster.Compact(s.t.Context(), revision))
 	s.note("compacted at version %d", revision)
 	s.compactions = append(s.compactions, c)
 }
 
-// killInGap ends who has just declared a gap, and may not have said everywhere
-// how far it came.
+// killInGap kills the leader after it has declared a gap; it may not have stored
+// its new position everywhere.
 func killInGap(s *scene, r *rand.Rand) {
 	const declared = `msg="events may have been missed"`
 	before := s.count(declared)
@@ -215,16 +214,16 @@ func killInGap(s *scene, r *rand.Rand) {
 	killLeader(s, r)
 }
 
-// away makes all replicas miss what happens, in some way.
+// away makes all replicas miss writes, in a random way.
 func (s *scene) away(r *rand.Rand) (resume func()) {
 	s.t.Helper()
 	switch way := r.IntN(3); way {
 	case 2:
-		how := cuts[r.IntN(2)] // one that closes what is open: data on the way is lost
+		how := cuts[r.IntN(2)] // one that closes connections: data in flight is lost
 		for _, one := range s.replicas {
 			s.must(one.proxy.set(how))
 		}
-		s.note("the way to the API server %s", how)
+		s.note("the connection to the API server %s", how)
 		return func() {
 			for _, one := range s.replicas {
 				s.must(one.proxy.set(passes))
@@ -246,10 +245,10 @@ func (s *scene) away(r *rand.Rand) (resume func()) {
 	}
 }
 
-// comeBack compacts what the first replica has in its journal and the stores do
-// not have yet. If there is another replica, it leads meanwhile. In the end the
-// stores have that nevertheless.
-func comeBack(s *scene, r *rand.Rand) {
+// restartWithBacklog compacts states that the first replica has in its journal and
+// the stores do not have yet. If there is another replica, it leads meanwhile. The
+// stores get these states nevertheless.
+func restartWithBacklog(s *scene, r *rand.Rand) {
 	first, others := s.replicas[0], s.replicas[1:]
 	for _, one := range others {
 		one.kill()
@@ -258,13 +257,13 @@ func comeBack(s *scene, r *rand.Rand) {
 	for _, store := range s.stores {
 		store.Kill()
 	}
-	s.note("the stores are killed, %s takes in more", first.name)
+	s.note("the stores are killed, %s journals more", first.name)
 	from := len(s.ledger.all())
 	s.awaitWrites(200)
-	owed := s.ledger.all()[from:]
-	s.until("the other sinks have what the stores have not", func() bool {
-		s.account.update(s.t.Context())
-		return len(s.stdout.lacks(owed)) == 0
+	backlog := s.ledger.all()[from:]
+	s.until("the other sinks have the backlog", func() bool {
+		s.comparison.update(s.t.Context())
+		return len(s.stdout.missingOf(backlog)) == 0
 	})
 	first.kill()
 	s.awaitWrites(100)
@@ -282,19 +281,19 @@ func comeBack(s *scene, r *rand.Rand) {
 	if len(others) > 0 {
 		s.settle() // with a gap
 		for _, store := range s.stores {
-			s.note("%d states of %s's journal are not in %s, for the gap", len(store.output.lacks(owed)), first.name, store.Name())
+			s.note("%d states of the journal of %s are not in %s, because of the gap", len(store.output.missingOf(backlog)), first.name, store.Name())
 		}
 		others[0].kill()
 	}
 	s.start(first)
 	s.awaitLeading(first)
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for _, store := range s.stores {
 		found := newStored(store.Store).output
-		for missing := slices.Clone(owed); len(missing) > 0; s.pause(glance) {
+		for missing := slices.Clone(backlog); len(missing) > 0; s.pause(pollInterval) {
 			if missing = found.look(s.t.Context(), missing); time.Now().After(deadline) {
 				lost := map[*output][]*state{store.output: missing}
-				s.t.Fatalf("what the journal of %s kept was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.account.describe(lost, s.history), s.logs(earliest(lost)))
+				s.t.Fatalf("the backlog in the journal of %s was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.comparison.describe(lost, s.history), s.logs(earliest(lost)))
 			}
 		}
 	}
@@ -303,11 +302,11 @@ func comeBack(s *scene, r *rand.Rand) {
 	}
 }
 
-// awaitWrites waits until so many more states were written.
+// awaitWrites waits until n more states were written.
 func (s *scene) awaitWrites(n int) {
 	s.t.Helper()
 	from := len(s.ledger.all())
-	s.until("the API server takes writes", func() bool { return len(s.ledger.all()) >= from+n })
+	s.until("the API server accepts writes", func() bool { return len(s.ledger.all()) >= from+n })
 }
 
 func killStore(s *scene, r *rand.Rand) {
@@ -327,27 +326,27 @@ func hangStore(s *scene, r *rand.Rand) {
 func (s *scene) anyStore(r *rand.Rand) cluster.Store {
 	s.t.Helper()
 	store := s.stores[r.IntN(len(s.stores))]
-	s.note("%s is meant", store.Name())
+	s.note("the store is %s", store.Name())
 	return store
 }
 
 // reload changes the configuration of all replicas, as a ConfigMap does.
 func reload(s *scene, r *rand.Rand) {
 	leader := s.awaitLeader(nil)
-	process, life, err := leader.running()
+	process, run, err := leader.running()
 	s.must(err)
-	// Before that, SIGHUP would end it.
-	s.until("it reads Events", func() bool { return strings.Contains(life.said(), `msg="reading events"`) || s.ended(process) })
-	taken := func() int { return strings.Count(life.said(), "configuration reloaded") }
-	before := taken()
+	// Before that, SIGHUP would kill it.
+	s.until("it reads Events", func() bool { return strings.Contains(run.logText(), `msg="reading events"`) || s.ended(process) })
+	reloads := func() int { return strings.Count(run.logText(), "configuration reloaded") }
+	before := reloads()
 	s.variant++
 	s.configure()
-	if r.IntN(2) == 0 { // else it is noticed after some seconds
+	if r.IntN(2) == 0 { // else the file is checked after some seconds
 		if err := process.Signal(syscall.SIGHUP); err != nil && !s.ended(process) {
 			s.t.Fatal(err)
 		}
 	}
-	s.until("the configuration is in use", func() bool { return taken() > before || s.ended(process) })
+	s.until("the configuration is in use", func() bool { return reloads() > before || s.ended(process) })
 }
 
 func (s *scene) ended(p *program.Program) bool {

@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// history is what was done to whom, and when. It is safe for concurrent use.
+// history records the faults and logs events of a test. It is safe for concurrent use.
 type history struct {
 	t     *testing.T
 	began time.Time
 
 	mu     sync.Mutex // guards the rest
-	faults []happening
+	faults []injectedFault
 }
 
-// happening is a fault that was done.
-type happening struct {
+// injectedFault is an entry of the history.
+type injectedFault struct {
 	number   int
 	name     string
-	from, to time.Time // to is zero while it goes on
+	from, to time.Time // to is zero until it ends
 }
 
-// note logs what happens now.
+// note logs a message with the time.
 func (h *history) note(format string, args ...any) {
 	h.t.Helper()
 	now := time.Now()
@@ -35,7 +35,7 @@ func (h *history) note(format string, args ...any) {
 func (h *history) begin(number int, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.faults = append(h.faults, happening{number: number, name: name, from: time.Now()})
+	h.faults = append(h.faults, injectedFault{number: number, name: name, from: time.Now()})
 }
 
 // end ends the last fault.
@@ -45,18 +45,18 @@ func (h *history) end() {
 	h.faults[len(h.faults)-1].to = time.Now()
 }
 
-// faultBegan is when the last fault began.
+// faultBegan returns the start of the last fault.
 func (h *history) faultBegan() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.faults[len(h.faults)-1].from
 }
 
-// during says which fault was in effect at a time.
+// during describes the fault in effect at a time.
 func (h *history) during(at time.Time) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	what := "before the first fault"
+	when := "before the first fault"
 	for _, f := range h.faults {
 		if at.Before(f.from) {
 			break
@@ -64,7 +64,7 @@ func (h *history) during(at time.Time) string {
 		if f.to.IsZero() || at.Before(f.to) {
 			return fmt.Sprintf("during fault %d (%s), which began at %s", f.number, f.name, clock(f.from))
 		}
-		what = fmt.Sprintf("after fault %d (%s), which ended at %s", f.number, f.name, clock(f.to))
+		when = fmt.Sprintf("after fault %d (%s), which ended at %s", f.number, f.name, clock(f.to))
 	}
-	return what
+	return when
 }

@@ -19,11 +19,11 @@ type key struct {
 
 func (k key) String() string { return fmt.Sprintf("%s@%d", k.uid, k.version) }
 
-// state is one that the API server says it has written.
+// state is a state whose write the API server has confirmed.
 type state struct {
 	key
 	number  int    // in the ledger
-	mark    string // of this write alone
+	mark    string // unique to this write
 	event   string // which Event, with its count
 	at      time.Time
 	sent    time.Time
@@ -32,16 +32,16 @@ type state struct {
 
 func (s *state) String() string { return fmt.Sprintf("%s %s %s", s.mark, s.key, s.event) }
 
-// ledger holds what was written. It is safe for concurrent use.
+// ledger records the writes. It is safe for concurrent use.
 type ledger struct {
 	mu      sync.Mutex // guards the rest
-	states  []*state   // in the order of the API server's answers
+	states  []*state   // in the order of the responses
 	unknown map[string]error
 }
 
 func newLedger() *ledger { return &ledger{unknown: map[string]error{}} }
 
-// wrote notes a state that the API server has answered with.
+// wrote records a confirmed state.
 func (l *ledger) wrote(e *corev1.Event, mark string, sent time.Time) error {
 	version, err := strconv.ParseUint(e.ResourceVersion, 10, 64)
 	if err != nil {
@@ -61,14 +61,14 @@ func (l *ledger) wrote(e *corev1.Event, mark string, sent time.Time) error {
 	return nil
 }
 
-// failed notes a write that came to no answer: nobody knows whether it was done.
-func (l *ledger) failed(mark string, why error) {
+// failed records a write without a response: it may have been executed.
+func (l *ledger) failed(mark string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unknown[mark] = why
+	l.unknown[mark] = err
 }
 
-// failure returns why a write failed, nil if it did not.
+// failure returns the error of a write, nil if it did not fail.
 func (l *ledger) failure(mark string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +81,7 @@ func (l *ledger) failures() int {
 	return len(l.unknown)
 }
 
-// all returns the states so far, not to be changed by anybody.
+// all returns the states so far, which must not be changed.
 func (l *ledger) all() []*state {
 	l.mu.Lock()
 	defer l.mu.Unlock()

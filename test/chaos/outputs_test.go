@@ -26,60 +26,59 @@ const gapReason = "HindsightGap"
 
 var lineSeed = maphash.MakeSeed()
 
-// delivered is a state as a sink has it.
+// delivered is a state in a sink.
 type delivered struct {
 	mark  string
 	place string // the file, or the stream
 	sum   uint64 // of the line
-	times int    // that it was written there
+	times int    // how often it was written
 }
 
-// gap is a stretch that a sink was told states may be missing of.
+// gap is a declared gap.
 type gap struct {
 	from, to uint64
 	text     string
 	place    string
 }
 
-// output is what a sink has, of all replicas together.
+// output is the content of a sink, from all replicas.
 type output struct {
-	name    string
-	seen    map[key]*delivered
-	gaps    map[key]gap
-	repeats int      // lines that came again
-	counted int      // of them, those that were looked at
-	wrong   []string // what should not be there
-	behind  error    // why it could not be read at last
+	name      string
+	seen      map[key]*delivered
+	gaps      map[key]gap
+	repeats   int      // repeated lines
+	counted   int      // repeats that checkRepeats has seen
+	wrong     []string // errors found
+	readError error    // of the last read
 
-	read func(ctx context.Context, o *output, missing []*state) error // what is new of the missing ones
-	next int                                                          // in the ledger: what lies before was looked for
-	open []*state                                                     // of that, what was not seen
+	read func(ctx context.Context, o *output, missing []*state) error // reads new content, at least the missing states
+	next int                                                          // position in the ledger: all states before it were looked for
+	open []*state                                                     // states before next that were not found
 }
 
 func newOutput(name string, read func(context.Context, *output, []*state) error) *output {
 	return &output{name: name, seen: map[key]*delivered{}, gaps: map[key]gap{}, read: read}
 }
 
-// update reads what is new.
+// update reads new content and looks for all states of the ledger.
 func (o *output) update(ctx context.Context, l *ledger) {
 	all := l.all()
 	o.open = o.look(ctx, append(o.open, all[o.next:]...))
 	o.next = len(all)
 }
 
-// look reads what is new, at least of some states, and returns which of them are
-// missing. It may change the slice.
+// look looks for some states, and returns the missing ones. It may change the slice.
 func (o *output) look(ctx context.Context, states []*state) []*state {
-	o.behind = o.read(ctx, o, states)
+	o.readError = o.read(ctx, o, states)
 	return slices.DeleteFunc(states, func(s *state) bool { return o.seen[s.key] != nil })
 }
 
-// lacks returns which of some states were not seen so far.
-func (o *output) lacks(states []*state) []*state {
+// missingOf returns those of some states that were not seen so far.
+func (o *output) missingOf(states []*state) []*state {
 	return slices.DeleteFunc(slices.Clone(states), func(s *state) bool { return o.seen[s.key] != nil })
 }
 
-// add notes a state that the sink has.
+// add records a state of the sink.
 func (o *output) add(k key, d delivered) {
 	before := o.seen[k]
 	if before == nil {
@@ -90,23 +89,22 @@ func (o *output) add(k key, d delivered) {
 	before.times++
 	o.repeats++
 	if before.sum != d.sum {
-		o.wrong = append(o.wrong, fmt.Sprintf("%s (%s) came in some bytes in %s, and again in others in %s", k, d.mark, before.place, d.place))
+		o.wrong = append(o.wrong, fmt.Sprintf("%s (%s) in %s was repeated with other bytes in %s", k, d.mark, before.place, d.place))
 	}
 }
 
-// declared notes a gap.
+// declared records a gap.
 func (o *output) declared(k key, from, to, text, place string) error {
 	f, fromErr := strconv.ParseUint(from, 10, 64)
 	t, toErr := strconv.ParseUint(to, 10, 64)
 	if fromErr != nil || toErr != nil {
-		return fmt.Errorf("a gap does not say from where (%q) to where (%q)", from, to)
+		return fmt.Errorf("a gap from version %q to %q", from, to)
 	}
 	o.gaps[k] = gap{from: f, to: t, text: text, place: place}
 	return nil
 }
 
-// lines are the files of eventrouter lines that match a pattern, which only
-// grow.
+// lines reads files of eventrouter lines that only grow.
 type lines struct {
 	patterns []string
 	offsets  map[string]int64 // of the lines read so far
@@ -131,8 +129,8 @@ func (l *lines) read(_ context.Context, o *output, _ []*state) error {
 	return nil
 }
 
-// readFile reads whole lines: a last one without an end is not acknowledged, and
-// may be cut off or completed.
+// readFile reads complete lines: a last line without an end is not acknowledged, and
+// may be truncated or completed.
 func (l *lines) readFile(o *output, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -154,7 +152,7 @@ func (l *lines) readFile(o *output, path string) error {
 	return nil
 }
 
-// addLine notes what a line in eventrouter's form says.
+// addLine records a line of the format eventrouter.
 func (o *output) addLine(line []byte, place string) error {
 	var l struct {
 		Event struct {
@@ -184,12 +182,12 @@ func (o *output) addLine(line []byte, place string) error {
 func parseKey(uid, version string) (key, error) {
 	v, err := strconv.ParseUint(version, 10, 64)
 	if err != nil || uid == "" {
-		return key{}, fmt.Errorf("it has the uid %q and the version %q", uid, version)
+		return key{}, fmt.Errorf("uid %q, version %q", uid, version)
 	}
 	return key{uid, v}, nil
 }
 
-// stored is what is in a store.
+// stored reads a store.
 type stored struct {
 	cluster.Store
 	output *output
@@ -203,10 +201,10 @@ func newStored(store cluster.Store) stored {
 
 const (
 	allStored  = `{job="hindsight"}`
-	storedStep = 2 * time.Second // of what is asked for at once: some hundred entries
+	storedStep = 2 * time.Second // range of one query: some hundred entries
 )
 
-// read asks for the seconds from which states are missing, and for gaps.
+// read queries the seconds from which states are missing, and gaps.
 func (s stored) read(ctx context.Context, o *output, missing []*state) error {
 	if len(missing) == 0 {
 		return nil
@@ -245,7 +243,7 @@ func (s stored) read(ctx context.Context, o *output, missing []*state) error {
 	return nil
 }
 
-// readAll reads everything anew, and notes what is visible twice.
+// readAll reads the whole store again, and records duplicates.
 func (s stored) readAll(ctx context.Context, from, to time.Time) error {
 	o := s.output
 	o.seen, o.gaps = map[key]*delivered{}, map[key]gap{}
@@ -266,7 +264,7 @@ func (s stored) readAll(ctx context.Context, from, to time.Time) error {
 	return cmp.Or(err, failed)
 }
 
-// each asks for a range, part by part.
+// each queries a range in steps.
 func (s stored) each(ctx context.Context, selector string, from, to time.Time, do func(key, cluster.LokiEntry)) error {
 	for ; from.Before(to); from = from.Add(storedStep) {
 		until := from.Add(storedStep)
@@ -296,7 +294,7 @@ func storedDelivered(e cluster.LokiEntry) *delivered {
 	}
 }
 
-// addStoredGap notes a gap, whose line is logfmt.
+// addStoredGap records a gap, whose line is logfmt.
 func (o *output) addStoredGap(e cluster.LokiEntry) error {
 	k, err := parseKey(e.Metadata["event_uid"], e.Metadata["event_version"])
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// mode is what a proxy does with connections.
+// mode is the behaviour of a proxy.
 type mode string
 
 const (
 	passes  mode = "passes"
-	refuses mode = "refuses" // nobody listens, and what was open is closed
-	resets  mode = "resets"  // connections are accepted and reset, and so is what was open
-	hangs   mode = "hangs"   // connections are accepted and stay open, and nothing goes through until it passes again
+	refuses mode = "refuses" // nothing listens, and open connections are closed
+	resets  mode = "resets"  // new and open connections are reset
+	hangs   mode = "hangs"   // connections are accepted and stay open, and transfer nothing until the mode is passes
 )
 
 // proxy is a TCP proxy in front of a server. Its address stays the same.
@@ -33,8 +33,7 @@ type proxy struct {
 	open     map[net.Conn]bool
 }
 
-// newProxy passes connections on until the test ends. The address is a loopback
-// one with the port given.
+// newProxy starts a proxy on a loopback port; it ends with the test.
 func newProxy(t *testing.T, port int, target string) *proxy {
 	t.Helper()
 	p := &proxy{
@@ -45,7 +44,7 @@ func newProxy(t *testing.T, port int, target string) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = p.set(refuses) // closes, which does not fail
+		_ = p.set(refuses) // closing does not fail
 		p.all.Wait()
 	})
 	return p
@@ -80,8 +79,7 @@ func (p *proxy) set(m mode) error {
 	return nil
 }
 
-// closeAll closes what is open, with a reset where that is the mode. p.mu is
-// held.
+// closeAll closes open connections, with a reset in the mode resets. p.mu is held.
 func (p *proxy) closeAll() {
 	for c := range p.open {
 		p.end(c)
@@ -107,7 +105,7 @@ func (p *proxy) accept(l net.Listener) {
 	}
 }
 
-// serve takes a connection through.
+// serve forwards a connection.
 func (p *proxy) serve(from net.Conn) {
 	if !p.add(from) || !p.wait() {
 		return
@@ -125,7 +123,7 @@ func (p *proxy) serve(from net.Conn) {
 	p.pump(to, from)
 }
 
-// pump passes on what one side says, until either is closed.
+// pump copies from one side to the other until either is closed.
 func (p *proxy) pump(from, to net.Conn) {
 	defer p.drop(from, to)
 	buf := make([]byte, 32<<10)
@@ -140,7 +138,7 @@ func (p *proxy) pump(from, to net.Conn) {
 	}
 }
 
-// add notes an open connection, or closes it if there should be none.
+// add registers an open connection, or closes it if the mode does not allow one.
 func (p *proxy) add(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,7 +160,7 @@ func (p *proxy) drop(all ...net.Conn) {
 	}
 }
 
-// wait waits while the proxy hangs, and reports whether it passes then.
+// wait waits while the mode is hangs, and reports whether it is passes then.
 func (p *proxy) wait() bool {
 	for {
 		p.mu.Lock()

@@ -17,18 +17,18 @@ import (
 	"github.com/hindsight-events/hindsight/test/program"
 )
 
-// A container that has ended is started again after this time.
+// restartAfter is the pause before an exited process is restarted.
 const restartAfter = 300 * time.Millisecond
 
-// replica is one hindsight with a directory of its own, which is started again
-// when it ends, as a kubelet does.
+// replica is a hindsight with its own directory. It is restarted when it exits, as a
+// kubelet does.
 type replica struct {
 	name  string
 	dir   string
 	args  []string
 	proxy *proxy // between it and the API server
 
-	note func(format string, args ...any) // for the history; safe for concurrent use
+	note func(format string, args ...any) // logs to the history; safe for concurrent use
 
 	watching sync.WaitGroup
 
@@ -37,12 +37,12 @@ type replica struct {
 	runs    []*run
 }
 
-// run is one life of a replica's process.
+// run is one process of a replica.
 type run struct {
 	replica   *replica
 	number    int
-	asked     string // how it was told to end, empty: not at all
-	exit      error  // how it ended
+	stoppedBy string // the signal, empty: it was not stopped
+	exit      error  // of the process
 	ended     bool
 	stdout    string // the file of its standard output
 	log       string // the file of its standard error
@@ -50,8 +50,8 @@ type run struct {
 	endedAt   time.Time
 }
 
-// said returns its log.
-func (r *run) said() string {
+// logText returns the log.
+func (r *run) logText() string {
 	text, err := os.ReadFile(r.log)
 	if err != nil {
 		return err.Error()
@@ -59,8 +59,8 @@ func (r *run) said() string {
 	return string(text)
 }
 
-// lostLease reports whether it had to end because it did not lead any more.
-func (r *run) lostLease() bool { return strings.Contains(r.said(), "the lease is lost") }
+// lostLease reports whether the process ended because it lost the Lease.
+func (r *run) lostLease() bool { return strings.Contains(r.logText(), "the lease is lost") }
 
 func lastLines(text string, n int) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
@@ -69,8 +69,8 @@ func lastLines(text string, n int) string {
 
 func (r *run) String() string { return fmt.Sprintf("%s, run %d", r.replica.name, r.number) }
 
-// newReplica prepares one that ends with the test. Between it and the API server,
-// or whatever is at the URL, there is a proxy.
+// newReplica prepares a replica that ends with the test. A proxy is between it and the
+// API server at the URL.
 func newReplica(t *testing.T, name, dir, kubeconfig, url string, note func(string, ...any)) *replica {
 	t.Helper()
 	for _, path := range []string{dir, filepath.Join(dir, "out"), filepath.Join(dir, "more")} {
@@ -99,7 +99,7 @@ func (r *replica) filePath() string   { return filepath.Join(r.dir, "out", "even
 func (r *replica) morePath() string   { return filepath.Join(r.dir, "more", "events.txt") }
 func (r *replica) journalDir() string { return filepath.Join(r.dir, "journal") }
 
-// configure replaces the configuration, in one instant.
+// configure replaces the configuration file atomically.
 func (r *replica) configure(config string) error {
 	next := r.configPath() + ".next"
 	if err := os.WriteFile(next, []byte(config), 0o644); err != nil {
@@ -118,46 +118,45 @@ func (r *replica) start() error {
 // launch starts the process and watches it. r.mu is held.
 func (r *replica) launch() error {
 	n := len(r.runs) + 1
-	life := &run{
+	run := &run{
 		replica: r, number: n, startedAt: time.Now(),
 		stdout: filepath.Join(r.dir, fmt.Sprintf("stdout-%d.jsonl", n)),
 		log:    filepath.Join(r.dir, fmt.Sprintf("log-%d.txt", n)),
 	}
-	stdout, err := os.Create(life.stdout)
+	stdout, err := os.Create(run.stdout)
 	if err != nil {
 		return err
 	}
 	defer stdout.Close()
 	p, err := program.Start(program.Options{
-		Binary: program.Binary, Args: r.args, Env: []string{"POD_NAME=" + r.name}, Stdout: stdout, Log: life.log,
+		Binary: program.Binary, Args: r.args, Env: []string{"POD_NAME=" + r.name}, Stdout: stdout, Log: run.log,
 	})
 	if err != nil {
 		return err
 	}
-	r.process, r.runs = p, append(r.runs, life)
-	r.note("%s starts", life)
-	r.watching.Go(func() { r.watch(p, life) })
+	r.process, r.runs = p, append(r.runs, run)
+	r.note("%s starts", run)
+	r.watching.Go(func() { r.watch(p, run) })
 	return nil
 }
 
-// watch waits for the end of a process, and starts it again unless it was told
-// to end.
-func (r *replica) watch(p *program.Program, life *run) {
+// watch waits for the end of a process, and restarts it unless it was stopped.
+func (r *replica) watch(p *program.Program, run *run) {
 	exit := p.Exit()
 	r.mu.Lock()
-	life.exit, life.ended, life.endedAt = exit, true, time.Now()
-	asked := life.asked
+	run.exit, run.ended, run.endedAt = exit, true, time.Now()
+	stoppedBy := run.stoppedBy
 	r.mu.Unlock()
-	if asked != "" {
-		r.note("%s has ended as it was told to (%s): %s", life, asked, describe(exit))
+	if stoppedBy != "" {
+		r.note("%s has ended on %s: %s", run, stoppedBy, describe(exit))
 		return
 	}
-	r.note("%s has ended by itself: %s", life, describe(exit))
+	r.note("%s has ended by itself: %s", run, describe(exit))
 	time.Sleep(restartAfter)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.process != p {
-		return // it was told to end meanwhile
+		return // stopped meanwhile
 	}
 	if err := r.launch(); err != nil {
 		r.note("%s cannot be started again: %v", r.name, err)
@@ -171,15 +170,14 @@ func describe(exit error) string {
 	return exit.Error()
 }
 
-// take returns the process, which will not be started again; nil if there is
-// none.
-func (r *replica) take(how string) *program.Program {
+// detach returns the process, which will not be restarted; nil if there is none.
+func (r *replica) detach(signal string) *program.Program {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.process
 	if p != nil {
-		if life := r.runs[len(r.runs)-1]; !life.ended {
-			life.asked = how
+		if run := r.runs[len(r.runs)-1]; !run.ended {
+			run.stoppedBy = signal
 		}
 	}
 	r.process = nil
@@ -188,16 +186,16 @@ func (r *replica) take(how string) *program.Program {
 
 // kill ends the process with SIGKILL.
 func (r *replica) kill() {
-	if p := r.take("SIGKILL"); p != nil {
+	if p := r.detach("SIGKILL"); p != nil {
 		p.Kill()
 	}
 }
 
-// terminate ends the process with SIGTERM, and returns an error if it does not
-// end in time or not with the exit code 0. It may have ended by itself before,
-// or have lost its lease meanwhile.
+// terminate stops the process with SIGTERM, and returns an error if it does not
+// end in time with the exit code 0. It may have ended by itself before, or have lost
+// its Lease meanwhile.
 func (r *replica) terminate(ctx context.Context) error {
-	p := r.take("SIGTERM")
+	p := r.detach("SIGTERM")
 	if p == nil {
 		return fmt.Errorf("%s does not run", r.name)
 	}
@@ -206,15 +204,15 @@ func (r *replica) terminate(ctx context.Context) error {
 	if err := p.Terminate(ctx); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	lives := r.lives()
-	life := &lives[len(lives)-1]
-	if err := p.Exit(); err != nil && !life.lostLease() {
-		return fmt.Errorf("%s ended with %w on SIGTERM, want 0\n%s", life, err, lastLines(life.said(), 10))
+	runs := r.allRuns()
+	run := &runs[len(runs)-1]
+	if err := p.Exit(); err != nil && !run.lostLease() {
+		return fmt.Errorf("%s ended with %w on SIGTERM, want 0\n%s", run, err, lastLines(run.logText(), 10))
 	}
 	return nil
 }
 
-// running returns the process, to be paused and resumed, and its life.
+// running returns the process and its run.
 func (r *replica) running() (*program.Program, *run, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,13 +222,13 @@ func (r *replica) running() (*program.Program, *run, error) {
 	return r.process, r.runs[len(r.runs)-1], nil
 }
 
-// lives returns all lives so far, by value: what is known of them now.
-func (r *replica) lives() []run {
+// allRuns returns copies of all runs so far.
+func (r *replica) allRuns() []run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]run, len(r.runs))
-	for i, life := range r.runs {
-		all[i] = *life
+	for i, run := range r.runs {
+		all[i] = *run
 	}
 	return all
 }

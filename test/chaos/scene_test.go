@@ -22,27 +22,26 @@ import (
 )
 
 const (
-	patience = 2 * time.Minute // for whatever has to come, on a machine that has much else to do
-	glance   = 100 * time.Millisecond
+	timeout      = 2 * time.Minute
+	pollInterval = 100 * time.Millisecond
 
 	leaseNamespace = "default"
 	leaseName      = "hindsight"
 	leaseDuration  = 4 * time.Second
 )
 
-// scene is everything that takes part: real components, the replicas, and what
-// was written and came out.
+// scene holds the real components, the replicas, the written states and the sinks.
 type scene struct {
 	*history
-	t       *testing.T
-	seed    uint64
-	dir     string
-	cluster *cluster.Cluster
-	stores  []stored
-	client  kubernetes.Interface
-	ledger  *ledger
-	account *account
-	stdout  *output
+	t          *testing.T
+	seed       uint64
+	dir        string
+	cluster    *cluster.Cluster
+	stores     []stored
+	client     kubernetes.Interface
+	ledger     *ledger
+	comparison *comparison
+	stdout     *output
 
 	replicas    []*replica
 	elects      bool // one of several replicas is active
@@ -69,17 +68,16 @@ func newScene(t *testing.T, seed uint64, names ...string) *scene {
 	}
 	s.configure()
 	s.stdout = newOutput("stdout", newLines(filepath.Join(s.dir, "*", "stdout-*.jsonl")).read)
-	s.account = &account{ledger: s.ledger, outputs: []*output{
+	s.comparison = &comparison{ledger: s.ledger, outputs: []*output{
 		s.stdout, newOutput("file", newLines(filepath.Join(s.dir, "*", "out", "events.jsonl")).read),
 	}}
 	for _, store := range s.stores {
-		s.account.outputs = append(s.account.outputs, store.output)
+		s.comparison.outputs = append(s.comparison.outputs, store.output)
 	}
 	return s
 }
 
-// startStores starts VictoriaLogs and, if there is one, Loki. Each is a sink of
-// its own.
+// startStores starts VictoriaLogs and, if there is one, Loki. Each is a sink.
 func startStores(t *testing.T, dir string) (all []stored) {
 	t.Helper()
 	stores := []cluster.Store{cluster.StoppedVictoriaLogsForTest(t, filepath.Join(dir, "victorialogs"))}
@@ -95,7 +93,7 @@ func startStores(t *testing.T, dir string) (all []stored) {
 	return all
 }
 
-// makeNamespaces makes those that the writers write to.
+// makeNamespaces creates the namespaces of the writers.
 func makeNamespaces(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
 	for _, name := range namespaces {
@@ -106,8 +104,8 @@ func makeNamespaces(t *testing.T, client kubernetes.Interface) {
 	}
 }
 
-// workingDir is where everything of a test is. It is removed unless the test
-// fails or the flag asks for it.
+// workingDir is the directory of a test. It is removed unless the test fails or
+// -chaos.dir is set.
 func workingDir(t *testing.T) string {
 	t.Helper()
 	if *keepIn != "" {
@@ -123,7 +121,7 @@ func workingDir(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what the processes wrote is kept in %s", dir)
+			t.Logf("the output of the processes is in %s", dir)
 			return
 		}
 		os.RemoveAll(dir)
@@ -131,9 +129,8 @@ func workingDir(t *testing.T) string {
 	return dir
 }
 
-// configure writes the present variant of the configuration for all replicas.
-// What differs between the variants takes nothing away from the sinks that are
-// looked at.
+// configure writes the present variant of the configuration for all replicas. The
+// variants do not differ in the sinks that are compared.
 func (s *scene) configure() {
 	s.t.Helper()
 	types := []string{"Warning", "Normal"}
@@ -163,7 +160,7 @@ sinks:
 	}
 }
 
-// pause waits for a time that belongs to a fault.
+// pause waits for a duration of a fault.
 func (s *scene) pause(d time.Duration) {
 	select {
 	case <-time.After(d):
@@ -171,32 +168,32 @@ func (s *scene) pause(d time.Duration) {
 	}
 }
 
-// until waits for what has to become true.
-func (s *scene) until(what string, holds func() bool) {
+// until waits until a condition holds.
+func (s *scene) until(condition string, holds func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); s.pause(glance) {
+	for deadline := time.Now().Add(timeout); !holds(); s.pause(pollInterval) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("still not so after %v: %s\n%s", patience, what, s.logs(time.Now().Add(-patience)))
+			s.t.Fatalf("not within %v: %s\n%s", timeout, condition, s.logs(time.Now().Add(-timeout)))
 		}
 	}
 }
 
-// settle waits until every sink has everything that was written before.
+// settle waits until every sink has all states that were written before.
 func (s *scene) settle() {
 	s.t.Helper()
 	began, n := time.Now(), len(s.ledger.all())
 	var missing map[*output][]*state
 	for {
-		s.account.update(s.t.Context())
-		if missing = s.account.missing(n); len(missing) == 0 {
+		s.comparison.update(s.t.Context())
+		if missing = s.comparison.missing(n); len(missing) == 0 {
 			return
 		}
-		if time.Since(began) > patience {
+		if time.Since(began) > timeout {
 			break
 		}
-		s.pause(glance)
+		s.pause(pollInterval)
 	}
-	s.t.Fatalf("states are missing, also after %v of calm (seed %d)\n%s\n%s", patience, s.seed, s.account.describe(missing, s.history), s.logs(earliest(missing).Add(-time.Second)))
+	s.t.Fatalf("states are missing %v after the last fault (seed %d)\n%s\n%s", timeout, s.seed, s.comparison.describe(missing, s.history), s.logs(earliest(missing).Add(-time.Second)))
 }
 
 func earliest(missing map[*output][]*state) time.Time {
@@ -218,8 +215,8 @@ func (s *scene) leader() *replica {
 		return nil
 	}
 	for _, r := range s.replicas {
-		// Not the process before, which may have been killed while it led.
-		if _, life, err := r.running(); err == nil && strings.Contains(life.said(), "identity="+*l.Spec.HolderIdentity) {
+		// Not the previous process, which may have been killed while it led.
+		if _, run, err := r.running(); err == nil && strings.Contains(run.logText(), "identity="+*l.Spec.HolderIdentity) {
 			return r
 		}
 	}
@@ -232,7 +229,7 @@ func (s *scene) lease() (*coordinationv1.Lease, error) {
 	return s.client.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
 }
 
-// awaitLeader waits until a replica leads that is not the one given.
+// awaitLeader waits until a replica other than the given one leads.
 func (s *scene) awaitLeader(other *replica) *replica {
 	s.t.Helper()
 	if !s.elects {
@@ -257,14 +254,14 @@ func (s *scene) awaitLeading(one *replica) {
 	}
 }
 
-// awaitPositions waits until the Lease says that every sink is past a version.
-// Without a Lease, what any sink has is in the journal, and so is the position.
+// awaitPositions waits until the positions of all sinks in the Lease are past a
+// version. Without a Lease they are in the journal with the records.
 func (s *scene) awaitPositions(version uint64) {
 	s.t.Helper()
 	if !s.elects {
 		return
 	}
-	s.until("the Lease says that all sinks have come far enough", func() bool {
+	s.until("the positions in the Lease are new enough", func() bool {
 		l, err := s.lease()
 		if err != nil {
 			return false
@@ -284,17 +281,17 @@ func (s *scene) awaitPositions(version uint64) {
 	})
 }
 
-// logs returns what the replicas have said since a time.
+// logs returns the logs of the replicas since a time.
 func (s *scene) logs(since time.Time) string {
 	const most = 40 // lines of a process
 	var b strings.Builder
 	for _, r := range s.replicas {
-		for _, life := range r.lives() {
-			if life.ended && life.endedAt.Before(since) {
+		for _, run := range r.allRuns() {
+			if run.ended && run.endedAt.Before(since) {
 				continue
 			}
-			all := linesSince(life.log, since)
-			fmt.Fprintf(&b, "%s (%s) said\n", &life, life.log)
+			all := linesSince(run.log, since)
+			fmt.Fprintf(&b, "log of %s (%s)\n", &run, run.log)
 			if left := len(all) - most; left > 0 {
 				fmt.Fprintf(&b, "  … %d lines\n", left)
 				all = all[left:]

@@ -28,12 +28,12 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// stallPatience is for a stall to be noticed. The longest takes two and a half
-// minutes: until a quiet watch is checked, and what a list shows is overdue.
-const stallPatience = 5 * time.Minute
+// stallTimeout bounds the detection of a stall. The slowest takes two and a half
+// minutes: until a quiet watch is checked, and the watch has not delivered what a list shows.
+const stallTimeout = 5 * time.Minute
 
-// A connection can be open, and even answer pings, with nothing behind it. That
-// is noticed, said, and left, and costs nothing.
+// A connection can be open, and even answer pings, without delivering anything. The
+// program detects and logs that, reconnects, and loses and repeats nothing.
 func TestStalls(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
@@ -52,13 +52,13 @@ func TestStalls(t *testing.T) {
 		return newStalling(t, name, newReplica(t, name, filepath.Join(dir, name), g.kubeconfig, g.url, h.note)), g
 	}
 
-	// Nothing comes over the connections any more.
+	// The connections deliver nothing any more.
 	deaf := direct("deaf")
 	deaf.says = "reading events failed"
 	deaf.begin = func() { deaf.set(hangs) }
 	deaf.end = func() { deaf.set(passes) }
 
-	// A server accepts connections and says nothing.
+	// A server accepts connections and sends nothing.
 	mute := direct("mute")
 	mute.says = "TLS handshake timeout"
 	mute.begin = func() { mute.set(resets); mute.set(hangs) }
@@ -74,7 +74,7 @@ func TestStalls(t *testing.T) {
 	// is open.
 	silent, quiet := behind("silent")
 	silent.begin = quiet.silence
-	silent.end = func() {} // it has to find its way by itself
+	silent.end = func() {} // the program has to reconnect by itself
 
 	all := []*stalling{deaf, mute, unanswered, silent}
 	w := newWriter(client, newLedger(), 0, 0)
@@ -90,36 +90,36 @@ func TestStalls(t *testing.T) {
 		if err := s.replica.start(); err != nil {
 			t.Fatal(err)
 		}
-		s.within(patience, "the first Event arrives", func() bool { return s.lacks(w.ledger) == 0 })
+		s.within(timeout, "the first Event arrives", func() bool { return s.missing(w.ledger) == 0 })
 	}
 	began := time.Now()
 	for _, s := range all {
 		s.begin()
 	}
-	write(5) // which nobody sees
+	write(5) // undelivered
 
-	// Until they notice, all wait at once.
+	// All replicas are awaited at once.
 	var waiting sync.WaitGroup
 	for _, s := range all {
 		waiting.Go(func() {
 			if s.says != "" {
-				s.within(stallPatience, "it says "+s.says, func() bool { return strings.Contains(s.said(), s.says) })
-				t.Logf("%s: said after %v", s.name, time.Since(began).Round(time.Second))
+				s.within(stallTimeout, "the log contains "+s.says, func() bool { return strings.Contains(s.logText(), s.says) })
+				t.Logf("%s: logged after %v", s.name, time.Since(began).Round(time.Second))
 			}
 			s.end()
-			s.within(stallPatience, "everything arrives", func() bool { return s.lacks(w.ledger) == 0 })
-			t.Logf("%s: left after %v", s.name, time.Since(began).Round(time.Second))
+			s.within(stallTimeout, "everything arrives", func() bool { return s.missing(w.ledger) == 0 })
+			t.Logf("%s: recovered after %v", s.name, time.Since(began).Round(time.Second))
 		})
 	}
 	waiting.Wait()
 	for _, s := range all {
 		if out := s.out; out.repeats > 0 || len(out.gaps) > 0 || len(out.wrong) > 0 {
-			t.Errorf("%s: %d lines came again, %d gaps were declared, wrong is %q, want none of it", s.name, out.repeats, len(out.gaps), out.wrong)
+			t.Errorf("%s: %d repeated lines, %d gaps, errors %q, want none", s.name, out.repeats, len(out.gaps), out.wrong)
 		}
 	}
 }
 
-// stalling is a replica that meets with a stall.
+// stalling is a replica and its stall.
 type stalling struct {
 	t       *testing.T
 	name    string
@@ -127,7 +127,7 @@ type stalling struct {
 	out     *output
 
 	begin, end func()
-	says       string // when it has noticed, before end is called; empty: nothing
+	says       string // logged on detection, before end is called; empty: nothing
 }
 
 func newStalling(t *testing.T, name string, r *replica) *stalling {
@@ -144,21 +144,21 @@ func (s *stalling) set(m mode) {
 	}
 }
 
-// lacks counts what has not arrived.
-func (s *stalling) lacks(l *ledger) int {
+// missing counts the states that have not arrived.
+func (s *stalling) missing(l *ledger) int {
 	s.out.update(s.t.Context(), l)
 	return len(s.out.open)
 }
 
-func (s *stalling) said() string {
-	return s.replica.lives()[0].said()
+func (s *stalling) logText() string {
+	return s.replica.allRuns()[0].logText()
 }
 
-// within waits until something holds, and reports whether it did in time.
-func (s *stalling) within(d time.Duration, what string, holds func() bool) bool {
-	for deadline := time.Now().Add(d); !holds(); time.Sleep(glance) {
+// within waits until a condition holds, and reports whether it did in time.
+func (s *stalling) within(d time.Duration, condition string, holds func() bool) bool {
+	for deadline := time.Now().Add(d); !holds(); time.Sleep(pollInterval) {
 		if time.Now().After(deadline) || s.t.Context().Err() != nil {
-			s.t.Errorf("%s: not so after %v: %s\n%s", s.name, d, what, s.said())
+			s.t.Errorf("%s: not within %v: %s\n%s", s.name, d, condition, s.logText())
 			return false
 		}
 	}
@@ -166,7 +166,7 @@ func (s *stalling) within(d time.Duration, what string, holds func() bool) bool 
 }
 
 // gateway is an HTTP/2 server in front of the API server that keeps its
-// connections alive, whatever it does with requests.
+// connections alive even if it does not answer requests.
 type gateway struct {
 	url        string
 	kubeconfig string
@@ -227,8 +227,7 @@ func newGateway(t *testing.T, c *cluster.Cluster, dir string) *gateway {
 	return g
 }
 
-// silence lets nothing more through in answers that have begun. Later ones are
-// whole.
+// silence stops the delivery of open responses. Later responses are complete.
 func (g *gateway) silence() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -236,11 +235,11 @@ func (g *gateway) silence() {
 	g.silent = make(chan struct{})
 }
 
-// silenced is a body that says nothing more once it is told so.
+// silenced is a response body that stops when silent is closed.
 type silenced struct {
 	io.ReadCloser
 	ctx    context.Context
-	silent chan struct{} // closed when it has to be
+	silent chan struct{}
 }
 
 func (s silenced) Read(b []byte) (int, error) {

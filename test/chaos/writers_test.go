@@ -21,7 +21,7 @@ const (
 	writesPerSecond = 200
 	percentBumps    = 30 // of the writes: another occurrence of an earlier Event
 	writerCount     = 8
-	remembered      = 40 // Events that a writer may count up
+	remembered      = 40 // Events whose count a writer may increase
 
 	writeTimeout = 5 * time.Second
 )
@@ -31,11 +31,10 @@ var (
 	reasons    = []string{"Pulled", "Created", "Killing", "Unhealthy", "FailedScheduling", "BackOff"}
 )
 
-// markPattern finds in a line what identifies a write.
+// markPattern finds the mark of a write in a line.
 var markPattern = regexp.MustCompile(`mark-\d+-\d+`)
 
-// write writes Events until ctx ends. What the API server does not take is not
-// written again.
+// write writes Events until ctx ends. Failed writes are not repeated.
 func write(ctx context.Context, client kubernetes.Interface, l *ledger, seed uint64) {
 	var all sync.WaitGroup
 	for i := range writerCount {
@@ -60,7 +59,7 @@ func newWriter(client kubernetes.Interface, l *ledger, seed uint64, number int) 
 }
 
 func (w *writer) run(ctx context.Context) {
-	// A ticker does not make up for what was missed while nothing could be written.
+	// A ticker does not catch up on ticks that were missed while the API server was down.
 	ticker := time.NewTicker(writerCount * time.Second / writesPerSecond)
 	defer ticker.Stop()
 	for {
@@ -69,11 +68,11 @@ func (w *writer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		_ = w.once(ctx) // the ledger knows
+		_ = w.once(ctx) // recorded in the ledger
 	}
 }
 
-// once writes a state, and notes how that went.
+// once writes a state and records the result.
 func (w *writer) once(ctx context.Context) error {
 	w.writes++
 	mark := fmt.Sprintf("mark-%d-%d", w.number, w.writes)
@@ -88,15 +87,15 @@ func (w *writer) once(ctx context.Context) error {
 	return err
 }
 
-// write creates an Event or counts one up. It is not cut short when ctx ends,
-// for then nobody would know what became of it.
+// write creates an Event or increases the count of one. It is not cancelled with ctx,
+// because the result would be unknown.
 func (w *writer) write(ctx context.Context, mark string) (*corev1.Event, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	message := mark + ": the pod does what it should not"
+	message := mark + ": the pod misbehaves"
 	if len(w.recent) > 0 && w.rand.IntN(100) < percentBumps {
 		e := w.recent[w.rand.IntN(len(w.recent))]
-		e.Count++ // also if it fails: it may have been done
+		e.Count++ // also if the request fails: it may have been executed
 		patch, err := json.Marshal(map[string]any{"count": e.Count, "lastTimestamp": metav1.Now(), "message": message})
 		if err != nil {
 			return nil, err

@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// account holds what was written against what each sink has.
-type account struct {
+// comparison compares the written states with the content of each sink.
+type comparison struct {
 	ledger  *ledger
 	outputs []*output
 }
 
-// update reads what is new in every sink.
-func (a *account) update(ctx context.Context) {
+// update reads the new content of every sink.
+func (a *comparison) update(ctx context.Context) {
 	for _, o := range a.outputs {
 		o.update(ctx, a.ledger)
 		if len(o.gaps) > 0 && len(o.open) > 0 {
 			x := a.index()
-			o.open = slices.DeleteFunc(o.open, func(s *state) bool { return o.excused(s, x) })
+			o.open = slices.DeleteFunc(o.open, func(s *state) bool { return o.inGap(s, x) })
 		}
 	}
 }
 
-// missing returns of each sink what it lacks of the first n states of the
-// ledger; empty if that is nothing.
-func (a *account) missing(n int) map[*output][]*state {
+// missing returns, for each sink, those of the first n states of the ledger that
+// it does not have.
+func (a *comparison) missing(n int) map[*output][]*state {
 	all := map[*output][]*state{}
 	for _, o := range a.outputs {
 		for _, s := range o.open {
@@ -43,15 +43,15 @@ func (a *account) missing(n int) map[*output][]*state {
 	return all
 }
 
-// index knows of each Event which versions there were, as far as anybody does.
+// index lists the known versions of each Event.
 type index map[string][]uint64
 
-func (a *account) index() index {
+func (a *comparison) index() index {
 	x := index{}
 	for _, s := range a.ledger.all() {
 		x[s.uid] = append(x[s.uid], s.version)
 	}
-	for _, o := range a.outputs { // also those that were written without an answer
+	for _, o := range a.outputs { // writes without a response included
 		for k := range o.seen {
 			x[k.uid] = append(x[k.uid], k.version)
 		}
@@ -73,17 +73,17 @@ func (x index) after(k key) uint64 {
 	return versions[i]
 }
 
-// excused reports whether a sink may lack a state: if it was told of gaps in
-// which the state was written and overwritten. What was not overwritten before
-// their end was there to be listed.
-func (o *output) excused(s *state, x index) bool {
+// inGap reports whether a sink may lack a state: it was written and overwritten
+// within declared gaps. A state that was not overwritten before their end could
+// still be listed.
+func (o *output) inGap(s *state, x index) bool {
 	next := x.after(s.key)
-	return next != 0 && slices.ContainsFunc(o.stretches(), func(g gap) bool { return g.from < s.version && next <= g.to })
+	return next != 0 && slices.ContainsFunc(o.mergedGaps(), func(g gap) bool { return g.from < s.version && next <= g.to })
 }
 
-// stretches are the gaps, those that follow each other as one: a state of the
-// first may have been overwritten in the second.
-func (o *output) stretches() (all []gap) {
+// mergedGaps returns the gaps, adjacent ones as one: a state of the first may have
+// been overwritten in the second.
+func (o *output) mergedGaps() (all []gap) {
 	gaps := slices.SortedFunc(maps.Values(o.gaps), func(a, b gap) int { return cmp.Compare(a.from, b.from) })
 	for _, g := range gaps {
 		if last := len(all) - 1; last >= 0 && g.from <= all[last].to {
@@ -95,14 +95,14 @@ func (o *output) stretches() (all []gap) {
 	return all
 }
 
-// compaction is one after which nobody could resume from where he was.
+// compaction is a compaction after which no replica could resume from its position.
 type compaction struct {
 	revision uint64
-	before   map[key]bool // the gaps that had been declared before
+	before   map[key]bool // gaps that had been declared before
 }
 
-// declared are the gaps of all outputs so far.
-func (a *account) declared() map[key]bool {
+// declared returns the gaps of all outputs so far.
+func (a *comparison) declared() map[key]bool {
 	all := map[key]bool{}
 	for _, o := range a.outputs {
 		for k := range o.gaps {
@@ -112,26 +112,25 @@ func (a *account) declared() map[key]bool {
 	return all
 }
 
-// checkGaps returns what is wrong with the gaps: each has to follow from a
-// compaction, and each compaction needs one in each sink that spans it. A sink
-// that was behind the others is told of a gap of its own up to where they were,
-// which may be short of the compaction; a replica that is killed then leaves it
-// at that.
-func (a *account) checkGaps(necessary []compaction) (wrong []string) {
+// checkGaps returns the errors in the gaps: each gap needs a compaction as its
+// cause, and each compaction needs a gap in each sink that spans it. A sink that
+// was behind the others gets a gap of its own up to their position, which may end
+// before the compaction; a replica that is killed then declares no second one.
+func (a *comparison) checkGaps(necessary []compaction) (wrong []string) {
 	for _, o := range a.outputs {
-		all := o.stretches()
+		all := o.mergedGaps()
 		for k, g := range o.gaps {
 			spans := func(c compaction) bool {
 				return g.from < c.revision && !c.before[k] ||
 					slices.ContainsFunc(all, func(s gap) bool { return s.from <= g.from && g.to <= s.to && s.spans(c) })
 			}
 			if !slices.ContainsFunc(necessary, spans) {
-				wrong = append(wrong, fmt.Sprintf("%s: a gap was declared where there was none, from %d to %d, in %s: %s", o.name, g.from, g.to, g.place, g.text))
+				wrong = append(wrong, fmt.Sprintf("%s: a gap was declared without a cause, from %d to %d, in %s: %s", o.name, g.from, g.to, g.place, g.text))
 			}
 		}
 		for _, c := range necessary {
 			if !slices.ContainsFunc(all, func(g gap) bool { return g.spans(c) }) {
-				wrong = append(wrong, fmt.Sprintf("%s: no gap was declared, though what was before version %d could not be replayed", o.name, c.revision))
+				wrong = append(wrong, fmt.Sprintf("%s: no gap was declared, but states before version %d could not be replayed", o.name, c.revision))
 			}
 		}
 	}
@@ -140,8 +139,8 @@ func (a *account) checkGaps(necessary []compaction) (wrong []string) {
 
 func (g gap) spans(c compaction) bool { return g.from < c.revision && c.revision <= g.to }
 
-// checkMarks returns what sinks have that nobody wrote, or not like that.
-func (a *account) checkMarks() (wrong []string) {
+// checkMarks returns the states in sinks that were not written, or written differently.
+func (a *comparison) checkMarks() (wrong []string) {
 	marks := map[key]string{}
 	for _, s := range a.ledger.all() {
 		marks[s.key] = s.mark
@@ -152,17 +151,17 @@ func (a *account) checkMarks() (wrong []string) {
 			switch {
 			case answered && d.mark != mark:
 				wrong = append(wrong, fmt.Sprintf("%s: %s was written as %s, and is %s in %s", o.name, k, mark, d.mark, d.place))
-			case !answered && d.mark != "" && a.ledger.failure(d.mark) == nil: // without a mark it is of the cluster's own
-				wrong = append(wrong, fmt.Sprintf("%s: nobody has written %s, which is %s in %s", o.name, k, d.mark, d.place))
+			case !answered && d.mark != "" && a.ledger.failure(d.mark) == nil: // without a mark it is an Event of the cluster itself
+				wrong = append(wrong, fmt.Sprintf("%s: %s was not written, and is %s in %s", o.name, k, d.mark, d.place))
 			}
 		}
 	}
 	return wrong
 }
 
-// describe says all that is known of missing states: which writes they are, what
-// was going on then, where they are, and what the sink has around them.
-func (a *account) describe(missing map[*output][]*state, h *history) string {
+// describe describes missing states: their writes, the fault in effect, the sinks
+// that have them, and the neighbours in the sink that does not.
+func (a *comparison) describe(missing map[*output][]*state, h *history) string {
 	const most = 12 // of each sink
 	x := a.index()
 	var b strings.Builder
@@ -173,12 +172,12 @@ func (a *account) describe(missing map[*output][]*state, h *history) string {
 		}
 		slices.SortFunc(lost, func(a, b *state) int { return cmp.Compare(a.version, b.version) })
 		fmt.Fprintf(&b, "%s lacks %d of %d states, of versions %d to %d", o.name, len(lost), len(a.ledger.all()), lost[0].version, lost[len(lost)-1].version)
-		if o.behind != nil {
-			fmt.Fprintf(&b, " (it could not be read: %v)", o.behind)
+		if o.readError != nil {
+			fmt.Fprintf(&b, " (it could not be read: %v)", o.readError)
 		}
 		b.WriteString(":\n")
-		for what, n := range countBy(lost, func(s *state) string { return h.during(s.written) }) {
-			fmt.Fprintf(&b, "  %d written %s\n", n, what)
+		for when, n := range countBy(lost, func(s *state) string { return h.during(s.written) }) {
+			fmt.Fprintf(&b, "  %d written %s\n", n, when)
 		}
 		for _, s := range lost[:min(most, len(lost))] {
 			fmt.Fprintf(&b, "  %s\n    sent %s, answered %s, %s\n", s, clock(s.sent), clock(s.written), h.during(s.written))
@@ -193,22 +192,22 @@ func (a *account) describe(missing map[*output][]*state, h *history) string {
 				}
 			}
 			before, after := o.around(s.version)
-			fmt.Fprintf(&b, "    what %s has next to it: %s, and %s\n", o.name, before, after)
+			fmt.Fprintf(&b, "    its neighbours in %s: %s, and %s\n", o.name, before, after)
 		}
 		if len(lost) > most {
 			fmt.Fprintf(&b, "  … and %d more\n", len(lost)-most)
 		}
 		for _, g := range o.gaps {
-			fmt.Fprintf(&b, "  it was told of a gap from %d to %d (%s)\n", g.from, g.to, g.place)
+			fmt.Fprintf(&b, "  a gap from %d to %d was declared to it (%s)\n", g.from, g.to, g.place)
 		}
 		if len(o.gaps) == 0 {
-			b.WriteString("  it was told of no gap\n")
+			b.WriteString("  no gap was declared to it\n")
 		}
 	}
 	return b.String()
 }
 
-// has says whether and where a sink has a state.
+// has describes whether and where a sink has a state.
 func (o *output) has(k key) string {
 	d := o.seen[k]
 	switch {
@@ -221,7 +220,7 @@ func (o *output) has(k key) string {
 	}
 }
 
-// around says what a sink has right before and after a version.
+// around describes the states of a sink right before and after a version.
 func (o *output) around(version uint64) (before, after string) {
 	var last, next key
 	for k := range o.seen {
@@ -232,20 +231,20 @@ func (o *output) around(version uint64) (before, after string) {
 			next = k
 		}
 	}
-	say := func(k key) string {
+	describe := func(k key) string {
 		if k.version == 0 {
 			return "nothing"
 		}
 		d := o.seen[k]
 		return fmt.Sprintf("version %d, %s, in %s", k.version, d.mark, d.place)
 	}
-	return say(last) + " before", say(next) + " after"
+	return describe(last) + " before", describe(next) + " after"
 }
 
-func countBy(all []*state, what func(*state) string) map[string]int {
+func countBy(all []*state, property func(*state) string) map[string]int {
 	n := map[string]int{}
 	for _, s := range all {
-		n[what(s)]++
+		n[property(s)]++
 	}
 	return n
 }

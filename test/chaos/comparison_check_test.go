@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// What is missing is found, and a gap excuses only what was overwritten in it.
-func TestAccountFindsWhatIsMissing(t *testing.T) {
+// A gap excuses only states that were overwritten in it.
+func TestMissingStatesAreFound(t *testing.T) {
 	// Event a was written at the versions 10, 20 and 30, Event b at 15.
 	written := []key{{"a", 10}, {"b", 15}, {"a", 20}, {"a", 30}}
 	for _, c := range []struct {
@@ -36,7 +36,7 @@ func TestAccountFindsWhatIsMissing(t *testing.T) {
 		{"the last state of an Event, in a gap", []key{{"a", 10}, {"b", 15}, {"a", 20}}, []gap{{from: 5, to: 40}}, []key{{"a", 30}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := accountOf(t, written, func(_ context.Context, o *output, _ []*state) error {
+			a := comparisonOf(t, written, func(_ context.Context, o *output, _ []*state) error {
 				for _, k := range c.has {
 					o.seen[k] = &delivered{}
 				}
@@ -57,8 +57,8 @@ func TestAccountFindsWhatIsMissing(t *testing.T) {
 	}
 }
 
-// accountOf is the account of what was written, with a single output.
-func accountOf(t *testing.T, written []key, read func(context.Context, *output, []*state) error) *account {
+// comparisonOf returns a comparison of the written states with a single output.
+func comparisonOf(t *testing.T, written []key, read func(context.Context, *output, []*state) error) *comparison {
 	t.Helper()
 	l := newLedger()
 	for i, k := range written {
@@ -67,11 +67,11 @@ func accountOf(t *testing.T, written []key, read func(context.Context, *output, 
 			t.Fatal(err)
 		}
 	}
-	return &account{ledger: l, outputs: []*output{newOutput("out", read)}}
+	return &comparison{ledger: l, outputs: []*output{newOutput("out", read)}}
 }
 
-// Gaps are wrong where they are not needed, and where they are missing.
-func TestAccountFindsWrongGaps(t *testing.T) {
+// A gap without a cause is wrong, and so is a cause without a gap.
+func TestWrongGapsAreFound(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		gaps      []gap
@@ -81,8 +81,8 @@ func TestAccountFindsWrongGaps(t *testing.T) {
 		{"none, and none needed", nil, nil, ""},
 		{"one that is needed", []gap{{from: 10, to: 20}}, []compaction{{revision: 15}}, ""},
 		{"two in a row, of which one is needed", []gap{{from: 10, to: 20}, {from: 20, to: 30}}, []compaction{{revision: 15}}, ""},
-		{"one of a sink that was behind, and one", []gap{{from: 10, to: 12}, {from: 14, to: 20}}, []compaction{{revision: 15}}, ""},
-		{"one that is not needed", []gap{{from: 10, to: 20}}, nil, "a gap was declared where there was none"},
+		{"one of a sink that was behind, and the needed one", []gap{{from: 10, to: 12}, {from: 14, to: 20}}, []compaction{{revision: 15}}, ""},
+		{"one that is not needed", []gap{{from: 10, to: 20}}, nil, "a gap was declared without a cause"},
 		{"one that is missing", nil, []compaction{{revision: 15}}, "no gap was declared"},
 		{"one that is behind alone", []gap{{from: 10, to: 12}}, []compaction{{revision: 15}}, "no gap was declared"},
 		{"one too late", []gap{{from: 10, to: 20}, {from: 25, to: 30}}, []compaction{{revision: 15}}, "from 25 to 30"},
@@ -94,7 +94,7 @@ func TestAccountFindsWrongGaps(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := accountOf(t, nil, nil)
+			a := comparisonOf(t, nil, nil)
 			for _, g := range c.gaps {
 				a.outputs[0].gaps[key{"gap", g.from}] = g
 			}
@@ -106,14 +106,13 @@ func TestAccountFindsWrongGaps(t *testing.T) {
 	}
 }
 
-// What was not written, or differently, is found.
-func TestAccountFindsWhatNobodyWrote(t *testing.T) {
-	a := accountOf(t, []key{{"a", 10}}, nil)
+func TestForeignStatesAreFound(t *testing.T) {
+	a := comparisonOf(t, []key{{"a", 10}}, nil)
 	a.ledger.failed("mark-1-1", context.DeadlineExceeded)
 	seen := a.outputs[0].seen
 	seen[key{"a", 10}] = &delivered{mark: "mark-1-0"}
-	seen[key{"b", 11}] = &delivered{mark: "mark-1-1"} // written, without an answer
-	seen[key{"c", 12}] = &delivered{}                 // of the cluster's own
+	seen[key{"b", 11}] = &delivered{mark: "mark-1-1"} // written without a response
+	seen[key{"c", 12}] = &delivered{}                 // an Event of the cluster itself
 	if wrong := a.checkMarks(); len(wrong) > 0 {
 		t.Errorf("wrong is %q, want nothing", wrong)
 	}
@@ -124,7 +123,7 @@ func TestAccountFindsWhatNobodyWrote(t *testing.T) {
 	}
 }
 
-// Lines that come again are counted, and other bytes are found.
+// Repeated lines are counted; a repeat with other bytes is an error.
 func TestRepeatsAreFound(t *testing.T) {
 	o := newOutput("out", nil)
 	const line = `{"verb":"ADDED","event":{"metadata":{"uid":"a","resourceVersion":"1"},"message":"mark-1-1: x"}}` + "\n"
