@@ -49,7 +49,7 @@ func (s setup) tracker(t *testing.T) *Tracker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { j.Close() })
+	defer j.Close() // a Tracker only reads from it
 	for _, v := range s.journaled {
 		if err := j.Append(t.Context(), []event.Record{record(v)}); err != nil {
 			t.Fatal(err)
