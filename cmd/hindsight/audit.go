@@ -26,7 +26,7 @@ type auditFlags struct {
 	namespace     string
 	allNamespaces bool
 	cluster       string
-	from          whence
+	from          sourceFlags
 	settle        time.Duration
 	every         time.Duration
 	limit         int
@@ -81,7 +81,7 @@ that of the kubeconfig's current context, else "default".`,
 	f.StringVarP(&a.namespace, "namespace", "n", "", "`NAMESPACE` of the Events")
 	f.BoolVarP(&a.allNamespaces, "all-namespaces", "A", false, "Events of all namespaces")
 	f.StringVar(&a.cluster, "cluster", "", "the label cluster (default: that of --config; else any)")
-	a.from.flags(cmd, "configuration `FILE` of Hindsight, whose sink is read and whose rules explain what is not there")
+	a.from.register(cmd, "configuration `FILE` of Hindsight, whose sink is read and whose rules explain what is not there")
 	f.DurationVar(&a.settle, "settle", 30*time.Second, "how long a state may take until it is stored")
 	f.DurationVar(&a.every, "watch", 0, "audit again and again, each `INTERVAL`, until interrupted (default: once)")
 	f.IntVar(&a.limit, "limit", 20, "list at most `N` findings of one kind and reason; 0: all")
@@ -193,7 +193,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 		}
 		o.Namespace = cmp.Or(namespace, "default")
 	}
-	where, err := a.from.resolve()
+	where, err := a.from.readSource()
 	if err != nil {
 		return o, err
 	}
@@ -231,7 +231,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 
 // rulesOf takes from a configuration, as it is written there, what concerns the
 // sink that is read.
-func rulesOf(w whence) (rules audit.Rules, err error) {
+func rulesOf(w sourceFlags) (rules audit.Rules, err error) {
 	c, err := config.Load(w.config)
 	if err != nil {
 		return rules, err

@@ -40,7 +40,7 @@ type queryFlags struct {
 	utc           bool
 	times         bool
 	logql         bool
-	from          whence
+	from          sourceFlags
 	kubeconfig    string
 	context       string
 }
@@ -89,7 +89,7 @@ Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "frida
 	f.BoolVar(&q.times, "times", false, "times instead of ages; always so with --from, --to or a row older than a day")
 	f.BoolVar(&q.utc, "utc", false, "times are in UTC, those read and those written")
 	f.BoolVar(&q.logql, "logql", false, "print the query, such as for Grafana, and do not run it")
-	q.from.flags(cmd, "configuration `FILE` of Hindsight, whose sink is read")
+	q.from.register(cmd, "configuration `FILE` of Hindsight, whose sink is read")
 	f.StringVar(&q.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` that the namespace is taken from")
 	f.StringVar(&q.context, "context", "", "`CONTEXT` in it")
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
@@ -273,7 +273,7 @@ func (q *queryFlags) open() (*query.Selection, query.Source, format.Parser, erro
 	fail := func(err error) (*query.Selection, query.Source, format.Parser, error) {
 		return nil, nil, format.Parser{}, err
 	}
-	where, err := q.from.resolve()
+	where, err := q.from.readSource()
 	if err != nil {
 		return fail(err)
 	}

@@ -201,7 +201,7 @@ sinks:
 	if want := `{job="events", stage="prod", cluster="eu", ns="a"} | json event_reason="reason" | event_reason="B"` + "\n"; stdout != want {
 		t.Errorf("%s%s, want %s", stdout, stderr, want)
 	}
-	r, err := whence{config: path}.resolve()
+	r, err := sourceFlags{config: path}.readSource()
 	if err != nil || r.loki.URL.Redacted() != "https://user:xxxxx@gateway/team" || r.loki.TenantID != "t" {
 		t.Errorf("%+v, %v", r.loki, err)
 	}
@@ -209,11 +209,11 @@ sinks:
 	t.Setenv("LOKI_ORG_ID", "o")
 	t.Setenv("LOKI_USERNAME", "u")
 	t.Setenv("LOKI_PASSWORD", "p")
-	r, err = whence{}.resolve()
+	r, err = sourceFlags{}.readSource()
 	if err != nil || r.loki.URL.String() != "http://elsewhere" || r.loki.TenantID != "o" || r.loki.HTTP.BasicAuth.Password != "p" {
 		t.Errorf("%+v, %v", r.loki, err)
 	}
-	r, err = whence{url: "http://here/loki/api/v1/push", tenant: "x"}.resolve()
+	r, err = sourceFlags{url: "http://here/loki/api/v1/push", tenant: "x"}.readSource()
 	if err != nil || r.loki.URL.String() != "http://here" || r.loki.TenantID != "x" {
 		t.Errorf("%+v, %v", r.loki, err)
 	}

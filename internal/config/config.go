@@ -145,12 +145,12 @@ func Eventrouter() *Config {
 	c := Default()
 	out := stdout.DefaultConfig()
 	c.Sinks = []Sink{{Name: "stdout", Stdout: &out}}
-	c.fill()
+	c.setDefaults()
 	return c
 }
 
-// fill sets what depends on other keys, and what an absent key leaves empty.
-func (c *Config) fill() {
+// setDefaults sets what depends on other keys, and what an absent key leaves empty.
+func (c *Config) setDefaults() {
 	if c.Journal.MaxBytes == 0 {
 		c.Journal.MaxBytes = journal.DefaultMemoryBytes
 		if c.Journal.Dir != "" {
@@ -197,7 +197,7 @@ func (c *Config) checkListen() error {
 }
 
 // A problem is something wrong at a key, such as sinks[0].name.
-type problem struct {
+type validationError struct {
 	key  string
 	line int // 0: that of the key
 	err  error
@@ -212,9 +212,9 @@ var (
 )
 
 // check looks at what single values cannot show by themselves.
-func (c *Config) check() (problems []problem) {
+func (c *Config) check() (problems []validationError) {
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, problem{key: key, err: fmt.Errorf(format, args...)})
+		problems = append(problems, validationError{key: key, err: fmt.Errorf(format, args...)})
 	}
 	if err := c.checkListen(); err != nil {
 		bad("listen", "%w", err)
@@ -249,10 +249,10 @@ func (c *Config) check() (problems []problem) {
 	return append(problems, c.checkSinks()...)
 }
 
-func (c *Config) checkLeaderElection() (problems []problem) {
+func (c *Config) checkLeaderElection() (problems []validationError) {
 	e := c.LeaderElection
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, problem{key: "leader_election." + key, err: fmt.Errorf(format, args...)})
+		problems = append(problems, validationError{key: "leader_election." + key, err: fmt.Errorf(format, args...)})
 	}
 	if e.Namespace != "" && !namespaceName.MatchString(e.Namespace) {
 		bad("namespace", "%q is not the name of a namespace", e.Namespace)
@@ -279,12 +279,12 @@ func (c *Config) checkLeaderElection() (problems []problem) {
 	return problems
 }
 
-func (c *Config) checkCanary() (problems []problem) {
+func (c *Config) checkCanary() (problems []validationError) {
 	if c.Canary.QueryURL == "" {
 		return nil
 	}
 	bad := func(format string, args ...any) {
-		problems = append(problems, problem{key: "canary.query_url", err: fmt.Errorf(format, args...)})
+		problems = append(problems, validationError{key: "canary.query_url", err: fmt.Errorf(format, args...)})
 	}
 	if _, err := c.Canary.QueryURL.Parse(); err != nil {
 		bad("%w", err)
@@ -298,9 +298,9 @@ func (c *Config) checkCanary() (problems []problem) {
 	return problems
 }
 
-func (c *Config) checkSinks() (problems []problem) {
+func (c *Config) checkSinks() (problems []validationError) {
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, problem{key: key, err: fmt.Errorf(format, args...)})
+		problems = append(problems, validationError{key: key, err: fmt.Errorf(format, args...)})
 	}
 	if len(c.Sinks) == 0 {
 		bad("sinks", "at least one sink is needed")

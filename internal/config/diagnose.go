@@ -14,30 +14,30 @@ import (
 	"github.com/hindsight-events/hindsight/router"
 )
 
-// diagnose returns what keeps a document from being a Config, each with its line
+// checkTypes returns what keeps a document from being a Config, each with its line
 // and key. The decoder names lines alone, and of some errors not even these; so
 // once it has failed, every value is decoded by itself. Nothing is returned for an
 // error that this does not find.
-func diagnose(root *yaml.Node) []problem {
-	var d diagnosis
+func checkTypes(root *yaml.Node) []validationError {
+	var d checker
 	d.value(root, reflect.TypeFor[Config](), "")
 	return d.problems
 }
 
-type diagnosis struct {
-	problems []problem
+type checker struct {
+	problems []validationError
 	merges   int
 }
 
 // maxMerges bounds how many merges (<<) are followed, for one may hold itself.
 const maxMerges = 100
 
-func (d *diagnosis) bad(n *yaml.Node, path, format string, args ...any) {
-	d.problems = append(d.problems, problem{key: path, line: n.Line, err: fmt.Errorf(format, args...)})
+func (d *checker) bad(n *yaml.Node, path, format string, args ...any) {
+	d.problems = append(d.problems, validationError{key: path, line: n.Line, err: fmt.Errorf(format, args...)})
 }
 
 // value checks a value of a type that the configuration has at a path.
-func (d *diagnosis) value(n *yaml.Node, t reflect.Type, path string) {
+func (d *checker) value(n *yaml.Node, t reflect.Type, path string) {
 	for n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
 		n = n.Content[0]
 	}
@@ -88,7 +88,7 @@ func (d *diagnosis) value(n *yaml.Node, t reflect.Type, path string) {
 }
 
 // section checks the keys of a mapping.
-func (d *diagnosis) section(n *yaml.Node, t reflect.Type, path string) {
+func (d *checker) section(n *yaml.Node, t reflect.Type, path string) {
 	if n.Kind != yaml.MappingNode {
 		d.bad(n, path, "%s does not fit here, want a mapping", describe(n, path))
 		return
@@ -117,7 +117,7 @@ func (d *diagnosis) section(n *yaml.Node, t reflect.Type, path string) {
 }
 
 // decode has the decoder decode a value by itself.
-func (d *diagnosis) decode(n *yaml.Node, t reflect.Type, path string) {
+func (d *checker) decode(n *yaml.Node, t reflect.Type, path string) {
 	err := n.Decode(reflect.New(t).Interface())
 	if err == nil {
 		return

@@ -31,37 +31,37 @@ func Load(path string) (*Config, error) {
 func Parse(name string, data []byte) (*Config, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, syntax(name, err)
+		return nil, syntaxError(name, err)
 	}
 	// First of all: the decoder has errors of its own for some nulls, and skips others.
-	if err := located(name, &root, nulls(&root)); err != nil {
+	if err := withLines(name, &root, findNulls(&root)); err != nil {
 		return nil, err
 	}
 	c := Default()
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		if problems := diagnose(&root); len(problems) > 0 {
-			return nil, located(name, &root, problems)
+		if problems := checkTypes(&root); len(problems) > 0 {
+			return nil, withLines(name, &root, problems)
 		}
-		return nil, syntax(name, err)
+		return nil, syntaxError(name, err)
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s:%d: a second document: the configuration is a single one", name, max(second.Line, 1))
 	}
-	c.fillEmpty(&root)
-	c.fill()
+	c.setEmptySinks(&root)
+	c.setDefaults()
 
-	if err := located(name, &root, c.check()); err != nil {
+	if err := withLines(name, &root, c.check()); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// located returns problems as errors of the form "file:line: key: what"; nil if
+// withLines returns problems as errors of the form "file:line: key: what"; nil if
 // there are none.
-func located(name string, root *yaml.Node, problems []problem) error {
+func withLines(name string, root *yaml.Node, problems []validationError) error {
 	var errs []error
 	for _, p := range problems {
 		line := p.line
@@ -73,12 +73,12 @@ func located(name string, root *yaml.Node, problems []problem) error {
 	return errors.Join(errs...)
 }
 
-// fillEmpty gives its defaults to a destination that is named without a value,
+// setEmptySinks gives its defaults to a destination that is named without a value,
 // as in a bare "stdout:". The decoder leaves it nil.
-func (c *Config) fillEmpty(root *yaml.Node) {
+func (c *Config) setEmptySinks(root *yaml.Node) {
 	for i := range c.Sinks {
 		s := &c.Sinks[i]
-		named := func(kind string) bool { return find(root, fmt.Sprintf("sinks[%d].%s", i, kind)) != 0 }
+		named := func(kind string) bool { return findLine(root, fmt.Sprintf("sinks[%d].%s", i, kind)) != 0 }
 		if s.Stdout == nil && named("stdout") {
 			out := stdout.DefaultConfig()
 			s.Stdout = &out
@@ -99,10 +99,10 @@ var (
 	quotedValue = regexp.MustCompile("(?s)!!\\w+(?: `.*`)?")
 )
 
-// syntax is an error of a document that is no YAML, or of one that cannot be
+// syntaxError is an error of a document that is no YAML, or of one that cannot be
 // decoded for a reason that diagnose does not find. It repeats no value, which may
 // be a secret.
-func syntax(name string, err error) error {
+func syntaxError(name string, err error) error {
 	messages := []string{err.Error()}
 	var typeError *yaml.TypeError
 	if errors.As(err, &typeError) {
@@ -119,8 +119,8 @@ func syntax(name string, err error) error {
 	return errors.Join(errs...)
 }
 
-// place is a key of a mapping or an element of a list.
-type place struct {
+// location is a key of a mapping or an element of a list.
+type location struct {
 	path  string // such as sinks[0].match
 	line  int
 	key   *yaml.Node // nil for an element
@@ -131,7 +131,7 @@ type place struct {
 // above it.
 func lineOf(root *yaml.Node, path string) int {
 	for path != "" {
-		if line := find(root, path); line != 0 {
+		if line := findLine(root, path); line != 0 {
 			return line
 		}
 		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
@@ -139,9 +139,9 @@ func lineOf(root *yaml.Node, path string) int {
 	return max(root.Line, 1)
 }
 
-// find returns the line of a path, zero if it is absent.
-func find(root *yaml.Node, path string) (line int) {
-	walk(root, "", func(p place) {
+// findLine returns the line of a path, zero if it is absent.
+func findLine(root *yaml.Node, path string) (line int) {
+	walk(root, "", func(p location) {
 		if p.path == path {
 			line = p.line
 		}
@@ -150,7 +150,7 @@ func find(root *yaml.Node, path string) (line int) {
 }
 
 // walk visits each key of a mapping and each element of a list.
-func walk(n *yaml.Node, path string, visit func(place)) {
+func walk(n *yaml.Node, path string, visit func(location)) {
 	switch n.Kind {
 	case yaml.DocumentNode:
 		for _, c := range n.Content {
@@ -159,13 +159,13 @@ func walk(n *yaml.Node, path string, visit func(place)) {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
-			p := place{strings.TrimPrefix(path+"."+key.Value, "."), key.Line, key, value}
+			p := location{strings.TrimPrefix(path+"."+key.Value, "."), key.Line, key, value}
 			visit(p)
 			walk(value, p.path, visit)
 		}
 	case yaml.SequenceNode:
 		for i, c := range n.Content {
-			p := place{fmt.Sprintf("%s[%d]", path, i), c.Line, nil, c}
+			p := location{fmt.Sprintf("%s[%d]", path, i), c.Line, nil, c}
 			visit(p)
 			walk(c, p.path, visit)
 		}

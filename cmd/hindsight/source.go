@@ -17,8 +17,8 @@ import (
 	sink "github.com/hindsight-events/hindsight/sink/loki"
 )
 
-// whence says where Events are read from.
-type whence struct {
+// sourceFlags says where Events are read from.
+type sourceFlags struct {
 	url    string
 	tenant string
 	config string
@@ -26,8 +26,8 @@ type whence struct {
 	file   string
 }
 
-// flags adds those that say it; configUsage is what --config is for.
-func (w *whence) flags(cmd *cobra.Command, configUsage string) {
+// register adds those that say it; configUsage is what --config is for.
+func (w *sourceFlags) register(cmd *cobra.Command, configUsage string) {
 	f := cmd.Flags()
 	f.StringVar(&w.url, "loki-url", "", "`URL` of Loki, without /loki/api/v1")
 	f.StringVar(&w.tenant, "tenant", "", "`ID` of the tenant in Loki")
@@ -38,24 +38,24 @@ func (w *whence) flags(cmd *cobra.Command, configUsage string) {
 	cmd.MarkFlagsMutuallyExclusive("file", "config")
 }
 
-// resolved is a whence with everything looked up: a file, or a Loki.
-type resolved struct {
+// source is a whence with everything looked up: a file, or a Loki.
+type source struct {
 	file    string
 	loki    loki.Config
 	layout  query.Layout
 	cluster string
 }
 
-func (w whence) resolve() (resolved, error) {
-	r := resolved{file: w.file, layout: query.DefaultLayout(), loki: loki.Config{TenantID: w.tenant, HTTP: config.DefaultHTTPClientConfig}}
+func (w sourceFlags) readSource() (source, error) {
+	r := source{file: w.file, layout: query.DefaultLayout(), loki: loki.Config{TenantID: w.tenant, HTTP: config.DefaultHTTPClientConfig}}
 	if w.file != "" {
 		return r, nil
 	}
 	if w.config != "" {
-		if err := w.fromConfig(&r); err != nil || r.file != "" {
+		if err := w.readConfig(&r); err != nil || r.file != "" {
 			return r, err
 		}
-	} else if err := fromEnvironment(&r.loki); err != nil {
+	} else if err := readEnvironment(&r.loki); err != nil {
 		return r, err
 	}
 	if address := cmp.Or(w.url, r.address(w)); address != "" {
@@ -75,15 +75,15 @@ func (w whence) resolve() (resolved, error) {
 }
 
 // address is that of the environment, unless a configuration says it.
-func (r *resolved) address(w whence) string {
+func (r *source) address(w sourceFlags) string {
 	if w.config != "" {
 		return ""
 	}
 	return cmp.Or(os.Getenv("HINDSIGHT_LOKI_URL"), os.Getenv("LOKI_ADDR"))
 }
 
-// fromConfig takes the sink of a configuration.
-func (w whence) fromConfig(r *resolved) error {
+// readConfig takes the sink of a configuration.
+func (w sourceFlags) readConfig(r *source) error {
 	c, err := hindsight.Load(w.config)
 	if err != nil {
 		return err
@@ -158,9 +158,9 @@ func chooseSink(c *hindsight.Config, name string) (*hindsight.Sink, error) {
 	return nil, fmt.Errorf("there are several sinks; say which one with --sink: %s", strings.Join(names, ", "))
 }
 
-// fromEnvironment takes what logcli takes:
+// readEnvironment takes what logcli takes:
 // https://grafana.com/docs/loki/latest/query/logcli/
-func fromEnvironment(c *loki.Config) error {
+func readEnvironment(c *loki.Config) error {
 	c.TenantID = os.Getenv("LOKI_ORG_ID")
 	if user := os.Getenv("LOKI_USERNAME"); user != "" {
 		c.HTTP.BasicAuth = &config.BasicAuth{Username: user, Password: config.Secret(os.Getenv("LOKI_PASSWORD"))}

@@ -15,16 +15,16 @@ import (
 // "match:" would silently mean all Events.
 var mayBeNull = regexp.MustCompile(`^(source|journal|leader_election|canary|log|sinks\[\d+\]\.(stdout|file|loki))$`)
 
-// nulls returns a problem for each null that stands where a value belongs, with
+// findNulls returns a problem for each null that stands where a value belongs, with
 // its line.
-func nulls(root *yaml.Node) (problems []problem) {
-	walk(root, "", func(p place) {
+func findNulls(root *yaml.Node) (problems []validationError) {
+	walk(root, "", func(p location) {
 		value := p.value
 		if value.Kind == yaml.AliasNode {
 			value = value.Alias
 		}
 		bad := func(format string, args ...any) {
-			problems = append(problems, problem{key: p.path, line: p.line, err: fmt.Errorf(format, args...)})
+			problems = append(problems, validationError{key: p.path, line: p.line, err: fmt.Errorf(format, args...)})
 		}
 		switch isNull := value.Kind == yaml.ScalarNode && value.ShortTag() == "!!null"; {
 		case p.key != nil && p.key.ShortTag() == "!!null":
