@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
-// archive holds the files that were moved away. They are compressed and removed
-// by run; name and wake may be called meanwhile.
+// archive has the rotated files. Method run compresses and removes them; nextName and wake may be
+// called concurrently.
 type archive struct {
 	dir         string
 	prefix, ext string // of their names, around the time
@@ -23,7 +25,7 @@ type archive struct {
 	gzip        bool
 	fs          fileSystem
 	log         *slog.Logger
-	woken       chan struct{}
+	wakeUp      chan struct{} // of capacity 1
 }
 
 func newArchive(path string, c Config, d fileSystem, log *slog.Logger) *archive {
@@ -42,19 +44,18 @@ func newArchive(path string, c Config, d fileSystem, log *slog.Logger) *archive 
 		gzip:   c.Gzip,
 		fs:     d,
 		log:    log,
-		woken:  make(chan struct{}, 1),
+		wakeUp: make(chan struct{}, 1),
 	}
 }
 
 const (
-	// timeLayout is always as wide, so that names sort by time.
+	// timeLayout has a fixed width, so that names sort by time.
 	timeLayout = "20060102T150405.000Z"
 	gzSuffix   = ".gz"
 	tmpSuffix  = ".gz.tmp"
 )
 
-// rotatedFile is a file that was moved away, in any of the forms it may have at
-// once.
+// rotatedFile is a rotated file in one or several forms.
 type rotatedFile struct {
 	time            time.Time
 	plain, gz, temp bool
@@ -64,7 +65,7 @@ func (a *archive) path(t time.Time) string {
 	return filepath.Join(a.dir, a.prefix+t.Format(timeLayout)+a.ext)
 }
 
-// list returns the files, oldest first.
+// list returns the rotated files, oldest first.
 func (a *archive) list() ([]rotatedFile, error) {
 	names, err := a.fs.ReadDir(a.dir)
 	if err != nil {
@@ -78,7 +79,7 @@ func (a *archive) list() ([]rotatedFile, error) {
 			continue
 		}
 		t, err := time.Parse(timeLayout, rest[:len(timeLayout)])
-		if err != nil || t.Format(timeLayout) != rest[:len(timeLayout)] { // a comma is parsed as well
+		if err != nil || t.Format(timeLayout) != rest[:len(timeLayout)] { // Parse accepts a comma
 			continue
 		}
 		suffix, ok := strings.CutPrefix(rest[len(timeLayout):], a.ext)
@@ -96,8 +97,8 @@ func (a *archive) list() ([]rotatedFile, error) {
 	return files, nil
 }
 
-// nextName returns the path that a file moved away now should have: behind all
-// others, whatever the clock says.
+// nextName returns the path for the current file when it is rotated. It sorts after all rotated files,
+// even if the clock was set back.
 func (a *archive) nextName(now time.Time) (string, error) {
 	files, err := a.list()
 	if err != nil {
@@ -110,22 +111,17 @@ func (a *archive) nextName(now time.Time) (string, error) {
 	return a.path(t), nil
 }
 
-// wake lets run look whether there is something to do.
-func (a *archive) wake() {
-	select {
-	case a.woken <- struct{}{}:
-	default:
-	}
-}
+// wake makes run look for work.
+func (a *archive) wake() { wait.Notify(a.wakeUp) }
 
-// run tidies whenever it is woken, until ctx ends.
+// run cleans up after each wake, until ctx is done.
 func (a *archive) run(ctx context.Context) {
-	tidying := failureLog{log: a.log, failed: "rotated files cannot be compressed or removed for now", recovered: "rotated files can be compressed and removed again"}
+	cleaning := failureLog{log: a.log, failed: "cannot compress or remove rotated files", recovered: "rotated files can be compressed and removed again"}
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
 		select {
-		case <-a.woken:
+		case <-a.wakeUp:
 		case <-retry.C:
 		case <-ctx.Done():
 			return
@@ -134,7 +130,7 @@ func (a *archive) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		tidying.report(err)
+		cleaning.report(err)
 		retry.Stop()
 		if err != nil {
 			retry.Reset(time.Minute)
@@ -142,8 +138,8 @@ func (a *archive) run(ctx context.Context) {
 	}
 }
 
-// clean leaves every file in one form, and as many as are to be kept. What cannot
-// be removed does not keep it from the rest.
+// clean leaves one form of each rotated file, removes the oldest ones beyond keep, and compresses the
+// others. It continues after files that it cannot remove.
 func (a *archive) clean(ctx context.Context) error {
 	files, err := a.list()
 	if err != nil {
@@ -158,7 +154,7 @@ func (a *archive) clean(ctx context.Context) error {
 	for _, f := range files {
 		path := a.path(f.time)
 		remove(path+tmpSuffix, f.temp)
-		if f.gz { // complete, else it would have another name
+		if f.gz { // complete: it was renamed
 			remove(path, f.plain)
 			f.plain = false
 		}
@@ -186,8 +182,8 @@ func (a *archive) clean(ctx context.Context) error {
 	return err
 }
 
-// compress replaces a file by its compressed form. The file goes last: a crash
-// leaves it, or both, never neither.
+// compress replaces a file with its compressed form. The file is removed last, so that a crash leaves
+// at least one of them.
 func (a *archive) compress(ctx context.Context, path string) (err error) {
 	defer func() {
 		if err != nil {
@@ -196,7 +192,7 @@ func (a *archive) compress(ctx context.Context, path string) (err error) {
 	}()
 	temp := path + tmpSuffix
 	if err := a.writeCompressed(ctx, temp, path); err != nil {
-		_ = a.fs.Remove(temp) // else when it is tidied next
+		_ = a.fs.Remove(temp) // or the next clean does
 		return err
 	}
 	if err := a.fs.Rename(temp, path+gzSuffix); err != nil {
@@ -230,7 +226,7 @@ func (a *archive) writeCompressed(ctx context.Context, to, from string) error {
 	return out.Sync()
 }
 
-// contextReader reads until ctx ends.
+// contextReader reads until ctx is done.
 type contextReader struct {
 	ctx context.Context
 	io.Reader
@@ -243,12 +239,12 @@ func (r contextReader) Read(b []byte) (int, error) {
 	return r.Reader.Read(b)
 }
 
-// failureLog logs the beginning and the end of a time in which something fails
-// that is tried again and again, and what lies between at debug.
+// failureLog logs the first failure of a repeated operation and its recovery, and the failures between
+// them at debug.
 type failureLog struct {
 	log               *slog.Logger
 	failed, recovered string
-	since             time.Time // zero: there is none
+	since             time.Time // of the first failure; zero: the last attempt succeeded
 }
 
 func (t *failureLog) report(err error) {

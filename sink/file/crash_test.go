@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,28 +23,28 @@ import (
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 	"github.com/hindsight-events/hindsight/test/nightly"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// crashingDisk stops at one operation, as a process or a machine would, and
-// knows what a machine may have lost by then.
-type crashingDisk struct {
-	faultyDisk
+// crashingFS crashes at one operation, and knows the data that a crash of the machine may lose.
+type crashingFS struct {
+	faultyFS
 	left  atomic.Int64 // operations before the crash; below 0 after it
-	stash string       // a directory for what was removed
+	stash string       // directory of the removed files
 
-	model       sync.Mutex        // held by operations on what follows
+	model       sync.Mutex        // guards the fields below
 	synced      map[string]int64  // bytes by path
-	undo        []func()          // of the names, since they were synced
-	overwritten map[string][]byte // content of files that were written in place and not synced since
+	undo        []func()          // undoes the changes of names since they were synced
+	overwritten map[string][]byte // former content of files with unsynced overwrites
 }
 
 var errCrash = errors.New("crash")
 
-func newCrashingDisk(left, partly int, stash string) *crashingDisk {
-	d := &crashingDisk{stash: stash, synced: map[string]int64{}, overwritten: map[string][]byte{}}
+func newCrashingDisk(left, partly int, stash string) *crashingFS {
+	d := &crashingFS{stash: stash, synced: map[string]int64{}, overwritten: map[string][]byte{}}
 	d.partly, d.boot = partly, "first"
 	d.left.Store(int64(left))
-	d.faultyDisk.before = func(string, string) error {
+	d.faultyFS.before = func(string, string) error {
 		if d.left.Add(-1) < 0 {
 			return errCrash
 		}
@@ -52,11 +53,10 @@ func newCrashingDisk(left, partly int, stash string) *crashingDisk {
 	return d
 }
 
-func (d *crashingDisk) crashed() bool { return d.left.Load() < 0 }
+func (d *crashingFS) crashed() bool { return d.left.Load() < 0 }
 
-// lose takes back what was not synced: of data all but some bytes, of names all,
-// and all that was written in place.
-func (d *crashingDisk) lose(data, names, inPlace bool) {
+// lose undoes unsynced changes: all but some bytes of data, all names, and all overwrites.
+func (d *crashingFS) lose(data, names, inPlace bool) {
 	for path, content := range d.overwritten {
 		if inPlace {
 			_ = os.WriteFile(path, content, 0o600)
@@ -73,11 +73,11 @@ func (d *crashingDisk) lose(data, names, inPlace bool) {
 	}
 }
 
-func (d *crashingDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
+func (d *crashingFS) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
 	d.model.Lock()
 	defer d.model.Unlock()
 	info, err := os.Stat(path)
-	f, openErr := d.faultyDisk.OpenFile(path, flag, perm)
+	f, openErr := d.faultyFS.OpenFile(path, flag, perm)
 	if openErr != nil {
 		return nil, openErr
 	}
@@ -90,39 +90,39 @@ func (d *crashingDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, 
 	return &crashingFile{f, d, path}, nil
 }
 
-func (d *crashingDisk) Rename(from, to string) error {
+func (d *crashingFS) Rename(from, to string) error {
 	d.model.Lock()
 	defer d.model.Unlock()
-	if err := d.faultyDisk.Rename(from, to); err != nil {
+	if err := d.faultyFS.Rename(from, to); err != nil {
 		return err
 	}
 	d.moved(from, to)
 	return nil
 }
 
-func (d *crashingDisk) Remove(path string) error {
+func (d *crashingFS) Remove(path string) error {
 	d.model.Lock()
 	defer d.model.Unlock()
-	kept := filepath.Join(d.stash, strconv.Itoa(len(d.undo)))
-	_ = os.Link(path, kept)
-	if err := d.faultyDisk.Remove(path); err != nil {
-		_ = os.Remove(kept)
+	stashed := filepath.Join(d.stash, strconv.Itoa(len(d.undo)))
+	_ = os.Link(path, stashed)
+	if err := d.faultyFS.Remove(path); err != nil {
+		_ = os.Remove(stashed)
 		return err
 	}
-	d.moved(path, kept)
+	d.moved(path, stashed)
 	return nil
 }
 
-func (d *crashingDisk) moved(from, to string) {
+func (d *crashingFS) moved(from, to string) {
 	d.synced[to] = d.synced[from]
 	delete(d.synced, from)
 	d.undo = append(d.undo, func() { _ = os.Rename(to, from) })
 }
 
-func (d *crashingDisk) SyncDir(path string) error {
+func (d *crashingFS) SyncDir(path string) error {
 	d.model.Lock()
 	defer d.model.Unlock()
-	err := d.faultyDisk.SyncDir(path)
+	err := d.faultyFS.SyncDir(path)
 	if err == nil {
 		d.undo = nil
 	}
@@ -131,7 +131,7 @@ func (d *crashingDisk) SyncDir(path string) error {
 
 type crashingFile struct {
 	file
-	disk *crashingDisk
+	disk *crashingFS
 	path string
 }
 
@@ -158,16 +158,17 @@ func (f *crashingFile) Sync() error {
 }
 
 func TestCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	const batches, size = 4, 4
 	torn := len(line(0)) + len(line(0))/2
 	for _, loss := range []struct {
 		name                 string
-		partly               int // bytes that the last write had written
+		partly               int // bytes of the last write
 		boot                 string
 		data, names, inPlace bool
 	}{
 		{name: "the process is killed", boot: "first"},
-		{name: "the process is killed while it writes", boot: "first", partly: torn},
+		{name: "the process is killed during a write", boot: "first", partly: torn},
 		{name: "the machine loses names", boot: "second", names: true},
 		{name: "the machine loses data", boot: "second", data: true},
 		{name: "the machine loses data and the state", boot: "second", data: true, inPlace: true},
@@ -175,12 +176,13 @@ func TestCrashAtEveryStep(t *testing.T) {
 		{name: "the machine loses all", boot: "second", partly: torn, data: true, names: true, inPlace: true},
 	} {
 		t.Run(loss.name, func(t *testing.T) {
+			t.Parallel()
 			steps := 0
 			for crashed := true; crashed; steps += nightly.Size(3, 1) {
 				synctest.Test(t, func(t *testing.T) {
 					dir := t.TempDir()
 					d := newCrashingDisk(steps, loss.partly, t.TempDir())
-					// Some rotations fall between batches, some into one.
+					// Some rotations are between batches, some within one.
 					c := in(dir)
 					c.MaxSize, c.Keep, c.Gzip = quantity.Size(len(lines(0, 5))), 0, true
 					sent := sendBatches(t, start(t, c, d, io.Discard), 0, batches, size)
@@ -190,11 +192,11 @@ func TestCrashAtEveryStep(t *testing.T) {
 						t.Fatalf("%d batches sent without a crash, want %d", sent, batches)
 					}
 
-					if sent := sendBatches(t, start(t, c, &faultyDisk{boot: loss.boot}, io.Discard), sent, batches, size); sent != batches {
-						t.Fatalf("step %d: after the crash only %d batches were sent, want %d", steps, sent, batches)
+					if sent := sendBatches(t, start(t, c, &faultyFS{boot: loss.boot}, io.Discard), sent, batches, size); sent != batches {
+						t.Fatalf("step %d: only %d batches were sent after the crash, want %d", steps, sent, batches)
 					}
 					if again := wantAll(t, readAll(t, dir), batches*size); again > size {
-						t.Errorf("step %d: %d records came again, want at most the %d of a batch", steps, again, size)
+						t.Errorf("step %d: %d records were written again, want at most the %d of a batch", steps, again, size)
 					}
 					for _, name := range names(t, dir) {
 						if name != "events.jsonl" && !strings.HasSuffix(name, ".gz") {
@@ -208,14 +210,14 @@ func TestCrashAtEveryStep(t *testing.T) {
 			}
 			t.Logf("%d steps", steps)
 			if steps < 50 {
-				t.Errorf("only %d steps: most of what is to be tested was not", steps)
+				t.Errorf("only %d steps were tested", steps)
 			}
 		})
 	}
 }
 
-// sendBatches sends batches until one fails, lets each settle, closes the sink,
-// and returns how many batches there are now.
+// sendBatches sends batches until one fails, waits for the goroutines after each, and closes the sink.
+// It returns the number of the next batch.
 func sendBatches(t *testing.T, s *Sink, from, to, size int) int {
 	t.Helper()
 	synctest.Wait()
@@ -246,8 +248,7 @@ func killedConfig(dir string) Config {
 	return c
 }
 
-// writeUntilKilled writes batches into the working directory and says which were
-// accepted.
+// writeUntilKilled writes batches to the working directory and prints the number of accepted records.
 func writeUntilKilled(number int) {
 	s, err := New(killedConfig("."), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -263,6 +264,7 @@ func writeUntilKilled(number int) {
 	}
 }
 
+// This test is not parallel: between fork and exec, a child process has the locks of other tests.
 func TestKilledUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	const rounds = 12
@@ -278,31 +280,36 @@ func TestKilledUnderLoad(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		patience := 1 + rand.IntN(20) // batches
-		for said := bufio.NewScanner(out); said.Scan(); {
-			n, err := strconv.Atoi(said.Text())
+		remaining := 1 + rand.IntN(20) // batches until it is killed
+		for output := bufio.NewScanner(out); output.Scan(); {
+			n, err := strconv.Atoi(output.Text())
 			if err != nil {
-				t.Errorf("round %d: %s", round, said.Text())
+				t.Errorf("round %d: %s", round, output.Text())
 				break
 			}
 			accepted = n
-			if patience--; patience == 0 {
-				_ = child.Process.Kill() // what it still said is read
+			if remaining--; remaining == 0 {
+				_ = child.Process.Kill() // the loop reads the rest of its output
 			}
 		}
 		_ = child.Wait()
 	}
 	s := start(t, killedConfig(dir), osFileSystem{}, io.Discard)
 	send(t, s, accepted, killedBatch)
+	wait.Until(t, "all rotated files have their compressed form only", func() bool {
+		return !slices.ContainsFunc(names(t, dir), func(name string) bool {
+			return name != "events.jsonl" && !strings.HasSuffix(name, ".gz")
+		})
+	})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	again := wantAll(t, readAll(t, dir), accepted+killedBatch)
 	if again > rounds*killedBatch {
-		t.Errorf("%d records came again after %d kills, want at most a batch of %d each", again, rounds, killedBatch)
+		t.Errorf("%d records were written again after %d kills, want at most a batch of %d each", again, rounds, killedBatch)
 	}
 	if files := len(names(t, dir)); files < 3 {
 		t.Errorf("%d files: rotation was not tested", files)
 	}
-	t.Logf("%d records accepted, %d came again", accepted, again)
+	t.Logf("%d records accepted, %d written again", accepted, again)
 }

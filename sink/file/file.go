@@ -1,29 +1,26 @@
-// Package file writes records to a file, a line each, and moves the file away
-// when it is large or old enough.
+// Package file writes records to a file, one a line, and rotates the file by size and age.
 //
-// Send returns nil once the lines, and the name of the file they are in, have
-// been synced. What a crash leaves behind is put right at the next start: a last
-// line without an end that this sink left was never acknowledged; it is cut off,
-// and its record comes again, as may at most the batch that it is of. A last line
-// without an end that somebody else wrote is kept: it is ended, and lines follow
-// behind it. The state in the lock file tells the two apart.
+// Send returns nil after the lines and the name of their file have been synced. After a crash the
+// next start repairs the end of the file. An unfinished last line that this sink wrote is removed:
+// its record was not acknowledged, so that it is delivered again, with at most the rest of its
+// batch. An unfinished last line of another program is kept and ended with a newline. The state in
+// the lock file distinguishes the two.
 //
-// In the directory of events.jsonl there are
+// The directory of events.jsonl has these files:
 //
-//	events.jsonl                             what is written to
-//	events-20190719T110000.000Z.jsonl        moved away at that time
-//	events-20190719T110000.000Z.jsonl.gz     the same, compressed
+//	events.jsonl                             the current file
+//	events-20190719T110000.000Z.jsonl        rotated at that time
+//	events-20190719T110000.000Z.jsonl.gz     rotated and compressed
 //	events-20190719T110000.000Z.jsonl.gz.tmp being compressed, or left by a crash
-//	events.jsonl.lock                        held with flock by the process that
-//	                                         writes; its content is the state
+//	events.jsonl.lock                        locked with flock by the process that
+//	                                         writes; contains the state
 //
-// The times are UTC. In the order of their names, the files hold the records as
-// they came, even if the clock was set back meanwhile.
+// Times are in UTC. The order of the names is the order of the records, even if the clock was set
+// back.
 //
-// Others may move, remove or truncate the file at any time; a new one is begun.
-// While the file cannot be moved away, it grows on, and a warning is logged.
-// The directory is not made: where a volume is missing, nothing should be
-// written into the place where it belongs.
+// Other programs may move, remove or truncate the file at any time; the sink starts a new one. If
+// a rotation fails, the sink logs a warning and appends to the file beyond its limits. It does not
+// create the directory, since nothing should be written to the mount point of a missing volume.
 package file
 
 import (
@@ -48,21 +45,21 @@ import (
 
 // Config of a file sink.
 type Config struct {
-	// Path of the file; a relative one is resolved once, when the sink is made.
+	// Path of the file. New resolves a relative one.
 	Path   string        `yaml:"path"`
 	Format format.Format `yaml:"format"`
 
-	// The file is moved away before it grows beyond MaxSize, unless a single
-	// line is larger, and once its first line is MaxAge old, even if nothing
-	// is being written. An empty file stays. 0: no bound.
+	// The file is rotated before it exceeds MaxSize, unless a single line is larger, and
+	// when its first line is MaxAge old, even if nothing is written. An empty file is not
+	// rotated. 0: no limit.
 	MaxSize quantity.Size     `yaml:"max_size"`
 	MaxAge  quantity.Duration `yaml:"max_age"`
 
-	Keep int  `yaml:"keep"` // files that were moved away; 0: all
-	Gzip bool `yaml:"gzip"` // those files
+	Keep int  `yaml:"keep"` // number of rotated files; 0: all
+	Gzip bool `yaml:"gzip"` // compress rotated files
 }
 
-// DefaultConfig is what applies to keys that are not set.
+// DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
 		Format:  format.EventRouter,
@@ -79,7 +76,7 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*plain)(c))
 }
 
-// Check reports what is wrong with the values, by key.
+// Check calls bad for each invalid value with its key.
 func (c *Config) Check(bad func(key, format string, args ...any)) {
 	switch base := filepath.Base(c.Path); {
 	case c.Path == "":
@@ -104,9 +101,8 @@ func (c *Config) Check(bad func(key, format string, args ...any)) {
 	}
 }
 
-// checkRegular returns an error unless the mode is that of a regular file. A pipe
-// or a device can be neither synced nor moved away, and a link, as /dev/stdout is
-// one, could lead two sinks to one file.
+// checkRegular returns an error unless a file is regular. Pipes and devices can be neither synced
+// nor renamed, and a link, such as /dev/stdout, could make two sinks write to one file.
 func checkRegular(mode fs.FileMode) error {
 	switch {
 	case mode.IsRegular():
@@ -117,9 +113,8 @@ func checkRegular(mode fs.FileMode) error {
 	return errors.New("is not a regular file; for the standard output, set the destination stdout instead of file")
 }
 
-// Limits are what fits a disk: one write and one sync at a time, with what came
-// meanwhile in the next. The deadline is for one that has stopped answering,
-// such as a network volume whose server is gone.
+// Limits returns the limits of a disk: one write and one sync at a time, while the next batch fills.
+// The timeout is for a disk that does not respond, such as a network volume whose server is down.
 func Limits() sink.Limits {
 	return sink.Limits{BatchBytes: 256 << 10, WindowBytes: 2 << 20, Timeout: time.Minute}
 }
@@ -129,39 +124,38 @@ type Sink struct {
 	path    string
 	encoder format.Encoder
 
-	// A call to a disk that does not answer cannot be called off. It is made by
-	// a goroutine of its own, so that Send need not wait for it.
-	batches   chan *sink.Batch // to run, unbuffered
-	results   chan error       // what became of them
-	resultDue bool             // Send gave up on a batch whose answer is still due
+	// A system call cannot be canceled if the disk does not respond. A goroutine makes it,
+	// so that Send does not have to wait.
+	batches   chan *sink.Batch // to the goroutine, unbuffered
+	results   chan error       // from the goroutine, one for each batch
+	resultDue bool             // Send returned before the result of its batch
 
 	stop  context.CancelFunc
-	ended chan struct{} // once nothing runs any more
+	ended chan struct{} // closed when all goroutines have ended
 }
 
-// New returns a sink, of a configuration without anything wrong. It opens its
-// file at once, and again before each batch until that works: what is missing
-// now may come.
+// New returns a sink for a valid configuration. It opens the file in the background, and retries
+// with each batch, since a missing directory may appear later.
 func New(c Config, log *slog.Logger) (*Sink, error) {
 	return newSink(c, osFileSystem{}, log)
 }
 
-func newSink(c Config, d fileSystem, log *slog.Logger) (*Sink, error) {
+func newSink(c Config, fs fileSystem, log *slog.Logger) (*Sink, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
 		return nil, fmt.Errorf("resolve path %q: %w", c.Path, err)
 	}
 	log = log.With("path", path)
-	a := newArchive(path, c, d, log)
+	a := newArchive(path, c, fs, log)
 	w := &writer{
 		path:     path,
 		maxSize:  int64(c.MaxSize),
 		maxAge:   time.Duration(c.MaxAge),
-		fs:       d,
+		fs:       fs,
 		archive:  a,
 		log:      log,
-		boot:     cmp.Or(d.BootID(), rand.Text()), // unknown: each sink may be the first of a boot
-		rotation: failureLog{log: log, failed: "the file cannot be moved away and grows on for now", recovered: "the file can be moved away again"},
+		boot:     cmp.Or(fs.BootID(), rand.Text()), // unknown: as after a restart of the machine
+		rotation: failureLog{log: log, failed: "cannot rotate the file, it exceeds its limits", recovered: "the file can be rotated again"},
 	}
 	s := &Sink{
 		path:    path,
@@ -182,10 +176,10 @@ func newSink(c Config, d fileSystem, log *slog.Logger) (*Sink, error) {
 	return s, nil
 }
 
-// run does what is done with the file until ctx ends.
+// run writes batches and rotates the file until ctx is done.
 func (s *Sink) run(ctx context.Context, w *writer) {
 	defer w.close()
-	upkeep := failureLog{log: w.log, failed: "the file cannot be written to for now", recovered: "the file can be written to again"}
+	writing := failureLog{log: w.log, failed: "cannot write to the file", recovered: "the file can be written again"}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -193,13 +187,13 @@ func (s *Sink) run(ctx context.Context, w *writer) {
 		case b := <-s.batches:
 			err := w.write(b)
 			if err == nil {
-				upkeep.report(nil)
+				writing.report(nil)
 			}
 			s.results <- err
 			timer.Reset(w.untilMaxAge())
 		case <-timer.C:
 			err := w.maintain()
-			upkeep.report(err)
+			writing.report(err)
 			if err != nil {
 				timer.Reset(time.Minute)
 			} else {
@@ -211,7 +205,7 @@ func (s *Sink) run(ctx context.Context, w *writer) {
 	}
 }
 
-// AppendStream implements sink.Sink: all lines are of one stream.
+// AppendStream implements sink.Sink: there is one stream.
 func (s *Sink) AppendStream(dst []byte, _ *event.Record) []byte { return append(dst, "file"...) }
 
 // AppendRecord implements sink.Sink.
@@ -219,17 +213,17 @@ func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte {
 	return append(s.encoder.Append(dst, r), '\n')
 }
 
-// Send writes the batch and syncs it. After an error it goes on behind the last
-// line that was synced; what was written after that has been cut off.
+// Send writes a batch and syncs it. After an error, the next Send continues after the last synced
+// line; incomplete writes are removed.
 //
-// A write that is under way when ctx ends goes on with the batch. Since the same
-// batch comes again, its outcome is that of the next Send.
+// If ctx ends during a write, the write continues and its result is that of the next Send, which
+// has the same batch.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	if !s.resultDue {
 		select {
 		case s.batches <- b:
 		case <-ctx.Done():
-			return fmt.Errorf("write %s: the disk does not answer: %w", s.path, ctx.Err())
+			return fmt.Errorf("write %s: the disk does not respond: %w", s.path, ctx.Err())
 		}
 	}
 	select {
@@ -238,7 +232,7 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 		return classify(err)
 	case <-ctx.Done():
 		s.resultDue = true
-		return fmt.Errorf("write %s: the disk does not answer: %w", s.path, ctx.Err())
+		return fmt.Errorf("write %s: the disk does not respond: %w", s.path, ctx.Err())
 	}
 }
 
@@ -246,18 +240,17 @@ func classify(err error) error {
 	if err == nil {
 		return nil
 	}
-	why := &sink.Error{Reason: sink.ReasonOther, Err: err}
+	sinkErr := &sink.Error{Reason: sink.ReasonOther, Err: err}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		why.Reason = sink.ReasonNoSpace
+		sinkErr.Reason = sink.ReasonNoSpace
 	}
-	return why
+	return sinkErr
 }
 
-// closeTimeout is how long Close waits for a disk to answer.
+// closeTimeout is how long Close waits for the disk.
 const closeTimeout = 5 * time.Second
 
-// Close closes the file and lets go of its lock, unless the disk does not
-// answer: then they are left behind.
+// Close closes and unlocks the file. It leaves them behind if the disk does not respond.
 func (s *Sink) Close() error {
 	s.stop()
 	if s.resultDue {
@@ -267,6 +260,6 @@ func (s *Sink) Close() error {
 	case <-s.ended:
 		return nil
 	case <-time.After(closeTimeout):
-		return fmt.Errorf("close %s: the disk does not answer", s.path)
+		return fmt.Errorf("close %s: the disk does not respond", s.path)
 	}
 }

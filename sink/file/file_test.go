@@ -24,6 +24,7 @@ import (
 )
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	sinktest.Run(t, func(t *testing.T) (sink.Sink, sinktest.Destination) {
 		d := &destination{test: t, dir: t.TempDir()}
 		d.disk.partly = 100
@@ -31,16 +32,15 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// destination is a directory under the contract's control.
 type destination struct {
 	test *testing.T
 	dir  string
-	disk faultyDisk
+	disk faultyFS
 }
 
 func (d *destination) Received() string { return readAll(d.test, d.dir) }
 func (d *destination) Fail(n int)       { d.disk.failing("write", n, syscall.ENOSPC) }
-func (d *destination) Break() bool      { return false } // a disk may always be mended
+func (d *destination) Break() bool      { return false } // a disk can always recover
 
 func (d *destination) Hang() {
 	d.disk.set(func(op, _ string) error {
@@ -48,11 +48,12 @@ func (d *destination) Hang() {
 			return nil
 		}
 		<-d.test.Context().Done()
-		return errors.New("the test is over")
+		return errors.New("the test has ended")
 	})
 }
 
 func TestConfiguration(t *testing.T) {
+	t.Parallel()
 	var c Config
 	if err := yaml.Unmarshal([]byte("path: /data/events.jsonl\ngzip: true\nmax_age: 1h"), &c); err != nil {
 		t.Fatal(err)
@@ -90,6 +91,7 @@ func TestConfiguration(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
+	t.Parallel()
 	for format, want := range map[format.Format]string{
 		format.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
 		format.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
@@ -107,8 +109,9 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// Whatever fails, a batch is written in whole lines, once, when it is sent again.
+// After any failure a batch is written in whole lines, once, when it is sent again.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		op     string
@@ -120,7 +123,7 @@ func TestFailures(t *testing.T) {
 		{"disk full within the first line", "write", 10, syscall.ENOSPC, sink.ReasonNoSpace},
 		{"disk full after the first line", "write", len(line(3)), syscall.ENOSPC, sink.ReasonNoSpace},
 		{"disk full within the second line", "write", len(line(3)) + 10, syscall.ENOSPC, sink.ReasonNoSpace},
-		{"disk full when all was written", "write", 1 << 20, syscall.ENOSPC, sink.ReasonNoSpace},
+		{"disk full after the last line", "write", 1 << 20, syscall.ENOSPC, sink.ReasonNoSpace},
 		{"disk full at the sync", "sync", 0, syscall.ENOSPC, sink.ReasonNoSpace},
 		{"quota exceeded", "write", 10, syscall.EDQUOT, sink.ReasonNoSpace},
 		{"failing disk", "sync", 0, syscall.EIO, sink.ReasonOther},
@@ -135,7 +138,7 @@ func TestFailures(t *testing.T) {
 			if strings.HasPrefix(test.name, "rotation") {
 				c.MaxSize = quantity.Size(len(lines(0, 4))) // in the middle of the second batch
 			}
-			d := &faultyDisk{partly: test.partly}
+			d := &faultyFS{partly: test.partly}
 			s := start(t, c, d, io.Discard)
 			send(t, s, 0, 3)
 			d.set(func(op, path string) error {
@@ -146,9 +149,9 @@ func TestFailures(t *testing.T) {
 			})
 			for range 2 {
 				err := try(t, s, 3, 3)
-				var why *sink.Error
-				if !errors.As(err, &why) || why.Reason != test.reason || why.Permanent || !errors.Is(err, test.err) {
-					t.Fatalf("got %v, want one that says %v, of reason %s", err, test.err, test.reason)
+				var sinkErr *sink.Error
+				if !errors.As(err, &sinkErr) || sinkErr.Reason != test.reason || sinkErr.Permanent || !errors.Is(err, test.err) {
+					t.Fatalf("got %v, want %v of reason %s", err, test.err, test.reason)
 				}
 				if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), dir) {
 					t.Errorf("the error is not one line with the path: %v", err)
@@ -163,9 +166,10 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-func TestWriteThatCannotBeTakenBack(t *testing.T) {
+func TestIncompleteWriteThatCannotBeRemoved(t *testing.T) {
+	t.Parallel()
 	c := in(t.TempDir())
-	d := &faultyDisk{partly: len(line(1)) + 10}
+	d := &faultyFS{partly: len(line(1)) + 10}
 	s := start(t, c, d, io.Discard)
 	send(t, s, 0, 1)
 	d.set(func(op, _ string) error {
@@ -184,11 +188,12 @@ func TestWriteThatCannotBeTakenBack(t *testing.T) {
 	wantOnce(t, read(t, c.Path), 4)
 }
 
-// What is in the way when the sink starts is mended while it runs.
+// The sink starts on an unusable path, and uses it after it was repaired.
 func TestUnusablePath(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
-		spoil, mend func(dir string) error
-		want        string
+		spoil, repair func(dir string) error
+		want          string
 	}{
 		"directory missing": {
 			os.Remove,
@@ -210,7 +215,7 @@ func TestUnusablePath(t *testing.T) {
 			func(dir string) error { return os.Remove(filepath.Join(dir, "events.jsonl")) },
 			"open /dir/events.jsonl: it is not a regular file",
 		},
-		"lock cannot be made": {
+		"lock file is a directory": {
 			func(dir string) error { return os.Mkdir(filepath.Join(dir, "events.jsonl.lock"), 0o700) },
 			func(dir string) error { return os.Remove(filepath.Join(dir, "events.jsonl.lock")) },
 			"open /dir/events.jsonl.lock: is a directory",
@@ -225,8 +230,8 @@ func TestUnusablePath(t *testing.T) {
 				var log logs
 				s := start(t, in(dir), osFileSystem{}, &log)
 				synctest.Wait()
-				if n := log.count("cannot be written to for now"); n != 1 {
-					t.Errorf("the log says %d times that the file cannot be written to, want once", n)
+				if n := log.count("cannot write to the file"); n != 1 {
+					t.Errorf("the failure is logged %d times, want once", n)
 				}
 				for range 3 {
 					err := try(t, s, 0, 2)
@@ -238,14 +243,14 @@ func TestUnusablePath(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Hour)
-				if err := test.mend(dir); err != nil {
+				if err := test.repair(dir); err != nil {
 					t.Fatal(err)
 				}
 				send(t, s, 0, 2)
 				wantOnce(t, readAll(t, dir), 2)
 				synctest.Wait()
-				if n := log.count("can be written to again"); n != 1 {
-					t.Errorf("the log says %d times that the file can be written to again, want once", n)
+				if n := log.count("can be written again"); n != 1 {
+					t.Errorf("the recovery is logged %d times, want once", n)
 				}
 			})
 		})
@@ -253,6 +258,7 @@ func TestUnusablePath(t *testing.T) {
 }
 
 func TestDirectoryNotWritable(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() == 0 {
 		t.Skip("root may write anywhere")
 	}
@@ -272,13 +278,14 @@ func TestDirectoryNotWritable(t *testing.T) {
 }
 
 func TestFileOfAnotherSink(t *testing.T) {
+	t.Parallel()
 	c := in(t.TempDir())
 	first := start(t, c, osFileSystem{}, io.Discard)
 	send(t, first, 0, 1)
 	second := start(t, c, osFileSystem{}, io.Discard)
 	err := try(t, second, 1, 1)
 	if err == nil || !strings.Contains(err.Error(), "another sink or process writes to this file") {
-		t.Fatalf("got %v, want an error that says that the file is taken", err)
+		t.Fatalf("got %v, want an error about the other sink", err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -287,22 +294,23 @@ func TestFileOfAnotherSink(t *testing.T) {
 	wantOnce(t, read(t, c.Path), 2)
 }
 
-// A write that outlasts the context is not made twice.
+// A write that outlasts the context is not repeated.
 func TestSlowDisk(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]error{"succeeds late": nil, "fails late": syscall.EIO} {
 		t.Run(name, func(t *testing.T) {
 			c := in(t.TempDir())
-			d := &faultyDisk{}
+			d := &faultyFS{}
 			s := start(t, c, d, io.Discard)
 			send(t, s, 0, 1)
-			answer := make(chan error, 1)
-			hangs := make(chan struct{})
+			result := make(chan error, 1)
+			blocked := make(chan struct{})
 			var once sync.Once
 			d.set(func(op, _ string) (err error) {
 				if op == "sync" {
 					once.Do(func() {
-						close(hangs)
-						err = <-answer
+						close(blocked)
+						err = <-result
 					})
 				}
 				return err
@@ -311,14 +319,14 @@ func TestSlowDisk(t *testing.T) {
 			for range 2 {
 				ctx, cancel := context.WithCancel(t.Context())
 				go func() {
-					<-hangs
+					<-blocked
 					cancel()
 				}()
 				if err := s.Send(ctx, batch); !errors.Is(err, context.Canceled) {
-					t.Fatalf("got %v, want the context's end", err)
+					t.Fatalf("got %v, want context.Canceled", err)
 				}
 			}
-			answer <- fail
+			result <- fail
 			if err := s.Send(t.Context(), batch); !errors.Is(err, fail) {
 				t.Fatalf("got %v, want %v", err, fail)
 			}

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// fileSystem is what is asked of a file system, so that tests can let it fail.
-// Paths are absolute.
+// fileSystem has the operations of a file system, so that tests can make them fail. Paths are
+// absolute.
 type fileSystem interface {
 	OpenFile(path string, flag int, perm fs.FileMode) (file, error)
 	Lstat(path string) (fs.FileInfo, error)
@@ -15,8 +15,7 @@ type fileSystem interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	SyncDir(path string) error
-	// BootID is the same for as long as the machine runs, and another after a
-	// restart of it; empty: not known.
+	// BootID returns an ID that changes when the machine restarts; empty: unknown.
 	BootID() string
 }
 
@@ -35,7 +34,7 @@ type osFileSystem struct{}
 func (osFileSystem) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
 	f, err := os.OpenFile(path, flag, perm)
 	if err != nil {
-		return nil, err // not a file that is nil
+		return nil, err // f would be a file that is not nil
 	}
 	return f, nil
 }

@@ -18,8 +18,7 @@ import (
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// start returns a sink that is closed, and whose goroutines have ended, before
-// the test's directory is removed.
+// start returns a sink that ends before the directory of the test is removed.
 func start(t *testing.T, c Config, d fileSystem, log io.Writer) *Sink {
 	t.Helper()
 	s, err := newSink(c, d, slog.New(slog.NewTextHandler(log, nil)))
@@ -39,7 +38,7 @@ func in(dir string) Config {
 	return c
 }
 
-// send sends the records of these numbers, and fails the test if that fails.
+// send sends n records, beginning with number from.
 func send(t *testing.T, s *Sink, from, n int) {
 	t.Helper()
 	if err := try(t, s, from, n); err != nil {
@@ -51,7 +50,7 @@ func try(t *testing.T, s *Sink, from, n int) error {
 	return s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(from, n)))
 }
 
-// line is what is written of a record.
+// line returns the line of a record.
 func line(number int) string {
 	s := &Sink{}
 	s.encoder.Format, s.encoder.Standalone = DefaultConfig().Format, true
@@ -66,7 +65,7 @@ func lines(from, n int) string {
 	return b.String()
 }
 
-// names are those of the files in a directory, without the lock's.
+// names returns the names of the files in a directory, except the lock file.
 func names(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -81,7 +80,7 @@ func names(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// read returns what is in a file, decompressed.
+// read returns the decompressed content of a file.
 func read(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -101,8 +100,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// readAll returns what is in all files of a directory, in the order of their
-// names, which has the current one last.
+// readAll returns the content of all files of a directory in the order of their names, the current one
+// last.
 func readAll(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -112,8 +111,7 @@ func readAll(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// numbers returns the numbers of the records in a text, which must consist of
-// whole lines.
+// numbers returns the numbers of the records in a text of whole lines.
 func numbers(t *testing.T, text string) (numbers []int) {
 	t.Helper()
 	for l := range strings.Lines(text) {
@@ -130,7 +128,7 @@ func numbers(t *testing.T, text string) (numbers []int) {
 	return numbers
 }
 
-// wantOnce checks that the records from 0 to n-1 are there, once, in order.
+// wantOnce checks that a text has the records from 0 to n-1 once, in order.
 func wantOnce(t *testing.T, text string, n int) {
 	t.Helper()
 	want := make([]int, n)
@@ -142,8 +140,8 @@ func wantOnce(t *testing.T, text string, n int) {
 	}
 }
 
-// wantAll checks that the records from 0 to n-1 are there, in order, except that
-// some come again behind those that followed them; it returns how many.
+// wantAll checks that a text has the records from 0 to n-1 in order, and returns the number of
+// repeated ones.
 func wantAll(t *testing.T, text string, n int) (again int) {
 	t.Helper()
 	next := 0
@@ -154,7 +152,7 @@ func wantAll(t *testing.T, text string, n int) (again int) {
 		case got < next:
 			again++
 		default:
-			t.Fatalf("record %d comes where %d should: something was lost", got, next)
+			t.Fatalf("got record %d, want %d: records were lost", got, next)
 		}
 	}
 	if next != n {
@@ -163,7 +161,7 @@ func wantAll(t *testing.T, text string, n int) (again int) {
 	return again
 }
 
-// logs is a log that a test reads while it is written.
+// logs is a log that can be read and written concurrently.
 type logs struct {
 	mu sync.Mutex // guards b
 	b  bytes.Buffer
@@ -181,24 +179,23 @@ func (l *logs) count(message string) int {
 	return strings.Count(l.b.String(), message)
 }
 
-// faultyDisk is a disk on which anything can go wrong. Each operation on it
-// first asks before, which may be nil.
-type faultyDisk struct {
+// faultyFS is a file system whose operations fail with the error of before, which may be nil.
+type faultyFS struct {
 	osFileSystem
 	mu     sync.Mutex // guards before and partly
 	before func(op, path string) error
-	partly int // bytes that a failing write lets through
+	partly int // bytes that a failing write writes
 	boot   string
 }
 
-func (d *faultyDisk) set(before func(op, path string) error) {
+func (d *faultyFS) set(before func(op, path string) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.before = before
 }
 
-// failing lets the next so many operations of a kind fail.
-func (d *faultyDisk) failing(op string, times int, err error) {
+// failing makes the next operations of a kind fail.
+func (d *faultyFS) failing(op string, times int, err error) {
 	d.set(func(o, path string) error {
 		if o != op || times == 0 {
 			return nil
@@ -208,7 +205,7 @@ func (d *faultyDisk) failing(op string, times int, err error) {
 	})
 }
 
-func (d *faultyDisk) ask(op, path string) error {
+func (d *faultyFS) check(op, path string) error {
 	d.mu.Lock()
 	before := d.before
 	d.mu.Unlock()
@@ -218,8 +215,8 @@ func (d *faultyDisk) ask(op, path string) error {
 	return before(op, path)
 }
 
-func (d *faultyDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
-	if err := d.ask("open", path); err != nil {
+func (d *faultyFS) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
+	if err := d.check("open", path); err != nil {
 		return nil, err
 	}
 	f, err := d.osFileSystem.OpenFile(path, flag, perm)
@@ -229,49 +226,49 @@ func (d *faultyDisk) OpenFile(path string, flag int, perm fs.FileMode) (file, er
 	return &faultyFile{f, d, path}, nil
 }
 
-func (d *faultyDisk) Lstat(path string) (fs.FileInfo, error) {
-	if err := d.ask("lstat", path); err != nil {
+func (d *faultyFS) Lstat(path string) (fs.FileInfo, error) {
+	if err := d.check("lstat", path); err != nil {
 		return nil, err
 	}
 	return d.osFileSystem.Lstat(path)
 }
 
-func (d *faultyDisk) ReadDir(path string) ([]string, error) {
-	if err := d.ask("readdir", path); err != nil {
+func (d *faultyFS) ReadDir(path string) ([]string, error) {
+	if err := d.check("readdir", path); err != nil {
 		return nil, err
 	}
 	return d.osFileSystem.ReadDir(path)
 }
 
-func (d *faultyDisk) Rename(from, to string) error {
-	if err := d.ask("rename", from); err != nil {
+func (d *faultyFS) Rename(from, to string) error {
+	if err := d.check("rename", from); err != nil {
 		return err
 	}
 	return d.osFileSystem.Rename(from, to)
 }
 
-func (d *faultyDisk) Remove(path string) error {
-	if err := d.ask("remove", path); err != nil {
+func (d *faultyFS) Remove(path string) error {
+	if err := d.check("remove", path); err != nil {
 		return err
 	}
 	return d.osFileSystem.Remove(path)
 }
 
-// BootID implements disk: a machine that has crashed since is another.
-func (d *faultyDisk) BootID() string { return d.boot }
+// BootID implements fileSystem.
+func (d *faultyFS) BootID() string { return d.boot }
 
-func (d *faultyDisk) SyncDir(path string) error {
-	return d.ask("syncdir", path) // no test outlives the machine
+func (d *faultyFS) SyncDir(path string) error {
+	return d.check("syncdir", path) // the machine does not crash during a test
 }
 
 type faultyFile struct {
 	file
-	disk *faultyDisk
+	disk *faultyFS
 	path string
 }
 
 func (f *faultyFile) Write(b []byte) (int, error) {
-	if err := f.disk.ask("write", f.path); err != nil {
+	if err := f.disk.check("write", f.path); err != nil {
 		n, _ := f.file.Write(b[:min(len(b), f.disk.partly)])
 		return n, err
 	}
@@ -279,18 +276,18 @@ func (f *faultyFile) Write(b []byte) (int, error) {
 }
 
 func (f *faultyFile) WriteAt(b []byte, at int64) (int, error) {
-	if err := f.disk.ask("write state", f.path); err != nil {
+	if err := f.disk.check("write state", f.path); err != nil {
 		return 0, err
 	}
 	return f.file.WriteAt(b, at)
 }
 
 func (f *faultyFile) Sync() error {
-	return f.disk.ask("sync", f.path)
+	return f.disk.check("sync", f.path)
 }
 
 func (f *faultyFile) Truncate(size int64) error {
-	if err := f.disk.ask("truncate", f.path); err != nil {
+	if err := f.disk.check("truncate", f.path); err != nil {
 		return err
 	}
 	return f.file.Truncate(size)

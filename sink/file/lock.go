@@ -8,10 +8,9 @@ import (
 	"github.com/hindsight-events/hindsight/internal/flock"
 )
 
-// openLocked opens a file, which is made if it is missing, and locks it until it
-// is closed, by however the process ends. The file is left behind: removing it
-// would let a third process lock another of the same name. On some network
-// volumes the lock excludes only processes on the same node.
+// openLocked opens or creates a file and locks it until the file is closed or the process ends. The
+// file is never removed: another process could then create and lock a new one of the same name. On
+// some network volumes the lock excludes only processes on the same node.
 func openLocked(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
@@ -26,12 +25,12 @@ func openLocked(path string) (*os.File, error) {
 	}
 	if !isAt(f, path) {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: the file was removed meanwhile", path)
+		return nil, fmt.Errorf("lock %s: another program removed the file", path)
 	}
 	return f, nil
 }
 
-// isAt reports whether the path leads to this open file.
+// isAt reports whether an open file is the file at the path.
 func isAt(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {

@@ -15,9 +15,10 @@ import (
 )
 
 func TestRotationBySize(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
-		lines float64 // that fit into a file
+		lines float64 // capacity of a file
 		batch int
 		want  []int // lines in each file
 	}{
@@ -37,7 +38,7 @@ func TestRotationBySize(t *testing.T) {
 				send(t, s, i, test.batch)
 			}
 			if got := readAll(t, dir); got != lines(10, 20) {
-				t.Error("the files do not hold the records in the order of their names")
+				t.Error("the records are not in the order of the file names")
 			}
 			var got []int
 			for _, name := range names(t, dir) {
@@ -51,6 +52,7 @@ func TestRotationBySize(t *testing.T) {
 }
 
 func TestRotationByAge(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		c := in(dir)
@@ -72,7 +74,7 @@ func TestRotationByAge(t *testing.T) {
 		send(t, s, 1, 1)
 		want("events.jsonl")
 
-		time.Sleep(time.Hour) // and nothing is written
+		time.Sleep(time.Hour) // without a write
 		const first = "events-20000106T040000.000Z.jsonl"
 		want(first, "events.jsonl")
 		wantOnce(t, read(t, filepath.Join(dir, first)), 2)
@@ -106,10 +108,11 @@ func TestRotationByAge(t *testing.T) {
 	})
 }
 
-func TestRotationByAgeIsRepeated(t *testing.T) {
+func TestRotationByAgeIsRetried(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		d := &faultyDisk{}
+		d := &faultyFS{}
 		var log logs
 		s := start(t, in(dir), d, &log)
 		send(t, s, 0, 1)
@@ -124,17 +127,18 @@ func TestRotationByAgeIsRepeated(t *testing.T) {
 		if got := names(t, dir); len(got) != 2 {
 			t.Errorf("got %v, want the file to be rotated", got)
 		}
-		if failed, over := log.count("cannot be moved away"), log.count("can be moved away again"); failed != 1 || over != 1 {
-			t.Errorf("the log says %d times that it failed and %d times that it works again, want once each", failed, over)
+		if failed, recovered := log.count("cannot rotate the file"), log.count("can be rotated again"); failed != 1 || recovered != 1 {
+			t.Errorf("the failure is logged %d times and the recovery %d times, want once each", failed, recovered)
 		}
 	})
 }
 
-// Names never go back, and are never taken twice.
+// Names are unique and in order.
 func TestNamesWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		taken := filepath.Join(dir, "events-20240229T235959.999Z.jsonl.gz") // the clock in here begins in 2000
+		taken := filepath.Join(dir, "events-20240229T235959.999Z.jsonl.gz") // in a synctest bubble the clock starts in 2000
 		if err := os.WriteFile(taken, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -152,6 +156,7 @@ func TestNamesWhenTheClockIsSetBack(t *testing.T) {
 }
 
 func TestNamesOfPaths(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2019, 7, 19, 11, 0, 0, 123_456_789, time.UTC)
 	for path, want := range map[string]string{
 		"/data/events.jsonl":   "/data/events-20190719T110000.123Z.jsonl",
@@ -162,25 +167,26 @@ func TestNamesOfPaths(t *testing.T) {
 	} {
 		a := newArchive(path, Config{}, listing{}, nil)
 		if got, err := a.nextName(now); err != nil || got != want {
-			t.Errorf("%s is moved to %s (%v), want %s", path, got, err, want)
+			t.Errorf("%s is rotated to %s (%v), want %s", path, got, err, want)
 		}
 	}
 }
 
 func TestKeep(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		others := []string{
 			"events-1.jsonl", "events-20190719T110000.000Z.txt", "events-20190719T110000Z.jsonl", "events-20190719T110000.000Z-old.jsonl",
 			"other-20190719T110000.000Z.jsonl", "events-20191319T110000.000Z.jsonl", "events-20190719T110000.000Z.jsonl.gz.bak",
 		}
-		ours := []string{
+		rotated := []string{
 			"events-19990719T110000.000Z.jsonl", "events-19990719T110001.000Z.jsonl.gz",
-			"events-19990719T110002.000Z.jsonl", "events-19990719T110002.000Z.jsonl.gz", // one
-			"events-19990719T110003.000Z.jsonl.gz.tmp", // none
+			"events-19990719T110002.000Z.jsonl", "events-19990719T110002.000Z.jsonl.gz", // one file
+			"events-19990719T110003.000Z.jsonl.gz.tmp", // no file
 			"events-19990719T110004.000Z.jsonl",
 		}
-		for _, name := range slices.Concat(others, ours) {
+		for _, name := range slices.Concat(others, rotated) {
 			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -203,17 +209,18 @@ func TestKeep(t *testing.T) {
 		send(t, s, 3, 3)
 		want("events-20000101T000000.002Z.jsonl", "events-20000101T000000.003Z.jsonl", "events-20000101T000000.004Z.jsonl")
 		if got := read(t, filepath.Join(dir, "events-20000101T000000.004Z.jsonl")); got != line(4) {
-			t.Errorf("the newest that is kept holds %q", got)
+			t.Errorf("the newest rotated file contains %q", got)
 		}
 	})
 }
 
 func TestGzip(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		c := in(dir)
 		c.MaxSize, c.Gzip = quantity.Size(len(lines(0, 10))), true
-		d := &faultyDisk{}
+		d := &faultyFS{}
 		var log logs
 		s := start(t, c, d, &log)
 		send(t, s, 0, 40)
@@ -225,7 +232,7 @@ func TestGzip(t *testing.T) {
 		}
 		wantOnce(t, readAll(t, dir), 40)
 
-		// No room to compress: the file stays as it is until there is.
+		// While the disk is too full to compress a file, the file stays.
 		d.set(func(op, path string) error {
 			if op == "write" && strings.HasSuffix(path, ".tmp") {
 				return syscall.ENOSPC
@@ -236,8 +243,8 @@ func TestGzip(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		wantOnce(t, readAll(t, dir), 60)
-		if n := log.count("rotated files cannot be compressed"); n != 1 {
-			t.Errorf("the log says %d times that a file cannot be compressed, want once", n)
+		if n := log.count("cannot compress or remove rotated files"); n != 1 {
+			t.Errorf("the failure is logged %d times, want once", n)
 		}
 		d.set(nil)
 		time.Sleep(time.Minute)
@@ -251,7 +258,7 @@ func TestGzip(t *testing.T) {
 	})
 }
 
-// listing is a disk with files of these names.
+// listing is a file system with one directory.
 type listing struct {
 	osFileSystem
 	names []string
@@ -259,7 +266,7 @@ type listing struct {
 
 func (l listing) ReadDir(string) ([]string, error) { return l.names, nil }
 
-// A name is ours only if it is one that we would give.
+// A name is of a rotated file only if the sink could have created it.
 func FuzzNames(f *testing.F) {
 	f.Add("events-20190719T110000.000Z.jsonl")
 	f.Add("events-20190719T110000.000Z.jsonl.gz")
@@ -281,7 +288,7 @@ func FuzzNames(f *testing.F) {
 				suffix = tmpSuffix
 			}
 			if got := a.path(f.time) + suffix; got != "/data/"+name {
-				t.Errorf("%q was taken for %q", name, got)
+				t.Errorf("%q was parsed as %q", name, got)
 			}
 		}
 	})

@@ -12,36 +12,35 @@ import (
 	"time"
 )
 
-// state tells the unfinished line that a crash of this sink left at the end of
-// the file from one that somebody else wrote: only the former may be cut off.
-// It is the content of the lock file, written before and after each append.
+// state is the content of the lock file. After a crash it determines whether an unfinished last line
+// belongs to this sink, which may remove it, or to another program. It is saved before and after each
+// append.
 //
-// It is synced when the file is opened and closed, but not for each append, which
-// would double the syncs. While the machine runs, it is exact all the same, also
-// after a kill: whoever opens the file next reads what was written last. After a
-// crash of the machine it may be an older one; see mine.
+// It is synced when the file is opened and closed, but not for each append, which would double the
+// number of syncs. While the machine runs, it is exact nevertheless, even after the process was
+// killed. After a crash of the machine it may be an older one; see ownsTornLine.
 type state struct {
-	Began  time.Time `json:"began,omitzero"` // when the first line of the file was written
+	Began  time.Time `json:"began,omitzero"` // time of the first line of the file
 	Synced int64     `json:"synced"`         // bytes of the file that are known to be synced
-	// Appending is how many bytes are being written behind them; 0: none.
+	// Appending is the number of bytes being written after them; 0: none.
 	Appending int `json:"appending,omitempty"`
-	// Before is the checksum of the last fingerprint bytes of those that are
-	// synced. With it a file that took the place of ours is not taken for it.
+	// Before is the checksum of the last fingerprint bytes that are synced. It identifies
+	// the file, which another may have replaced.
 	Before uint32 `json:"before"`
-	Boot   string `json:"boot,omitempty"` // of the machine; see disk.BootID
+	Boot   string `json:"boot,omitempty"` // of the machine; see fileSystem.BootID
 	Closed bool   `json:"closed,omitempty"`
 }
 
 const (
 	fingerprint = 64
 
-	// stateSize is that of the lock file: within one sector of a disk, so that it
-	// is replaced as a whole or not at all.
+	// stateSize is the size of the lock file: one sector of a disk, which is written
+	// completely or not.
 	stateSize = 512
 )
 
-// ownsTornLine reports whether the unfinished last line of a file is what is left of an
-// append of this sink: the line begins at start, and the file ends at size.
+// ownsTornLine reports whether the unfinished last line of a file, from start to size, belongs to
+// an append of this sink.
 func (s state) ownsTornLine(f file, start, size int64, boot string) (bool, error) {
 	if s.Closed || start < s.Synced {
 		return false, nil
@@ -49,7 +48,7 @@ func (s state) ownsTornLine(f file, start, size int64, boot string) (bool, error
 	if s.Boot != "" && s.Boot == boot && (s.Appending == 0 || size > s.Synced+int64(s.Appending)) {
 		return false, nil
 	}
-	// After a crash of the machine it may have been a later append.
+	// After a crash of the machine, the line may belong to a later append.
 	before, err := tailChecksum(f, s.Synced)
 	return before == s.Before, err
 }
@@ -63,9 +62,8 @@ func tailChecksum(f file, offset int64) (uint32, error) {
 	return crc32.ChecksumIEEE(b), nil
 }
 
-// loadState reads the state from the lock file. What is not a state, as in the
-// lock file of a version that kept none, gives the zero state, by which no
-// unfinished line is ours, and false.
+// loadState reads the state from the lock file. If there is none, as in the lock file of an older
+// version, it returns a closed state, which owns no unfinished line, and false.
 func loadState(f file) (s state, ok bool, err error) {
 	b := make([]byte, stateSize)
 	n, err := f.ReadAt(b, 0)
@@ -78,7 +76,7 @@ func loadState(f file) (s state, ok bool, err error) {
 	return s, true, nil
 }
 
-// save writes the state into the lock file.
+// save writes the state to the lock file.
 func (s state) save(f file) error {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -91,7 +89,7 @@ func (s state) save(f file) error {
 	return nil
 }
 
-// bootID tells this run of the machine from others; empty where it is not known.
+// bootID returns an ID that changes when the machine restarts; empty: unknown.
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id") // Linux
 	if err != nil {

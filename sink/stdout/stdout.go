@@ -1,5 +1,4 @@
-// Package stdout writes records to the standard output, a line each, for
-// whatever scrapes the container's log.
+// Package stdout writes records to the standard output, one a line, for a collector of container logs.
 package stdout
 
 import (
@@ -20,7 +19,7 @@ type Config struct {
 	Format format.Format `yaml:"format"`
 }
 
-// DefaultConfig is what applies to keys that are not set.
+// DefaultConfig returns the defaults.
 func DefaultConfig() Config { return Config{Format: format.EventRouter} }
 
 // UnmarshalYAML starts from the defaults.
@@ -30,17 +29,16 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*plain)(c))
 }
 
-// Sink writes to one stream. What has been written is accepted: nothing says
-// more about it.
+// Sink writes to one stream. It counts written bytes as accepted.
 type Sink struct {
 	encoder format.Encoder
-	written int    // bytes of the batch that is being sent
-	buffer  []byte // what is being written, which may take longer than a Send
+	written int    // bytes of the current batch
+	buffer  []byte // of the current write, which may outlast its Send
 
 	writes     chan []byte   // to the writer goroutine, unbuffered
-	results    chan result   // its answers, one each
-	closed     chan struct{} // by Close
-	inProgress bool          // the answer to a write that has outlasted its Send
+	results    chan result   // from the writer goroutine, one for each write
+	closed     chan struct{} // closed by Close
+	inProgress bool          // a write has outlasted its Send
 }
 
 type result struct {
@@ -48,7 +46,7 @@ type result struct {
 	err error
 }
 
-// New returns a sink that writes to w, which nobody else may write to.
+// New returns a sink that writes to w. It must be the only writer.
 func New(c Config, w io.Writer) *Sink {
 	s := &Sink{
 		encoder: format.Encoder{Format: c.Format, Standalone: true},
@@ -56,9 +54,8 @@ func New(c Config, w io.Writer) *Sink {
 		results: make(chan result, 1),
 		closed:  make(chan struct{}),
 	}
-	// A write to a pipe that nobody reads never returns, and cannot be called
-	// off. It waits in a goroutine of its own, so that Send and the end of the
-	// program do not; it is left behind only then.
+	// A write to a pipe without a reader blocks and cannot be canceled. A goroutine makes
+	// it, so that it blocks neither Send nor the end of the program.
 	go func() {
 		for {
 			select {
@@ -73,11 +70,10 @@ func New(c Config, w io.Writer) *Sink {
 	return s
 }
 
-// Limits are what fits a stream of lines: small writes, one after the other,
-// without a deadline.
+// Limits returns the limits of a stream: small writes, one at a time, without a timeout.
 func Limits() sink.Limits { return sink.Limits{BatchBytes: 64 << 10, WindowBytes: 1 << 20} }
 
-// AppendStream implements sink.Sink: all lines are of one stream.
+// AppendStream implements sink.Sink: there is one stream.
 func (s *Sink) AppendStream(dst []byte, _ *event.Record) []byte { return append(dst, "stdout"...) }
 
 // AppendRecord implements sink.Sink.
@@ -85,10 +81,9 @@ func (s *Sink) AppendRecord(dst []byte, r *event.Record) []byte {
 	return append(s.encoder.Append(dst, r), '\n')
 }
 
-// Send writes the batch. After an error it goes on where it stopped, so that no
-// line is torn or written twice. A closed pipe is a permanent error. A write that has
-// begun cannot be called off: where nobody reads, Send returns when ctx ends, and the
-// next one waits for the same write.
+// Send writes the batch. After an error the next Send continues at the same byte, so that no line is
+// torn or written twice. A closed pipe is a permanent error. A write cannot be canceled: if ctx ends
+// first, the next Send waits for the same write.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	for s.inProgress || s.written < len(b.Data) {
 		if !s.inProgress {
@@ -104,7 +99,7 @@ func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	return nil
 }
 
-// awaitWrite waits for the end of the write.
+// awaitWrite waits for the result of the current write.
 func (s *Sink) awaitWrite(ctx context.Context) error {
 	select {
 	case r := <-s.results:
@@ -116,26 +111,26 @@ func (s *Sink) awaitWrite(ctx context.Context) error {
 		if r.err == nil {
 			return nil
 		}
-		why := &sink.Error{Err: fmt.Errorf("write stdout: %w", r.err)}
+		sinkErr := &sink.Error{Err: fmt.Errorf("write stdout: %w", r.err)}
 		switch {
 		case isClosed(r.err):
-			why.Permanent, why.Reason = true, sink.ReasonClosed
+			sinkErr.Permanent, sinkErr.Reason = true, sink.ReasonClosed
 		case errors.Is(r.err, syscall.ENOSPC):
-			why.Reason = sink.ReasonNoSpace
+			sinkErr.Reason = sink.ReasonNoSpace
 		}
-		return why
+		return sinkErr
 	case <-ctx.Done():
-		return &sink.Error{Reason: sink.ReasonTimeout, Err: fmt.Errorf("write stdout: nobody reads it: %w", ctx.Err())}
+		return &sink.Error{Reason: sink.ReasonTimeout, Err: fmt.Errorf("write stdout: the reader does not read: %w", ctx.Err())}
 	}
 }
 
-// isClosed reports whether the stream will never take another byte.
+// isClosed reports whether the stream was closed for good.
 func isClosed(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) ||
 		errors.Is(err, fs.ErrClosed) || errors.Is(err, syscall.EBADF)
 }
 
-// Close ends the writer, unless it hangs in a write.
+// Close ends the writer goroutine, unless a write blocks it.
 func (s *Sink) Close() error {
 	close(s.closed)
 	return nil

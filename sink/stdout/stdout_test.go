@@ -20,20 +20,21 @@ import (
 )
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	sinktest.Run(t, func(t *testing.T) (sink.Sink, sinktest.Destination) {
 		d := &stream{test: t}
 		return stdout.New(stdout.DefaultConfig(), d), d
 	})
 }
 
-// stream is a standard output under a test's control.
+// stream is a writer that can fail.
 type stream struct {
 	test *testing.T
 
-	mu       sync.Mutex // guards the rest
+	mu       sync.Mutex // guards the fields below
 	received bytes.Buffer
 	fail     int
-	torn     int // bytes that a failing write lets through
+	torn     int // bytes that a failing write writes
 	hang     bool
 	broken   bool
 }
@@ -46,7 +47,7 @@ func (d *stream) Write(b []byte) (int, error) {
 		d.mu.Unlock()
 		<-d.test.Context().Done()
 		d.mu.Lock()
-		return 0, errors.New("the test is over")
+		return 0, errors.New("the test has ended")
 	case d.broken:
 		return 0, syscall.EPIPE
 	case d.fail > 0:
@@ -77,7 +78,8 @@ func (d *stream) set(f func()) {
 	f()
 }
 
-func TestLineTornByAFullDiskIsFinished(t *testing.T) {
+func TestLineTornByAFullDiskIsCompleted(t *testing.T) {
+	t.Parallel()
 	for _, torn := range []int{1, 100, 70_000} {
 		t.Run(fmt.Sprintf("after %d bytes", torn), func(t *testing.T) {
 			d := &stream{test: t, fail: 3, torn: torn}
@@ -87,9 +89,9 @@ func TestLineTornByAFullDiskIsFinished(t *testing.T) {
 			failures := 0
 			for err := s.Send(t.Context(), batch); err != nil; err = s.Send(t.Context(), batch) {
 				failures++
-				var why *sink.Error
-				if !errors.As(err, &why) || why.Reason != sink.ReasonNoSpace || !errors.Is(err, syscall.ENOSPC) {
-					t.Fatalf("got %v, want an error that says that there is no space", err)
+				var sinkErr *sink.Error
+				if !errors.As(err, &sinkErr) || sinkErr.Reason != sink.ReasonNoSpace || !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("got %v, want the reason no_space", err)
 				}
 			}
 			if failures != 3 {
@@ -108,7 +110,7 @@ func TestLineTornByAFullDiskIsFinished(t *testing.T) {
 					t.Fatalf("line %d: %v", i, err)
 				}
 				if want := records[i].Event.Message; got.Event.Message != want || got.Verb != "ADDED" {
-					t.Fatalf("line %d is of %q (%s), want %q", i, got.Event.Message, got.Verb, want)
+					t.Fatalf("line %d has the message %q (%s), want %q", i, got.Event.Message, got.Verb, want)
 				}
 			}
 		})
@@ -116,6 +118,7 @@ func TestLineTornByAFullDiskIsFinished(t *testing.T) {
 }
 
 func TestClosedPipe(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -124,13 +127,14 @@ func TestClosedPipe(t *testing.T) {
 	r.Close()
 	s := stdout.New(stdout.DefaultConfig(), w)
 	err = s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(0, 1)))
-	var why *sink.Error
-	if !errors.As(err, &why) || !why.Permanent || !errors.Is(err, syscall.EPIPE) {
+	var sinkErr *sink.Error
+	if !errors.As(err, &sinkErr) || !sinkErr.Permanent || !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("got %v, want a permanent broken pipe", err)
 	}
 }
 
 func TestUnreadPipe(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -148,11 +152,11 @@ func TestUnreadPipe(t *testing.T) {
 	}
 	cancel()
 	if err := <-sent; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want the context's end", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 
-	// Once it is read again, the write that has begun ends, and nothing is written
-	// twice. The batch may be in other memory by then.
+	// When the pipe is read again, the write completes, and nothing is written twice. The
+	// batch may be in other memory.
 	again := &sink.Batch{Stream: batch.Stream, Data: bytes.Clone(batch.Data), Ends: batch.Ends}
 	clear(batch.Data)
 	got := make(chan string)
@@ -161,7 +165,7 @@ func TestUnreadPipe(t *testing.T) {
 		got <- string(first) + string(rest)
 	}()
 	if err := s.Send(t.Context(), again); err != nil {
-		t.Errorf("after it is read again: %v", err)
+		t.Errorf("after reading resumed: %v", err)
 	}
 	w.Close()
 	if text := <-got; text != want {
@@ -170,6 +174,7 @@ func TestUnreadPipe(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
+	t.Parallel()
 	for format, want := range map[format.Format]string{
 		format.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
 		format.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,

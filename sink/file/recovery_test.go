@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// crashed makes the file and the state that a crash leaves in the midst of an
-// append of so many bytes: lines that were synced, and some more bytes.
+// crashed creates the file and the state after a crash during an append: synced lines and more bytes.
 func crashed(t *testing.T, c Config, synced, more string, appending int, boot string) {
 	t.Helper()
 	if err := os.WriteFile(c.Path, []byte(synced+more), 0o600); err != nil {
@@ -32,23 +31,24 @@ func crashed(t *testing.T, c Config, synced, more string, appending int, boot st
 
 // A crash can leave any part of the last line.
 func TestTornLastLine(t *testing.T) {
+	t.Parallel()
 	whole := lines(0, 2)
-	long := strings.Repeat("x", 200_000) // longer than what is looked at at once
+	long := strings.Repeat("x", 200_000) // longer than a chunk of lastLineEnd
 	check := func(name, synced, more, boot, cut string) {
 		t.Helper()
 		c := in(t.TempDir())
 		crashed(t, c, synced, more, 300_000, boot)
 		var log logs
-		s := start(t, c, &faultyDisk{boot: "this"}, &log)
+		s := start(t, c, &faultyFS{boot: "this"}, &log)
 		kept := strings.TrimSuffix(synced+more, cut)
 		first := strings.Count(kept, "\n")
 		send(t, s, first, 1)
 		if got, want := read(t, c.Path), kept+line(first); got != want {
 			t.Fatalf("%s: got %q, want %q", name, got, want)
 		}
-		said := log.count("a torn last line was cut off")
-		if cut != "" && said != 1 || cut == "" && said != 0 {
-			t.Fatalf("%s: the log says so %d times", name, said)
+		logged := log.count("removed a torn last line")
+		if cut != "" && logged != 1 || cut == "" && logged != 0 {
+			t.Fatalf("%s: the removal is logged %d times", name, logged)
 		}
 	}
 	for n := range len(line(2)) {
@@ -62,19 +62,19 @@ func TestTornLastLine(t *testing.T) {
 		check("long", whole, long, boot, long)
 		check("zeros", whole, strings.Repeat("\x00", 4096), boot, strings.Repeat("\x00", 4096))
 	}
-	// What was synced since the state was is not known to it.
+	// The state is older than some synced lines.
 	check("an older state", lines(0, 1), line(1)+line(2)+line(3)[:50], "another", line(3)[:50])
 }
 
-// The sink cuts off nothing that it did not write: the line is ended, and the
-// sink goes on behind it.
-func TestLastLineOfOthersIsKept(t *testing.T) {
-	const theirs = `{"items":[1,2,3]}`
+// The sink removes nothing that it did not write: it ends the line and appends after it.
+func TestLastLineOfAnotherProgramIsKept(t *testing.T) {
+	t.Parallel()
+	const foreign = `{"items":[1,2,3]}`
 	killed := func(t *testing.T, c Config, then func()) {
 		t.Helper()
 		s := start(t, c, osFileSystem{}, io.Discard)
 		send(t, s, 0, 2)
-		// Of a process that was killed its lock is gone; its state is as it was.
+		// A killed process loses its lock and leaves its state.
 		s.stop()
 		<-s.ended
 		lock, err := osFileSystem{}.OpenFile(c.Path+".lock", os.O_RDWR, 0)
@@ -98,47 +98,47 @@ func TestLastLineOfOthersIsKept(t *testing.T) {
 		prepare func(t *testing.T, c Config)
 		want    string
 	}{
-		"a file that it never wrote": {func(t *testing.T, c Config) { write(t, c.Path, theirs) }, theirs + "\n"},
-		"one of several lines":       {func(t *testing.T, c Config) { write(t, c.Path, "{\n"+theirs) }, "{\n" + theirs + "\n"},
-		"one with the lock of a version without a state": {func(t *testing.T, c Config) {
-			write(t, c.Path, theirs)
+		"a file that it never wrote": {func(t *testing.T, c Config) { write(t, c.Path, foreign) }, foreign + "\n"},
+		"a file of several lines":    {func(t *testing.T, c Config) { write(t, c.Path, "{\n"+foreign) }, "{\n" + foreign + "\n"},
+		"a file with the lock file of an older version": {func(t *testing.T, c Config) {
+			write(t, c.Path, foreign)
 			write(t, c.Path+".lock", "")
-		}, theirs + "\n"},
-		"a lock file with something else": {func(t *testing.T, c Config) {
-			write(t, c.Path, theirs)
+		}, foreign + "\n"},
+		"a lock file without a state": {func(t *testing.T, c Config) {
+			write(t, c.Path, foreign)
 			write(t, c.Path+".lock", `{"synced":-1}`)
-		}, theirs + "\n"},
-		"added after it was closed": {func(t *testing.T, c Config) {
+		}, foreign + "\n"},
+		"appended after a close": {func(t *testing.T, c Config) {
 			s := start(t, c, osFileSystem{}, io.Discard)
 			send(t, s, 0, 2)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			write(t, c.Path, lines(0, 2)+theirs)
-		}, lines(0, 2) + theirs + "\n"},
-		"added after it was closed, and the machine was started again": {func(t *testing.T, c Config) {
-			s := start(t, c, &faultyDisk{boot: "former"}, io.Discard)
+			write(t, c.Path, lines(0, 2)+foreign)
+		}, lines(0, 2) + foreign + "\n"},
+		"appended after a close and a restart of the machine": {func(t *testing.T, c Config) {
+			s := start(t, c, &faultyFS{boot: "former"}, io.Discard)
 			send(t, s, 0, 2)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			write(t, c.Path, lines(0, 2)+theirs)
-		}, lines(0, 2) + theirs + "\n"},
-		"added after it was killed": {func(t *testing.T, c Config) {
-			killed(t, c, func() { write(t, c.Path, lines(0, 2)+theirs) })
-		}, lines(0, 2) + theirs + "\n"},
-		"another file after it was killed": {func(t *testing.T, c Config) {
-			killed(t, c, func() { write(t, c.Path, theirs) })
-		}, theirs + "\n"},
-		"another, longer file after it was killed in an append": {func(t *testing.T, c Config) {
+			write(t, c.Path, lines(0, 2)+foreign)
+		}, lines(0, 2) + foreign + "\n"},
+		"appended after a kill": {func(t *testing.T, c Config) {
+			killed(t, c, func() { write(t, c.Path, lines(0, 2)+foreign) })
+		}, lines(0, 2) + foreign + "\n"},
+		"another file after a kill": {func(t *testing.T, c Config) {
+			killed(t, c, func() { write(t, c.Path, foreign) })
+		}, foreign + "\n"},
+		"another, longer file after a kill during an append": {func(t *testing.T, c Config) {
 			crashed(t, c, lines(0, 1), "", 100_000, bootID())
-			write(t, c.Path, strings.Repeat("x", 5000)+"\n"+theirs)
-		}, strings.Repeat("x", 5000) + "\n" + theirs + "\n"},
-		"another, longer file after the machine crashed": {func(t *testing.T, c Config) {
+			write(t, c.Path, strings.Repeat("x", 5000)+"\n"+foreign)
+		}, strings.Repeat("x", 5000) + "\n" + foreign + "\n"},
+		"another, longer file after a crash of the machine": {func(t *testing.T, c Config) {
 			crashed(t, c, lines(0, 1), "", 100_000, "former")
-			write(t, c.Path, strings.Repeat("x", 5000)+"\n"+theirs)
-		}, strings.Repeat("x", 5000) + "\n" + theirs + "\n"},
-		"more than was being appended": {func(t *testing.T, c Config) {
+			write(t, c.Path, strings.Repeat("x", 5000)+"\n"+foreign)
+		}, strings.Repeat("x", 5000) + "\n" + foreign + "\n"},
+		"more bytes than the append": {func(t *testing.T, c Config) {
 			crashed(t, c, lines(0, 1), line(1)[:50]+strings.Repeat("y", 100), 100, bootID())
 		}, lines(0, 1) + line(1)[:50] + strings.Repeat("y", 100) + "\n"},
 	} {
@@ -151,17 +151,17 @@ func TestLastLineOfOthersIsKept(t *testing.T) {
 			if got, want := read(t, c.Path), test.want+lines(5, 2); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
-			if n := log.count("a newline was added"); n != 1 {
-				t.Errorf("the log says %d times that a newline was added, want once", n)
+			if n := log.count("added a newline"); n != 1 {
+				t.Errorf("the newline is logged %d times, want once", n)
 			}
 		})
 	}
 }
 
-// What somebody else has written behind a line that was written in part stays.
-func TestWhatOthersWroteBehindATornLineIsKept(t *testing.T) {
+func TestLinesOfAnotherProgramAfterATornLineAreKept(t *testing.T) {
+	t.Parallel()
 	c := in(t.TempDir())
-	d := &faultyDisk{partly: 10}
+	d := &faultyFS{partly: 10}
 	s := start(t, c, d, io.Discard)
 	send(t, s, 0, 1)
 	d.set(func(op, _ string) error {
@@ -171,25 +171,26 @@ func TestWhatOthersWroteBehindATornLineIsKept(t *testing.T) {
 		return nil
 	})
 	if try(t, s, 1, 1) == nil {
-		t.Fatal("a batch was accepted that could not be written")
+		t.Fatal("a batch was accepted although it was not written")
 	}
 	d.set(nil)
 	f, err := os.OpenFile(c.Path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs := strings.Repeat("z", 1000)
-	if _, err := f.WriteString(theirs); err != nil {
+	foreign := strings.Repeat("z", 1000)
+	if _, err := f.WriteString(foreign); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
 	send(t, s, 1, 1)
-	if got, want := read(t, c.Path), line(0)+line(1)[:10]+theirs+"\n"+line(1); got != want {
+	if got, want := read(t, c.Path), line(0)+line(1)[:10]+foreign+"\n"+line(1); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
-func TestTornLastLineIsMendedBeforeAnythingIsSent(t *testing.T) {
+func TestTornLastLineIsRemovedAtTheStart(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := in(t.TempDir())
 		crashed(t, c, line(0), line(1)[:9], len(line(1)), bootID())
@@ -199,9 +200,9 @@ func TestTornLastLineIsMendedBeforeAnythingIsSent(t *testing.T) {
 	})
 }
 
-// A file that cannot be moved away grows on, whole batches at a time, and is moved
-// away once that works.
-func TestFileThatCannotBeMovedAwayGrowsOn(t *testing.T) {
+// A file that cannot be rotated grows by whole batches, and is rotated later.
+func TestFileThatCannotBeRotatedGrows(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		op  string
 		err error
@@ -212,7 +213,7 @@ func TestFileThatCannotBeMovedAwayGrowsOn(t *testing.T) {
 				c := in(dir)
 				c.MaxSize, c.Keep = 1<<10, 0
 				c.MaxAge = 0
-				d := &faultyDisk{}
+				d := &faultyFS{}
 				var log logs
 				s := start(t, c, d, &log)
 				send(t, s, 0, 2)
@@ -234,19 +235,19 @@ func TestFileThatCannotBeMovedAwayGrowsOn(t *testing.T) {
 				}
 				time.Sleep(90 * time.Second)
 				send(t, s, 202, 20)
-				if n := log.count("cannot be moved away"); n != 1 {
-					t.Errorf("the log says %d times that the file cannot be moved away, want once", n)
+				if n := log.count("cannot rotate the file"); n != 1 {
+					t.Errorf("the failure is logged %d times, want once", n)
 				}
 				wantOnce(t, read(t, c.Path), 222)
 
 				d.set(nil)
 				time.Sleep(90 * time.Second)
 				send(t, s, 222, 2)
-				if n := log.count("can be moved away again"); n != 1 {
-					t.Errorf("the log says %d times that the file can be moved away again, want once", n)
+				if n := log.count("can be rotated again"); n != 1 {
+					t.Errorf("the recovery is logged %d times, want once", n)
 				}
 				if n := len(names(t, dir)); n < 2 {
-					t.Errorf("there are %d files, want the file to be moved away", n)
+					t.Errorf("%d files, want the file to be rotated", n)
 				}
 				wantOnce(t, readAll(t, dir), 224)
 			})

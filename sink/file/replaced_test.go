@@ -14,15 +14,16 @@ import (
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// Someone else may do to the file what they like; only what they remove is gone.
-func TestFileChangedByOthers(t *testing.T) {
+// Other programs may change the file in any way. Only lines that they remove are lost.
+func TestFileChangedByAnotherProgram(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		change func(path string) error
-		kept   bool   // the file that was there
-		new    string // how the new one begins
+		kept   bool   // the old file exists
+		new    string // beginning of the new file
 	}{
 		"moved": {func(path string) error { return os.Rename(path, path+".1") }, true, ""},
-		"moved, and a new one made": {func(path string) error {
+		"moved, and a new one created": {func(path string) error {
 			return firstError(os.Rename(path, path+".1"), os.WriteFile(path, nil, 0o600))
 		}, true, ""},
 		"moved, and replaced by one whose last line has no end": {func(path string) error {
@@ -52,13 +53,13 @@ func TestFileChangedByOthers(t *testing.T) {
 				}
 				send(t, s, written+1, 3)
 				if got := read(t, c.Path); got != test.new+lines(written+1, 3) {
-					t.Errorf("the new file holds %q", got)
+					t.Errorf("the new file contains %q", got)
 				}
 				if !test.kept {
 					return
 				}
 				if got := read(t, c.Path+".1"); got != lines(0, written+1) {
-					t.Errorf("the file that was moved away holds %q", got)
+					t.Errorf("the moved file contains %q", got)
 				}
 			})
 		}
@@ -74,12 +75,13 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// What is written to a file that is removed at that moment is written again.
-func TestFileRemovedWhileItIsWritten(t *testing.T) {
+// Lines that were written to a file during its removal are written again.
+func TestFileRemovedDuringAWrite(t *testing.T) {
+	t.Parallel()
 	for _, op := range []string{"write", "sync"} {
 		t.Run(op, func(t *testing.T) {
 			c := in(t.TempDir())
-			d := &faultyDisk{}
+			d := &faultyFS{}
 			s := start(t, c, d, io.Discard)
 			send(t, s, 0, 1)
 			var removed error
@@ -91,7 +93,7 @@ func TestFileRemovedWhileItIsWritten(t *testing.T) {
 				return nil
 			})
 			if err := try(t, s, 1, 3); err == nil {
-				t.Fatal("what nobody will find was called accepted")
+				t.Fatal("lines in a removed file were accepted")
 			}
 			if removed != nil {
 				t.Fatal(removed)
@@ -104,10 +106,11 @@ func TestFileRemovedWhileItIsWritten(t *testing.T) {
 	}
 }
 
-func TestFileMovedAgainAndAgain(t *testing.T) {
+func TestFileMovedRepeatedly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := in(dir)
-	c.Path = filepath.Join(dir, "zz.jsonl") // sorts behind what it is moved to
+	c.Path = filepath.Join(dir, "zz.jsonl") // sorts after the moved files
 	c.MaxSize, c.Keep = quantity.Size(len(lines(0, 50))), 0
 	s := start(t, c, osFileSystem{}, io.Discard)
 	stop := make(chan struct{})
@@ -146,10 +149,10 @@ func TestFileMovedAgainAndAgain(t *testing.T) {
 		all.WriteString(read(t, filepath.Join(dir, name)))
 	}
 	got := numbers(t, all.String())
-	slices.Sort(got) // two ways of naming files
+	slices.Sort(got) // the files have two kinds of names
 	for i := range got {
 		if got[i] != i {
-			t.Fatalf("record %d is in the place of %d", got[i], i)
+			t.Fatalf("got record %d, want %d", got[i], i)
 		}
 	}
 	if len(got) != records {

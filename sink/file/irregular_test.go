@@ -12,9 +12,10 @@ import (
 	"testing"
 )
 
-// What is not a regular file is refused, also where it became one after the
-// configuration was checked, and no lock is left beside it.
-func TestWhatIsNotARegularFileIsRefused(t *testing.T) {
+// The sink opens regular files only, without a lock file for others, even if the file was replaced
+// after the configuration was checked.
+func TestIrregularFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -25,7 +26,7 @@ func TestWhatIsNotARegularFileIsRefused(t *testing.T) {
 		t.Errorf("a pipe is opened: %v", err)
 	}
 	if _, err := os.Stat(path + ".lock"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("there is a lock beside a pipe: %v", err)
+		t.Errorf("a lock file was created for a pipe: %v", err)
 	}
 	found := ""
 	c := Config{Path: filepath.Dir(path)}
