@@ -245,7 +245,7 @@ hindsight_watch_relists_total{reason="stalled",source=""} 0
 	})
 }
 
-// If the API server answers neither yes nor 410 to the probe for a replayable version, the probe is
+// If the API server answers neither yes nor 410 to a probe for a replayable version, the probe is
 // retried.
 func TestReplayProbeFails(t *testing.T) {
 	t.Parallel()
@@ -397,9 +397,9 @@ func TestLaggingServerDuringCatchUp(t *testing.T) {
 	})
 }
 
-// The list for one sink exceeds the space for sorting, and the API server lags during it: nothing is
-// lost, although states may repeat; all records are for this sink; until the end, the position marks
-// the list as incomplete.
+// The list for one sink exceeds the space for sorting, and the API server lags during it. Nothing is
+// lost, although states may repeat, and all records are for this sink. Until the end, the position
+// marks the list as incomplete.
 func TestSortOverflowOfOneSink(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -101,7 +101,8 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// A proxy keeps the connection open and answers pings, but forwards nothing. A new connection works.
+// A proxy keeps the connection open and answers pings, but forwards nothing. A new connection
+// works.
 func TestDeadConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -33,15 +33,18 @@ func newFrames(r io.Reader) *frames {
 // next returns the next frame, or io.EOF if the watch ends between two frames. Other errors of
 // the connection are returned unchanged.
 func (f *frames) next() (frame, error) {
-	var length [4]byte
-	if _, err := io.ReadFull(f.in, length[:]); err != nil {
-		return frame{}, err // io.EOF before the first byte only
+	length, err := f.in.Peek(4)
+	if err != nil {
+		if len(length) > 0 {
+			err = unexpectedEOF(err)
+		}
+		return frame{}, err
 	}
-	size := binary.BigEndian.Uint32(length[:])
+	size := binary.BigEndian.Uint32(length)
 	if size > maxObject {
 		return frame{}, fmt.Errorf("%w: %d bytes exceed %d; it begins with %q", errInvalidFrame, size, maxObject, length)
 	}
-	var err error
+	_, _ = f.in.Discard(len(length))
 	if f.buf, err = readFull(f.in, f.buf, int(size)); err != nil {
 		return frame{}, err
 	}

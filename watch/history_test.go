@@ -128,8 +128,8 @@ func TestOtherCluster(t *testing.T) {
 	})
 }
 
-// Another cluster takes over the address while a watch of the first one stays open. The check before
-// the next watch, within minutes, detects it.
+// Another cluster takes over the address while a watch of the first one stays open. The check
+// before the next watch, within minutes, detects it.
 func TestOtherClusterBehindAnOpenWatch(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]uint64{"with lower versions": 0, "with higher versions": 5000} {

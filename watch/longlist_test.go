@@ -22,7 +22,8 @@ import (
 
 var listed = flag.Int("listed", 15_000, "number of Events in TestLongList; a million take minutes under the race detector")
 
-// longList generates the pages of a list of many Events. Their versions are 101 and up, in no order.
+// longList generates the pages of a list of many Events. Their versions are 101 and up, in no
+// order.
 type longList struct {
 	n       int
 	pages   int // requested
@@ -80,8 +81,8 @@ func (l *longList) serve(a *api, w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Two processes read a long list with failures; the first one ends in the middle of it. Each state is
-// emitted once and in order.
+// Two processes read a long list with failures; the first one ends in the middle of it. Each state
+// is emitted once and in order.
 func TestLongList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -82,8 +82,8 @@ func TestRealBufferingProxy(t *testing.T) {
 	}
 }
 
-// A proxy discards the bodies of watches. Until watches work again, lists deliver the latest states,
-// after one gap record.
+// A proxy discards the bodies of watches. Until watches work again, lists deliver the latest
+// states, after one gap record.
 func TestProxyDiscardsWatches(t *testing.T) {
 	t.Parallel()
 	s := &server{Cluster: cluster.ForTest(t, cluster.Options{CompactionInterval: 5 * time.Minute})}

@@ -215,12 +215,12 @@ func (w *Watcher) afterList(l *listing, took time.Duration) {
 
 // endStall ends the stall, if there is one: a watch has delivered a version that is newer than
 // the position, or the epoch has ended.
-func (w *Watcher) endStall(ctx context.Context, message string) error {
+func (w *Watcher) endStall(ctx context.Context, reason string) error {
 	if err := w.closeOpenGap(ctx); err != nil {
 		return err
 	}
 	if since := w.health.stalledSince(); !since.IsZero() {
-		w.log.Info(message, "after", time.Since(since).Round(time.Millisecond))
+		w.log.Info("stall ended", "reason", reason, "after", time.Since(since).Round(time.Millisecond))
 		w.health.setStalled(time.Time{})
 	}
 	return nil

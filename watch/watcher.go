@@ -216,7 +216,7 @@ func (w *Watcher) loop(ctx context.Context) {
 			if due != nil && !sameEpoch(due.epoch, w.batcher.at().Epoch) {
 				// The gap of a stall ends with the epoch, and the next epoch begins without
 				// a stall.
-				if err := w.endStall(ctx, "history of the cluster has changed; no longer reading by lists"); err != nil {
+				if err := w.endStall(ctx, "history of the cluster has changed"); err != nil {
 					due = nil // the gap record was not added: check again
 					continue
 				}
