@@ -1,11 +1,11 @@
-// Package audit compares the Events that an API server holds with what was
-// stored of them: of each Event, whether its latest state was stored, once, under
-// the time that it should have, and as it is.
+// Package audit compares the Events in the API server with the stored lines. For each Event it checks
+// that the latest state is stored, once, under the right time and with the right content.
 //
-// It decides by itself what should be there. Nothing of what ships Events is used
-// here, so that a fault in it cannot hide itself; only the packages that read
-// back are. What it does not see: states that were overwritten since, Events that
-// the API server has forgotten, and anything beyond the fields it compares.
+// The package is independent of the code that exports Events, so that a bug there cannot hide itself:
+// it has its own selectors, redaction and rules for times (rules.go, state.go), and imports only the
+// packages that read lines back. TestIsIndependent checks that. It cannot see states that were
+// overwritten before the audit, Events that the API server has deleted, and fields that it does not
+// compare.
 package audit
 
 import (
@@ -19,11 +19,12 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
 // Options of an audit.
 type Options struct {
-	// Client reads Events: see NewClient. It has to be allowed to list them.
+	// Client lists Events: see NewClient.
 	Client rest.Interface
 
 	// Namespace of the Events; empty: all.
@@ -33,31 +34,29 @@ type Options struct {
 	Parser format.Parser
 	Rules  Rules
 
-	// Settle is how long a state may take from the API server into the store.
-	// One that is missing and younger is looked for again when it is older.
+	// Settle is the time in which a state must be stored. A younger one that is missing is searched for
+	// again until that time has passed.
 	Settle time.Duration
 
-	// Limit is how many findings of one kind and reason are listed at most; 0:
-	// all. All are counted.
+	// Limit is the maximum number of listed findings of one kind and reason; 0: no limit. All are
+	// counted.
 	Limit int
 
 	// Notify is told what a person who waits wants to know. It may be nil.
 	Notify func(message string)
 }
 
-// How far from the time that an Event should have it is looked for.
 const (
-	margin     = time.Hour      // at first
-	wideMargin = 24 * time.Hour // in a search for single Events
+	margin     = time.Hour      // of a search around the times of states
+	wideMargin = 24 * time.Hour // of the last search for single states
 	maxAge     = 30 * 24 * time.Hour
 
-	// singleEvents is how many Events at most are asked for by their uids.
-	singleEvents = 100
+	// maxUIDs is the maximum number of Events that are searched for by uid.
+	maxUIDs = 100
 )
 
-// Run audits once. It holds about half a kilobyte of each Event, and a page of what is
-// stored. An error means that nothing could be compared; differences are no
-// error.
+// Run audits once. It holds about half a kilobyte for each Event, and a page of stored entries. An error
+// means that nothing was compared; differences are not an error.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
@@ -69,7 +68,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	c := &comparison{Options: o, began: began, states: states}
 	if err := c.run(ctx); err != nil {
-		return nil, fmt.Errorf("read what is stored: %w", err)
+		return nil, fmt.Errorf("read the stored entries: %w", err)
 	}
 	return c.result(), nil
 }
@@ -81,8 +80,8 @@ type comparison struct {
 	states []state
 
 	read       int               // entries
-	identified int               // of them, those that say which state they are
-	streams    map[string]string // one copy of each
+	identified int               // of these, entries with uid and version
+	streams    map[string]string // interned labels
 }
 
 func (c *comparison) run(ctx context.Context) error {
@@ -96,7 +95,7 @@ func (c *comparison) run(ctx context.Context) error {
 		return err
 	}
 	if c.read > 0 && c.identified == 0 {
-		return errors.New("the lines do not say which Events they are of (neither uid nor resourceVersion), as those of the format text in a file; they cannot be compared")
+		return errors.New("the lines have neither uid nor resourceVersion, like those of the format text in a file, and cannot be compared")
 	}
 	if err := c.recheck(ctx); err != nil {
 		return err
@@ -111,7 +110,7 @@ func (c *comparison) run(ctx context.Context) error {
 	return c.beforeStart(ctx, c.missing())
 }
 
-// span is where the entries of states should be.
+// span returns the time range in which the entries of states should be.
 func (c *comparison) span(indices []int) (from, to time.Time) {
 	from, to = c.began, c.began
 	for _, i := range indices {
@@ -133,7 +132,7 @@ func (c *comparison) span(indices []int) (from, to time.Time) {
 	return from, to
 }
 
-// missing are those of which it is not known why they are.
+// missing returns the states that are neither found nor explained.
 func (c *comparison) missing() (indices []int) {
 	for i := range c.states {
 		if s := &c.states[i]; s.found == 0 && s.reason == "" {
@@ -143,20 +142,20 @@ func (c *comparison) missing() (indices []int) {
 	return indices
 }
 
-// recheck looks for what is missing a second time: when it may be expected to have
-// arrived, with some looks before that, for most arrives soon.
+// recheck searches for missing states until all of them had Settle to be stored, with increasing pauses,
+// because most are stored soon.
 func (c *comparison) recheck(ctx context.Context) error {
 	for step := c.Settle / 8; ; step *= 2 {
 		missing := c.missing()
 		if len(missing) == 0 {
 			return nil
 		}
-		wait := c.unsettled(missing)
-		if wait > 0 && step == c.Settle/8 {
-			c.Notify(fmt.Sprintf("%s not stored yet; looking again, for %s at most", count(len(missing), "Event is", "Events are"), wait.Round(time.Second)))
+		remaining := c.unsettled(missing)
+		if remaining > 0 && step == c.Settle/8 {
+			c.Notify(fmt.Sprintf("%s not stored yet; waiting for up to %s", count(len(missing), "Event is", "Events are"), remaining.Round(time.Second)))
 		}
-		last := wait <= step
-		if err := sleep(ctx, min(wait, step)); err != nil {
+		last := remaining <= step
+		if err := wait.Sleep(ctx, min(remaining, step)); err != nil {
 			return err
 		}
 		if err := c.searchFor(ctx, missing, last); err != nil || last {
@@ -165,23 +164,21 @@ func (c *comparison) recheck(ctx context.Context) error {
 	}
 }
 
-// unsettled is how long it takes until all of the states have had the time to
-// arrive.
-func (c *comparison) unsettled(indices []int) (wait time.Duration) {
+// unsettled returns the time until all of the states had Settle to be stored.
+func (c *comparison) unsettled(indices []int) (remaining time.Duration) {
 	now := time.Now()
 	for _, i := range indices {
-		// No longer than that since the list, if the API server's clock is ahead.
+		// At most Settle from the list on, also if the clock of the API server is ahead.
 		written := c.states[i].written
 		if written.After(c.began) {
 			written = c.began
 		}
-		wait = max(wait, c.Settle-now.Sub(written))
+		remaining = max(remaining, c.Settle-now.Sub(written))
 	}
-	return wait
+	return remaining
 }
 
-// searchFor looks for single states, the last time also further from the time
-// that they should have.
+// searchFor searches for single states, the last time with a wider time range.
 func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) error {
 	wanted := make(map[string]int, len(indices))
 	search := Search{Namespace: c.Namespace}
@@ -189,7 +186,7 @@ func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) er
 	for _, i := range indices {
 		wanted[c.states[i].uid] = i
 	}
-	if len(indices) <= singleEvents {
+	if len(indices) <= maxUIDs {
 		search.UIDs = slices.Sorted(maps.Keys(wanted))
 		if last {
 			search.From, search.To = search.From.Add(-wideMargin), search.To.Add(wideMargin)
@@ -198,8 +195,7 @@ func (c *comparison) searchFor(ctx context.Context, indices []int, last bool) er
 	return c.find(ctx, search, wanted)
 }
 
-// insideGaps finds out which of the missing states lie inside of a gap that was
-// declared.
+// insideGaps explains the missing states that are inside a declared gap.
 func (c *comparison) insideGaps(ctx context.Context, missing []int, from, to time.Time) error {
 	var gaps []gap
 	err := c.Store.Find(ctx, Search{Gaps: true, From: from.Add(-wideMargin), To: to}, func(e format.Entry) error {
@@ -213,7 +209,7 @@ func (c *comparison) insideGaps(ctx context.Context, missing []int, from, to tim
 			continue
 		}
 		for _, i := range missing {
-			if s := &c.states[i]; g.holds(s) {
+			if s := &c.states[i]; g.contains(s) {
 				s.reason, s.detail = InsideGap, g.String()
 			}
 		}
@@ -223,8 +219,7 @@ func (c *comparison) insideGaps(ctx context.Context, missing []int, from, to tim
 
 var errFound = errors.New("found")
 
-// beforeStart finds out which of the missing states are older than all that is
-// stored.
+// beforeStart explains the missing states that are older than the oldest entry.
 func (c *comparison) beforeStart(ctx context.Context, missing []int) error {
 	if len(missing) == 0 {
 		return nil
@@ -242,17 +237,17 @@ func (c *comparison) beforeStart(ctx context.Context, missing []int) error {
 		return err
 	}
 	if oldest.IsZero() {
-		return fmt.Errorf("there is nothing in %s: is it the right place, tenant, job and cluster?", c.Store)
+		return fmt.Errorf("%s is empty: check address or path, tenant, job and cluster", c.Store)
 	}
 	for _, i := range missing {
 		if s := &c.states[i]; s.at.Before(oldest) {
-			s.reason, s.detail = BeforeStart, "the oldest entry is of "+timestamp(oldest)
+			s.reason, s.detail = BeforeStart, "the oldest entry has the time "+timestamp(oldest)
 		}
 	}
 	return nil
 }
 
-// result puts together what was found out.
+// result counts and lists the findings.
 func (c *comparison) result() *Result {
 	r := &Result{Time: c.began.UTC(), Compared: len(c.states), Explained: map[string]int{}, Findings: []Finding{}, limit: c.Limit, listed: map[group]int{}}
 	for i := range c.states {
@@ -284,7 +279,7 @@ func (c *comparison) result() *Result {
 	return r
 }
 
-// hint says of a missing state what a person should know.
+// hint returns a likely cause why a state is missing.
 func (c *comparison) hint(s *state) string {
 	const (
 		tooOld    = 7 * 24 * time.Hour // reject_old_samples_max_age
@@ -292,20 +287,9 @@ func (c *comparison) hint(s *state) string {
 	)
 	switch age := c.began.Sub(s.at); {
 	case s.at.IsZero():
-		return "it has no time at all"
+		return "it has no time"
 	case age > tooOld, age < -tooFarOff:
 		return "its time is far from now, which Loki refuses by default"
 	}
 	return "the reason is not known"
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

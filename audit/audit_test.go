@@ -28,21 +28,21 @@ func TestRun(t *testing.T) {
 		}
 	}
 	tests := map[string]struct {
-		// change what is stored of the Events 0 to 4, and the rules
+		// change changes the entries of the Events 0 to 4, and the rules.
 		change  func(s []format.Entry, r *Rules) []format.Entry
 		events  func([]*corev1.Event)
 		summary string
 		want    []string // in the findings
 	}{
-		"all is there, once": {
+		"all stored once": {
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
-		"one is missing": {
+		"one missing": {
 			change:  func(s []format.Entry, _ *Rules) []format.Entry { return slices.Delete(s, 2, 3) },
 			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"missing    team-a/web-2.17a BackOff Pod/web-2, version 102, "},
 		},
-		"only an earlier state is there": {
+		"only an earlier state": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[2] = with(s[2], func(e *format.Entry) { e.Metadata["event_version"] = "50" })
 				return s
@@ -50,7 +50,7 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 4 found, 1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"missing    team-a/web-2.17a"},
 		},
-		"earlier and later states are there as well": {
+		"also earlier and later states": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				earlier := with(s[2], func(e *format.Entry) { e.Metadata["event_version"] = "50" })
 				later := with(s[2], func(e *format.Entry) { e.Metadata["event_version"] = "5000" })
@@ -67,20 +67,20 @@ func TestRun(t *testing.T) {
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
-		"lines of others in between": {
+		"foreign lines": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s, format.Entry{Time: s[0].Time, Line: "GET / 200", Labels: s[0].Labels})
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
-		"twice under two times": {
+		"stored under two times": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s, with(s[1], func(e *format.Entry) { e.Time = e.Time.Add(time.Second) }))
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"repeated   team-a/web-1.17a", "2 times: they differ in time ("},
 		},
-		"twice in two streams": {
+		"stored in two streams": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s, with(s[1], func(e *format.Entry) { e.Labels["pod"] = "hindsight-0" }))
 			},
@@ -90,14 +90,14 @@ func TestRun(t *testing.T) {
 				`they differ in stream ({cluster="test", job="hindsight", namespace="team-a", reason="BackOff"} and {cluster="test", job="hindsight", namespace="team-a", pod="hindsight-0", reason="BackOff"})`,
 			},
 		},
-		"under two reasons, since there were too many": {
+		"reason limited in between": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s, with(s[1], func(e *format.Entry) { e.Labels["reason"] = "other"; e.Metadata["full_reason"] = "BackOff" }))
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"max_streams may have been reached in between), structured metadata"},
 		},
-		"three times with other lines": {
+		"three different lines": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s,
 					with(s[1], func(e *format.Entry) { e.Line += " note=again" }),
@@ -106,7 +106,7 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 5 found, 0 missing, 1 repeated, 0 mistimed, 0 altered, 0 explained",
 			want:    []string{"repeated   team-a/web-1.17a", "3 times: they differ in line"},
 		},
-		"under another time": {
+		"another time": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[3].Time = s[3].Time.Add(-90 * time.Second)
 				return s
@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 1 mistimed, 0 altered, 0 explained",
 			want:    []string{"mistimed   team-a/web-3.17a", ", 1m30s too early"},
 		},
-		"under a time of yesterday": {
+		"20 hours early": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[3].Time = s[3].Time.Add(-20 * time.Hour)
 				return s
@@ -128,7 +128,7 @@ func TestRun(t *testing.T) {
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
-			want:    []string{"altered    team-a/web-0.17a", "it says another message"},
+			want:    []string{"altered    team-a/web-0.17a", "stored with another message"},
 		},
 		"another reason and count": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
@@ -136,9 +136,9 @@ func TestRun(t *testing.T) {
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
-			want:    []string{`it says reason "Killing" instead of "BackOff", count 7 instead of 1`},
+			want:    []string{`stored with reason "Killing" instead of "BackOff", count 7 instead of 1`},
 		},
-		"no reason, which has a label all the same": {
+		"no reason, label other": {
 			events: func(e []*corev1.Event) { e[0].Reason = "" },
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0] = with(s[0], func(e *format.Entry) {
@@ -149,7 +149,7 @@ func TestRun(t *testing.T) {
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
-		"no reason, but one is said": {
+		"no reason, but stored with one": {
 			events: func(e []*corev1.Event) { e[0].Reason = "" },
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0] = with(s[0], func(e *format.Entry) {
@@ -159,9 +159,9 @@ func TestRun(t *testing.T) {
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
-			want:    []string{`it says reason "Killing" instead of ""`},
+			want:    []string{`stored with reason "Killing" instead of ""`},
 		},
-		"no type, which is left out of the line": {
+		"no type": {
 			events: func(e []*corev1.Event) { e[0].Type = "" },
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0] = with(s[0], func(e *format.Entry) {
@@ -182,9 +182,9 @@ func TestRun(t *testing.T) {
 				return s
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
-			want:    []string{`it says name "web-7" instead of "web-1"`},
+			want:    []string{`stored with name "web-7" instead of "web-1"`},
 		},
-		"what cannot be written": {
+		"invalid UTF-8": {
 			events: func(e []*corev1.Event) { e[0].Message = "bad \uFFFD\uFFFD\uFFFD bytes" },
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0].Line = strings.Replace(s[0].Line, "\uFFFD\uFFFD\uFFFD", "\uFFFD", 1)
@@ -192,7 +192,7 @@ func TestRun(t *testing.T) {
 			},
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained",
 		},
-		"a message that was cut": {
+		"truncated message": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				s[0].Line = regexp.MustCompile(`msg="[^ ]* .*" event`).ReplaceAllString(s[0].Line, `msg="Back… (14 bytes cut)" event`)
 				return s
@@ -208,7 +208,7 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 4 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 1 explained (1 dropped by rule)",
 			want:    []string{"explained  team-a/web-4.17a Pulled", `: dropped by rule: {reason=~"Pulled|Created", node="node-1"}`},
 		},
-		"dropped, and there all the same": {
+		"drop rule, but stored": {
 			change: func(s []format.Entry, r *Rules) []format.Entry {
 				r.Drop = []Selector{mustSelector(t, `{name="web-4", message=~".*restarting.*"}`)}
 				r.Redact = []Redaction{{Match: regexp.MustCompile(`restarting`), With: "…"}}
@@ -256,7 +256,7 @@ func TestRun(t *testing.T) {
 			summary: "5 Events compared, 5 found, 0 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained",
 			want:    []string{"altered    team-a/web-3.17a"},
 		},
-		"two inside of a gap, one beside it": {
+		"two inside a gap, one before it": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return []format.Entry{s[0], gapRecord(s[4].Time, "*", "101", "103"), s[4]}
 			},
@@ -266,7 +266,7 @@ func TestRun(t *testing.T) {
 				"explained  team-a/web-2.17a", "explained  team-a/web-3.17a", ": inside a declared gap: versions 101 to 103, overflow",
 			},
 		},
-		"a gap of another namespace": {
+		"gap of another namespace": {
 			change: func(s []format.Entry, _ *Rules) []format.Entry {
 				return append(s[:4], gapRecord(s[0].Time, "team-b", "100", "200"))
 			},
@@ -276,7 +276,7 @@ func TestRun(t *testing.T) {
 		"before the first start": {
 			change:  func(s []format.Entry, _ *Rules) []format.Entry { return s[2:] },
 			summary: "5 Events compared, 3 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 2 explained (2 before the first start)",
-			want:    []string{"explained  team-a/web-0.17a", "explained  team-a/web-1.17a", "the oldest entry is of "},
+			want:    []string{"explained  team-a/web-0.17a", "explained  team-a/web-1.17a", "the oldest entry has the time "},
 		},
 	}
 	for name, tt := range tests {
@@ -314,11 +314,11 @@ func TestRun(t *testing.T) {
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(text.String(), want) {
-					t.Errorf("it does not say %q:\n%s", want, text.String())
+					t.Errorf("want %q in\n%s", want, text.String())
 				}
 			}
 			if len(tt.want) == 0 && len(r.Findings) > 0 {
-				t.Errorf("it finds something:\n%s", text.String())
+				t.Errorf("want no findings, got\n%s", text.String())
 			}
 		})
 	}
@@ -327,23 +327,23 @@ func TestRun(t *testing.T) {
 func TestNothingStored(t *testing.T) {
 	server := api{events: []*corev1.Event{podEvent(1, begun())}}
 	_, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{}})
-	if err == nil || err.Error() != "read what is stored: there is nothing in memory: is it the right place, tenant, job and cluster?" {
+	if err == nil || err.Error() != "read the stored entries: memory is empty: check address or path, tenant, job and cluster" {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestLinesThatDoNotSayWhoseTheyAre(t *testing.T) {
+func TestLinesWithoutUID(t *testing.T) {
 	e := podEvent(1, begun())
 	server := api{events: []*corev1.Event{e}}
 	at := entryOf(e).Time
 	store := &memory{entries: []format.Entry{{Time: at, Line: at.Format(time.RFC3339Nano) + " team-a Warning BackOff Pod/web-1: Back-off"}}}
 	_, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
-	if err == nil || !strings.Contains(err.Error(), "the lines do not say which Events they are of") {
+	if err == nil || !strings.Contains(err.Error(), "the lines have neither uid nor resourceVersion") {
 		t.Errorf("error %v", err)
 	}
 }
 
-// A state that was written a moment ago may still be on its way.
+// TestSettle checks that a young state is waited for.
 func TestSettle(t *testing.T) {
 	run := func(t *testing.T, arrives time.Duration) (*Result, []string) {
 		t.Helper()
@@ -356,35 +356,35 @@ func TestSettle(t *testing.T) {
 				store.entries = append(store.entries, entryOf(young))
 			}
 		}
-		var told []string
+		var messages []string
 		r, err := Run(t.Context(), Options{
 			Client: server.client(t), Store: store, Settle: 30 * time.Second,
-			Notify: func(message string) { told = append(told, message) },
+			Notify: func(message string) { messages = append(messages, message) },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r, told
+		return r, messages
 	}
 	synctest.Test(t, func(t *testing.T) {
-		r, told := run(t, 15*time.Second)
+		r, messages := run(t, 15*time.Second)
 		if r.Found != 2 || !r.Clean() {
-			t.Errorf("what comes in time: %s", r.Summary())
+			t.Errorf("stored in time: %s", r.Summary())
 		}
-		if want := []string{"1 Event is not stored yet; looking again, for 20s at most"}; !slices.Equal(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		if want := []string{"1 Event is not stored yet; waiting for up to 20s"}; !slices.Equal(messages, want) {
+			t.Errorf("messages %q, want %q", messages, want)
 		}
 		if r, _ = run(t, 25*time.Second); r.Missing != 1 {
-			t.Errorf("what does not come in time: %s", r.Summary())
+			t.Errorf("stored too late: %s", r.Summary())
 		}
-		if r, told = run(t, 0); r.Missing != 0 || len(told) != 0 {
-			t.Errorf("what is there at once: %s, told %q", r.Summary(), told)
+		if r, messages = run(t, 0); r.Missing != 0 || len(messages) != 0 {
+			t.Errorf("stored before the audit: %s, messages %q", r.Summary(), messages)
 		}
 	})
 }
 
-// A server whose clock is ahead does not make it wait for longer.
-func TestSettleWithAnotherClock(t *testing.T) {
+// TestSettleClockAhead checks that the wait is not longer if the API server's clock is ahead.
+func TestSettleClockAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, ahead := podEvent(1, time.Now().Add(-time.Hour)), podEvent(2, time.Now().Add(10*time.Minute))
 		server := api{events: []*corev1.Event{first, ahead}}
@@ -394,14 +394,14 @@ func TestSettleWithAnotherClock(t *testing.T) {
 			t.Errorf("%v, error %v", r, err)
 		}
 		if took := time.Since(began); took != 30*time.Second {
-			t.Errorf("it took %s", took)
+			t.Errorf("the audit took %s", took)
 		}
 	})
 }
 
-// One Event is looked for by its uid, many are not.
+// TestSearches checks that few Events are searched for by uid, and many are not.
 func TestSearches(t *testing.T) {
-	for _, missing := range []int{1, singleEvents, singleEvents + 1} {
+	for _, missing := range []int{1, maxUIDs, maxUIDs + 1} {
 		t.Run(fmt.Sprint(missing), func(t *testing.T) {
 			start := begun()
 			first := podEvent(0, start.Add(-time.Minute))
@@ -416,12 +416,12 @@ func TestSearches(t *testing.T) {
 			if r.Missing != missing || len(r.Findings) != min(missing, 3) {
 				t.Errorf("%d of %d findings are listed; %s", len(r.Findings), missing, r.Summary())
 			}
-			again := store.searches[1]
-			if byUID := missing <= singleEvents; byUID != (len(again.UIDs) == missing) || !byUID && len(again.UIDs) != 0 {
-				t.Errorf("searched for %d uids of %d", len(again.UIDs), missing)
+			second := store.searches[1]
+			if byUID := missing <= maxUIDs; byUID != (len(second.UIDs) == missing) || !byUID && len(second.UIDs) != 0 {
+				t.Errorf("searched for %d uids of %d", len(second.UIDs), missing)
 			}
-			if again.Namespace != "team-a" {
-				t.Errorf("searched in namespace %q", again.Namespace)
+			if second.Namespace != "team-a" {
+				t.Errorf("searched in namespace %q", second.Namespace)
 			}
 		})
 	}
@@ -432,7 +432,7 @@ func TestStoreFails(t *testing.T) {
 	want := errors.New("no route to host")
 	_, err := Run(t.Context(), Options{Client: server.client(t), Store: failing{&memory{}, want}})
 	if !errors.Is(err, want) {
-		t.Errorf("error %v, want %v, although there is no Event to compare", err, want)
+		t.Errorf("error %v, want %v, also without Events to compare", err, want)
 	}
 }
 
@@ -443,7 +443,7 @@ type failing struct {
 
 func (f failing) Find(context.Context, Search, func(format.Entry) error) error { return f.err }
 
-// A time of the year 1 does not make the search begin there.
+// TestSpanIsBounded checks that a very old Event does not extend the search.
 func TestSpanIsBounded(t *testing.T) {
 	e := podEvent(1, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields, e.CreationTimestamp = nil, metav1.Time{}

@@ -10,19 +10,20 @@ import (
 	"strings"
 
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/internal/excerpt"
 )
 
-// find looks for states, by the uid of their Event.
+// find searches for states by the uid of their Event.
 func (c *comparison) find(ctx context.Context, search Search, wanted map[string]int) error {
 	return c.Store.Find(ctx, search, func(e format.Entry) error {
 		c.read++
-		// Most are of other states: it is not worth while to read their lines.
+		// Most entries are other states: their lines need not be parsed.
 		uid, version := e.Metadata["event_uid"], e.Metadata["event_version"]
 		var r format.Record
 		if uid == "" || version == "" {
 			var err error
 			if r, err = c.Parser.Parse(e); err != nil {
-				return nil // a line of somebody else
+				return nil // a foreign line
 			}
 			uid, version = string(r.Event.UID), r.Event.ResourceVersion
 		}
@@ -45,19 +46,18 @@ func (c *comparison) find(ctx context.Context, search Search, wanted map[string]
 	})
 }
 
-// observe compares an entry of a state with what it should be, and with the others
-// of that state.
+// observe compares an entry of a state with the Event, and with the other entries of the state.
 func (c *comparison) observe(s *state, e format.Entry, r *format.Record) {
-	now := storedCopy{
+	stored := storedCopy{
 		stream:   c.stream(e.Labels),
 		time:     r.Time,
 		line:     hash(e.Line),
 		metadata: hash(pairs(e.Metadata)),
 	}
 	if s.found++; s.found == 1 {
-		s.first = now
+		s.first = stored
 	} else if s.repeated == "" {
-		s.repeated = s.first.difference(now)
+		s.repeated = s.first.difference(stored)
 	}
 	if r.Time.Equal(s.at) {
 		s.timely = true
@@ -67,7 +67,7 @@ func (c *comparison) observe(s *state, e format.Entry, r *format.Record) {
 	}
 }
 
-// stream returns the labels in one string, the same for all entries of a stream.
+// stream returns the labels as one string, interned.
 func (c *comparison) stream(labels map[string]string) string {
 	text := "{" + pairs(labels) + "}"
 	if have, ok := c.streams[text]; ok {
@@ -91,15 +91,15 @@ func pairs(m map[string]string) string {
 	return b.String()
 }
 
-// difference says to a person what two entries of one state differ in.
+// difference describes the difference between two entries of one state.
 func (a storedCopy) difference(b storedCopy) string {
 	var in []string
 	if a.stream != b.stream {
-		what := "stream (" + a.stream + " and " + b.stream
+		text := "stream (" + a.stream + " and " + b.stream
 		if strings.Contains(a.stream+b.stream, `="other"`) {
-			what += "; max_streams may have been reached in between"
+			text += "; max_streams may have been reached in between"
 		}
-		in = append(in, what+")")
+		in = append(in, text+")")
 	}
 	if !a.time.Equal(b.time) {
 		in = append(in, "time ("+timestamp(a.time)+" and "+timestamp(b.time)+")")
@@ -117,25 +117,28 @@ func (a storedCopy) difference(b storedCopy) string {
 }
 
 var (
-	// keyed begins a line of a format that has the message apart. One of the
-	// format text does not: what of it is the message cannot be told.
+	// keyed matches the begin of a line with a separate message. In the format text the message
+	// has no clear begin.
 	keyed = regexp.MustCompile(`^(\{|\w+=)`)
 
-	// shortened ends what was too long for Loki.
+	// shortened matches the end of text that was too long for Loki.
 	shortened = regexp.MustCompile(`… \(\d+ bytes cut\)$`)
 )
 
-// alteration says what an entry says of a state that is not so; empty: nothing.
+// maxExcerpt is the maximum length of a value in a finding.
+const maxExcerpt = 80
+
+// alteration describes the fields of an entry that differ from the Event; empty if none does.
 func (s *state) alteration(line string, r *format.Record) string {
 	var wrong []string
-	compare := func(what, want, got string) {
+	compare := func(field, want, got string) {
 		if plain(want) != plain(got) && !shortened.MatchString(got) {
-			wrong = append(wrong, fmt.Sprintf("%s %q instead of %q", what, excerpt(got), excerpt(want)))
+			wrong = append(wrong, fmt.Sprintf("%s %q instead of %q", field, excerpt.Of(got, maxExcerpt), excerpt.Of(want, maxExcerpt)))
 		}
 	}
 	e := r.Event
 	compare("namespace", s.namespace, e.Namespace)
-	if s.eventReason != "" || e.Reason != "other" { // the label of an Event without a reason
+	if s.eventReason != "" || e.Reason != "other" { // the label for an Event without a reason
 		compare("reason", s.eventReason, e.Reason)
 	}
 	compare("kind", s.kind, e.InvolvedObject.Kind)
@@ -150,14 +153,5 @@ func (s *state) alteration(line string, r *format.Record) string {
 	if len(wrong) == 0 {
 		return ""
 	}
-	return "it says " + strings.Join(wrong, ", ")
-}
-
-// excerpt keeps what a line of a report has room for.
-func excerpt(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return "stored with " + strings.Join(wrong, ", ")
 }

@@ -9,21 +9,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// gap is a stretch of versions in which, Hindsight says, states may be missing.
+// gap is a declared gap: a range of versions in which states may be missing.
 type gap struct {
 	namespace string // empty: all
-	from, to  uint64 // from is not in it, to is; 0: not known
+	from, to  uint64 // from excluded, to included; 0: unknown
 	end       time.Time
 	cause     string
-	open      bool // it had not ended when the record was written
+	open      bool // it had not ended when the gap record was written
 }
 
-// gapVersions finds the versions in the words of a gap: a line of the format text has
-// nothing else.
+// gapVersions finds the versions in the message of a gap record: a line of the format text has nothing
+// else.
 var gapVersions = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
 
-// parseGap returns what the Event of a gap says, which is stored under the time
-// at.
+// parseGap parses the Event of a gap record, which is stored under the time at.
 func parseGap(e *corev1.Event, at time.Time) (g gap) {
 	if name := e.InvolvedObject.Name; name != "*" {
 		g.namespace = name
@@ -36,24 +35,24 @@ func parseGap(e *corev1.Event, at time.Time) (g gap) {
 		}
 		return 0
 	}
-	said := e.Annotations
-	words := gapVersions.FindStringSubmatch(e.Message)
-	if words == nil {
-		words = make([]string, 5)
+	annotations := e.Annotations
+	versions := gapVersions.FindStringSubmatch(e.Message)
+	if versions == nil {
+		versions = make([]string, 5)
 	}
-	g.from = number(said["hindsight/from_version"], words[1], words[2])
-	g.to = number(said["hindsight/to_version"], words[3], words[4])
-	g.cause = said["hindsight/cause"]
+	g.from = number(annotations["hindsight/from_version"], versions[1], versions[2])
+	g.to = number(annotations["hindsight/to_version"], versions[3], versions[4])
+	g.cause = annotations["hindsight/cause"]
 	g.end = at
 	g.open = g.to == 0 && (g.cause == "stalled" || strings.Contains(e.Message, "watches deliver nothing"))
 	return g
 }
 
-// endedBy reports whether another record says where the gap ends.
+// endedBy reports whether another record declares the end of the gap.
 func (g gap) endedBy(o gap) bool { return !o.open && o.from == g.from && o.namespace == g.namespace }
 
-// holds reports whether a state lies in the gap.
-func (g gap) holds(s *state) bool {
+// contains reports whether a state is inside the gap.
+func (g gap) contains(s *state) bool {
 	version, err := strconv.ParseUint(s.version, 10, 64)
 	switch {
 	case err != nil, g.namespace != "" && g.namespace != s.namespace, version <= g.from:
@@ -73,7 +72,7 @@ func (g gap) String() string {
 		}
 		return strconv.FormatUint(version, 10)
 	}
-	end := "that of " + timestamp(g.end)
+	end := "the one of " + timestamp(g.end)
 	if g.open {
 		end = "now"
 	}

@@ -8,39 +8,39 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// What the records of gaps say is understood in each format of lines.
-func TestReadGap(t *testing.T) {
+// TestParseGap checks that gap records are parsed in every format.
+func TestParseGap(t *testing.T) {
 	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 	from, to := event.Position{Version: 100, Time: noon.Add(-time.Minute)}, event.Position{Version: 900, Time: noon}
 	tests := map[string]struct {
 		gap  event.Gap
 		want gap
 	}{
-		"of all namespaces": {
+		"all namespaces": {
 			event.Gap{From: from, To: to, Cause: event.CauseOverflow, MissedAtLeast: 2},
 			gap{from: 100, to: 900, end: noon},
 		},
-		"of one namespace": {
+		"one namespace": {
 			event.Gap{Source: "team-a", From: from, To: to, Cause: event.CauseTooOld},
 			gap{namespace: "team-a", from: 100, to: 900, end: noon},
 		},
-		"without times": {
+		"no times": {
 			event.Gap{From: event.Position{Version: 100}, To: event.Position{Version: 900, Time: noon}, Cause: event.CauseDamage},
 			gap{from: 100, to: 900, end: noon},
 		},
-		"without a beginning": {
+		"no begin": {
 			event.Gap{To: to, Cause: event.CauseOtherCluster},
 			gap{to: 900, end: noon},
 		},
-		"without an end": {
+		"no end": {
 			event.Gap{From: from, To: event.Position{Time: noon}, Cause: event.CauseDamage},
 			gap{from: 100, end: noon},
 		},
-		"that has not ended": {
+		"open": {
 			event.Gap{From: from, To: event.Position{Time: noon}, Cause: event.CauseStalled},
 			gap{from: 100, end: noon, open: true},
 		},
-		"that was without an end": {
+		"ended stall": {
 			event.Gap{From: from, To: to, Cause: event.CauseStalled},
 			gap{from: 100, to: 900, end: noon},
 		},
@@ -63,7 +63,7 @@ func TestReadGap(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !r.Gap {
-					t.Fatal("it is not taken for a gap")
+					t.Fatal("not recognized as a gap record")
 				}
 				got := parseGap(r.Event, r.Time)
 				if encoding != format.Text && got.cause != string(tt.gap.Cause) {
@@ -78,7 +78,7 @@ func TestReadGap(t *testing.T) {
 	}
 }
 
-func TestGapHolds(t *testing.T) {
+func TestGapContains(t *testing.T) {
 	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 	tests := map[string]struct {
 		gap     gap
@@ -86,20 +86,20 @@ func TestGapHolds(t *testing.T) {
 		at      time.Time
 		want    bool
 	}{
-		"the version in front of it": {gap{from: 100, to: 200}, "100", noon, false},
-		"the first of it":            {gap{from: 100, to: 200}, "101", noon, true},
-		"the last of it":             {gap{from: 100, to: 200}, "200", noon, true},
-		"the one behind it":          {gap{from: 100, to: 200}, "201", noon, false},
-		"of another namespace":       {gap{namespace: "b", from: 100, to: 200}, "150", noon, false},
-		"of its namespace":           {gap{namespace: "a", from: 100, to: 200}, "150", noon, true},
-		"an end that is a time":      {gap{from: 100, end: noon}, "150", noon, true},
-		"one that goes on":           {gap{from: 100, end: noon, open: true}, "150", noon.Add(1), true},
-		"behind that time":           {gap{from: 100, end: noon}, "150", noon.Add(1), false},
-		"no version":                 {gap{to: 200}, "", noon, false},
+		"from":               {gap{from: 100, to: 200}, "100", noon, false},
+		"after from":         {gap{from: 100, to: 200}, "101", noon, true},
+		"to":                 {gap{from: 100, to: 200}, "200", noon, true},
+		"after to":           {gap{from: 100, to: 200}, "201", noon, false},
+		"another namespace":  {gap{namespace: "b", from: 100, to: 200}, "150", noon, false},
+		"its namespace":      {gap{namespace: "a", from: 100, to: 200}, "150", noon, true},
+		"ends by time":       {gap{from: 100, end: noon}, "150", noon, true},
+		"open":               {gap{from: 100, end: noon, open: true}, "150", noon.Add(1), true},
+		"after the end time": {gap{from: 100, end: noon}, "150", noon.Add(1), false},
+		"no version":         {gap{to: 200}, "", noon, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := tt.gap.holds(&state{namespace: "a", version: tt.version, at: tt.at}); got != tt.want {
+			if got := tt.gap.contains(&state{namespace: "a", version: tt.version, at: tt.at}); got != tt.want {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -23,18 +24,18 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// api is an API server that has Events, for an http.Client.
+// api is an API server with Events, as a transport.
 type api struct {
-	events   []*corev1.Event
-	protobuf bool
-	answer   func(req *http.Request) (status int, body any) // instead, if it has one
-	requests []string
+	events      []*corev1.Event
+	protobuf    bool
+	respondWith func(req *http.Request) (status int, body any) // replaces the response unless status is 0
+	requests    []string
 }
 
 func (a *api) RoundTrip(req *http.Request) (*http.Response, error) {
 	a.requests = append(a.requests, req.URL.Path+"?"+req.URL.RawQuery)
-	if a.answer != nil {
-		if status, body := a.answer(req); status != 0 {
+	if a.respondWith != nil {
+		if status, body := a.respondWith(req); status != 0 {
 			return a.respond(req, status, body)
 		}
 	}
@@ -69,7 +70,8 @@ func (a *api) respond(req *http.Request, status int, body any) (*http.Response, 
 		if a.protobuf {
 			kind = "application/vnd.kubernetes.protobuf"
 			var buf bytes.Buffer
-			s := scheme()
+			s := runtime.NewScheme()
+			s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.EventList{})
 			err = protobuf.NewSerializer(s, s).Encode(body, &buf)
 			b = buf.Bytes()
 		} else {
@@ -101,11 +103,11 @@ func (a *api) client(t testing.TB) rest.Interface {
 	return c
 }
 
-// memory is a Store that holds what a test puts there.
+// memory is a Store in memory.
 type memory struct {
 	entries  []format.Entry
 	searches []Search
-	onFind   func() // before each
+	onFind   func() // called before each search
 }
 
 func (m *memory) Find(_ context.Context, s Search, visit func(format.Entry) error) error {
@@ -130,10 +132,10 @@ func (m *memory) Find(_ context.Context, s Search, visit func(format.Entry) erro
 
 func (m *memory) String() string { return "memory" }
 
-// begun is a whole second some minutes ago: what tests write is of then.
+// begun returns a whole second some minutes ago.
 func begun() time.Time { return time.Now().Add(-10 * time.Minute).Truncate(time.Second).UTC() }
 
-// podEvent is the Event number n of a test, written at a time.
+// podEvent returns the Event number n of a test, written at a time.
 func podEvent(n int, at time.Time) *corev1.Event {
 	seen := metav1.NewTime(at)
 	return &corev1.Event{
@@ -149,7 +151,7 @@ func podEvent(n int, at time.Time) *corev1.Event {
 	}
 }
 
-// entryOf is what Loki should hold of an Event whose times are whole seconds.
+// entryOf returns the entry that Loki should have for an Event whose times are whole seconds.
 func entryOf(e *corev1.Event) format.Entry {
 	version, _ := strconv.Atoi(e.ResourceVersion)
 	return format.Entry{
@@ -164,7 +166,7 @@ func entryOf(e *corev1.Event) format.Entry {
 	}
 }
 
-// with is a copy of an entry with something changed.
+// with returns a changed copy of an entry.
 func with(e format.Entry, change func(*format.Entry)) format.Entry {
 	e.Labels, e.Metadata = maps.Clone(e.Labels), maps.Clone(e.Metadata)
 	change(&e)

@@ -4,70 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+
+	"github.com/hindsight-events/hindsight/internal/kube"
 )
 
 const (
-	pageSize     = 1000
-	answerWithin = 75 * time.Second // the API server gives up after 60
+	pageSize       = 1000
+	requestTimeout = 75 * time.Second // the API server's is 60 s
 )
 
-// scheme knows Events and nothing else of the API.
-func scheme() *runtime.Scheme {
-	s := runtime.NewScheme()
-	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Event{}, &corev1.EventList{})
-	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
-	return s
-}
-
-// NewClient returns a client that lists Events, in protobuf where the server
-// has it, else in JSON.
+// NewClient returns a client that lists Events, in protobuf if the server supports it, otherwise in JSON.
 func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
-	cfg = rest.CopyConfig(cfg)
-	cfg.APIPath = "/api"
-	cfg.GroupVersion = &corev1.SchemeGroupVersion
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme()).WithoutConversion()
-	cfg.ContentType = runtime.ContentTypeProtobuf
-	cfg.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	cfg.QPS = -1 // one request after the other; the server says if that is too fast
-	if cfg.UserAgent == "" {
-		cfg.UserAgent = rest.DefaultKubernetesUserAgent()
-	}
-	client, err := rest.RESTClientFor(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("create client for %s: %w", cfg.Host, err)
-	}
-	return client, nil
+	return kube.NewClient(cfg, corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf, &corev1.Event{}, &corev1.EventList{})
 }
 
-// list reads all Events, as they are at one moment, page by page. A list that
-// takes longer than the API server remembers that moment goes on with later ones.
+// list reads all Events of one resourceVersion, page by page. If the API server expires that version before
+// the last page, the list continues with a later one.
 func list(ctx context.Context, client rest.Interface, namespace string, rules Rules) ([]state, error) {
-	parameters := runtime.NewParameterCodec(scheme())
-	known := map[string]string{}
+	interned := map[string]string{}
 	intern := func(s string) string {
-		if have, ok := known[s]; ok {
+		if have, ok := interned[s]; ok {
 			return have
 		}
-		known[s] = s
+		interned[s] = s
 		return s
 	}
 	var states []state
-	options := metav1.ListOptions{Limit: pageSize}
+	next := "" // continue token
 	for {
 		var page corev1.EventList
-		err := get(ctx, client.Get().NamespaceIfScoped(namespace, namespace != "").Resource("events").
-			VersionedParams(&options, parameters), &page)
-		var answer apierrors.APIStatus
-		if apierrors.IsResourceExpired(err) && errors.As(err, &answer) && answer.Status().Continue != "" && answer.Status().Continue != options.Continue {
-			options.Continue = answer.Status().Continue
+		req := client.Get().NamespaceIfScoped(namespace, namespace != "").Resource("events").Param("limit", strconv.Itoa(pageSize))
+		if next != "" {
+			req.Param("continue", next)
+		}
+		err := get(ctx, req, &page)
+		var status apierrors.APIStatus
+		if apierrors.IsResourceExpired(err) && errors.As(err, &status) && status.Status().Continue != "" && status.Status().Continue != next {
+			next = status.Status().Continue
 			continue
 		}
 		if err != nil {
@@ -80,14 +60,14 @@ func list(ctx context.Context, client rest.Interface, namespace string, rules Ru
 			rules.apply(e, &s)
 			states = append(states, s)
 		}
-		if options.Continue = page.Continue; options.Continue == "" {
+		if next = page.Continue; next == "" {
 			return states, nil
 		}
 	}
 }
 
 func get(ctx context.Context, req *rest.Request, into runtime.Object) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	return req.Do(ctx).Into(into)
 }
@@ -98,7 +78,7 @@ func listError(err error, namespace string) error {
 		where = "of namespace " + namespace
 	}
 	if apierrors.IsForbidden(err) {
-		return fmt.Errorf("list the Events %s: %w; an audit needs the verb list on events there", where, err)
+		return fmt.Errorf("list Events %s: %w; an audit needs the verb list on events there", where, err)
 	}
-	return fmt.Errorf("list the Events %s: %w", where, err)
+	return fmt.Errorf("list Events %s: %w", where, err)
 }

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestListOfManyPages(t *testing.T) {
+func TestListPages(t *testing.T) {
 	for _, protobuf := range []bool{false, true} {
 		server := api{protobuf: protobuf}
 		start := begun()
@@ -28,14 +28,13 @@ func TestListOfManyPages(t *testing.T) {
 			got, want := states[i], newState(e, time.Now(), func(s string) string { return s })
 			Rules{}.apply(e, &want)
 			if got != want {
-				t.Fatalf("protobuf %v: Event %d is read as\n%+v\nwant\n%+v", protobuf, i, got, want)
+				t.Fatalf("protobuf %v: Event %d is\n%+v\nwant\n%+v", protobuf, i, got, want)
 			}
 		}
 	}
 }
 
-// A list that has taken too long goes on where the server says, once for each
-// place.
+// TestListExpires checks that a list continues with the token of an expired response, once for each token.
 func TestListExpires(t *testing.T) {
 	server := api{}
 	for i := range pageSize + 1 {
@@ -43,7 +42,7 @@ func TestListExpires(t *testing.T) {
 	}
 	expired := refusal(http.StatusGone, metav1.StatusReasonExpired, "the provided continue parameter is too old")
 	expired.Continue = "1000"
-	server.answer = func(req *http.Request) (int, any) {
+	server.respondWith = func(req *http.Request) (int, any) {
 		if len(server.requests) == 2 {
 			return http.StatusGone, expired
 		}
@@ -57,7 +56,7 @@ func TestListExpires(t *testing.T) {
 	}
 
 	server.requests = nil
-	server.answer = func(req *http.Request) (int, any) {
+	server.respondWith = func(req *http.Request) (int, any) {
 		if req.URL.Query().Get("continue") != "" {
 			return http.StatusGone, expired
 		}
@@ -69,12 +68,12 @@ func TestListExpires(t *testing.T) {
 }
 
 func TestListFails(t *testing.T) {
-	server := api{answer: func(*http.Request) (int, any) {
+	server := api{respondWith: func(*http.Request) (int, any) {
 		return http.StatusForbidden, refusal(http.StatusForbidden, metav1.StatusReasonForbidden, `events is forbidden: User "nobody" cannot list resource "events"`)
 	}}
 	for namespace, want := range map[string]string{
-		"":       `list the Events of all namespaces: events is forbidden: User "nobody" cannot list resource "events"; an audit needs the verb list on events there`,
-		"team-a": `list the Events of namespace team-a: events is forbidden: User "nobody" cannot list resource "events"; an audit needs the verb list on events there`,
+		"":       `list Events of all namespaces: events is forbidden: User "nobody" cannot list resource "events"; an audit needs the verb list on events there`,
+		"team-a": `list Events of namespace team-a: events is forbidden: User "nobody" cannot list resource "events"; an audit needs the verb list on events there`,
 	} {
 		if _, err := list(t.Context(), server.client(t), namespace, Rules{}); err == nil || err.Error() != want {
 			t.Errorf("error\n%v\nwant\n%s", err, want)
@@ -82,7 +81,7 @@ func TestListFails(t *testing.T) {
 	}
 }
 
-func TestListOfOneNamespace(t *testing.T) {
+func TestListNamespace(t *testing.T) {
 	server := api{}
 	server.events = append(server.events, podEvent(1, begun()), podEvent(2, begun()))
 	server.events[0].Namespace = "team-b"

@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// Kind is what was found out about a state.
+// Kind of a finding.
 type Kind string
 
 const (
-	Missing   Kind = "missing"   // it is not stored, and should be
-	Explained Kind = "explained" // it is not stored, for a known reason
-	Repeated  Kind = "repeated"  // it is stored more than once, and readers see that
-	Mistimed  Kind = "mistimed"  // it is stored under another time
-	Altered   Kind = "altered"   // what is stored says something else
+	Missing   Kind = "missing"   // not stored, without a reason
+	Explained Kind = "explained" // not stored, for a known reason
+	Repeated  Kind = "repeated"  // stored more than once, visibly to readers
+	Mistimed  Kind = "mistimed"  // stored under a wrong time
+	Altered   Kind = "altered"   // stored with other content
 )
 
-// Reasons of what is Explained.
+// Reasons why a state is Explained.
 const (
 	Dropped     = "dropped by rule"
 	NotMatched  = "not matched by the sink"
@@ -34,39 +34,39 @@ const (
 
 // Result of an audit.
 type Result struct {
-	Time      time.Time      `json:"time"`     // when it began
-	Compared  int            `json:"compared"` // Events that the API server has
-	Found     int            `json:"found"`    // of them, those whose latest state is stored
-	Missing   int            `json:"missing"`  // and not explained
+	Time      time.Time      `json:"time"`     // of the start
+	Compared  int            `json:"compared"` // Events in the API server
+	Found     int            `json:"found"`    // of these, with a stored latest state
+	Missing   int            `json:"missing"`  // not explained
 	Repeated  int            `json:"repeated"`
 	Mistimed  int            `json:"mistimed"`
 	Altered   int            `json:"altered"`
-	Explained map[string]int `json:"explained"` // not stored, by the reason
+	Explained map[string]int `json:"explained"` // not stored, by reason
 
-	Findings []Finding `json:"findings"` // as far as they are listed, in the order of Time
+	Findings []Finding `json:"findings"` // up to the limit, ordered by Time
 
 	limit  int
-	listed map[group]int // and those that are not
+	listed map[group]int // including findings beyond the limit
 }
 
-// group is what Options.Limit bounds.
+// group is the unit of Options.Limit.
 type group struct {
 	kind Kind
 	why  string
 }
 
-// Finding is something to say of one Event. A state can have several.
+// Finding is a difference for one state. A state can have several.
 type Finding struct {
 	Kind        Kind      `json:"finding"`
-	Why         string    `json:"why,omitempty"` // of what is Explained: one of the reasons
+	Why         string    `json:"why,omitempty"` // one of the reasons, if Explained
 	Detail      string    `json:"detail,omitempty"`
-	Namespace   string    `json:"namespace"` // of the Event, as all that follows
+	Namespace   string    `json:"namespace"` // of the Event, like all following fields
 	Name        string    `json:"name"`
 	UID         string    `json:"uid"`
 	Version     string    `json:"version"`
 	Object      string    `json:"object"` // kind/name
 	EventReason string    `json:"reason"`
-	Time        time.Time `json:"time"` // under which it should be stored
+	Time        time.Time `json:"time"` // under which the state should be stored
 }
 
 func (r *Result) add(s *state, kind Kind, why, detail string) {
@@ -81,12 +81,12 @@ func (r *Result) add(s *state, kind Kind, why, detail string) {
 	})
 }
 
-// Clean reports whether there is nothing but what is explained.
+// Clean reports whether all differences are explained.
 func (r *Result) Clean() bool {
 	return r.Missing == 0 && r.Repeated == 0 && r.Mistimed == 0 && r.Altered == 0
 }
 
-// Summary is the result in one line.
+// Summary returns the result in one line.
 func (r *Result) Summary() string {
 	s := fmt.Sprintf("%s compared, %d found, %d missing, %d repeated, %d mistimed, %d altered",
 		count(r.Compared, "Event", "Events"), r.Found, r.Missing, r.Repeated, r.Mistimed, r.Altered)
@@ -104,7 +104,7 @@ func (r *Result) Summary() string {
 	return s
 }
 
-// WriteText writes a line for each finding that is listed, and the summary.
+// WriteText writes a line for each listed finding, and the summary.
 func (r *Result) WriteText(w io.Writer) error {
 	for i := range r.Findings {
 		if _, err := fmt.Fprintln(w, r.Findings[i].String()); err != nil {
@@ -132,7 +132,7 @@ func (r *Result) WriteJSON(w io.Writer) error {
 	return json.NewEncoder(w).Encode(r)
 }
 
-// String is a line for a person.
+// String returns the finding in one line.
 func (f *Finding) String() string {
 	s := fmt.Sprintf("%-9s  %s/%s %s %s, version %s, %s", f.Kind,
 		printable(f.Namespace), printable(f.Name), printable(f.EventReason), printable(f.Object), printable(f.Version), timestamp(f.Time))
@@ -144,8 +144,7 @@ func (f *Finding) String() string {
 	return s
 }
 
-// printable makes of what an Event says something that does no harm to a
-// terminal.
+// printable quotes text that is not safe for a terminal.
 func printable(s string) string {
 	for _, c := range s {
 		if !strconv.IsPrint(c) || c == '\uFFFD' {

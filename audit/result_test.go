@@ -37,7 +37,7 @@ missing    … and 1 more
 		t.Fatal(err)
 	}
 	if strings.Count(b.String(), "\n") != 1 {
-		t.Errorf("it is not one line:\n%s", b.String())
+		t.Errorf("want one line, got\n%s", b.String())
 	}
 	var got struct {
 		Time                     time.Time

@@ -11,29 +11,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Rules are what a configuration says of the Events that are not stored, and of
-// what is stored of the others.
+// Rules are the parts of a configuration that decide which Events are stored, and with which message.
 type Rules struct {
-	Namespaces []string // that are watched; empty: all
+	Namespaces []string // watched; empty: all
 	Drop       []Selector
 	Redact     []Redaction
-	Match      []Selector // of the sink: one of them, if there are any
+	Match      []Selector // of the sink, any of them; empty: all
 	Sink       string     // its name
 }
 
-// Redaction replaces what matches in a message.
+// Redaction replaces text in messages.
 type Redaction struct {
 	Match *regexp.Regexp
 	With  string
 }
 
-// Selector is one like {type="Warning", namespace!~"kube-.*"}.
+// Selector is a selector, as in {type="Warning", namespace!~"kube-.*"}.
 type Selector struct {
 	text     string
 	matchers []*labels.Matcher
 }
 
-// ParseSelector reads a selector of the configuration.
+// ParseSelector parses a selector of the configuration.
 func ParseSelector(text string) (Selector, error) {
 	matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
 	if err != nil {
@@ -47,7 +46,7 @@ func ParseSelector(text string) (Selector, error) {
 	return Selector{text, matchers}, nil
 }
 
-// field returns what selectors of the configuration may ask for.
+// field returns the value of a field that selectors may use.
 func field(e *corev1.Event, name string) (value string, ok bool) {
 	switch name {
 	case "namespace":
@@ -79,9 +78,9 @@ func (s Selector) matches(e *corev1.Event) bool {
 	return true
 }
 
-// apply notes in a state what the rules make of it. It changes the Event.
+// apply applies the rules to a state. It changes the message of the Event.
 func (r Rules) apply(e *corev1.Event, s *state) {
-	s.reason, s.detail = r.excludedBy(e) // as it came, before it is redacted
+	s.reason, s.detail = r.excludedBy(e) // drop rules see the message before redaction
 	for _, redact := range r.Redact {
 		e.Message = redact.Match.ReplaceAllString(e.Message, redact.With)
 	}
@@ -92,7 +91,7 @@ func (r Rules) apply(e *corev1.Event, s *state) {
 	}
 }
 
-// excludedBy returns why no sink gets an Event; empty: they may.
+// excludedBy returns the rule that excludes an Event from all sinks; empty if none does.
 func (r Rules) excludedBy(e *corev1.Event) (reason, detail string) {
 	if len(r.Namespaces) > 0 && !slices.Contains(r.Namespaces, e.Namespace) {
 		return NotWatched, "source.namespaces: " + strings.Join(r.Namespaces, ", ")

@@ -10,31 +10,30 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// state is the latest of an Event, as the API server has it, and what was found
-// of it.
+// state is the latest state of an Event in the API server, with the results of the comparison.
 type state struct {
 	namespace, name string // of the Event
 	uid             string
 	version         string
-	kind, object    string // what it is about
+	kind, object    string // of the involved object
 	eventReason     string
 	eventType       string
 	count           int32
-	message         uint64 // hashed, as it should be stored
+	message         uint64 // hash of the message that should be stored
 
 	at      time.Time // under which it should be stored
-	written time.Time // by the API server's clock; zero: not known
+	written time.Time // by the API server's clock; zero: unknown
 
-	reason, detail string // why it need not be stored
+	reason, detail string // if it need not be stored
 
-	found    int        // how often
-	timely   bool       // one of them has the right time
-	first    storedCopy // the first of them
-	repeated string     // how another differs from it
-	altered  string     // what else one of them says
+	found    int        // number of entries
+	timely   bool       // an entry has the right time
+	first    storedCopy // the first entry
+	repeated string     // difference of another entry
+	altered  string     // fields of an entry that differ from the Event
 }
 
-// storedCopy is an entry of a state.
+// storedCopy is an entry of a state, for the comparison with others.
 type storedCopy struct {
 	stream   string
 	time     time.Time
@@ -42,7 +41,7 @@ type storedCopy struct {
 	metadata uint64 // hashed
 }
 
-// newState reads an Event that was listed at a time, but for what depends on rules.
+// newState returns the state of an Event that was listed at clock, without the results of rules.
 func newState(e *corev1.Event, clock time.Time, intern func(string) string) state {
 	s := state{
 		namespace:   intern(e.Namespace),
@@ -56,25 +55,24 @@ func newState(e *corev1.Event, clock time.Time, intern func(string) string) stat
 		count:       occurrences(e),
 	}
 	if strings.HasPrefix(s.name, s.object) {
-		s.object = s.name[:len(s.object)] // recorders name an Event after its object: one string in memory
+		s.object = s.name[:len(s.object)] // share memory: recorders name an Event after its object
 	}
 	s.at, s.written = storedUnder(e, clock)
 	return s
 }
 
-// The time an Event is stored under is the one that its reporter gave, unless it
-// is further than this from the API server's own clock.
+// An Event is stored under its reporter's time, unless that is further than this from the API server's
+// clock.
 const (
 	aheadAtMost  = 2 * time.Minute
 	behindAtMost = 30 * time.Minute
 )
 
-// storedUnder is the time under which a state is to be stored. It is what
-// docs/design.md says of it, written down a second time. clock is when it was listed.
-//
-// written is when the API server wrote the state, as far as that is known.
+// storedUnder returns the time under which a state should be stored, and the time at which the API server
+// wrote it, if known. It is a second implementation of the rule in docs/design.md. clock is the time
+// of the list.
 func storedUnder(e *corev1.Event, clock time.Time) (at, written time.Time) {
-	// What the reporter says: the first of these that is set.
+	// The reporter's time is the first of these that is set.
 	candidates := []struct {
 		time       time.Time
 		resolution time.Duration
@@ -100,14 +98,14 @@ func storedUnder(e *corev1.Event, clock time.Time) (at, written time.Time) {
 	if server := written; !server.IsZero() && (at.Sub(server) > aheadAtMost || server.Sub(at) > behindAtMost) {
 		at, resolution = server, time.Second
 	}
-	// What is below the resolution keeps states of one instant in order.
+	// The version, below the resolution, keeps states of equal times in order.
 	version, _ := strconv.ParseUint(e.ResourceVersion, 10, 64)
 	return at.Add(time.Duration(version % uint64(resolution))).UTC(), written
 }
 
-// writtenAt is when the API server wrote the state, in whole seconds: the newest
-// time in managedFields. Without those, it is that of the creation for an Event
-// that has not been written again, or whose own time cannot be true.
+// writtenAt returns the time at which the API server wrote the state, in whole seconds: the newest time in
+// managedFields. Without managedFields, it is the creation time if the Event was written once or its own
+// time is in the future.
 func writtenAt(e *corev1.Event, observed, clock time.Time) time.Time {
 	at := newestWrite(e, clock)
 	switch {
@@ -119,7 +117,8 @@ func writtenAt(e *corev1.Event, observed, clock time.Time) time.Time {
 	return at.Truncate(time.Second).UTC()
 }
 
-// newestWrite takes the time of the creation for one that is forged: still to come.
+// newestWrite returns the newest time in managedFields; a forged one, in the future, counts as the
+// creation time.
 func newestWrite(e *corev1.Event, clock time.Time) (newest time.Time) {
 	for _, f := range e.ManagedFields {
 		if f.Time == nil {
@@ -170,7 +169,7 @@ func node(e *corev1.Event) string {
 	return ""
 }
 
-// plain leaves out what cannot be written as UTF-8, or stands for that.
+// plain removes invalid UTF-8 and its replacement character.
 func plain(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsRune(s, utf8.RuneError) {
 		return s

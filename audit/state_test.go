@@ -20,25 +20,25 @@ func TestStoredUnder(t *testing.T) {
 		earlier, last := s(after-time.Hour), s(after)
 		return []metav1.ManagedFieldsEntry{{Time: &earlier}, {}, {Time: &last}}
 	}
-	const version = "5000000123" // 123 in microseconds, 123 ns above 5 s in seconds
+	const version = "5000000123" // 123 ns below a resolution of a microsecond or a second
 	tests := map[string]struct {
 		e    corev1.Event
 		want time.Duration // after noon
 	}{
-		"the last time, in seconds": {
+		"lastTimestamp": {
 			corev1.Event{FirstTimestamp: s(-time.Minute), EventTime: us(-time.Second), LastTimestamp: s(0)}, 123,
 		},
-		"the last observation of a series": {
+		"lastObservedTime of a series": {
 			corev1.Event{Series: &corev1.EventSeries{Count: 3, LastObservedTime: us(5 * time.Microsecond)}, LastTimestamp: s(-time.Hour)}, 5123,
 		},
-		"the time of an Event": {
+		"eventTime": {
 			corev1.Event{EventTime: us(7 * time.Microsecond), FirstTimestamp: s(-time.Hour)}, 7123,
 		},
-		"the first time": {corev1.Event{FirstTimestamp: s(0)}, 123},
-		"the last write": {
+		"firstTimestamp": {corev1.Event{FirstTimestamp: s(0)}, 123},
+		"managedFields": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{ManagedFields: written(0), CreationTimestamp: s(-time.Minute)}}, 123,
 		},
-		"the creation": {corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(0)}}, 123},
+		"creationTimestamp": {corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(0)}}, 123},
 		"two minutes ahead of the server": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{ManagedFields: written(0)}, LastTimestamp: s(2 * time.Minute)}, 2*time.Minute + 123,
 		},
@@ -54,19 +54,19 @@ func TestStoredUnder(t *testing.T) {
 		"bounded by the creation": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(0)}, LastTimestamp: s(-time.Hour), Count: 1}, 123,
 		},
-		"not bounded by the creation once it has happened again": {
+		"repeated, not bounded by the creation": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-3 * time.Hour)}, LastTimestamp: s(0), Count: 2}, 123,
 		},
-		"a write that is still to come": {
+		"write in the future": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-time.Minute), ManagedFields: written(time.Hour)}, LastTimestamp: s(time.Hour), Count: 2}, 123,
 		},
-		"an occurrence that is still to come": {
+		"occurrence in the future": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-time.Minute)}, LastTimestamp: s(time.Hour), Count: 2}, 123 - time.Minute,
 		},
-		"a write before the creation": {
+		"write before the creation": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(0), ManagedFields: written(-time.Hour)}, LastTimestamp: s(0), Count: 2}, 123,
 		},
-		"not bounded by the creation in a series": {
+		"series, not bounded by the creation": {
 			corev1.Event{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: s(-3 * time.Hour)}, EventTime: us(0), Series: &corev1.EventSeries{}}, 123,
 		},
 	}
@@ -81,12 +81,11 @@ func TestStoredUnder(t *testing.T) {
 		})
 	}
 	if got, _ := storedUnder(&corev1.Event{}, clock); !got.IsZero() {
-		t.Errorf("an Event without any time is stored under %s", got)
+		t.Errorf("an Event without a time is stored under %s", got)
 	}
 }
 
-// FuzzStoredUnder holds the rule as it is written down here against the one that
-// ships Events.
+// FuzzStoredUnder compares this implementation of the rule with the one that exports Events.
 func FuzzStoredUnder(f *testing.F) {
 	const noon = 1_767_355_200
 	f.Add(int64(noon), int64(0), int64(0), int64(0), int64(noon+5), int64(noon), int32(1), uint64(5_000_000_123), uint8(0))
@@ -123,7 +122,7 @@ func FuzzStoredUnder(f *testing.F) {
 		clock := time.Unix(noon+600, 0)
 		got, _ := storedUnder(e, clock)
 		if r := event.NewAt(e, clock); !got.Equal(r.Time) {
-			t.Errorf("%s, but it is shipped under %s", got, r.Time)
+			t.Errorf("%s, but it is exported under %s", got, r.Time)
 		}
 	})
 }

@@ -13,29 +13,28 @@ import (
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
-// Search is what to look for. What is empty does not matter.
+// Search selects entries. Empty fields select all.
 type Search struct {
 	Namespace string   // of the Events
 	UIDs      []string // of the Events
-	Gaps      bool     // only the records of gaps
+	Gaps      bool     // only gap records
 	From, To  time.Time
 }
 
-// Store is where Events were stored.
+// Store is a place in which Events were stored.
 type Store interface {
-	// Find calls visit for each entry that is looked for, and may for others.
-	// Their order is that of time in Loki, in files about that. An error of visit
-	// ends it and is returned.
+	// Find calls visit for each entry that matches, and may call it for others: ordered by time in
+	// Loki, approximately in files. An error of visit ends it and is returned.
 	Find(ctx context.Context, s Search, visit func(format.Entry) error) error
 
-	// String says to a person where that is.
+	// String describes the place for messages.
 	String() string
 }
 
-// Loki is the Store that a sink has written to.
+// Loki is the Store of a Loki sink.
 type Loki struct {
 	Client  *loki.Client
-	Layout  query.Layout // of that sink
+	Layout  query.Layout // of the sink
 	Cluster string       // the label; empty: any
 }
 
@@ -66,22 +65,19 @@ func (l *Loki) selection(s Search) (*query.Selection, error) {
 func (l *Loki) String() string {
 	where := "loki at " + l.Client.URL()
 	if selection, err := l.selection(Search{}); err == nil {
-		where += " of " + selection.Streams(l.Layout)
+		where += ", streams " + selection.Streams(l.Layout)
 	}
 	return where
 }
 
-// Files are a Store that is read as a whole: the files of a file sink, or another
-// with Events.
+// Files is the Store of a file sink, or any file with Events. It is read completely.
 type Files struct {
 	Path string
-	// Warn is told what in the files could not be read, each time that they are
-	// read. Nil: nobody.
+	// Warn is called for each problem of the files, each time they are read. It may be nil.
 	Warn func(problem string)
 }
 
-// Find implements Store. It is an error if nothing in the files is an Event, though
-// there is something.
+// Find implements Store. It returns an error if the files are not empty and have no Events.
 func (f Files) Find(ctx context.Context, s Search, visit func(format.Entry) error) error {
 	files, err := file.Open(f.Path)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// storeOf makes a store of a Loki.
+// storeOf returns a Store that reads a fake Loki.
 func storeOf(t *testing.T, l *fakeloki.Server) *Loki {
 	t.Helper()
 	u, err := url.Parse(l.URL)
@@ -77,7 +77,7 @@ func TestLoki(t *testing.T) {
 		`{job="hindsight", cluster="test"}`,
 	}
 	got := slices.Compact(queries)
-	for i := range got { // a regular expression of a single alternative is one too
+	for i := range got { // a regular expression with one alternative equals the value
 		got[i] = strings.Replace(got[i], "event_uid=~", "event_uid=", 1)
 	}
 	slices.Sort(got)
@@ -87,11 +87,11 @@ func TestLoki(t *testing.T) {
 	}
 }
 
-func TestLokiRefuses(t *testing.T) {
+func TestLokiErrors(t *testing.T) {
 	l := fakeloki.Start(t, fakeloki.Options{Auth: true})
 	server := api{}
 	_, err := Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l)})
-	if err == nil || !strings.HasPrefix(err.Error(), "read what is stored: loki at http://127.0.0.1:") || !strings.Contains(err.Error(), "401") {
+	if err == nil || !strings.HasPrefix(err.Error(), "read the stored entries: loki at http://127.0.0.1:") || !strings.Contains(err.Error(), "401") {
 		t.Errorf("error %v", err)
 	}
 	l.Close()
@@ -114,7 +114,7 @@ func TestFiles(t *testing.T) {
 		}
 		lines = append(lines, fmt.Sprintf(`{"verb":"ADDED","event":%s}`, b))
 	}
-	// 2 is missing, 3 is there twice, 4 says something else, 5 has another time
+	// 2 is missing, 3 is stored twice, 4 has another message, 5 another time
 	lines[4] = strings.ReplaceAll(lines[4], "Back-off", "Front-off")
 	lines[5] = strings.TrimSuffix(lines[5], "}") + `,"time":"` + start.Format(time.RFC3339) + `"}`
 	dir := t.TempDir()
@@ -149,7 +149,7 @@ func TestFiles(t *testing.T) {
 		"altered    team-a/web-4.17a", "mistimed   team-a/web-5.17a",
 	} {
 		if !strings.Contains(text.String(), want) {
-			t.Errorf("it does not say %q:\n%s", want, text.String())
+			t.Errorf("want %q in\n%s", want, text.String())
 		}
 	}
 
@@ -160,7 +160,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	list := filepath.Join(dir, "list.json")
-	write(list, []byte(`{"kind":"List","items":[`+strings.Join([]string{kindOf(lines[0]), kindOf(lines[4])}, ",")+`]}`))
+	write(list, []byte(`{"kind":"List","items":[`+strings.Join([]string{itemOf(lines[0]), itemOf(lines[4])}, ",")+`]}`))
 	r, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: list}})
 	if want := "6 Events compared, 2 found, 4 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained"; err != nil || r.Summary() != want {
 		t.Errorf("a list: %v, %v, want %q", r, err, want)
@@ -181,14 +181,14 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// kindOf returns the Event of a line, as it is in a list.
-func kindOf(line string) string {
+// itemOf returns the Event of a line as an item of a list.
+func itemOf(line string) string {
 	_, e, _ := strings.Cut(line, `"event":{`)
 	return `{"kind":"Event","apiVersion":"v1",` + strings.TrimSuffix(e, "}")
 }
 
-// Nothing that ships Events takes part in an audit. What reads files is shared with
-// replay, and the sort of what was read with the watch's lists.
+// TestIsIndependent checks that an audit uses no code that exports Events. Reading files is shared with
+// replay, and sorting with the watch.
 func TestIsIndependent(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {
@@ -199,11 +199,11 @@ func TestIsIndependent(t *testing.T) {
 		name, ours := strings.CutPrefix(pkg, module)
 		switch folder, _, _ := strings.Cut(name, "/"); {
 		case !ours:
-		case slices.Contains([]string{"watch", "router", "journal", "sink", "lease"}, folder), name == "internal/app", name == "internal/canary":
-			t.Errorf("it depends on %s", name)
+		case slices.Contains([]string{"watch", "router", "journal", "delivery", "sink", "lease"}, folder), name == "internal/app", name == "internal/canary":
+			t.Errorf("audit depends on %s", name)
 		}
 	}
 	if !strings.Contains(string(out), module+"event/format") {
-		t.Errorf("go list has not found the packages:\n%s", out)
+		t.Errorf("go list did not list the packages:\n%s", out)
 	}
 }

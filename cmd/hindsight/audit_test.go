@@ -126,7 +126,7 @@ func TestAudit(t *testing.T) {
 		"no Loki named": {args: []string{"-A"}, config: func(*testing.T, *auditServers) []string { return nil }, code: 2, stderr: "where is Loki? Say it with --loki-url"},
 		"a file that is not there": {
 			args: []string{"-A", "--file", "/nowhere/events.jsonl"}, config: func(*testing.T, *auditServers) []string { return nil },
-			code: 2, stderr: "hindsight: read what is stored: open /nowhere/events.jsonl: ",
+			code: 2, stderr: "hindsight: read the stored entries: open /nowhere/events.jsonl: ",
 		},
 		"no such output":     {args: []string{"-A", "-o", "yaml"}, code: 2, stderr: `hindsight: --output: "yaml" is unknown; valid are text and json` + "\n"},
 		"a bad interval":     {args: []string{"-A", "--watch", "0s"}, code: 2, stderr: "hindsight: --watch: must be more than 0s\n"},
