@@ -13,8 +13,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// The canary goes the whole way, and is found with the queries that fit the
-// sink, also where a reload changes that.
+// The canary Event arrives in Loki and is found with the query for the format of the
+// sink, also after a reload changes the format.
 func TestCanaryIsFound(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
@@ -26,7 +26,7 @@ func TestCanaryIsFound(t *testing.T) {
 	found := func(stage string) (seconds float64) {
 		t.Helper()
 		value := regexp.MustCompile(`(?m)^hindsight_canary_` + stage + `_seconds (\S+)$`)
-		wait.Until(t, "the canary has come to "+stage, func() bool {
+		wait.Until(t, "the canary has arrived in "+stage, func() bool {
 			before := seconds
 			_, body := p.get("/metrics")
 			if m := value.FindStringSubmatch(body); m != nil {
@@ -35,7 +35,7 @@ func TestCanaryIsFound(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			return seconds > 0 && seconds == before // while it is awaited, it grows
+			return seconds > 0 && seconds == before // the value grows until the canary arrives
 		})
 		return seconds
 	}

@@ -24,19 +24,19 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// Every state comes out once and in order, whoever wrote it, while the API
-// server is killed and etcd compacted.
+// Every state is delivered once and in order, from every kind of client, while the
+// API server is killed and etcd compacted.
 func TestEveryStateOnce(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()
-	// Some are there before hindsight is.
+	// Some Events exist before the start.
 	for i := range 20 {
-		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("before.%d", i), "there before"))
+		mustCreate(t, ledger, client, newEvent("default", fmt.Sprintf("before.%d", i), "there before"))
 	}
 	p := start(t, c.Kubeconfig(), "")
-	wantAll(t, p, ledger) // from here on nothing may be overwritten unseen
+	awaitDelivered(t, p, ledger) // no state may be overwritten before this
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -46,7 +46,7 @@ func TestEveryStateOnce(t *testing.T) {
 	writers.Go(func() { writePlain(ctx, client, ledger) })
 
 	for _, text := range hostile {
-		mustPut(t, ledger, client, newEvent("default", "hostile.", text))
+		mustCreate(t, ledger, client, newEvent("default", "hostile.", text))
 	}
 	createByKubectl(t, c, client, ledger)
 	compacted := int64(0)
@@ -57,13 +57,13 @@ func TestEveryStateOnce(t *testing.T) {
 			revision, err = c.Revision(t.Context())
 			return err == nil && revision > compacted
 		})
-		wantAll(t, p, ledger) // so that nothing before the compaction is unseen
+		awaitDelivered(t, p, ledger) // all states before the compaction
 		if err := c.Compact(t.Context(), revision); err != nil {
 			t.Fatal(err)
 		}
 		compacted = revision
 		if round == 1 {
-			continue // a compaction alone
+			continue // a compaction only
 		}
 		c.KillAPIServer()
 		if err := c.StartAPIServer(t.Context()); err != nil {
@@ -74,21 +74,21 @@ func TestEveryStateOnce(t *testing.T) {
 	}
 	stop()
 	writers.Wait()
-	wantAll(t, p, ledger)
+	awaitDelivered(t, p, ledger)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	checkOrder(t, p)
+	wantOrder(t, p)
 	for _, s := range p.seen() {
 		if s.Event.Reason == "HindsightGap" {
-			t.Errorf("a gap was declared where there was none: %s", s.Event.Message)
+			t.Errorf("a gap was declared without a cause: %s", s.Event.Message)
 		}
 	}
 	wantMessages(t, p)
 	t.Logf("%d states written, %d came out", ledger.len(), len(p.seen()))
 }
 
-// What a message holds comes out as it was stored.
+// wantMessages checks that messages are delivered unchanged.
 func wantMessages(t *testing.T, p *running) {
 	t.Helper()
 	got := map[string]bool{}
@@ -97,7 +97,7 @@ func wantMessages(t *testing.T, p *running) {
 	}
 	for _, text := range hostile {
 		if !got[text] {
-			t.Errorf("a message did not come out as it is: %.100q", text)
+			t.Errorf("a message was not delivered unchanged: %.100q", text)
 		}
 	}
 }
@@ -119,12 +119,12 @@ func TestGapIsDeclared(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	before, after := newLedger(), newLedger()
-	mustPut(t, before, client, newEvent("default", "before.", "before"))
+	mustCreate(t, before, client, newEvent("default", "before.", "before"))
 	p := start(t, c.Kubeconfig(), "")
-	wantAll(t, p, before)
+	awaitDelivered(t, p, before)
 
-	// While hindsight cannot see it, an Event is written and changed, and etcd
-	// forgets what lies before.
+	// While hindsight is paused, an Event is created and updated, and etcd is
+	// compacted.
 	if err := p.Pause(); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestGapIsDeclared(t *testing.T) {
 		t.Fatal(err)
 	}
 	after.wrote(e, "updated in the gap")
-	mustPut(t, after, client, newEvent("default", "after.", "after"))
+	mustCreate(t, after, client, newEvent("default", "after.", "after"))
 	revision, err := c.Revision(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -152,11 +152,11 @@ func TestGapIsDeclared(t *testing.T) {
 	if err := p.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	wantAll(t, p, after)
+	awaitDelivered(t, p, after)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	checkOrder(t, p)
+	wantOrder(t, p)
 	var gaps []state
 	for _, s := range p.seen() {
 		if s.Event.Reason == "HindsightGap" {
@@ -168,11 +168,11 @@ func TestGapIsDeclared(t *testing.T) {
 	}
 	notes := gaps[0].Event.Metadata.Annotations
 	if notes["hindsight/cause"] != "too_old" || notes["hindsight/missed_at_least"] != "1" {
-		t.Errorf("the gap says %v, want the cause too_old and at least 1 missed", notes)
+		t.Errorf("the gap has the annotations %v, want the cause too_old and at least 1 missed", notes)
 	}
 }
 
-func TestListedNamespacesNeedNoMoreThanRoles(t *testing.T) {
+func TestConfiguredNamespacesNeedRolesOnly(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
@@ -214,17 +214,17 @@ func TestListedNamespacesNeedNoMoreThanRoles(t *testing.T) {
 	}
 
 	p := start(t, kubeconfig, "source: {namespaces: [team-a, team-b]}\nsinks: [{name: out, stdout: {}}]\n")
-	mustPut(t, inside, client, newEvent("team-a", "a.", "of team-a"))
-	mustPut(t, outside, client, newEvent("team-c", "c.", "of team-c"))
-	wantAll(t, p, inside)
+	mustCreate(t, inside, client, newEvent("team-a", "a.", "of team-a"))
+	mustCreate(t, outside, client, newEvent("team-c", "c.", "of team-c"))
+	awaitDelivered(t, p, inside)
 
-	// What is missing is said in one line, and found as soon as it is granted.
-	wait.Until(t, "hindsight says what it may not do", func() bool { return p.Logged("team-b") && p.Logged("forbidden") })
-	mustPut(t, inside, client, newEvent("team-b", "b.", "of team-b"))
+	// The missing permission is logged, and used as soon as it is granted.
+	wait.Until(t, "the missing permission is logged", func() bool { return p.Logged("team-b") && p.Logged("forbidden") })
+	mustCreate(t, inside, client, newEvent("team-b", "b.", "of team-b"))
 	allow("team-b")
-	wantAll(t, p, inside)
+	awaitDelivered(t, p, inside)
 	if got := len(outside.missing(p.seen())); got != 1 {
-		t.Error("an Event of a namespace that is not listed came out")
+		t.Error("an Event of another namespace was delivered")
 	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
@@ -249,7 +249,7 @@ func TestUnreadPipe(t *testing.T) {
 	p, r := start()
 	ledger := newLedger()
 	for i := range 600 { // 6 MB: six times the journal
-		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("many.%d.", i), strings.Repeat("x", 10_000)))
+		mustCreate(t, ledger, client, newEvent("default", fmt.Sprintf("many.%d.", i), strings.Repeat("x", 10_000)))
 	}
 	wait.Until(t, "the journal is full", func() bool {
 		status, body := p.get("/readyz")
@@ -260,20 +260,20 @@ func TestUnreadPipe(t *testing.T) {
 		t.Error("hindsight_journal_bytes is missing in the metrics")
 	}
 
-	// Once it is read, everything comes.
+	// Once the pipe is read, all states are delivered.
 	go io.Copy(p.states, r)
-	wantAll(t, p, ledger)
-	checkOrder(t, p)
+	awaitDelivered(t, p, ledger)
+	wantOrder(t, p)
 	p.untilReady()
 
-	// Never read, it is left behind at the deadline, and says so.
+	// If the pipe is never read, the program exits at the drain timeout with an error.
 	p, _ = start()
 	wait.Until(t, "the journal is full", func() bool { status, _ := p.get("/readyz"); return status == 503 })
 	if code := p.terminate(); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	if !p.Logged("not delivered") {
-		t.Errorf("it does not say what was left:\n%s", p.Log())
+		t.Errorf("no error about undelivered records:\n%s", p.Log())
 	}
 }
 
@@ -288,12 +288,12 @@ func TestClosedPipe(t *testing.T) {
 	p := startWith(t, c.Kubeconfig(), "", w, &states{})
 	w.Close()
 	r.Close()
-	mustPut(t, newLedger(), client, newEvent("default", "one.", "nobody will read this"))
+	mustCreate(t, newLedger(), client, newEvent("default", "one.", "never read"))
 	if code := p.exitCode(); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	if !p.Logged("hindsight: sink stdout: write stdout: write /dev/stdout: broken pipe") {
-		t.Errorf("it does not say what happened:\n%s", p.Log())
+		t.Errorf("no error about the pipe:\n%s", p.Log())
 	}
 }
 
@@ -322,15 +322,15 @@ func newEvent(namespace, prefix, message string) *corev1.Event {
 	}
 }
 
-func mustPut(t *testing.T, l *ledger, client kubernetes.Interface, e *corev1.Event) {
+func mustCreate(t *testing.T, l *ledger, client kubernetes.Interface, e *corev1.Event) {
 	t.Helper()
 	if _, err := l.put(t.Context(), client, e); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// writePlain creates Events and counts them up until ctx ends. A request that has
-// begun is waited for, so that the ledger knows what became of it.
+// writePlain creates Events and increases their counts until ctx ends. It completes a
+// request that it has sent, so that the ledger is complete.
 func writePlain(ctx context.Context, client kubernetes.Interface, l *ledger) {
 	requests := context.WithoutCancel(ctx)
 	for i := 0; ctx.Err() == nil; i++ {
@@ -338,14 +338,14 @@ func writePlain(ctx context.Context, client kubernetes.Interface, l *ledger) {
 		for count := int32(2); err == nil && count <= 3; count++ {
 			e.Count = count
 			if e, err = client.CoreV1().Events("default").Update(requests, e, metav1.UpdateOptions{}); err == nil {
-				l.wrote(e, "counted up")
+				l.wrote(e, "updated")
 			}
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
 }
 
-// recordCore uses the recorder of most components, until ctx ends.
+// recordCore writes with the recorder of core/v1 until ctx ends.
 func recordCore(ctx context.Context, t *testing.T, client kubernetes.Interface, l *ledger) {
 	b := record.NewBroadcaster(record.WithContext(ctx), record.WithSleepDuration(100*time.Millisecond),
 		record.WithCorrelatorOptions(record.CorrelatorOptions{BurstSize: 10_000, QPS: 1000}))
@@ -359,7 +359,7 @@ func recordCore(ctx context.Context, t *testing.T, client kubernetes.Interface, 
 	}
 }
 
-// recordSeries uses the recorder of events.k8s.io, until ctx ends.
+// recordSeries writes with the recorder of events.k8s.io until ctx ends.
 func recordSeries(ctx context.Context, t *testing.T, client kubernetes.Interface, l *ledger) {
 	b := events.NewBroadcaster(newSeriesSink(client, l))
 	defer b.Shutdown()

@@ -19,7 +19,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// replica is the configuration of one of several replicas.
+// replica returns the configuration of one of several replicas.
 func replica(journal, sinks string) string {
 	return fmt.Sprintf(`cluster: %s
 leader_election: {enabled: true, namespace: default, lease_duration: 8s, renew_deadline: 6s, retry_period: 500ms}
@@ -30,23 +30,23 @@ sinks:
 
 const toStdout = "  - {name: out, stdout: {}}\n"
 
-// leads waits until a replica has taken over.
-func leads(p *running) {
+// awaitLeading waits until a replica leads.
+func awaitLeading(p *running) {
 	p.t.Helper()
-	wait.Until(p.t, "it leads", func() bool { return p.Logged("reading events") })
+	wait.Until(p.t, "the replica leads", func() bool { return p.Logged("reading events") })
 }
 
-// The leader is killed, hung and told to end, again and again: the next replica
-// goes on where it was, without a list and without a gap.
-func TestReplicasTakeOver(t *testing.T) {
+// The leader is killed, paused and terminated, repeatedly: the next replica resumes from
+// its position, without a list and without a gap.
+func TestFailover(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()
 	config := replica("", toStdout)
 	leader := start(t, c.Kubeconfig(), config)
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	wantAll(t, leader, ledger)
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
+	awaitDelivered(t, leader, ledger)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -55,11 +55,11 @@ func TestReplicasTakeOver(t *testing.T) {
 	writers.Go(func() { writePlain(ctx, client, ledger) })
 
 	var all []state
-	for _, how := range []string{"told to end", "killed", "hung", "killed", "hung", "told to end"} {
+	for _, how := range []string{"terminated", "killed", "paused", "killed", "paused", "terminated"} {
 		next := start(t, c.Kubeconfig(), config)
-		wait.Until(t, "it waits", func() bool { return next.Logged("hindsight started") })
+		wait.Until(t, "the next replica waits", func() bool { return next.Logged("hindsight started") })
 		if status, body := next.get("/readyz"); status != 200 {
-			t.Errorf("who waits to lead is not ready: %s", body)
+			t.Errorf("a candidate is not ready: %s", body)
 		}
 		before := ledger.len()
 		wait.Until(t, "Events are written", func() bool { return ledger.len() > before+50 })
@@ -67,48 +67,48 @@ func TestReplicasTakeOver(t *testing.T) {
 			t.Fatal("two replicas read Events")
 		}
 		switch how {
-		case "told to end":
+		case "terminated":
 			if code := leader.terminate(); code != 0 {
 				t.Errorf("%s, exit code %d, want 0", how, code)
 			}
 		case "killed":
 			leader.Kill()
-		case "hung":
+		case "paused":
 			if err := leader.Pause(); err != nil {
 				t.Fatal(err)
 			}
-			leads(next)
+			awaitLeading(next)
 			written := len(leader.seen())
 			if err := leader.Resume(); err != nil {
 				t.Fatal(err)
 			}
 			if code := leader.exitCode(); code != 1 {
-				t.Errorf("deposed, exit code %d, want 1", code)
+				t.Errorf("after the loss of the Lease: exit code %d, want 1", code)
 			}
-			// What it had begun to write when it was stopped may be finished.
+			// A batch that had passed the fence may be completed.
 			if more := len(leader.seen()) - written; more > 70 {
-				t.Errorf("a deposed leader wrote %d lines", more)
+				t.Errorf("a former leader wrote %d lines", more)
 			}
 		}
-		leads(next)
-		wait.Until(t, "it delivers", func() bool { return len(next.seen()) > 0 })
+		awaitLeading(next)
+		wait.Until(t, "the next replica delivers", func() bool { return len(next.seen()) > 0 })
 		all = append(all, leader.seen()...)
 		leader = next
 		if n := strings.Count(next.Log(), `msg="listed events"`); n > 0 {
-			t.Errorf("after the leader was %s, everything was listed again", how)
+			t.Errorf("after the leader was %s, Events were listed again", how)
 		}
 	}
 	stop()
 	writers.Wait()
-	wait.Until(t, "every state has come out", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
+	wait.Until(t, "every state is delivered", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
 	if code := leader.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	all = append(all, leader.seen()...)
-	t.Logf("%d states written, %d lines came again", ledger.len(), wantIdenticalRepeats(t, all))
+	t.Logf("%d states written, %d lines were repeated", ledger.len(), wantIdenticalRepeats(t, all))
 }
 
-// A leader that ends in good order leaves nothing to be sent again.
+// After a graceful shutdown of the leader, nothing is sent again.
 func TestRollingUpdateRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
@@ -116,8 +116,8 @@ func TestRollingUpdateRepeatsNothing(t *testing.T) {
 	ledger := newLedger()
 	config := replica("", toStdout)
 	leader := start(t, c.Kubeconfig(), config)
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	wantAll(t, leader, ledger)
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
+	awaitDelivered(t, leader, ledger)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var writers sync.WaitGroup
@@ -131,19 +131,19 @@ func TestRollingUpdateRepeatsNothing(t *testing.T) {
 		}
 		all = append(all, leader.seen()...)
 		leader = start(t, c.Kubeconfig(), config)
-		leads(leader)
+		awaitLeading(leader)
 	}
 	stop()
 	writers.Wait()
-	wait.Until(t, "every state has come out", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
+	wait.Until(t, "every state is delivered", func() bool { return len(ledger.missing(append(all, leader.seen()...))) == 0 })
 	leader.terminate()
 	if n := wantIdenticalRepeats(t, append(all, leader.seen()...)); n != 0 {
-		t.Errorf("%d lines came again", n)
+		t.Errorf("%d lines were repeated", n)
 	}
 }
 
-// rewrite puts Events and counts each up, so that etcd alone knows the states
-// between, and returns all states and the last ones.
+// rewrite creates Events and updates each, so that the states between are only in etcd,
+// and returns all states and the last ones.
 func rewrite(t *testing.T, client kubernetes.Interface, prefix string) (all, last *ledger) {
 	t.Helper()
 	all, last = newLedger(), newLedger()
@@ -163,7 +163,7 @@ func rewrite(t *testing.T, client kubernetes.Interface, prefix string) (all, las
 	return all, last
 }
 
-// newest is the highest version in a ledger.
+// newest returns the highest version in a ledger.
 func (l *ledger) newest(t *testing.T) (version uint64) {
 	t.Helper()
 	for _, e := range l.all() {
@@ -172,10 +172,10 @@ func (l *ledger) newest(t *testing.T) (version uint64) {
 	return version
 }
 
-// One sink is dead for so long that the API server cannot replay what it lacks.
-// A failover gives it what is left, and a gap; the other one gets nothing of
-// that. When the first leader comes back to its journal, it delivers what it had
-// kept for the sink, also what lies in the gap.
+// One sink is down for so long that the API server cannot replay the states it lacks.
+// After a failover it gets the remaining states and a gap; the other sink gets neither.
+// When the first leader restarts with its journal, it delivers the records of the sink,
+// also those in the gap.
 func TestFailoverWithADeadSink(t *testing.T) { cluster.EachStore(t, failoverWithADeadSink) }
 
 func failoverWithADeadSink(t *testing.T, store cluster.Store) {
@@ -184,35 +184,35 @@ func failoverWithADeadSink(t *testing.T, store cluster.Store) {
 	sinks := toStdout + lokiSink(store.SinkURL(), "")
 	kept := replica(t.TempDir()+"/journal", sinks)
 
-	// Both are known: the store has accepted something.
+	// Both sinks have a position: the store has accepted a record.
 	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	first := newLedger()
-	mustPut(t, first, client, newEvent("default", "first.", "first"))
+	mustCreate(t, first, client, newEvent("default", "first.", "first"))
 	leader := start(t, c.Kubeconfig(), kept)
-	wantAll(t, leader, first)
+	awaitDelivered(t, leader, first)
 	awaitStored(t, leader, store, first.all())
-	pause(t.Context(), 2*time.Second) // a renewal says so
+	pause(t.Context(), 2*time.Second) // the checkpoint has it
 	store.Kill()
 
 	during, last := rewrite(t, client, "during")
-	wantAll(t, leader, during)
-	pause(t.Context(), 2*time.Second) // a renewal says how far stdout is
-	// Behind where the store is, before where stdout is.
+	awaitDelivered(t, leader, during)
+	pause(t.Context(), 2*time.Second) // the checkpoint has the position of stdout
+	// After the position of the store, before the one of stdout.
 	if err := c.Compact(t.Context(), int64(during.newest(t)-1)); err != nil {
 		t.Fatal(err)
 	}
 	leader.Kill()
 
 	second := start(t, c.Kubeconfig(), replica("", sinks))
-	leads(second)
+	awaitLeading(second)
 	after := newLedger()
-	mustPut(t, after, client, newEvent("default", "after.", "after"))
-	wantAll(t, second, after)
+	mustCreate(t, after, client, newEvent("default", "after.", "after"))
+	awaitDelivered(t, second, after)
 	for _, s := range second.seen() {
 		if len(after.missing([]state{s})) > 0 {
-			t.Errorf("for the dead sink's sake, a healthy one is given again: %s", s.line)
+			t.Errorf("a healthy sink gets a state again: %s", s.line)
 		}
 	}
 	if err := store.Start(t.Context()); err != nil {
@@ -229,19 +229,19 @@ func failoverWithADeadSink(t *testing.T, store cluster.Store) {
 	}
 
 	third := start(t, c.Kubeconfig(), kept)
-	leads(third)
+	awaitLeading(third)
 	maps.Copy(want, during.all())
-	awaitStored(t, third, store, want) // also what the first leader had kept
+	awaitStored(t, third, store, want) // with the records in the journal of the first leader
 	wantStoredWithGap(t, store, want)
 	if n := len(third.seen()); n != 0 {
-		t.Errorf("a healthy sink is given %d states again", n)
+		t.Errorf("a healthy sink gets %d states again", n)
 	}
 	if code := third.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 }
 
-// withoutGaps leaves out what Hindsight says itself.
+// withoutGaps removes gap records.
 func withoutGaps(entries []cluster.LokiEntry) (others []cluster.LokiEntry) {
 	for _, e := range entries {
 		if e.Labels["reason"] != "HindsightGap" {
@@ -251,14 +251,14 @@ func withoutGaps(entries []cluster.LokiEntry) (others []cluster.LokiEntry) {
 	return others
 }
 
-// gaps selects the gaps that hindsight declares.
+// gaps selects gap records.
 const gaps = `{job="hindsight", reason="HindsightGap"}`
 
 // wantStoredWithGap checks that the store has the states, each visible once, and
 // one gap.
 func wantStoredWithGap(t *testing.T, store cluster.Store, states map[string]*corev1.Event) {
 	t.Helper()
-	entries := stored(t, store, inStore)
+	entries := stored(t, store, allStored)
 	others := withoutGaps(entries)
 	if n := len(entries) - len(others); n != 1 {
 		t.Errorf("%d gaps are stored, want 1", n)

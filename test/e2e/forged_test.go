@@ -15,8 +15,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// Whoever may write the Events of one namespace can forge neither the time that
-// something is filed under, nor that of a later gap, nor a gap.
+// A client that may write Events of one namespace can forge neither the time of an entry,
+// nor the time of a later gap, nor a gap.
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
@@ -26,7 +26,7 @@ func TestForgedEvents(t *testing.T) {
 	config := fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n", clusterName, t.TempDir()) + lokiSink(l.URL(), "")
 	p := start(t, c.Kubeconfig(), config)
 
-	e, err := events.Create(t.Context(), newEvent("default", "victim.", "filed under 2099"), metav1.CreateOptions{})
+	e, err := events.Create(t.Context(), newEvent("default", "victim.", "with a time in 2099"), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,22 +62,22 @@ func TestForgedEvents(t *testing.T) {
 	}
 	for _, v := range victims {
 		if age := time.Since(v.Time); age < -time.Second || age > 5*time.Minute {
-			t.Errorf("filed under %s", v.Time)
+			t.Errorf("stored with the time %s", v.Time)
 		}
 	}
 	if n := len(stored(t, l, `{job="hindsight", reason="HindsightGap"}`)); n != 0 {
-		t.Errorf("%d gaps are found where there is a forged one alone", n)
+		t.Errorf("%d gaps are stored, want none: the only one is forged", n)
 	}
 	found := stored(t, l, `{job="hindsight", reason="other"} | full_reason="HindsightGap"`)
 	if len(found) != 1 || strings.Contains(found[0].Line, "cause=") {
-		t.Errorf("want the forged gap as any Event: %+v", found)
+		t.Errorf("want the forged gap as an ordinary Event: %+v", found)
 	}
 
-	// A gap of our own is found, and lies in the past.
+	// A real gap is stored, with a time in the past.
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	if _, err = events.Patch(t.Context(), e.Name, "application/merge-patch+json", []byte(`{"message":"written while nobody watched"}`), metav1.PatchOptions{}); err != nil {
+	if _, err = events.Patch(t.Context(), e.Name, "application/merge-patch+json", []byte(`{"message":"written without a watch"}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	revision, err := c.Revision(t.Context())
@@ -91,6 +91,6 @@ func TestForgedEvents(t *testing.T) {
 	wait.Until(t, "the gap is stored", func() bool { return len(stored(t, l, `{job="hindsight", reason="HindsightGap"}`)) > 0 })
 	gaps := stored(t, l, `{job="hindsight", reason="HindsightGap"}`)
 	if len(gaps) != 1 || gaps[0].Time.After(time.Now()) || strings.Contains(gaps[0].Line, "2099") {
-		t.Errorf("want one gap, of the past: %+v", gaps)
+		t.Errorf("want one gap with a time in the past: %+v", gaps)
 	}
 }

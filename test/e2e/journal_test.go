@@ -22,10 +22,9 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// With a journal in a directory, a process that is killed goes on where it was:
-// nothing is lost, nothing is listed again, and what comes again is what was in
-// flight.
-func TestKilledAgainAndAgain(t *testing.T) {
+// With a journal in a directory, a killed process resumes from its position: nothing is
+// lost, nothing is listed again, and only records in flight are repeated.
+func TestRepeatedKills(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
@@ -33,8 +32,8 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	config := fmt.Sprintf("journal: {dir: %s/journal}\nsinks: [{name: out, stdout: {}}]\n", t.TempDir())
 	var all []state
 	p := start(t, c.Kubeconfig(), config)
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	wantAll(t, p, ledger)
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
+	awaitDelivered(t, p, ledger)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -47,28 +46,28 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		p.Kill()
 		all = append(all, p.seen()...)
 		if listed := strings.Count(p.Log(), `msg="listed events"`); i > 0 && listed > 0 {
-			t.Errorf("after kill %d everything was listed again:\n%s", i, p.Log())
+			t.Errorf("after kill %d Events were listed again:\n%s", i, p.Log())
 		}
 		p = start(t, c.Kubeconfig(), config)
 	}
 	stop()
 	writers.Wait()
-	wait.Until(t, "every state has come out", func() bool { return len(ledger.missing(append(all, p.seen()...))) == 0 })
+	wait.Until(t, "every state is delivered", func() bool { return len(ledger.missing(append(all, p.seen()...))) == 0 })
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	all = append(all, p.seen()...)
 
 	repeated := wantIdenticalRepeats(t, all)
-	t.Logf("%d states written, %d kills, %d lines came again", ledger.len(), kills, repeated)
+	t.Logf("%d states written, %d kills, %d lines were repeated", ledger.len(), kills, repeated)
 	// A batch holds 64 KiB of lines, of about a kilobyte each.
 	if repeated > kills*70 {
-		t.Errorf("%d lines came again after %d kills, want no more than a batch for each", repeated, kills)
+		t.Errorf("%d lines were repeated after %d kills, want at most a batch for each", repeated, kills)
 	}
 }
 
-// wantIdenticalRepeats checks that what came again did so in the same bytes and
-// that no gap was declared, and returns how many lines came again.
+// wantIdenticalRepeats checks that repeated lines have the same bytes and that no gap was
+// declared, and returns the number of repeated lines.
 func wantIdenticalRepeats(t *testing.T, all []state) (repeated int) {
 	t.Helper()
 	lines := map[string]string{}
@@ -76,22 +75,22 @@ func wantIdenticalRepeats(t *testing.T, all []state) (repeated int) {
 		if before, again := lines[s.key()]; again {
 			repeated++
 			if before != s.line {
-				t.Errorf("came again in other bytes:\n%s%s", before, s.line)
+				t.Errorf("repeated with other bytes:\n%s%s", before, s.line)
 			}
 		}
 		lines[s.key()] = s.line
 		if s.Event.Reason == "HindsightGap" {
-			t.Errorf("a gap was declared where there was none: %s", s.Event.Message)
+			t.Errorf("a gap was declared without a cause: %s", s.Event.Message)
 		}
 	}
 	return repeated
 }
 
-// The store is gone, hindsight is killed meanwhile, and the cluster forgets
-// everything before the store comes back.
-func TestOutageOutlastsTheCluster(t *testing.T) { cluster.EachStore(t, outageOutlastsTheCluster) }
+// The store is down, hindsight is killed meanwhile, and the cluster deletes all Events
+// before the store restarts.
+func TestOutageLongerThanTheEventTTL(t *testing.T) { cluster.EachStore(t, outageLongerThanTheEventTTL) }
 
-func outageOutlastsTheCluster(t *testing.T, store cluster.Store) {
+func outageLongerThanTheEventTTL(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{EventTTL: 15 * time.Second})
 	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -100,7 +99,7 @@ func outageOutlastsTheCluster(t *testing.T, store cluster.Store) {
 	ledger := newLedger()
 	config := fmt.Sprintf("cluster: %s\njournal: {dir: %s/journal}\nsinks:\n", clusterName, t.TempDir()) + lokiSink(store.SinkURL(), "")
 	p := start(t, c.Kubeconfig(), config)
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
 	awaitStored(t, p, store, ledger.all())
 
 	store.Kill()
@@ -115,22 +114,21 @@ func outageOutlastsTheCluster(t *testing.T, store cluster.Store) {
 		p = start(t, c.Kubeconfig(), config)
 	}
 	wait.Until(t, "hindsight watches again", func() bool { return p.Logged("reading events") })
-	awaitForgotten(t, client)
+	awaitDeleted(t, client)
 	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	awaitStored(t, p, store, ledger.all())
-	wantStored(t, stored(t, store, inStore), ledger.all())
+	wantStored(t, stored(t, store, allStored), ledger.all())
 	wantNoShards(t, store)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	t.Logf("%d states, the cluster has none of them", ledger.len())
+	t.Logf("%d states, none of them left in the cluster", ledger.len())
 }
 
-// awaitForgotten waits until the API server has deleted all Events but those that
-// it writes by itself.
-func awaitForgotten(t *testing.T, client kubernetes.Interface) {
+// awaitDeleted waits until the API server has deleted all Events except its own.
+func awaitDeleted(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
 	wait.Success(t, "the API server has deleted all Events", func() error {
 		left, err := client.CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
@@ -145,8 +143,7 @@ func awaitForgotten(t *testing.T, client kubernetes.Interface) {
 	})
 }
 
-// A file, moved away when it is large, holds every state, also where the process
-// was killed.
+// Rotated files have every state, even if the process is killed.
 func TestFileHoldsEverything(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
@@ -170,7 +167,7 @@ func TestFileHoldsEverything(t *testing.T) {
 		return lines.seen()
 	}
 	p := start(t, c.Kubeconfig(), config)
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
 	wait.Until(t, "the first is written", func() bool { return len(ledger.missing(written())) == 0 })
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -192,12 +189,12 @@ func TestFileHoldsEverything(t *testing.T) {
 	}
 	files, err := filepath.Glob(dir + "/events-*.jsonl")
 	if err != nil || len(files) < 2 {
-		t.Errorf("%d files were moved away, want several", len(files))
+		t.Errorf("%d files were rotated, want several", len(files))
 	}
 	for _, path := range files {
 		if info, err := os.Stat(path); err != nil || info.Size() > 64<<10 {
 			t.Errorf("%s is larger than max_size", path)
 		}
 	}
-	t.Logf("%d states written, %d files, %d kills, %d lines came again", ledger.len(), len(files)+1, kills, wantIdenticalRepeats(t, written()))
+	t.Logf("%d states written, %d files, %d kills, %d lines were repeated", ledger.len(), len(files)+1, kills, wantIdenticalRepeats(t, written()))
 }

@@ -23,27 +23,27 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// ledger holds what the API server said it has written.
+// ledger records the states that the API server has confirmed.
 type ledger struct {
-	mu     sync.Mutex // guards the rest
-	states map[string]string
-	events map[string]*corev1.Event // the same
+	mu     sync.Mutex               // guards the rest
+	states map[string]string        // descriptions by uid@version
+	events map[string]*corev1.Event // by uid@version
 }
 
 func newLedger() *ledger {
 	return &ledger{states: map[string]string{}, events: map[string]*corev1.Event{}}
 }
 
-// wrote notes a state that the API server has answered with.
-func (l *ledger) wrote(m metav1.Object, what string) {
+// wrote records a state that the API server has returned.
+func (l *ledger) wrote(m metav1.Object, write string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := string(m.GetUID()) + "@" + m.GetResourceVersion()
-	l.states[key] = fmt.Sprintf("%s/%s %s", m.GetNamespace(), m.GetName(), what)
+	l.states[key] = fmt.Sprintf("%s/%s %s", m.GetNamespace(), m.GetName(), write)
 	l.events[key] = asCore(m)
 }
 
-// asCore returns an Event of either API as one of core/v1.
+// asCore converts an Event of either API to core/v1.
 func asCore(m metav1.Object) *corev1.Event {
 	e, ok := m.(*eventsv1.Event)
 	if !ok {
@@ -62,14 +62,14 @@ func asCore(m metav1.Object) *corev1.Event {
 	return core
 }
 
-// snapshot is the ledger as it is now.
+// snapshot returns a copy.
 func (l *ledger) snapshot() *ledger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &ledger{states: maps.Clone(l.states), events: maps.Clone(l.events)}
 }
 
-// all returns what was written so far.
+// all returns the states so far.
 func (l *ledger) all() map[string]*corev1.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +82,7 @@ func (l *ledger) len() int {
 	return len(l.states)
 }
 
-// missing returns what was written and not seen.
+// missing returns the states that were not seen.
 func (l *ledger) missing(seen []state) (missing []string) {
 	have := make(map[string]bool, len(seen))
 	for _, s := range seen {
@@ -90,16 +90,16 @@ func (l *ledger) missing(seen []state) (missing []string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, what := range l.states {
+	for key, write := range l.states {
 		if !have[key] {
-			missing = append(missing, key+" "+what)
+			missing = append(missing, key+" "+write)
 		}
 	}
 	return missing
 }
 
-// checkOrder reports states that came twice or not in the order of versions.
-func checkOrder(t *testing.T, p *running) {
+// wantOrder checks that no state is repeated and that versions grow.
+func wantOrder(t *testing.T, p *running) {
 	t.Helper()
 	for _, line := range p.tornLines() {
 		t.Errorf("a line is no Event: %.200q", line)
@@ -111,10 +111,10 @@ func checkOrder(t *testing.T, p *running) {
 			t.Fatal(err)
 		}
 		if seen[s.key()] {
-			t.Errorf("came twice: %s %s", s.key(), s.Event.Metadata.Name)
+			t.Errorf("delivered twice: %s %s", s.key(), s.Event.Metadata.Name)
 		}
 		if s.Event.Reason == "HindsightGap" {
-			continue // it stands before what fills the gap, with the version behind it
+			continue // it precedes the states after the gap, with a later version
 		}
 		if version < last {
 			t.Errorf("%s %s came after version %d", s.key(), s.Event.Metadata.Name, last)
@@ -124,8 +124,8 @@ func checkOrder(t *testing.T, p *running) {
 	}
 }
 
-// wantAll waits until everything in the ledger was seen, if only for a moment.
-func wantAll(t *testing.T, p *running, l *ledger) {
+// awaitDelivered waits until all states of the ledger were seen.
+func awaitDelivered(t *testing.T, p *running, l *ledger) {
 	t.Helper()
 	var missing []string
 	if !wait.Within(t.Context(), 90*time.Second, func() bool {
@@ -136,7 +136,7 @@ func wantAll(t *testing.T, p *running, l *ledger) {
 	}
 }
 
-// put creates an Event as it is and notes it.
+// put creates an Event and records it.
 func (l *ledger) put(ctx context.Context, client kubernetes.Interface, e *corev1.Event) (*corev1.Event, error) {
 	written, err := client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
 	if err == nil {
@@ -145,7 +145,7 @@ func (l *ledger) put(ctx context.Context, client kubernetes.Interface, e *corev1
 	return written, err
 }
 
-// coreSink is the sink of client-go's recorder for core/v1, with a ledger.
+// coreSink is the sink of client-go's recorder for core/v1 that records in a ledger.
 type coreSink struct {
 	typedcorev1.EventSinkImpl
 	*ledger

@@ -22,21 +22,21 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// faults are what a gateway in front of the store may do to a push.
+// faults are the ways in which a gateway can fail a push.
 var faults = []struct {
 	name string
-	do   http.HandlerFunc // nil: pass it on
+	do   http.HandlerFunc // nil: forward the push
 }{
 	{"hangs", func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then is a client that goes away noticed
+		_, _ = io.Copy(io.Discard, r.Body) // needed to notice that the client disconnects
 		<-r.Context().Done()
 	}},
 	{"resets", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	{"500", status(500)},
 	{"502", status(502)},
-	{"503 and a time", statusAfter(503, "1")},
+	{"503 with Retry-After", statusAfter(503, "1")},
 	{"429", status(429)},
-	{"429 and a time", statusAfter(429, "1")},
+	{"429 with Retry-After", statusAfter(429, "1")},
 	{"413", status(413)},
 	{"260", status(260)},
 	{"404", status(404)},
@@ -53,8 +53,8 @@ func statusAfter(code int, after string) http.HandlerFunc {
 	}
 }
 
-// A gateway that does everything wrong, one thing after the other, loses nothing,
-// repeats nothing, and neither holds up another sink nor fills the memory.
+// With a gateway that fails in every way, one after the other, nothing is lost or
+// repeated, other sinks are not delayed, and memory does not grow.
 func TestFaultyGateway(t *testing.T) { cluster.EachStore(t, faultyGateway) }
 
 func faultyGateway(t *testing.T, store cluster.Store) {
@@ -68,12 +68,12 @@ func faultyGateway(t *testing.T, store cluster.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := target.Path // the sink's, which the proxy passes on
+	path := target.Path // of the sink; the proxy forwards it
 	target.Path = ""
 	pass := httputil.NewSingleHostReverseProxy(target)
 	var fault atomic.Int64
 	fault.Store(-1)
-	var broken atomic.Int64 // pushes that met with a fault
+	var broken atomic.Int64 // failed pushes
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if i := fault.Load(); i >= 0 {
 			broken.Add(1)
@@ -88,7 +88,7 @@ func faultyGateway(t *testing.T, store cluster.Store) {
 	})
 
 	p := start(t, c.Kubeconfig(), fmt.Sprintf("cluster: %s\njournal: {dir: %q}\nsinks:\n  - {name: out, stdout: {}}\n", clusterName, t.TempDir())+lokiSink(gateway.URL+path, ", timeout: 1s"))
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
 	awaitStored(t, p, store, ledger.all())
 	before := residentMemory(t, p)
 
@@ -100,11 +100,11 @@ func faultyGateway(t *testing.T, store cluster.Store) {
 	for i := range faults {
 		met := broken.Load()
 		fault.Store(int64(i))
-		wait.Until(t, "pushes meet with "+faults[i].name, func() bool { return broken.Load() > met })
+		wait.Until(t, "pushes fail with "+faults[i].name, func() bool { return broken.Load() > met })
 		pause(t.Context(), time.Second)
-		// The other sink goes on.
+		// The other sink delivers.
 		written := ledger.snapshot()
-		wait.Until(t, "everything is on the standard output while the gateway "+faults[i].name, func() bool { return len(written.missing(p.seen())) == 0 })
+		wait.Until(t, "all states are on the standard output during "+faults[i].name, func() bool { return len(written.missing(p.seen())) == 0 })
 		fault.Store(-1)
 		pause(t.Context(), 500*time.Millisecond)
 	}
@@ -115,18 +115,18 @@ func faultyGateway(t *testing.T, store cluster.Store) {
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	wantStored(t, stored(t, store, inStore), ledger.all())
-	checkOrder(t, p)
-	// The race detector multiplies what there is.
+	wantStored(t, stored(t, store, allStored), ledger.all())
+	wantOrder(t, p)
+	// The race detector multiplies memory.
 	if grown > 160<<20 {
 		t.Errorf("the memory grew by %d MiB", grown>>20)
 	}
-	t.Logf("%d states, %d pushes met with a fault, the memory grew by %d KiB", ledger.len(), broken.Load(), grown>>10)
+	t.Logf("%d states, %d failed pushes, the memory grew by %d KiB", ledger.len(), broken.Load(), grown>>10)
 }
 
 var resident = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
 
-// residentMemory is that of the program now, in bytes.
+// residentMemory returns the resident memory of the program in bytes.
 func residentMemory(t *testing.T, p *running) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))

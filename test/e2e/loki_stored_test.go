@@ -19,25 +19,25 @@ import (
 
 const clusterName = "e2e" // in all configurations
 
-// lokiSink is a sink of a configuration, and what else is needed with it.
+// lokiSink returns the configuration of a sink with further settings.
 func lokiSink(url, more string) string {
 	return fmt.Sprintf("  - {name: loki, loki: {url: %q, batch_wait: 200ms%s}}\n", url, more)
 }
 
-// around is a range of time that holds whatever a test has written.
-func around() (from, to time.Time) {
+// testRange returns a time range that includes all Events of a test.
+func testRange() (from, to time.Time) {
 	now := time.Now()
 	return now.Add(-4 * time.Hour), now.Add(time.Hour)
 }
 
-// inStore selects all that hindsight pushes.
-const inStore = `{job="hindsight"}`
+// allStored selects all streams of hindsight.
+const allStored = `{job="hindsight"}`
 
-// stored returns the entries that a query finds, oldest first, without those of
-// Events that the API server writes by itself.
+// stored returns the entries that a query finds, oldest first, without the API server's
+// own Events.
 func stored(t *testing.T, store cluster.Store, query string) []cluster.LokiEntry {
 	t.Helper()
-	from, to := around()
+	from, to := testRange()
 	entries, err := store.Entries(t.Context(), query, from, to)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func awaitStored(t *testing.T, p *running, store cluster.Store, states map[strin
 	missing := len(states)
 	if !wait.Within(t.Context(), 3*time.Minute, func() bool {
 		have := map[string]bool{}
-		for _, e := range stored(t, store, inStore) {
+		for _, e := range stored(t, store, allStored) {
 			have[keyOf(&e)] = true
 		}
 		missing = 0
@@ -79,7 +79,7 @@ func awaitStored(t *testing.T, p *running, store cluster.Store, states map[strin
 			}
 		}
 		if missing > 0 {
-			pause(t.Context(), 300*time.Millisecond) // reading everything is work for the store
+			pause(t.Context(), 300*time.Millisecond) // reading all entries costs the store CPU
 		}
 		return missing == 0
 	}) {
@@ -87,16 +87,15 @@ func awaitStored(t *testing.T, p *running, store cluster.Store, states map[strin
 	}
 }
 
-// keyOf is the key of the state that an entry is of.
+// keyOf returns the key of the state of an entry.
 func keyOf(e *cluster.LokiEntry) string {
 	return e.Metadata["event_uid"] + "@" + e.Metadata["event_version"]
 }
 
-// wantStored checks that the entries are the states, each once and as it should
-// be, in the order in which they happened.
+// wantStored checks that the entries are the states, each once, complete and in order.
 func wantStored(t *testing.T, entries []cluster.LokiEntry, states map[string]*corev1.Event) {
 	t.Helper()
-	const most = 10 // errors said
+	const most = 10 // reported errors
 	wrong := 0
 	errorf := func(format string, args ...any) {
 		t.Helper()
@@ -105,23 +104,23 @@ func wantStored(t *testing.T, entries []cluster.LokiEntry, states map[string]*co
 		}
 	}
 	found := make(map[string]bool, len(entries))
-	newest := map[time.Time]uint64{} // version in a second, of those that have no finer time
+	newest := map[time.Time]uint64{} // the newest version of each second, of states with a resolution of seconds
 	for i := range entries {
 		entry := &entries[i]
 		key := keyOf(entry)
 		e := states[key]
 		switch {
 		case e == nil:
-			errorf("nobody has written %s %v %s", entry.Time, entry.Labels, entry.Line)
+			errorf("never written: %s %v %s", entry.Time, entry.Labels, entry.Line)
 			continue
 		case found[key]:
 			errorf("twice: %s %s", entry.Time, entry.Line)
 		}
 		found[key] = true
-		if what := different(entry, e); what != "" {
-			errorf("%s %v %v %s\nis not as it was written: %s", entry.Time, entry.Labels, entry.Metadata, entry.Line, what)
+		if diff := difference(entry, e); diff != "" {
+			errorf("%s %v %v %s\ndiffers from the Event: %s", entry.Time, entry.Labels, entry.Metadata, entry.Line, diff)
 		}
-		if at, resolution := happened(e); resolution == time.Second {
+		if at, resolution := occurredAt(e); resolution == time.Second {
 			version := mustParse(t, e.ResourceVersion)
 			if version < newest[at] {
 				errorf("%s is in front of an older state of the same second", key)
@@ -148,8 +147,8 @@ func mustParse(t *testing.T, version string) uint64 {
 	return v
 }
 
-// different says how an entry differs from what it should be of a state.
-func different(entry *cluster.LokiEntry, e *corev1.Event) string {
+// difference describes how an entry differs from its state.
+func difference(entry *cluster.LokiEntry, e *corev1.Event) string {
 	labels := map[string]string{
 		"job": "hindsight", "cluster": clusterName, "namespace": e.Namespace, "reason": e.Reason,
 	}
@@ -157,10 +156,10 @@ func different(entry *cluster.LokiEntry, e *corev1.Event) string {
 		labels["service_name"] = name
 	}
 	metadata := metadataOf(e)
-	if entry.Labels["reason"] == "other" { // whether it may is for the test of max_streams
+	if entry.Labels["reason"] == "other" { // checked by TestMaxStreams
 		labels["reason"], metadata["full_reason"] = "other", e.Reason
 	}
-	at, resolution := happened(e)
+	at, resolution := occurredAt(e)
 	switch {
 	case !maps.Equal(entry.Labels, labels):
 		return fmt.Sprintf("labels %v", labels)
@@ -184,7 +183,7 @@ func different(entry *cluster.LokiEntry, e *corev1.Event) string {
 	return ""
 }
 
-// metadataOf is what a state has as structured metadata.
+// metadataOf returns the structured metadata of a state.
 func metadataOf(e *corev1.Event) map[string]string {
 	component, node, count, level := e.Source.Component, e.Source.Host, e.Count, "info"
 	if component == "" {
@@ -214,9 +213,8 @@ func metadataOf(e *corev1.Event) map[string]string {
 	return all
 }
 
-// happened returns when a state's newest occurrence was, and how exactly that is
-// known.
-func happened(e *corev1.Event) (time.Time, time.Duration) {
+// occurredAt returns the time of the newest occurrence of a state, and its resolution.
+func occurredAt(e *corev1.Event) (time.Time, time.Duration) {
 	switch {
 	case e.Series != nil && !e.Series.LastObservedTime.IsZero():
 		return e.Series.LastObservedTime.UTC(), time.Microsecond

@@ -16,8 +16,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// Every state of thousands of Events is in Loki, as LogQL finds it, when the
-// cluster has forgotten all of them.
+// LogQL finds every state of thousands of Events in Loki after the cluster has deleted all
+// of them.
 func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{EventTTL: 20 * time.Second})
@@ -31,10 +31,10 @@ func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Some are there before hindsight is.
+	// Some Events exist before the start.
 	writeMany(t, client, ledger, namespaces, 300, 1)
 	p := start(t, c.Kubeconfig(), "cluster: "+clusterName+"\nsinks:\n"+lokiSink(l.URL(), ""))
-	awaitStored(t, p, l, ledger.all()) // from here on nothing may be overwritten unseen
+	awaitStored(t, p, l, ledger.all()) // no state may be overwritten before this
 
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
@@ -44,7 +44,7 @@ func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
 	writers.Go(func() { writePlain(ctx, client, ledger) })
 	writers.Go(func() { writeMany(t, client, ledger, namespaces, 1200, 3) })
 	for _, text := range hostile {
-		mustPut(t, ledger, client, newEvent("default", "hostile.", text))
+		mustCreate(t, ledger, client, newEvent("default", "hostile.", text))
 	}
 	writers.Wait()
 	awaitStored(t, p, l, ledger.all())
@@ -52,7 +52,7 @@ func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 
-	awaitForgotten(t, client)
+	awaitDeleted(t, client)
 
 	type labels struct{ namespace, reason string }
 	states := map[labels]map[string]*corev1.Event{}
@@ -70,22 +70,22 @@ func TestLokiKeepsWhatTheClusterForgets(t *testing.T) {
 			t.Errorf("count_over_time of %s is %d, want %d", selector, got, len(want))
 		}
 	}
-	if got := len(stored(t, l, inStore)); got != ledger.len() {
+	if got := len(stored(t, l, allStored)); got != ledger.len() {
 		t.Errorf("Loki has %d entries, want %d", got, ledger.len())
 	}
 	wantNoShards(t, l)
 	t.Logf("%d states in %d streams", ledger.len(), len(states))
 }
 
-// wantNoShards checks that Loki, if that is the store, has split no stream: in the parts of one, what
-// is refused and what comes twice would go unnoticed.
+// wantNoShards checks that Loki, if it is the store, has split no stream: rejected and
+// repeated entries would be hidden in the parts.
 func wantNoShards(t *testing.T, store cluster.Store) {
 	t.Helper()
 	l, ok := store.(*cluster.Loki)
 	if !ok {
 		return
 	}
-	from, to := around()
+	from, to := testRange()
 	streams, err := l.Streams(t.Context(), `{job="hindsight"}`, from, to)
 	if err != nil {
 		t.Fatal(err)
@@ -100,8 +100,7 @@ func wantNoShards(t *testing.T, store cluster.Store) {
 	}
 }
 
-// writeMany creates so many Events of several namespaces and reasons, each
-// counted up to a number.
+// writeMany creates n Events of several namespaces and reasons, and updates each.
 func writeMany(t *testing.T, client kubernetes.Interface, l *ledger, namespaces []string, n int, counts int32) {
 	reasons := []string{"Pulled", "Created", "Started", "Killing", "Unhealthy", "FailedScheduling", "BackOff"}
 	const writers = 8

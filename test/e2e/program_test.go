@@ -113,9 +113,9 @@ func (s state) key() string { return s.Event.Metadata.UID + "@" + s.Event.Metada
 // states parses a standard output.
 type states struct {
 	mu   sync.Mutex // guards the rest
-	all  []state    // in order; without those of the API server's own Events
-	torn []string   // lines that are no state
-	rest []byte     // a line that has not ended
+	all  []state    // in order, without the API server's own Events
+	torn []string   // other lines
+	rest []byte     // an incomplete line
 }
 
 func (s *states) Write(b []byte) (int, error) {
@@ -146,7 +146,7 @@ func (s *states) seen() []state {
 	return s.all[:len(s.all):len(s.all)]
 }
 
-// tornLines returns the lines that are no state, the last one even if it has not ended.
+// tornLines returns the lines that are not a state, and an incomplete last one.
 func (s *states) tornLines() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

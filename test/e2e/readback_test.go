@@ -20,16 +20,15 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// What run writes to a file and replay reads from there is in Loki as if run had
-// written it to Loki: the same entries, byte for byte. So it is with what query
-// prints.
-func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
+// Files that run has written, and the output of query, are replayed to Loki: the entries
+// equal those that run has pushed, byte for byte.
+func TestReplayedFilesEqualWatchedEvents(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	client := newClient(t, c)
 	ledger := newLedger()
-	mustPut(t, ledger, client, newEvent("default", "before.", "there before"))
+	mustCreate(t, ledger, client, newEvent("default", "before.", "there before"))
 
 	dir := t.TempDir()
 	tenant := func(name, more string) string {
@@ -49,20 +48,20 @@ func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
 	} {
 		e := newEvent("default", fmt.Sprintf("clock.%d.", i), "by another clock")
 		e.FirstTimestamp, e.LastTimestamp = metav1.NewTime(at), metav1.NewTime(at)
-		mustPut(t, ledger, client, e)
+		mustCreate(t, ledger, client, e)
 		e = newEvent("default", fmt.Sprintf("series.%d.", i), "by another clock")
 		e.FirstTimestamp, e.LastTimestamp, e.Count = metav1.Time{}, metav1.Time{}, 0
 		e.ReportingController, e.ReportingInstance, e.Action = "k8s.io/x", "x-1", "Doing"
 		e.EventTime = metav1.NewMicroTime(now.Add(-time.Hour))
 		e.Series = &corev1.EventSeries{Count: 3, LastObservedTime: metav1.NewMicroTime(at)}
-		mustPut(t, ledger, client, e)
+		mustCreate(t, ledger, client, e)
 	}
 	for _, text := range hostile[:len(hostile)-1] {
-		mustPut(t, ledger, client, newEvent("default", "hostile.", text))
+		mustCreate(t, ledger, client, newEvent("default", "hostile.", text))
 	}
 	entries := func(tenant string) []string {
 		l.Tenant = tenant
-		from, to := around()
+		from, to := testRange()
 		found, err := l.Entries(t.Context(), `{job="hindsight"}`, from, to.Add(24*time.Hour))
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +81,7 @@ func TestReplayedFilesAreStoredAsIfTheyWereWatched(t *testing.T) {
 	}
 	watched := entries("watched")
 	if !strings.Contains(strings.Join(watched, "\n"), "observed_time:1970-01-01T00:00:21Z") {
-		t.Error("no time was bounded: there is nothing to see")
+		t.Error("no time was bounded: the test is void")
 	}
 
 	run := func(stdin []byte, args ...string) []byte {

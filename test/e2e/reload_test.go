@@ -14,8 +14,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// The configuration changes again and again while Events are written: nothing is
-// lost, and nothing is listed again although the journal is in memory.
+// The configuration changes repeatedly while Events are written: nothing is lost, and
+// nothing is listed again although the journal is in memory.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
@@ -30,8 +30,8 @@ func TestReloadUnderLoad(t *testing.T) {
 		return s
 	}
 	p := start(t, c.Kubeconfig(), config(0))
-	mustPut(t, ledger, client, newEvent("default", "first.", "first"))
-	wantAll(t, p, ledger)
+	mustCreate(t, ledger, client, newEvent("default", "first.", "first"))
+	awaitDelivered(t, p, ledger)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -41,7 +41,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	const times = 8
 	for i := range times {
 		replaceConfig(t, p, config(i+1))
-		if i > 0 { // the first is noticed without being told
+		if i > 0 { // the first change is detected without a signal
 			if err := p.Signal(syscall.SIGHUP); err != nil {
 				t.Fatal(err)
 			}
@@ -49,33 +49,33 @@ func TestReloadUnderLoad(t *testing.T) {
 		wait.Until(t, "configuration reloaded", func() bool { return strings.Count(p.Log(), "configuration reloaded") > i })
 	}
 
-	// One that cannot be taken over changes nothing.
-	for change, said := range map[string]string{
+	// An invalid configuration changes nothing.
+	for change, message := range map[string]string{
 		"journal: {dir: /tmp}\n":             "journal cannot be changed while running",
 		"leader_election: {enabled: true}\n": "leader_election cannot be changed while running",
 		"sincs: []\n":                        "unknown key",
 	} {
 		replaceConfig(t, p, change+config(times))
-		wait.Until(t, said, func() bool { return p.Logged(said) })
+		p.untilLogged(message)
 		if _, body := p.get("/metrics"); !strings.Contains(body, "\nhindsight_config_last_reload_successful 0\n") {
-			t.Error("the metrics do not say that a configuration was refused")
+			t.Error("the metrics do not show that a configuration was rejected")
 		}
 	}
 	before := ledger.len()
 	wait.Until(t, "Events are written", func() bool { return ledger.len() > before+20 })
 	stop()
 	writers.Wait()
-	wantAll(t, p, ledger)
+	awaitDelivered(t, p, ledger)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	repeated := wantIdenticalRepeats(t, p.seen())
 	if n := strings.Count(p.Log(), `msg="listed events"`); n != 1 {
-		t.Errorf("everything was listed %d times, want once", n)
+		t.Errorf("Events were listed %d times, want once", n)
 	}
-	t.Logf("%d states written, %d reloads, %d lines came again", ledger.len(), times, repeated)
+	t.Logf("%d states written, %d reloads, %d lines were repeated", ledger.len(), times, repeated)
 	if repeated > 0 {
-		t.Errorf("%d lines came again, although all that was being written could be finished", repeated)
+		t.Errorf("%d lines were repeated, although each batch could be completed", repeated)
 	}
 }
 
@@ -86,30 +86,29 @@ func replaceConfig(t *testing.T, p *running, text string) {
 	}
 }
 
-// A sink that is dead does not keep a new configuration from being taken over,
-// and what it has not accepted waits for it.
-func TestReloadBesideADeadSink(t *testing.T) { cluster.EachStore(t, reloadBesideADeadSink) }
+// A sink that is down does not prevent a reload, and its records wait for it.
+func TestReloadWithADeadSink(t *testing.T) { cluster.EachStore(t, reloadWithADeadSink) }
 
-func reloadBesideADeadSink(t *testing.T, store cluster.Store) {
+func reloadWithADeadSink(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	ledger := newLedger()
 	config := "cluster: " + clusterName + "\ndrain_timeout: 1s\nsinks:\n" + lokiSink(store.SinkURL(), "")
 	p := start(t, c.Kubeconfig(), config)
 	for i := range 20 {
-		mustPut(t, ledger, client, newEvent("default", fmt.Sprintf("early.%d.", i), "before the reload"))
+		mustCreate(t, ledger, client, newEvent("default", fmt.Sprintf("early.%d.", i), "before the reload"))
 	}
-	wait.Until(t, "the store is missed", func() bool { return p.Logged("send failed") })
+	wait.Until(t, "a push to the store fails", func() bool { return p.Logged("send failed") })
 	replaceConfig(t, p, config+"  - {name: out, stdout: {}}\n")
 	wait.Until(t, "configuration reloaded", func() bool { return p.Logged("configuration reloaded") })
 	late := newLedger()
 	for i := range 20 {
 		e := newEvent("default", fmt.Sprintf("late.%d.", i), "after the reload")
-		mustPut(t, late, client, e)
+		mustCreate(t, late, client, e)
 	}
-	wantAll(t, p, late)
+	awaitDelivered(t, p, late)
 	if early := len(p.seen()); early != late.len() {
-		t.Errorf("a new sink was given %d states, want the %d that came after it", early, late.len())
+		t.Errorf("a new sink got %d states, want the %d written after it was added", early, late.len())
 	}
 	if err := store.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -119,7 +118,7 @@ func reloadBesideADeadSink(t *testing.T, store cluster.Store) {
 		all[key] = e
 	}
 	awaitStored(t, p, store, all)
-	wantStored(t, stored(t, store, inStore), all)
+	wantStored(t, stored(t, store, allStored), all)
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}

@@ -20,11 +20,10 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// What gives access to something is in nothing that the program writes, whether
-// things go well or not.
-func TestSecretsStaySecret(t *testing.T) {
+// No credential is in any output of the program, on success or failure.
+func TestNoSecretsInOutput(t *testing.T) {
 	t.Parallel()
-	api := serveEvents(t, []*corev1.Event{scriptedEvent(1, time.Now()), scriptedEvent(2, time.Now())})
+	api := serveEvents(t, []*corev1.Event{madeEvent(1, time.Now()), madeEvent(2, time.Now())})
 	var pushes, wrong atomic.Int32
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, ok := r.BasicAuth(); !ok || user != "hindsight" || password != "geheim-password" {
@@ -32,9 +31,9 @@ func TestSecretsStaySecret(t *testing.T) {
 		}
 		switch pushes.Add(1) {
 		case 1:
-			http.Error(w, "who are you", http.StatusUnauthorized)
+			http.Error(w, "unauthorized", http.StatusUnauthorized)
 		case 2:
-			http.Error(w, "not well", http.StatusBadGateway)
+			http.Error(w, "bad gateway", http.StatusBadGateway)
 		case 3:
 			w.WriteHeader(http.StatusNoContent)
 		default:
@@ -61,7 +60,7 @@ sinks:
 `, journal, gateway.URL)
 	p := startWith(t, api.Kubeconfig(), config, nil, &states{}, "--token", "geheim-token")
 	wait.Until(t, "the gateway has answered", func() bool { return pushes.Load() > 3 })
-	wait.Until(t, "the others have been tried", func() bool { return strings.Count(p.Log(), "send failed") >= 3 })
+	wait.Until(t, "the other sinks have failed", func() bool { return strings.Count(p.Log(), "send failed") >= 3 })
 
 	written := map[string]string{"the log": p.Log()}
 	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
@@ -99,6 +98,6 @@ sinks:
 		}
 	}
 	if wrong.Load() > 0 {
-		t.Errorf("%d pushes did not bring the password", wrong.Load())
+		t.Errorf("%d pushes without the password", wrong.Load())
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// What is wrong between hindsight and Loki is said in one line and makes it
-// unready; once it is mended, everything arrives.
-func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
+// A wrong setting or an unreachable Loki is logged in one line and makes hindsight unready.
+// Once it is fixed, all Events arrive.
+func TestLokiUnreachable(t *testing.T) {
 	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
@@ -29,7 +29,7 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 	tenants.Tenant = "team-a"
 	later := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
 
-	// A certificate that nobody trusts, in front of Loki.
+	// A proxy with an untrusted certificate, in front of Loki.
 	target, err := url.Parse(open.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -46,9 +46,9 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 	for _, step := range []struct {
 		name  string
 		loki  *cluster.Loki
-		wrong string // the sink
-		says  string
-		mend  func() (sink string)
+		wrong string // sink configuration
+		log   string
+		fix   func() (sink string)
 	}{
 		{
 			"no tenant", tenants, lokiSink(tenants.URL(), ""), "set tenant_id",
@@ -63,7 +63,7 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 			func() string { return lokiSink(front.URL, fmt.Sprintf(", tls_config: {ca_file: %q}", ca)) },
 		},
 		{
-			"nobody there", later, lokiSink(later.URL(), ""), "connection refused",
+			"no server", later, lokiSink(later.URL(), ""), "connection refused",
 			func() string {
 				if err := later.Start(t.Context()); err != nil {
 					t.Fatal(err)
@@ -74,27 +74,27 @@ func TestLokiThatCannotBeReachedUntilItIsMended(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			t.Parallel()
-			// A journal and a cluster label of its own for each.
+			// Each step has its own journal and cluster label.
 			label := strings.ReplaceAll(step.name, " ", "-")
 			head := fmt.Sprintf("cluster: %s\njournal: {dir: %s}\ndrain_timeout: 1s\nsinks:\n", label, t.TempDir())
 			ledger := newLedger()
 			p := start(t, c.Kubeconfig(), head+step.wrong)
-			mustPut(t, ledger, client, newEvent("default", label+".", step.name))
-			wait.Until(t, "hindsight says what is wrong", func() bool { return p.Logged(step.says) })
-			wait.Until(t, "hindsight is unready and says why", func() bool {
+			mustCreate(t, ledger, client, newEvent("default", label+".", step.name))
+			wait.Until(t, "the problem is logged", func() bool { return p.Logged(step.log) })
+			wait.Until(t, "hindsight is unready with a reason", func() bool {
 				status, body := p.get("/readyz")
-				return status == 503 && strings.Contains(body, "sink loki: not delivering since") && strings.Contains(body, step.says)
+				return status == 503 && strings.Contains(body, "sink loki: not delivering since") && strings.Contains(body, step.log)
 			})
 			if n := strings.Count(p.Log(), "level=WARN"); n != 1 {
-				t.Errorf("it is said in %d lines, want one:\n%s", n, p.Log())
+				t.Errorf("%d warnings, want one:\n%s", n, p.Log())
 			}
-			if code := p.terminate(); code != 0 { // after drain_timeout, for the journal keeps it
+			if code := p.terminate(); code != 0 { // after drain_timeout; the record is in the journal
 				t.Errorf("exit code %d, want 0", code)
 			}
 
-			p = start(t, c.Kubeconfig(), head+step.mend())
+			p = start(t, c.Kubeconfig(), head+step.fix())
 			query := fmt.Sprintf(`{cluster=%q} |= %q`, label, step.name)
-			wait.Until(t, "what was kept is in Loki", func() bool { return len(stored(t, step.loki, query)) == 1 })
+			wait.Until(t, "the record is in Loki", func() bool { return len(stored(t, step.loki, query)) == 1 })
 			p.untilReady()
 		})
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// serveEvents starts a fake API server with Events: a real one sets their times itself, and takes too
-// long to create thousands of namespaces.
+// serveEvents starts a fake API server with Events. A real one sets their times itself, and
+// needs too long to create thousands of namespaces.
 func serveEvents(t *testing.T, events []*corev1.Event) *fakeapi.Server {
 	api := fakeapi.New(t)
 	putEvents(api, events)
@@ -28,7 +28,7 @@ func putEvents(api *fakeapi.Server, events []*corev1.Event) {
 	}
 }
 
-// statesOf returns all states that an API server has had, by the keys of a ledger.
+// statesOf returns all states of an API server by their keys in a ledger.
 func statesOf(api *fakeapi.Server) map[string]*corev1.Event {
 	states := map[string]*corev1.Event{}
 	for _, c := range api.History() {
@@ -37,14 +37,13 @@ func statesOf(api *fakeapi.Server) map[string]*corev1.Event {
 	return states
 }
 
-// scriptedEvent is the n-th Event of a test, written at that time. It is as large
-// as most are, managedFields included.
-func scriptedEvent(n int, at time.Time) *corev1.Event {
+// madeEvent returns the n-th Event of a test, of a usual size with managedFields.
+func madeEvent(n int, at time.Time) *corev1.Event {
 	when := metav1.NewTime(at.Truncate(time.Second))
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: fmt.Sprintf("team-%d", n%40),
-			// Keys that are in another order than the versions:
+			// The order of the keys differs from the order of the versions.
 			Name:              fmt.Sprintf("web-%d.%016x", n%100, uint64(n)*0x9E3779B97F4A7C15),
 			CreationTimestamp: when,
 			ManagedFields: []metav1.ManagedFieldsEntry{{
@@ -54,7 +53,7 @@ func scriptedEvent(n int, at time.Time) *corev1.Event {
 		},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: fmt.Sprintf("team-%d", n%40), Name: fmt.Sprintf("web-%d", n%100), UID: types.UID(fmt.Sprintf("pod-%d", n%100))},
 		Reason:         []string{"Pulled", "Created", "Started", "Killing", "Unhealthy"}[n/40%5],
-		Message:        fmt.Sprintf("message %d of a container that has something to say", n),
+		Message:        fmt.Sprintf("message %d of a container in this pod", n),
 		Source:         corev1.EventSource{Component: "kubelet", Host: fmt.Sprintf("node-%d", n%7)},
 		Type:           []string{corev1.EventTypeNormal, corev1.EventTypeWarning}[n/3%2],
 		FirstTimestamp: when,

@@ -43,8 +43,8 @@ func recorded(t *testing.T) []corev1.Event {
 	return list.Items
 }
 
-// The way that eventrouter's users go: Promtail reads the container's output, a
-// json stage takes the namespace out of it, a labels stage makes it a label.
+// As with eventrouter: Promtail reads the output of the container, a json stage extracts the
+// namespace, a labels stage makes it a label.
 func TestPromtailReadsOurOutput(t *testing.T) {
 	t.Parallel()
 	cluster.NeedPromtail(t)
@@ -89,9 +89,9 @@ func TestPromtailReadsOurOutput(t *testing.T) {
 	})
 }
 
-// The questions of people on call, each answered by one short query on the lines
-// as they are by default, without a parser stage.
-func TestQueriesOfPeopleOnCall(t *testing.T) {
+// On-call questions are answered by one short query on the default lines, without a parser
+// stage.
+func TestOnCallQueries(t *testing.T) {
 	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	config := filepath.Join(t.TempDir(), "config.yaml")
@@ -128,32 +128,32 @@ func TestQueriesOfPeopleOnCall(t *testing.T) {
 			`{namespace="prod-metrics"} | type="Warning"`,
 			count(func(e *corev1.Event) bool { return e.Namespace == "prod-metrics" && e.Type == "Warning" }),
 		},
-		"all that happened to one pod": {
+		"Events of one pod": {
 			fmt.Sprintf(`{namespace="prod-metrics"} | kind="Pod" | name=%q`, preempted.InvolvedObject.Name),
 			count(func(e *corev1.Event) bool {
 				return e.Namespace == "prod-metrics" && e.InvolvedObject.Kind == "Pod" && e.InvolvedObject.Name == preempted.InvolvedObject.Name
 			}),
 		},
-		"all that happened to a node": {
+		"Events of a node": {
 			fmt.Sprintf(`{job="hindsight"} | kind="Node" | name=%q`, node),
 			count(func(e *corev1.Event) bool { return e.InvolvedObject.Kind == "Node" && e.InvolvedObject.Name == node }),
 		},
-		"all that was said on a node": {
+		"Events of and on a node": {
 			fmt.Sprintf(`{job="hindsight"} | node=%q`, node),
 			count(func(e *corev1.Event) bool {
 				return e.InvolvedObject.Kind == "Node" && e.InvolvedObject.Name == node || e.Source.Host == node ||
 					e.ReportingController == "kubelet" && e.ReportingInstance == node
 			}),
 		},
-		"who was preempted": {
+		"preempted pods": {
 			`{reason="Preempted"}`,
 			count(func(e *corev1.Event) bool { return e.Reason == "Preempted" }),
 		},
-		"by whom: what else is known of the uid in the message": {
+		"Events of the preemptor, by the uid in the message": {
 			fmt.Sprintf(`{job="hindsight"} | uid=%q`, preemptor),
 			count(func(e *corev1.Event) bool { return string(e.InvolvedObject.UID) == preemptor }),
 		},
-		"what sounds bad, by level": {
+		"Warnings, by level": {
 			`{job="hindsight"} | detected_level="warn"`,
 			count(func(e *corev1.Event) bool { return e.Type == "Warning" }),
 		},
@@ -168,7 +168,7 @@ func TestQueriesOfPeopleOnCall(t *testing.T) {
 
 	for question, c := range map[string]struct {
 		query string
-		want  map[string]int // by the label that tells the results apart
+		want  map[string]int // by the label that distinguishes the results
 		by    string
 		most  int
 	}{
