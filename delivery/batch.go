@@ -1,19 +1,18 @@
 package delivery
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
-	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/sink"
 )
 
 // maxReadFailures is the number of consecutive failures to read a record from the
-// journal after which it counts as damaged.
+// journal again after which the delivery ends. A record that is damaged by then becomes a
+// gap when the journal is read after the restart.
 const maxReadFailures = 5
 
 // batch holds the oldest records of a stream once an attempt to send them was started.
@@ -26,7 +25,6 @@ type batch struct {
 
 	attempts     int
 	firstAttempt time.Time
-	readFailures int   // consecutive failures to read the next record
 	grows        bool  // records may be added at its end
 	gaps         []int // indices of the gap records
 	completed    bool
@@ -93,19 +91,19 @@ func (l *loop) buildBatch(s *stream) error {
 			if !full() {
 				l.encode(b, r)
 			}
-			b.readFailures = 0
+			s.readFailures = 0
 		})
-		switch {
-		case err == nil, full():
-		case !errors.Is(err, journal.ErrDamaged) && b.readFailures < maxReadFailures:
-			b.readFailures++
-			if len(b.ends) > 0 && len(b.ends) >= b.count {
-				return nil
-			}
-			return fmt.Errorf("read records to send: %w", err)
-		default:
-			l.replaceWithGap(s, len(b.ends))
+		if err == nil || full() {
+			continue
 		}
+		if len(b.ends) > 0 && len(b.ends) >= b.count {
+			return nil
+		}
+		err = fmt.Errorf("read records to send: %w", err)
+		if s.readFailures++; s.readFailures == maxReadFailures {
+			l.journalErr = err
+		}
+		return err
 	}
 	return nil
 }
@@ -122,35 +120,6 @@ func (l *loop) encode(b *batch, r *event.Record) {
 	}
 	b.ends = append(b.ends, len(b.data))
 	b.count = max(b.count, len(b.ends))
-}
-
-// replaceWithGap replaces the n-th entry of a stream, which cannot be read, with a gap
-// record. The gap record moves to the stream it belongs to, unless an earlier attempt
-// sent the entry as the n-th of a batch.
-func (l *loop) replaceWithGap(s *stream, n int) {
-	e := s.entryAt(n)
-	gap := l.Consumer.ReplaceWithGap(e.offset)
-	s.bytes -= int(e.location.Bytes)
-	l.pendingBytes -= int(e.location.Bytes)
-	e.location = journal.Location{}
-	e.record = &gap
-
-	to := l.stream(l.Sink.AppendStream(nil, &gap))
-	if to == s || n < s.batch.count {
-		return
-	}
-	s.len--
-	if n == 0 {
-		s.first = e.next
-	} else {
-		before := s.entryAt(n - 1)
-		before.next = e.next
-		if e == s.last {
-			s.last = before
-		}
-	}
-	e.next = nil
-	l.appendEntry(to, e, time.Since(l.began))
 }
 
 // maxFreeBuffer is the size up to which a buffer is reused. Most batches are smaller.

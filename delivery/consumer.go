@@ -12,6 +12,5 @@ import (
 type Consumer interface {
 	Next(ctx context.Context, max int, visit func(journal.Entry)) (int, error)
 	Read(locations []journal.Location, visit func(*event.Record)) error
-	ReplaceWithGap(offset uint64) event.Record
 	Ack(offset uint64) error
 }

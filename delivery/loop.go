@@ -63,6 +63,7 @@ type loop struct {
 	outage            *outage
 	recovering        []*outage // that may be over
 	gapErr            error     // a gap record was rejected
+	journalErr        error     // ends the delivery
 
 	streamOutage *outage // of faulty streams
 	parking      parking
@@ -107,6 +108,9 @@ func (l *loop) run() error {
 	for {
 		l.requestMore()
 		timer.Reset(time.Until(l.sendDue()))
+		if l.journalErr != nil {
+			return l.journalErr
+		}
 		l.updateState()
 		if l.drained && l.window.len() == 0 && l.canLeaveParked() {
 			return nil

@@ -38,13 +38,9 @@ func (l *loop) writeDue(now time.Time) (next time.Time) {
 func (l *loop) writeBatch(s *stream, now time.Time) {
 	b := &batch{stream: s, buffer: l.newBuffer(), toPark: true}
 	s.batch = b
-	if err := l.buildBatch(s); s.len == 0 || err != nil {
+	if err := l.buildBatch(s); err != nil {
 		l.freeBuffer(b.buffer)
 		s.batch = nil
-		if s.len == 0 { // gap records replaced all of it
-			l.setIdle(s, now)
-			return
-		}
 		l.retryWrite(s, err, now)
 		return
 	}

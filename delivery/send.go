@@ -92,11 +92,7 @@ func (l *loop) send(s *stream, f *inFlight, now time.Time) {
 			return
 		}
 	case len(b.ends) < b.count || b.attempts == 0 || b.grows:
-		if err = l.buildBatch(s); s.len == 0 { // gap records replaced all of it
-			b.completed, s.batch = true, nil
-			l.setIdle(s, now)
-			return
-		}
+		err = l.buildBatch(s)
 	}
 	if err != nil {
 		l.retryLater(result{stream: s, attempt: l.attempts + 1, began: now, err: err}, nil, now)

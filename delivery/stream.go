@@ -20,6 +20,8 @@ type stream struct {
 	notBefore time.Time // of the next attempt
 	failure   *failure  // nil unless the last attempt failed
 
+	readFailures int // consecutive failures to read its next record from the journal again
+
 	// A parked stream has two of these structs: the source, whose entries are written to
 	// the queue, and the parked one, which is sent from the queue.
 	parkedAs *stream       // of the source

@@ -153,24 +153,3 @@ func clonePositions(positions map[string]event.Position) map[string]event.Positi
 	}
 	return maps.Clone(positions)
 }
-
-// ErrDamaged is returned by Read for a damaged record.
-var ErrDamaged = storage.ErrDamaged
-
-// ReplaceWithGap returns a gap record for an entry that cannot be read.
-func (c *Consumer) ReplaceWithGap(offset uint64) event.Record {
-	c.j.mu.Lock()
-	source, to := "", event.Position{}
-	for i := range c.inflight.steps.Len() {
-		if s := c.inflight.steps.At(i); s.offset == offset {
-			source, to = c.inflight.shared[s.shared].source, c.inflight.position(s)
-		}
-	}
-	gap := event.Gap{
-		Source: source, Namespace: c.j.namespace, Sink: c.name, Cause: event.CauseDamage, MissedAtLeast: 1,
-		From: c.cursor.Positions[source], To: to,
-	}
-	c.j.mu.Unlock()
-	c.j.onDrop(c.name, event.CauseDamage, 1)
-	return event.NewGap(gap)
-}
