@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -122,7 +123,7 @@ const heartbeatInterval = 30 * time.Second
 // addWaiting adds a record as add does, without a timeout. No connection may be open meanwhile.
 func (b *batcher) addWaiting(ctx context.Context, rec event.Record, buffer *event.DecodeBuffer, size int, heartbeat func()) error {
 	for {
-		if err := b.add(ctx, rec, buffer, size, heartbeatInterval); err != errBlocked {
+		if err := b.add(ctx, rec, buffer, size, heartbeatInterval); !errors.Is(err, errBlocked) {
 			return err
 		}
 		heartbeat()

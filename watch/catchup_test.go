@@ -397,9 +397,9 @@ func TestLaggingServerDuringCatchUp(t *testing.T) {
 	})
 }
 
-// The list for one sink exceeds the space for sorting, and the API server lags during it. Nothing is
-// lost, although states may repeat, and all records are for this sink. Until the end, the position
-// marks the list as incomplete.
+// The list for one sink exceeds the space for sorting, and the API server lags during it. Nothing
+// is lost, although states may repeat, and all records are for this sink. Until the end, the
+// position marks the list as incomplete.
 func TestSortOverflowOfOneSink(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -122,7 +122,7 @@ func (b *body) Read(p []byte) (int, error) {
 		defer b.timer.Stop()
 	}
 	n, err := b.stream.Read(p)
-	if err != nil && err != io.EOF && b.ctx.Err() != nil {
+	if err != nil && err != io.EOF && b.ctx.Err() != nil { //nolint:errorlint // a wrapped io.EOF is an error of the connection
 		err = context.Cause(b.ctx)
 	}
 	return n, err

@@ -89,7 +89,7 @@ func readList(r io.Reader, visit func(item []byte) error) (meta metav1.ListMeta,
 	found := false
 	for {
 		num, size, err := envelope.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -111,7 +111,7 @@ func readList(r io.Reader, visit func(item []byte) error) (meta metav1.ListMeta,
 		list := message{in: in, left: int64(size)}
 		for {
 			num, size, err := list.next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err == nil && (num == listMetadata || num == listItems) {

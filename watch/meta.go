@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,6 +28,7 @@ func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
 	var m eventMeta
 	var managed int64
 	var version []byte
+	parsed := false
 	err := eachField(raw, func(num protowire.Number, metadata []byte) error {
 		if num != eventMetadata {
 			return nil
@@ -53,9 +53,12 @@ func parseMeta(raw []byte, clock time.Time) (eventMeta, error) {
 			}
 			return err
 		})
-		return cmp.Or(err, errStop)
+		if err == nil {
+			parsed, err = true, errStop
+		}
+		return err
 	})
-	if err != nil && err != errStop {
+	if err != nil && !parsed {
 		return eventMeta{}, fmt.Errorf("read metadata of event: %w", err)
 	}
 	m.version, err = strconv.ParseUint(string(version), 10, 64)

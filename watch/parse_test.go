@@ -102,7 +102,7 @@ func TestReadListErrors(t *testing.T) {
 	t.Parallel()
 	stop := errors.New("stop")
 	_, err := readList(bytes.NewReader(protobufList(exampleList())), func([]byte) error { return stop })
-	if err != stop {
+	if !errors.Is(err, stop) {
 		t.Errorf("error of visit became %v", err)
 	}
 	broken := errors.New("connection reset")
@@ -267,14 +267,14 @@ func TestFrames(t *testing.T) {
 	if err != nil || fr.kind != apiwatch.Error || s.Unmarshal(fr.object) != nil || !reflect.DeepEqual(&s, status) {
 		t.Errorf("got %q %v: %v", fr.kind, &s, err)
 	}
-	if _, err := frames.next(); err != io.EOF {
+	if _, err := frames.next(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 
 	// A truncated body is not a clean end.
 	first := len(fakeapi.EncodeFrame(apiwatch.Added, &events[0], false))
 	for n := 1; n < first; n++ {
-		if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || err == io.EOF {
+		if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || errors.Is(err, io.EOF) {
 			t.Fatalf("cut after %d bytes: %v", n, err)
 		}
 	}

@@ -110,7 +110,7 @@ func (m *message) next() (protowire.Number, uint64, error) {
 			return 0, 0, io.EOF
 		}
 		tag, err := binary.ReadUvarint(m)
-		if err == io.EOF && m.toEOF { // before the first byte
+		if errors.Is(err, io.EOF) && m.toEOF { // before the first byte
 			return 0, 0, io.EOF
 		}
 		if err != nil {
@@ -201,7 +201,7 @@ func readFull(r io.Reader, buf []byte, size int) ([]byte, error) {
 
 // unexpectedEOF turns io.EOF into io.ErrUnexpectedEOF.
 func unexpectedEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

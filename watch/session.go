@@ -104,7 +104,7 @@ func (w *Watcher) watchTimeouts() (length, headers, grace time.Duration) {
 func (s *session) read(ctx context.Context) error {
 	for {
 		fr, err := s.frames.next()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the connection
 			if !s.working && time.Since(s.requested) < minOpenTime {
 				return errClosedAtOnce
 			}

@@ -361,7 +361,7 @@ func (w *Watcher) tooManyFailures() bool {
 func (w *Watcher) waitForJournal(ctx context.Context) {
 	start := time.Now()
 	w.log.Warn("journal accepts no records; watch closed until it does")
-	for w.batcher.waitEmpty(ctx, heartbeatInterval) == errBlocked {
+	for errors.Is(w.batcher.waitEmpty(ctx, heartbeatInterval), errBlocked) {
 		w.health.heartbeat()
 	}
 	if ctx.Err() == nil {
