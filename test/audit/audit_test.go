@@ -20,6 +20,8 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 const configuration = `
@@ -38,8 +40,7 @@ const fileSinks = `  - {name: whole, match: '{type="Warning"}', file: {path: %[1
   - {name: text, file: {path: %[1]s/text.log, format: text}}
 `
 
-// TestAuditOfFiles ships Events to files and audits those; then again a file that
-// was edited.
+// TestAuditOfFiles exports Events to files and audits those, then an edited file.
 func TestAuditOfFiles(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{})
 	w := newWriter(t, c)
@@ -48,17 +49,17 @@ func TestAuditOfFiles(t *testing.T) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, "live", fmt.Sprintf(fileSinks, dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.history() // half of it is there before the start
-	ship(t, "run", "--kubeconfig", c.Kubeconfig(), "--config", config, "--listen", "127.0.0.1:0")
+	w.history() // half of it is written before the start
+	ship(t, c.Kubeconfig(), config)
 	w.history()
 	w.series()
-	w.odd()
-	w.adopt()
+	w.unusual()
+	w.addServerEvents()
 	dropped := w.count("Pulled")
 	audited := auditedBy(t, w.auditor())
 
-	t.Run("everything is there", func(t *testing.T) {
-		eventually(t, "the files are complete", func() bool {
+	t.Run("complete", func(t *testing.T) {
+		wait.Until(t, "the files are complete", func() bool {
 			whole, flat := textOf(t, filepath.Join(dir, "whole*.jsonl*")), textOf(t, filepath.Join(dir, "flat.log"))
 			return w.all(func(e *corev1.Event) bool {
 				return e.Reason == "Pulled" || strings.Contains(flat, " eventRV="+e.ResourceVersion+" ") &&
@@ -71,11 +72,11 @@ func TestAuditOfFiles(t *testing.T) {
 			t.Errorf("explained: %v", r.Explained)
 		}
 		audited("-A", "--config", config, "--sink", "flat").want(t, 0, map[string]int{"explained": dropped})
-		if r := audited("-A", "--config", config, "--sink", "text"); r.code != 2 || !strings.Contains(r.stderr, "the lines do not say which Events they are of") {
+		if r := audited("-A", "--config", config, "--sink", "text"); r.code != 2 || !strings.Contains(r.stderr, "the lines have neither uid nor resourceVersion") {
 			t.Errorf("exit code %d: %s", r.code, r.stderr)
 		}
 	})
-	t.Run("a file that was edited", func(t *testing.T) {
+	t.Run("edited file", func(t *testing.T) {
 		b, err := os.ReadFile(filepath.Join(dir, "flat.log"))
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +109,7 @@ func TestAuditOfFiles(t *testing.T) {
 	})
 }
 
-// auditedBy returns audit with the arguments that all have in common.
+// auditedBy returns audit with common arguments.
 func auditedBy(t *testing.T, kubeconfig string) func(args ...string) result {
 	return func(args ...string) result {
 		t.Helper()
@@ -116,8 +117,7 @@ func auditedBy(t *testing.T, kubeconfig string) func(args ...string) result {
 	}
 }
 
-// TestAudit ships Events to Loki and audits what has arrived; then again
-// from copies in which something is wrong.
+// TestAudit exports Events to Loki and audits them, then copies with faults.
 func TestAudit(t *testing.T) {
 	c, l := cluster.ForTest(t, cluster.Options{}), cluster.LokiForTest(t, cluster.LokiOptions{})
 	w := newWriter(t, c)
@@ -127,14 +127,14 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	w.history() // half of it is there before the start
-	ship(t, "run", "--kubeconfig", c.Kubeconfig(), "--config", config, "--listen", "127.0.0.1:0")
+	w.history() // half of it is written before the start
+	ship(t, c.Kubeconfig(), config)
 	w.history()
 	w.series()
-	w.odd()
-	w.adopt()
+	w.unusual()
+	w.addServerEvents()
 	dropped := w.count("Pulled")
-	eventually(t, "Loki has the latest states", func() bool {
+	wait.Until(t, "Loki has the latest states", func() bool {
 		have := map[string]bool{}
 		for _, e := range entries(t, l, `{cluster="live"}`) {
 			have[e.Metadata["event_version"]] = true
@@ -142,7 +142,7 @@ func TestAudit(t *testing.T) {
 		return w.all(func(e *corev1.Event) bool { return e.Reason == "Pulled" || have[e.ResourceVersion] })
 	})
 
-	// To audit takes no more rights than these.
+	// An audit needs no more permissions than these.
 	kubeconfig := w.auditor()
 	audited := auditedBy(t, kubeconfig)
 	in := func(cluster string, more ...string) result {
@@ -150,7 +150,7 @@ func TestAudit(t *testing.T) {
 		return audited(append([]string{"-A", "--loki-url", l.URL(), "--cluster", cluster}, more...)...)
 	}
 
-	t.Run("everything is there", func(t *testing.T) {
+	t.Run("complete", func(t *testing.T) {
 		r := audited("-A", "--config", config, "--sink", "loki")
 		r.want(t, 0, map[string]int{"explained": dropped})
 		if r.Compared != w.events() || r.Found != r.Compared-dropped {
@@ -167,19 +167,19 @@ func TestAudit(t *testing.T) {
 	t.Run("as text", func(t *testing.T) {
 		r := audit(t, "--kubeconfig", kubeconfig, "-A", "--config", config, "--sink", "loki", "--limit", "2")
 		if want := fmt.Sprintf("explained  … and %d more dropped by rule", dropped-2); r.code != 0 || !strings.Contains(r.stdout, want) {
-			t.Errorf("exit code %d, it does not say %q:\n%s", r.code, want, r.stdout)
+			t.Errorf("exit code %d, want %q in\n%s", r.code, want, r.stdout)
 		}
 		if want := fmt.Sprintf("Z: %d Events compared, %d found, 0 missing, 0 repeated, 0 mistimed, 0 altered, %d explained (%[3]d dropped by rule)\n",
 			w.events(), w.events()-dropped, dropped); !strings.HasSuffix(r.stdout, want) {
-			t.Errorf("it does not end with %q:\n%s", want, r.stdout)
+			t.Errorf("want %q at the end of\n%s", want, r.stdout)
 		}
 	})
-	t.Run("without the rules", func(t *testing.T) {
+	t.Run("without rules", func(t *testing.T) {
 		r := in("live")
-		// What is redacted is another message than that of the API server.
+		// A redacted message differs from that in the API server.
 		r.want(t, 1, map[string]int{"missing": dropped, "altered": w.count("Secret")})
 	})
-	// Copies of what Loki has, by the version of the state.
+	// The entries in Loki, to be copied.
 	live := entries(t, l, `{cluster="live"}`)
 	of := func(e *corev1.Event) func(cluster.LokiEntry) bool {
 		return func(s cluster.LokiEntry) bool { return s.Metadata["event_version"] == e.ResourceVersion }
@@ -214,16 +214,16 @@ func TestAudit(t *testing.T) {
 	})
 	t.Run("repeated", func(t *testing.T) {
 		copied, latest := copyOf(live), w.backOffs()
-		again := func(e *corev1.Event, change func(*cluster.LokiEntry)) {
+		addCopy := func(e *corev1.Event, change func(*cluster.LokiEntry)) {
 			s := copyOf([]cluster.LokiEntry{*pick(t, copied, e)})[0]
 			change(&s)
 			copied = append(copied, s)
 		}
-		again(latest[0], func(*cluster.LokiEntry) {}) // Loki shows it once
-		again(latest[1], func(s *cluster.LokiEntry) { s.Time = s.Time.Add(time.Nanosecond) })
-		again(latest[2], func(s *cluster.LokiEntry) { s.Labels["pod"] = "hindsight-1" })
-		again(latest[3], func(s *cluster.LokiEntry) { s.Line += " sent=again" })
-		again(latest[4], func(s *cluster.LokiEntry) { s.Metadata["pod"] = "hindsight-1" })
+		addCopy(latest[0], func(*cluster.LokiEntry) {}) // Loki deduplicates it
+		addCopy(latest[1], func(s *cluster.LokiEntry) { s.Time = s.Time.Add(time.Nanosecond) })
+		addCopy(latest[2], func(s *cluster.LokiEntry) { s.Labels["pod"] = "hindsight-1" })
+		addCopy(latest[3], func(s *cluster.LokiEntry) { s.Line += " sent=again" })
+		addCopy(latest[4], func(s *cluster.LokiEntry) { s.Metadata["pod"] = "hindsight-1" })
 		push(t, l, "repeated", copied)
 		r := in("repeated")
 		r.want(t, 1, plus(map[string]int{"repeated": 4}))
@@ -238,8 +238,8 @@ func TestAudit(t *testing.T) {
 		late.Time = late.Time.Add(5 * time.Minute)
 		late = pick(t, copied, latest[2])
 		late.Time = late.Time.Add(-20 * time.Minute)
-		said := pick(t, copied, latest[3])
-		said.Line = strings.Replace(said.Line, "restarting", "removing", 1)
+		edited := pick(t, copied, latest[3])
+		edited.Line = strings.Replace(edited.Line, "restarting", "removing", 1)
 		moved := pick(t, copied, latest[4])
 		moved.Labels["namespace"] = "team-z"
 		push(t, l, "altered", copied)
@@ -250,7 +250,7 @@ func TestAudit(t *testing.T) {
 		r.finds(t, "altered", latest[3], "another message")
 		r.finds(t, "altered", latest[4], `namespace "team-z" instead of "team-a"`)
 	})
-	t.Run("a gap", func(t *testing.T) {
+	t.Run("gap", func(t *testing.T) {
 		latest := w.backOffs()
 		lost := slices.SortedFunc(slices.Values(latest[5:9]), func(a, b *corev1.Event) int { return cmp.Compare(version(t, a), version(t, b)) })
 		first, last := version(t, lost[0]), version(t, lost[3])
@@ -259,7 +259,7 @@ func TestAudit(t *testing.T) {
 		})
 		record := event.NewGap(event.Gap{
 			Namespace: "monitoring", Cause: event.CauseOverflow, MissedAtLeast: 3,
-			From: event.Position{Version: first}, // the first of them lies before it
+			From: event.Position{Version: first}, // excludes the first of them
 			To:   event.Position{Version: last, Time: time.Now()},
 		})
 		gap := cluster.LokiEntry{
@@ -271,7 +271,7 @@ func TestAudit(t *testing.T) {
 			gap.Metadata[p.Name] = p.Value
 		}
 		push(t, l, "gapped", append(copied, gap))
-		// What Loki keeps is of this cluster with the rules of the other.
+		// The copy has another cluster label; the rules are the same.
 		other := filepath.Join(dir, "gapped.yaml")
 		if err := os.WriteFile(other, fmt.Appendf(nil, configuration, "gapped", lokiSink(l)), 0o644); err != nil {
 			t.Fatal(err)
@@ -296,7 +296,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("explained %v", r.Explained)
 		}
 	})
-	t.Run("what cannot be compared", func(t *testing.T) {
+	t.Run("errors", func(t *testing.T) {
 		nobody := filepath.Join(dir, "nobody")
 		if err := c.WriteKubeconfig(nobody, cluster.NobodyToken); err != nil {
 			t.Fatal(err)
@@ -305,10 +305,10 @@ func TestAudit(t *testing.T) {
 			args []string
 			want string
 		}{
-			"no permission":   {[]string{"--kubeconfig", nobody, "-A", "--loki-url", l.URL()}, "list the Events of all namespaces: events is forbidden: "},
+			"no permission":   {[]string{"--kubeconfig", nobody, "-A", "--loki-url", l.URL()}, "list Events of all namespaces: events is forbidden: "},
 			"no Loki":         {[]string{"--kubeconfig", kubeconfig, "-A", "--loki-url", "http://127.0.0.1:1"}, "query loki at http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused"},
-			"another cluster": {[]string{"--kubeconfig", kubeconfig, "-A", "--settle", "1s", "--loki-url", l.URL(), "--cluster", "nowhere"}, `of {job="hindsight", cluster="nowhere"}: is it the right place, tenant, job and cluster?`},
-			"a bad flag":      {[]string{"-A", "--every", "1h"}, "unknown flag: --every"},
+			"another cluster": {[]string{"--kubeconfig", kubeconfig, "-A", "--settle", "1s", "--loki-url", l.URL(), "--cluster", "nowhere"}, `streams {job="hindsight", cluster="nowhere"} is empty: check address or path, tenant, job and cluster`},
+			"unknown flag":    {[]string{"-A", "--every", "1h"}, "unknown flag: --every"},
 		} {
 			r := audit(t, tt.args...)
 			if r.code != 2 || !strings.Contains(r.stderr, tt.want) || strings.Count(r.stderr, "\n") > 2 {
@@ -316,7 +316,7 @@ func TestAudit(t *testing.T) {
 			}
 		}
 	})
-	t.Run("while it goes on", func(t *testing.T) {
+	t.Run("during writes", func(t *testing.T) {
 		stop := w.inBackground()
 		defer stop()
 		r := audit(t, "--kubeconfig", kubeconfig, "-A", "--config", config, "--sink", "loki", "--settle", "2m", "-o", "json")
@@ -324,22 +324,27 @@ func TestAudit(t *testing.T) {
 			t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 		}
 	})
-	t.Run("again and again", func(t *testing.T) {
-		p := start(t, "audit", "--kubeconfig", kubeconfig, "-A", "--config", config, "--sink", "loki", "--watch", "1s", "-o", "json")
-		for range 2 {
+	t.Run("repeatedly", func(t *testing.T) {
+		stdout := &program.Output{}
+		p := program.ForTest(t, program.Options{
+			Args:   []string{"audit", "--kubeconfig", kubeconfig, "-A", "--config", config, "--sink", "loki", "--watch", "1s", "-o", "json"},
+			Stdout: stdout,
+		})
+		wait.Until(t, "two results are printed", func() bool { return strings.Count(stdout.String(), "\n") >= 2 })
+		for line := range strings.Lines(stdout.String()) {
 			var r result
-			if err := json.Unmarshal([]byte(p.line(t)), &r); err != nil || r.Compared == 0 || r.Missing != 0 {
+			if err := json.Unmarshal([]byte(line), &r); err != nil || r.Compared == 0 || r.Missing != 0 {
 				t.Errorf("%v %+v", err, r)
 			}
 		}
-		// Without Loki it says so, and goes on.
+		// Without Loki it logs an error and continues.
 		l.Kill()
-		eventually(t, "it says that nothing could be compared", func() bool { return strings.Contains(p.said(), "nothing could be compared") })
-		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		wait.Until(t, "the error is logged", func() bool { return p.Logged("nothing could be compared") })
+		if err := p.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
-		if code := p.exitCode(t); code != 2 {
-			t.Errorf("exit code %d, want 2\n%s", code, p.said())
+		if code, err := p.ExitCode(t.Context()); code != 2 || err != nil {
+			t.Errorf("exit code %d, want 2: %v", code, err)
 		}
 	})
 }

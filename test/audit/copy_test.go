@@ -19,7 +19,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// entries are all that Loki finds, oldest first.
+// entries returns all entries that Loki finds, oldest first.
 func entries(t *testing.T, l *cluster.Loki, query string) []cluster.LokiEntry {
 	t.Helper()
 	found, err := l.Entries(t.Context(), query, time.Now().Add(-6*time.Hour), time.Now().Add(time.Hour))
@@ -29,7 +29,7 @@ func entries(t *testing.T, l *cluster.Loki, query string) []cluster.LokiEntry {
 	return found
 }
 
-// copyOf can be changed without changing what it is of.
+// copyOf returns a deep copy of entries.
 func copyOf(from []cluster.LokiEntry) []cluster.LokiEntry {
 	copied := make([]cluster.LokiEntry, len(from))
 	for i, e := range from {
@@ -40,7 +40,7 @@ func copyOf(from []cluster.LokiEntry) []cluster.LokiEntry {
 	return copied
 }
 
-// push stores entries as those of another cluster, one by one in their order.
+// push stores entries with another cluster label, in order.
 func push(t *testing.T, l *cluster.Loki, name string, all []cluster.LokiEntry) {
 	t.Helper()
 	type stream struct {
@@ -61,7 +61,7 @@ func push(t *testing.T, l *cluster.Loki, name string, all []cluster.LokiEntry) {
 		}
 		s.Values = append(s.Values, []any{strconv.FormatInt(e.Time.UnixNano(), 10), e.Line, e.Metadata})
 	}
-	for _, s := range streams { // one a push: then the answer is of all of it
+	for _, s := range streams { // a push of one stream, so that the response covers all of its entries
 		b, err := json.Marshal(map[string]any{"streams": []any{s}})
 		if err != nil {
 			t.Fatal(err)
@@ -75,15 +75,15 @@ func push(t *testing.T, l *cluster.Loki, name string, all []cluster.LokiEntry) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		said, _ := io.ReadAll(resp.Body)
+		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusNoContent {
-			t.Fatalf("push: %d %s", resp.StatusCode, said)
+			t.Fatalf("push: %d %s", resp.StatusCode, body)
 		}
 	}
 }
 
-// textOf is what is in files, compressed or not.
+// textOf returns the text of files, compressed or not.
 func textOf(t *testing.T, pattern string) string {
 	t.Helper()
 	paths, err := filepath.Glob(pattern)

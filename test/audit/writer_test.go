@@ -21,14 +21,14 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// writer writes Events and knows what it has written.
+// writer writes Events and keeps their latest states.
 type writer struct {
 	t       *testing.T
 	cluster *cluster.Cluster
 	client  kubernetes.Interface
 
 	latest map[types.UID]*corev1.Event
-	order  []types.UID // in which they were created
+	order  []types.UID // of creation
 }
 
 func newWriter(t *testing.T, c *cluster.Cluster) *writer {
@@ -45,7 +45,8 @@ func newWriter(t *testing.T, c *cluster.Cluster) *writer {
 	return &writer{t: t, cluster: c, client: client, latest: map[types.UID]*corev1.Event{}}
 }
 
-func (w *writer) note(e *corev1.Event, err error) *corev1.Event {
+// add keeps the latest state of an Event.
+func (w *writer) add(e *corev1.Event, err error) *corev1.Event {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
@@ -59,12 +60,12 @@ func (w *writer) note(e *corev1.Event, err error) *corev1.Event {
 
 func (w *writer) create(e *corev1.Event) *corev1.Event {
 	w.t.Helper()
-	return w.note(w.client.CoreV1().Events(e.Namespace).Create(w.t.Context(), e, metav1.CreateOptions{}))
+	return w.add(w.client.CoreV1().Events(e.Namespace).Create(w.t.Context(), e, metav1.CreateOptions{}))
 }
 
 func (w *writer) update(e *corev1.Event) *corev1.Event {
 	w.t.Helper()
-	return w.note(w.client.CoreV1().Events(e.Namespace).Update(w.t.Context(), e, metav1.UpdateOptions{}))
+	return w.add(w.client.CoreV1().Events(e.Namespace).Update(w.t.Context(), e, metav1.UpdateOptions{}))
 }
 
 func (w *writer) events() int { return len(w.latest) }
@@ -79,7 +80,7 @@ func (w *writer) all(holds func(*corev1.Event) bool) bool {
 	return true
 }
 
-// count is of Events with a reason.
+// count returns the number of Events with a reason.
 func (w *writer) count(reason string) (n int) {
 	for _, e := range w.latest {
 		if e.Reason == reason {
@@ -89,7 +90,7 @@ func (w *writer) count(reason string) (n int) {
 	return n
 }
 
-// backOffs are the latest states of some Events, in the order of their creation.
+// backOffs returns the latest states of Events with the reason BackOff, in order of creation.
 func (w *writer) backOffs() (events []*corev1.Event) {
 	for _, uid := range w.order {
 		if e := w.latest[uid]; e.Reason == "BackOff" {
@@ -112,7 +113,7 @@ func newEvent(namespace, reason, kind string, n int) *corev1.Event {
 	}
 }
 
-// history is some hundred states of Events as most components write them.
+// history writes some hundred states of typical Events.
 func (w *writer) history() {
 	w.t.Helper()
 	for i := range 60 {
@@ -130,7 +131,7 @@ func (w *writer) history() {
 	}
 }
 
-// series are Events of events.k8s.io.
+// series writes Events of events.k8s.io.
 func (w *writer) series() {
 	w.t.Helper()
 	for i := range 20 {
@@ -143,39 +144,38 @@ func (w *writer) series() {
 	}
 }
 
-// odd are Events that something is odd about.
-func (w *writer) odd() {
+// unusual writes Events with unusual times, fields and messages.
+func (w *writer) unusual() {
 	w.t.Helper()
-	put := func(reason string, change func(*corev1.Event)) {
+	write := func(reason string, change func(*corev1.Event)) {
 		w.t.Helper()
 		e := newEvent("team-a", reason, "Warning", 1000+len(w.order))
 		change(e)
 		w.create(e)
 	}
-	put("Ahead", func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(time.Now().Add(time.Hour)) })
-	put("Behind", func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(time.Now().Add(-5 * time.Hour)) })
-	put("Timeless", func(e *corev1.Event) {
+	write("Ahead", func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(time.Now().Add(time.Hour)) })
+	write("Behind", func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(time.Now().Add(-5 * time.Hour)) })
+	write("Timeless", func(e *corev1.Event) {
 		e.FirstTimestamp, e.LastTimestamp, e.Count = metav1.Time{}, metav1.Time{}, 0
 	})
-	put("First", func(e *corev1.Event) { e.LastTimestamp, e.Count = metav1.Time{}, 0 })
-	put("Hostile", func(e *corev1.Event) {
+	write("First", func(e *corev1.Event) { e.LastTimestamp, e.Count = metav1.Time{}, 0 })
+	write("Hostile", func(e *corev1.Event) {
 		e.Message = "a \"b\" c=d\n\x1b[31m{\"e\":1}\t\\ \u202e \u00e4\u00f6\u00fc \x00\x7f … \u2028 <&>"
 	})
-	put("not a CamelCase reason, but a sentence", func(*corev1.Event) {})
-	put("Long", func(e *corev1.Event) { e.Message = strings.Repeat("long message ", 30_000) })
-	put("Secret", func(e *corev1.Event) { e.Message = "cannot log in with token=abc123 at all" })
-	put("Untyped", func(e *corev1.Event) { e.Type = "" })
-	put("", func(*corev1.Event) {})
-	put("Empty", func(e *corev1.Event) { e.Message, e.Source = "", corev1.EventSource{} })
-	put("OnNode", func(e *corev1.Event) {
+	write("not a CamelCase reason, but a sentence", func(*corev1.Event) {})
+	write("Long", func(e *corev1.Event) { e.Message = strings.Repeat("long message ", 30_000) })
+	write("Secret", func(e *corev1.Event) { e.Message = "cannot log in with token=abc123 at all" })
+	write("Untyped", func(e *corev1.Event) { e.Type = "" })
+	write("", func(*corev1.Event) {})
+	write("Empty", func(e *corev1.Event) { e.Message, e.Source = "", corev1.EventSource{} })
+	write("OnNode", func(e *corev1.Event) {
 		e.Namespace = "default"
 		e.InvolvedObject = corev1.ObjectReference{Kind: "Node", Name: "node-7"}
 	})
 }
 
-// adopt takes the Events that the API server has written by itself for ours: they
-// are shipped and audited as well.
-func (w *writer) adopt() {
+// addServerEvents adds the Events that the API server wrote itself: they are exported and audited as well.
+func (w *writer) addServerEvents() {
 	w.t.Helper()
 	all, err := w.client.CoreV1().Events("").List(w.t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -183,12 +183,12 @@ func (w *writer) adopt() {
 	}
 	for i := range all.Items {
 		if cluster.EventByAPIServer(&all.Items[i]) {
-			w.note(&all.Items[i], nil)
+			w.add(&all.Items[i], nil)
 		}
 	}
 }
 
-// inBackground bumps Events and creates new ones until stop is called.
+// inBackground creates and updates Events until stop is called.
 func (w *writer) inBackground() (stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var writing sync.WaitGroup
@@ -212,8 +212,7 @@ func (w *writer) inBackground() (stop func()) {
 	return func() { cancel(); writing.Wait() }
 }
 
-// auditor returns the kubeconfig of somebody who may list Events and nothing
-// else.
+// auditor returns the kubeconfig of a service account that may only list Events.
 func (w *writer) auditor() string {
 	w.t.Helper()
 	ctx, t := w.t.Context(), w.t
