@@ -42,7 +42,7 @@ type Options struct {
 	// counted.
 	Limit int
 
-	// Notify is told what a person who waits wants to know. It may be nil.
+	// Notify is called with progress messages for the user. It may be nil.
 	Notify func(message string)
 }
 

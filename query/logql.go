@@ -31,7 +31,7 @@ func (s *Selection) LogQL(l Layout) string {
 	return q.String()
 }
 
-// statesLogQL returns a query that finds the same entries as LogQL, or only those of Events with
+// statesLogQL returns a query that finds the same entries as LogQL, or only entries of Events with
 // these uids. If Match needs no field of the line, the entries are reduced to the fields that it needs
 // and a short line with uid and version.
 func (s *Selection) statesLogQL(l Layout, uids []string) string {

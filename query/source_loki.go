@@ -144,7 +144,7 @@ func (s *follower) visitEntry(e format.Entry) error {
 	return nil
 }
 
-// catchUp visits the entries stored since the last call, and those of the overlap again.
+// catchUp visits the entries stored since the last call, and the overlap again.
 func (s *follower) catchUp(ctx context.Context) error {
 	now := time.Now()
 	err := s.Client.Range(ctx, s.Selection.LogQL(s.Layout), s.completeUntil.Add(-overlap), now.Add(overlap), loki.Forward, s.visitEntry)

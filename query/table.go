@@ -128,7 +128,7 @@ func (t *table) row(r *format.Record) row {
 }
 
 // lastSeen returns the age or the time of a row, followed in brackets by the number of occurrences and
-// their period, and by the reporter's time if it differs from that of the record: "5m (x7 over 20m)",
+// their period, and by the reporter's time if it differs from the record's: "5m (x7 over 20m)",
 // "5m (observed 1970-01-01T00:00:07Z)".
 func (t *table) lastSeen(r *format.Record) string {
 	var notes []string

@@ -1,6 +1,5 @@
-// Package file reads entries from the files that a file sink writes: the current
-// one, and those that were moved away, compressed or not. Any other file with
-// Events that package input understands is read as well.
+// Package file reads entries from the files of a file sink: the current file and the rotated ones,
+// compressed or not. It also reads any other file with Events that package input supports.
 package file
 
 import (
@@ -18,24 +17,24 @@ import (
 	"github.com/hindsight-events/hindsight/internal/input"
 )
 
-// Files are those of one sink. Its methods may not be called concurrently.
+// Files reads the files of one sink. It is not safe for concurrent use.
 type Files struct {
 	path string
 
-	// Where Range ended, for Follow.
-	current *os.File       // nil while there is none
-	text    io.Reader      // of current; nil until it was read from
+	// Where Range ended; Follow continues there.
+	current *os.File       // nil if there is none
+	text    io.Reader      // of current; nil before the first read
 	decoder *input.Decoder // of text
 	last    time.Time
 
 	visit    func(format.Entry) error // of Range or Follow
 	events   int                      // visited by Range
-	problems []string                 // of the files that were read
-	failed   bool                     // one of them is that Events may be missing
+	problems []string                 // of the files read
+	failed   bool                     // because of a problem, Events may be missing
 }
 
-// Open finds the files of a sink by the path of its configuration. A file that
-// was moved away, or any other, can be named as well: then it is read alone.
+// Open finds the files of a sink by the path of its configuration. The path of a rotated file, or of any
+// other, selects that file alone.
 func Open(path string) (*Files, error) {
 	f := &Files{path: path}
 	rotated, err := f.rotated()
@@ -44,18 +43,18 @@ func Open(path string) (*Files, error) {
 	}
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(rotated) > 0: // all was moved away
+	case errors.Is(err, fs.ErrNotExist) && len(rotated) > 0: // all files are rotated
 	case err != nil:
 		return nil, err
 	case info.IsDir():
-		return nil, fmt.Errorf("open %s: it is a directory; name the file of a file sink", path)
+		return nil, fmt.Errorf("open %s: is a directory; the path of a file sink is expected", path)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("open %s: it is no regular file, and cannot be read more than once; save what comes from it first", path)
+		return nil, fmt.Errorf("open %s: not a regular file, which would be read more than once; save its content to a file first", path)
 	}
 	return f, nil
 }
 
-// Close closes what Range left open for Follow.
+// Close closes the current file, which Range leaves open for Follow.
 func (f *Files) Close() error {
 	if f.current == nil {
 		return nil
@@ -65,10 +64,9 @@ func (f *Files) Close() error {
 	return err
 }
 
-// Problems returns what the last Range could not read as Events: a text for each
-// file and sort. err is set if more than that is wrong: nothing that was read was
-// an Event, or a watch that was recorded ended in an error or packed data broke off, so
-// that Events may be missing.
+// Problems describes the parts of the files that the last Range could not read as Events, one text for
+// each file and kind. err is set if Range found no Event, or if Events may be missing: a recorded watch
+// ended in an error, or compressed data is truncated.
 func (f *Files) Problems() (problems []string, err error) {
 	if len(f.problems) > 0 && (f.failed || f.events == 0) {
 		return f.problems, errors.New(strings.Join(f.problems, "\n"))
@@ -76,31 +74,31 @@ func (f *Files) Problems() (problems []string, err error) {
 	return f.problems, nil
 }
 
-// moved is a file that was moved away.
-type moved struct {
+// rotatedFile is a file that the sink has rotated.
+type rotatedFile struct {
 	path string // without gzSuffix
 	time time.Time
 }
 
 const (
-	// timeLayout of the names of files that were moved away.
+	// timeLayout of the names of rotated files.
 	timeLayout = "20060102T150405.000Z"
 	gzSuffix   = ".gz"
 )
 
-// rotated returns the files that were moved away, oldest first.
-func (f *Files) rotated() ([]moved, error) {
+// rotated returns the rotated files, oldest first.
+func (f *Files) rotated() ([]rotatedFile, error) {
 	dir, base := filepath.Split(f.path)
 	ext := filepath.Ext(base)
 	if ext == base {
-		ext = "" // .events has none
+		ext = "" // .events has no extension
 	}
 	prefix := strings.TrimSuffix(base, ext) + "-"
-	names, err := os.ReadDir(filepath.Clean(dir)) // sorted by name, and so by time
+	names, err := os.ReadDir(filepath.Clean(dir)) // sorted by name, which is by time
 	if err != nil {
 		return nil, err
 	}
-	var files []moved
+	var files []rotatedFile
 	for _, name := range names {
 		rest, ok := strings.CutPrefix(name.Name(), prefix)
 		if !ok || len(rest) < len(timeLayout) {
@@ -114,40 +112,38 @@ func (f *Files) rotated() ([]moved, error) {
 		if n := len(files); n > 0 && files[n-1].time.Equal(t) {
 			continue // the same file, compressed
 		}
-		files = append(files, moved{path: filepath.Join(dir, prefix+rest[:len(timeLayout)]+ext), time: t})
+		files = append(files, rotatedFile{path: filepath.Join(dir, prefix+rest[:len(timeLayout)]+ext), time: t})
 	}
 	return files, nil
 }
 
-// skew is how much earlier than its newest record a file may have been moved
-// away, by another clock.
-const skew = time.Hour
+// maxClockSkew is how much earlier than its newest record a file may have been rotated, because of another
+// clock.
+const maxClockSkew = time.Hour
 
-// Range calls visit for each state of an Event in the order in which they were
-// written, which in the files of a sink is about that of time, and leaves out files
-// that were moved away before from. It holds no more than an Event. A last line of
-// a sink without an end is being written, and left out. What visit returns ends it
-// and is returned.
+// Range calls visit for each state in the order of the files, which is approximately by time in the files
+// of a sink. It skips files that were rotated before from, and an incomplete last line, which the sink is
+// writing. It holds one Event. An error of visit ends it and is returned.
 func (f *Files) Range(ctx context.Context, from time.Time, visit func(format.Entry) error) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
 	f.events, f.problems, f.failed = 0, nil, false
 	f.visit = func(e format.Entry) error { f.events++; return visit(e) }
-	// First the current file, so that nothing is missed if it is moved away now.
+	// The current file is opened first: if it is rotated now, it is still read.
 	if err := f.open(); err != nil {
 		return err
 	}
 	rotated, err := f.rotated()
 	if err != nil {
-		return fmt.Errorf("read the files of %s: %w", f.path, err)
+		return fmt.Errorf("list the files of %s: %w", f.path, err)
 	}
 	for _, m := range rotated {
 		f.last = m.time
-		if m.time.Add(skew).Before(from) {
+		if m.time.Add(maxClockSkew).Before(from) {
 			continue
 		}
-		if err := f.readMoved(ctx, m); err != nil {
+		if err := f.readRotated(ctx, m); err != nil {
 			return err
 		}
 	}
@@ -159,7 +155,7 @@ func (f *Files) Range(ctx context.Context, from time.Time, visit func(format.Ent
 			return err
 		}
 	}
-	f.keep(f.path, f.decoder.Problems())
+	f.addProblems(f.path, f.decoder.Problems())
 	return nil
 }
 
@@ -173,15 +169,14 @@ func (f *Files) open() error {
 	return err
 }
 
-// readMoved reads a file that was moved away, unless it is the one that is open
-// as the current one.
-func (f *Files) readMoved(ctx context.Context, m moved) error {
+// readRotated reads a rotated file, unless it is open as the current one.
+func (f *Files) readRotated(ctx context.Context, m rotatedFile) error {
 	in, err := os.Open(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		in, err = os.Open(m.path + gzSuffix)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // removed meanwhile, being the oldest
+		return nil // deleted meanwhile, as the oldest
 	}
 	if err != nil {
 		return err
@@ -195,19 +190,18 @@ func (f *Files) readMoved(ctx context.Context, m moved) error {
 		return err
 	}
 	decoder := input.NewDecoder(f.visitOne)
-	if err := f.readOn(ctx, in, text, decoder); err != nil {
+	if err := f.readToEnd(ctx, in, text, decoder); err != nil {
 		return err
 	}
 	err = decoder.Close()
-	f.keep(in.Name(), decoder.Problems())
+	f.addProblems(in.Name(), decoder.Problems())
 	return err
 }
 
-// visitOne calls what Range or Follow visit with now.
+// visitOne calls the visit function of the running Range or Follow.
 func (f *Files) visitOne(e format.Entry) error { return f.visit(e) }
 
-// textOf returns the text of a file; that of one that is not for us, or damaged from
-// the beginning, is empty.
+// textOf returns the text of a file; empty if its format is not supported or its begin is damaged.
 func (f *Files) textOf(in *os.File) (io.Reader, error) {
 	text, err := input.TextReader(in)
 	var foreign *input.UnsupportedError
@@ -230,7 +224,7 @@ func (f *Files) addDamage(in *os.File, damage *input.CorruptError) {
 	f.problems, f.failed = append(f.problems, fmt.Sprintf("%s %v", in.Name(), damage)), true
 }
 
-func (f *Files) keep(path string, problems []input.Problem) {
+func (f *Files) addProblems(path string, problems []input.Problem) {
 	for _, p := range problems {
 		f.problems = append(f.problems, path+": "+p.String())
 		f.failed = f.failed || p.WatchError
@@ -246,7 +240,7 @@ func (f *Files) isCurrent(other *os.File) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// readCurrent reads the current file from where it was read to.
+// readCurrent continues reading the current file.
 func (f *Files) readCurrent(ctx context.Context) (err error) {
 	if f.current == nil {
 		return nil
@@ -257,15 +251,15 @@ func (f *Files) readCurrent(ctx context.Context) (err error) {
 		}
 		f.decoder = input.NewDecoder(f.visitOne)
 	}
-	return f.readOn(ctx, f.current, f.text, f.decoder)
+	return f.readToEnd(ctx, f.current, f.text, f.decoder)
 }
 
-// readOn reads on to where the text ends now, or breaks off.
-func (f *Files) readOn(ctx context.Context, in *os.File, text io.Reader, to *input.Decoder) error {
+// readToEnd reads to the current end of the text, or to the point at which it is truncated.
+func (f *Files) readToEnd(ctx context.Context, in *os.File, text io.Reader, decoder *input.Decoder) error {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := text.Read(buffer)
-		if _, err := to.Write(buffer[:n]); err != nil {
+		if _, err := decoder.Write(buffer[:n]); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {

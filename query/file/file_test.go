@@ -26,7 +26,7 @@ func write(t *testing.T, path string, lines ...string) {
 	}
 }
 
-// event is a line of the Event of a name.
+// event returns a line with an Event.
 func event(name string) string {
 	return `{"verb":"ADDED","event":{"metadata":{"name":"` + name + `"},"involvedObject":{}}}` + "\n"
 }
@@ -70,11 +70,11 @@ func read(t *testing.T, f *Files, from time.Time) string {
 	return strings.Join(all, " ")
 }
 
-func TestFilesAreReadInOrder(t *testing.T) {
+func TestRange(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "events.jsonl")
 	write(t, filepath.Join(dir, "events-20260301T000000.000Z.jsonl"), event("a"), event("b"))
-	compress(t, filepath.Join(dir, "events-20260301T000000.000Z.jsonl")) // both, after a crash
+	compress(t, filepath.Join(dir, "events-20260301T000000.000Z.jsonl")) // both exist, as after a crash
 	write(t, filepath.Join(dir, "events-20260302T000000.000Z.jsonl"), event("c"))
 	compress(t, filepath.Join(dir, "events-20260302T000000.000Z.jsonl"))
 	if err := os.Remove(filepath.Join(dir, "events-20260302T000000.000Z.jsonl")); err != nil {
@@ -92,7 +92,7 @@ func TestFilesAreReadInOrder(t *testing.T) {
 		t.Errorf("got %.80s, want %.80s", got, want)
 	}
 	if got := read(t, f, time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)); got != "d e "+long {
-		t.Errorf("files that are too old are read: %.80s", got)
+		t.Errorf("with from, got %.80s", got)
 	}
 	one := open(t, filepath.Join(dir, "events-20260302T000000.000Z.jsonl.gz"))
 	if got := read(t, one, time.Time{}); got != "c" {
@@ -100,12 +100,12 @@ func TestFilesAreReadInOrder(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeRead(t *testing.T) {
+func TestUnreadableFiles(t *testing.T) {
 	dir := t.TempDir()
 	for name, path := range map[string]string{
 		"missing":           filepath.Join(dir, "events.jsonl"),
 		"missing directory": filepath.Join(dir, "absent", "events.jsonl"),
-		"a directory":       dir,
+		"directory":         dir,
 	} {
 		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
@@ -122,7 +122,7 @@ func TestWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-// Files are not only those of a sink, and what is no Event is named.
+// TestOtherFiles checks files that no sink has written, and the problems reported.
 func TestOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "events.json")
@@ -133,25 +133,25 @@ func TestOtherFiles(t *testing.T) {
 		problems []string
 		failed   bool
 	}{
-		"a list": {text: list, events: "a b"},
+		"list": {text: list, events: "a b"},
 		"frames": {
 			text:   `{"type":"ADDED","object":{"kind":"Event","metadata":{"name":"a"}}}` + "\n" + `{"type":"DELETED","object":{"kind":"Event","metadata":{"name":"a"}}}` + "\n",
 			events: "a",
 		},
-		"a list that breaks off":   {text: list[:len(list)-3], events: "a", problems: []string{path + ": line 1: not an Event in JSON: it breaks off at the end of the input"}},
-		"lines among others":       {text: "hello\n" + event("a"), events: "a", problems: []string{path + `: line 1: looks like text: "hello"`}},
-		"a line that breaks off":   {text: event("a")[:20], problems: []string{path + ": line 1: not an Event in JSON: it breaks off in a string"}, failed: true},
-		"a Deployment":             {text: "apiVersion: apps/v1\nkind: Deployment\n", problems: []string{path + ": line 1: not an Event, but Deployment"}, failed: true},
-		"an archive":               {text: "PK\x03\x04\x00", problems: []string{path + " looks like a zip archive; Events are not read from that"}, failed: true},
-		"a watch that ended badly": {text: event("a") + `{"type":"ERROR","object":{"message":"gone"}}`, events: "a", problems: []string{path + ": line 2: the API server answered with an error: gone"}, failed: true},
-		"nothing":                  {},
+		"truncated list":               {text: list[:len(list)-3], events: "a", problems: []string{path + ": line 1: not an Event in JSON: it breaks off at the end of the input"}},
+		"foreign lines":                {text: "hello\n" + event("a"), events: "a", problems: []string{path + `: line 1: looks like text: "hello"`}},
+		"truncated line":               {text: event("a")[:20], problems: []string{path + ": line 1: not an Event in JSON: it breaks off in a string"}, failed: true},
+		"a Deployment":                 {text: "apiVersion: apps/v1\nkind: Deployment\n", problems: []string{path + ": line 1: not an Event, but Deployment"}, failed: true},
+		"archive":                      {text: "PK\x03\x04\x00", problems: []string{path + " looks like a zip archive; Events are not read from that"}, failed: true},
+		"watch that ended in an error": {text: event("a") + `{"type":"ERROR","object":{"message":"gone"}}`, events: "a", problems: []string{path + ": line 2: the API server answered with an error: gone"}, failed: true},
+		"empty":                        {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			f := open(t, path)
-			for range 2 { // it may be read again
+			for range 2 { // Range may be repeated
 				if got := read(t, f, time.Time{}); got != c.events {
 					t.Errorf("got Events %q, want %q", got, c.events)
 				}
@@ -164,8 +164,7 @@ func TestOtherFiles(t *testing.T) {
 	}
 }
 
-// What is written while it is followed is visited once, also while files are
-// moved away.
+// TestFollow checks that each line is visited once, across rotations.
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "events.jsonl")

@@ -11,31 +11,31 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// Every so often Follow looks for what is new.
-const lookEvery = 500 * time.Millisecond
+// pollInterval is how often Follow reads new lines.
+const pollInterval = 500 * time.Millisecond
 
-// Follow calls visit for each state of an Event that is written after Range has
-// ended, also while files are moved away, until ctx ends or visit returns an error.
+// Follow calls visit for each state that is written after Range has ended, across rotations, until ctx ends
+// or visit returns an error.
 func (f *Files) Follow(ctx context.Context, visit func(format.Entry) error) error {
 	f.visit = visit
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
 	for {
 		if err := f.catchUp(ctx); err != nil {
 			return err
 		}
 		select {
-		case <-look.C:
+		case <-poll.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// catchUp reads what was written since it was called last.
+// catchUp reads the lines written since the last call.
 func (f *Files) catchUp(ctx context.Context) error {
 	replaced := f.replaced()
-	// What was written before the file was moved away is complete by now.
+	// If the file was rotated before, it is complete.
 	if err := f.readCurrent(ctx); err != nil {
 		return err
 	}
@@ -47,8 +47,7 @@ func (f *Files) catchUp(ctx context.Context) error {
 			return err
 		}
 	}
-	// The one that was open goes by another name; between it and the new one
-	// there may have been others.
+	// The open file has another name now, and there may be more rotated files after it.
 	old := &Files{path: f.path, current: f.current}
 	defer old.Close()
 	f.current, f.text, f.decoder = nil, nil, nil
@@ -67,15 +66,14 @@ func (f *Files) catchUp(ctx context.Context) error {
 		if old.isAt(m.path) || f.isAt(m.path) {
 			continue
 		}
-		if err := f.readMoved(ctx, m); err != nil {
+		if err := f.readRotated(ctx, m); err != nil {
 			return err
 		}
 	}
 	return f.readCurrent(ctx)
 }
 
-// replaced reports whether the current file is not the one that is open, or was
-// cut.
+// replaced reports whether the path is no longer the open file, or the file was truncated.
 func (f *Files) replaced() bool {
 	if f.current == nil {
 		_, err := os.Stat(f.path)
@@ -83,7 +81,7 @@ func (f *Files) replaced() bool {
 	}
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false // until there is a new one
+		return false // until the sink creates a new one
 	}
 	open, errOpen := f.current.Stat()
 	at, errAt := f.current.Seek(0, io.SeekCurrent)

@@ -23,8 +23,7 @@ import (
 
 // Config of a Client.
 type Config struct {
-	// URL of Loki's API without /loki/api/v1. It may contain credentials, which then override
-	// those of HTTP.
+	// URL of Loki's API without /loki/api/v1. Its credentials, if any, override the ones in HTTP.
 	URL *url.URL
 
 	TenantID string // sent as X-Scope-OrgID; empty: not sent

@@ -72,7 +72,7 @@ func (p *pager) adaptLimit(entries, bytes int) {
 	p.limit = max(min(fit, max(2*entries, p.limit), p.maxLimit), minPage)
 }
 
-// reduceLimit lowers the limit below that of a page that failed, and reports whether it could.
+// reduceLimit lowers the limit after a page failed, and reports whether it could.
 func (p *pager) reduceLimit(failed int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
