@@ -40,7 +40,7 @@ type crashingFS struct {
 
 var errCrash = errors.New("crash")
 
-func newCrashingDisk(left, partly int, stash string) *crashingFS {
+func newCrashingFS(left, partly int, stash string) *crashingFS {
 	d := &crashingFS{stash: stash, synced: map[string]int64{}, overwritten: map[string][]byte{}}
 	d.partly, d.boot = partly, "first"
 	d.left.Store(int64(left))
@@ -181,7 +181,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			for crashed := true; crashed; steps += nightly.Size(3, 1) {
 				synctest.Test(t, func(t *testing.T) {
 					dir := t.TempDir()
-					d := newCrashingDisk(steps, loss.partly, t.TempDir())
+					d := newCrashingFS(steps, loss.partly, t.TempDir())
 					// Some rotations are between batches, some within one.
 					c := in(dir)
 					c.MaxSize, c.Keep, c.Gzip = quantity.Size(len(lines(0, 5))), 0, true

@@ -222,10 +222,10 @@ type pushCase struct {
 	status  int
 	body    string // a pattern
 	stored  []string
-	tenant  string // whose stored lines are queried
+	tenant  string // of the query
 }
 
-// labelled returns the selector of a stream of its own.
+// labelled returns the selector of a new stream.
 func labelled(name string) string {
 	return fmt.Sprintf(`{case=%q, service_name="contract"}`, name)
 }
@@ -444,7 +444,7 @@ func queries(t *testing.T, l loki) {
 		"no value":              {url.Values{"query": {`{job="q"} | type=Warning`}}, "^parse error at line 1, col "},
 		"bad pattern":           {url.Values{"query": {`{job="q"} |~ "("`}}, "parse error|error parsing regexp|missing closing"},
 	} {
-		t.Run("refused/"+name, func(t *testing.T) { l.get(t, "query_range", c.v, http.StatusBadRequest, c.body) })
+		t.Run("rejected/"+name, func(t *testing.T) { l.get(t, "query_range", c.v, http.StatusBadRequest, c.body) })
 	}
 
 	t.Run("metadata apart from labels", func(t *testing.T) {
@@ -553,7 +553,7 @@ func tail(t *testing.T, l loki) {
 					t.Errorf("message %s: %v", b, err)
 				}
 				if seen[line] || !strings.HasPrefix(line, "warning ") {
-					t.Errorf("%q comes again, or should not", line)
+					t.Errorf("%q was sent twice, or should not have been sent", line)
 				}
 				seen[line] = true
 			}

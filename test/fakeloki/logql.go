@@ -55,7 +55,7 @@ func (q *query) apply(e Entry) (Entry, bool) {
 	return e, true
 }
 
-// parseQuery parses the part of LogQL that this package supports, and refuses the rest.
+// parseQuery parses the part of LogQL that this package supports, and rejects the rest.
 func parseQuery(text string) (*query, error) {
 	p := &scanner{text: text}
 	end := p.selectorEnd()
@@ -219,7 +219,7 @@ func (p *scanner) lineFormat() (stage, error) {
 		maps.Copy(all, e.Metadata)
 		maps.Copy(all, parsed)
 		var b strings.Builder
-		if format.Execute(&b, all) == nil { // else the line is left as it is
+		if format.Execute(&b, all) == nil { // else the line is unchanged
 			e.Line = b.String()
 		}
 		return true

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The fake refuses patterns that Loki does not treat as written, so that tests fail with them.
+// The fake rejects patterns that Loki does not evaluate as written, so that tests with them fail.
 func TestForgottenAlternatives(t *testing.T) {
 	for _, stage := range []string{`type=~"Warning|"`, `type=~"|Warning"`, `type=~""`, `type!~"Warning|"`} {
 		if _, err := parseQuery(`{a="b"} | ` + stage); err == nil || !strings.Contains(err.Error(), "forgets the empty alternative") {

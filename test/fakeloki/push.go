@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// push answers as Loki's distributor does. If it refuses single entries itself, the answer is 400
+// push answers as Loki's distributor does. If it rejects single entries itself, the answer is 400
 // although the rest is stored. The ingester's answer for the last stream of the push replaces the
 // answers for the others.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +48,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	var refused []string // by the distributor
+	var rejected []string // by the distributor
 	lines, bytes := 0, 0
 	var valid []Stream
 	var labels []map[string]string
@@ -59,7 +59,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if err := checkLabels(set, l); err != nil {
-			refused = append(refused, err.Error())
+			rejected = append(rejected, err.Error())
 			continue
 		}
 		stored := Stream{Labels: selector(set)}
@@ -71,7 +71,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 				}
 			}
 			if err := checkEntry(stored.Labels, &e, l, now); err != nil {
-				refused = append(refused, err.Error())
+				rejected = append(rejected, err.Error())
 				continue
 			}
 			stored.Entries = append(stored.Entries, e)
@@ -102,33 +102,33 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case status != 0:
 		fail(w, status, "%s", body)
-	case len(refused) > 0:
-		fail(w, http.StatusBadRequest, "%s", grouped(refused))
+	case len(rejected) > 0:
+		fail(w, http.StatusBadRequest, "%s", grouped(rejected))
 	default:
 		p.Status = http.StatusNoContent
 		w.WriteHeader(p.Status)
 	}
 }
 
-// ingest stores the entries of a stream that are not refused, and returns the answer if some are.
+// ingest stores the entries of a stream that are not rejected, and returns the answer if some are.
 func (s *Server) ingest(user string, t *tenant, labels map[string]string, p Stream, now time.Time) (status int, body string) {
 	l := &s.options.Limits
 	if t.streams[p.Labels] == nil && len(t.streams) >= l.MaxStreams {
 		return http.StatusTooManyRequests, fmt.Sprintf("maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", p.Labels, user)
 	}
 	st := t.stream(labels, l)
-	type refusal struct {
+	type rejection struct {
 		at     time.Time
 		reason string
 	}
-	var refusals []refusal
+	var rejections []rejection
 	var fits []Entry
 	newest, bytes := st.newest, 0
 	for _, e := range p.Entries {
 		// Loki keeps a chunk open for two hours, and accepts entries that are older than the
 		// newest one by up to half of that.
 		if cutoff := newest.Add(-time.Hour); !newest.IsZero() && e.Time.Before(cutoff) {
-			refusals = append(refusals, refusal{e.Time, fmt.Sprintf("entry too far behind, entry timestamp is: %s, oldest acceptable timestamp is: %s",
+			rejections = append(rejections, rejection{e.Time, fmt.Sprintf("entry too far behind, entry timestamp is: %s, oldest acceptable timestamp is: %s",
 				e.Time.Format(time.RFC3339), cutoff.Format(time.RFC3339))})
 			status = http.StatusBadRequest
 			continue
@@ -141,7 +141,7 @@ func (s *Server) ingest(user string, t *tenant, labels map[string]string, p Stre
 	}
 	if len(fits) > 0 && !st.limiter.AllowN(now, bytes) {
 		for _, e := range fits {
-			refusals = append(refusals, refusal{e.Time, fmt.Sprintf("Per stream rate limit exceeded (limit: %dB/sec) while attempting to ingest for stream '%s' totaling %dB, consider splitting a stream via additional labels or contact your Loki administrator to see if the limit can be increased",
+			rejections = append(rejections, rejection{e.Time, fmt.Sprintf("Per stream rate limit exceeded (limit: %dB/sec) while attempting to ingest for stream '%s' totaling %dB, consider splitting a stream via additional labels or contact your Loki administrator to see if the limit can be increased",
 				l.PerStreamRate, p.Labels, e.size())})
 		}
 		status, fits = http.StatusTooManyRequests, nil
@@ -158,15 +158,15 @@ func (s *Server) ingest(user string, t *tenant, labels map[string]string, p Stre
 			st.entries = append(st.entries, e)
 		}
 	}
-	if len(refusals) == 0 {
+	if len(rejections) == 0 {
 		return 0, ""
 	}
 	var b strings.Builder
-	each, all := "", fmt.Sprintf("user '%s', total ignored: %d out of %d for stream: %s", user, len(refusals), len(p.Entries), p.Labels)
+	each, all := "", fmt.Sprintf("user '%s', total ignored: %d out of %d for stream: %s", user, len(rejections), len(p.Entries), p.Labels)
 	if s.options.Before3 {
-		each, all = " for stream: "+p.Labels, fmt.Sprintf("total ignored: %d out of %d", len(refusals), len(p.Entries))
+		each, all = " for stream: "+p.Labels, fmt.Sprintf("total ignored: %d out of %d", len(rejections), len(p.Entries))
 	}
-	for _, r := range refusals[:min(len(refusals), 10)] {
+	for _, r := range rejections[:min(len(rejections), 10)] {
 		fmt.Fprintf(&b, "entry with timestamp %s ignored, reason: '%s'%s,\n", r.at, r.reason, each)
 	}
 	return status, b.String() + all

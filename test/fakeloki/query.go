@@ -25,7 +25,7 @@ type request struct {
 }
 
 // parse reads the parameters of a query; the parameter with the given name is the query. If it
-// refuses them, it answers the request and returns false.
+// rejects them, it answers the request and returns false.
 func (s *Server) parse(w http.ResponseWriter, r *http.Request, name string) (q request, ok bool) {
 	bad := func(format string, args ...any) (request, bool) {
 		fail(w, http.StatusBadRequest, format, args...)

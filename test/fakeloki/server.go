@@ -1,4 +1,4 @@
-// Package fakeloki is a Loki in memory, for tests. It accepts pushes, refuses the same entries as
+// Package fakeloki is a Loki in memory, for tests. It accepts pushes, rejects the same entries as
 // Loki in Loki's words, and answers the queries that Hindsight sends: selectors of streams with line
 // filters, label filters, logfmt and json, without aggregations. A contract test runs the same
 // table of requests against it and, if one is installed, against a real Loki.
@@ -39,9 +39,9 @@ type Entry struct {
 
 // Options of a Server. The zero value is a Loki with its default limits, without tenants.
 type Options struct {
-	// Auth refuses requests without a tenant. Each tenant has its own entries.
+	// Auth rejects requests without a tenant. Each tenant has its own entries.
 	Auth bool
-	// Before3 makes the ingester's refusals those of Loki 2.
+	// Before3 selects the messages of Loki 2 for rejections of the ingester.
 	Before3 bool
 	// TLS serves HTTPS with this configuration, unless it is nil.
 	TLS *tls.Config
@@ -61,7 +61,7 @@ type Limits struct {
 	MaxStructuredMetadataSize     int           // 64 KiB
 	MaxStructuredMetadataEntries  int           // 128
 	DisallowStructuredMetadata    bool
-	BlockIngestionUntil           time.Time     // refuses all pushes, with the status 260
+	BlockIngestionUntil           time.Time     // rejects all pushes, with the status 260
 	MaxEntriesPerQuery            int           // 5000
 	MaxQueryLength                time.Duration // 721 hours
 	MaxMessageSize                int           // 4 MiB, of an uncompressed push or a response
