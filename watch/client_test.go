@@ -61,7 +61,7 @@ func overHTTP2(a *api, listener *pipes, stuck func(conn int32) bool) *rest.RESTC
 	return client
 }
 
-// pipes is a listener whose connections are pipes.
+// pipes is a listener with connections in memory.
 type pipes struct {
 	conns   chan net.Conn
 	closed  chan struct{}

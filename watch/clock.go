@@ -32,7 +32,7 @@ func (c *serverClock) now() time.Time {
 
 type clockKey struct{}
 
-// withClock returns a context for requests whose responses set the clock.
+// withClock returns a context for requests. Their responses set the clock.
 func withClock(ctx context.Context, c *serverClock) context.Context {
 	return context.WithValue(ctx, clockKey{}, c)
 }

@@ -73,7 +73,7 @@ next:
 // A sequence of processes, each of which resumes from the different positions of its sinks, also
 // within lists, while the cluster writes and etcd is compacted. Each sink gets each state once and
 // in order, or a gap record that covers it. It gets all states that the API server still holds. A
-// sink whose position can be replayed gets no gap record.
+// sink with a replayable position gets no gap record.
 func TestFailovers(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(nightly.Size(10, 40)) {

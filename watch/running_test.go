@@ -44,7 +44,7 @@ func (j *journal) handle(ctx context.Context, records []event.Record) error {
 	return nil
 }
 
-// clone copies records with their strings, whose memory the watcher reuses.
+// clone copies records with their strings, because the watcher reuses the memory.
 func clone(records []event.Record) []event.Record {
 	cloned := slices.Clone(records)
 	for i := range cloned {

@@ -62,7 +62,7 @@ type stallState struct {
 	openGap          *event.Gap
 }
 
-// resumeStall continues a stall of an earlier process, whose gap is still open.
+// resumeStall continues the stall of an earlier process, if its gap is still open.
 func (w *Watcher) resumeStall() {
 	for _, g := range w.knownGaps {
 		if g.Source == w.namespace && g.Sink == "" && g.Cause == event.CauseStalled && g.To.Version == 0 {
@@ -102,8 +102,8 @@ func (w *Watcher) failedTooLong(err error) bool {
 		w.provenSilent() && time.Since(w.suspectedAt) >= suspicionTimeout
 }
 
-// endedCleanly handles a watch whose timeout has passed; err is nil if the API server or a proxy
-// has ended it. It returns the list that is due, if any.
+// endedCleanly handles a watch that ended after its timeout; err is nil if the API server or a
+// proxy ended it. It returns the list that is due, if any.
 func (w *Watcher) endedCleanly(err error) *relist {
 	w.failedWatches = 0
 	if w.provenSilent() {

@@ -61,8 +61,8 @@ type Options struct {
 
 	// SinkPositions are the positions of sinks that are behind Start. The watch begins at the
 	// lowest of them that the API server can replay. From there on, records are for all sinks,
-	// and a sink that is further ahead must skip the records that it has. A sink whose position
-	// cannot be replayed is caught up from a list, with a gap record for this sink alone.
+	// and a sink that is further ahead must skip the records that it has. A sink with an older
+	// position is caught up from a list, with a gap record for this sink alone.
 	SinkPositions map[string]event.Position
 
 	// StartReason is the origin of Start in the log, such as "journal". May be empty.
