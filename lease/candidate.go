@@ -14,74 +14,68 @@ import (
 	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
-// candidate is a campaign: what is known of the Lease while another holds it.
+// candidate waits for the Lease and acquires it.
 type candidate struct {
 	*Lease
 
-	// seen is the Lease as last read, nil before that; renewal is when its
-	// holder's last renewal came to be known, by the monotonic clock: a wall clock
-	// that is set forward must not make anybody look dead.
+	// seen is the Lease as last read, nil before. renewedAt is when a renewal was last noticed, by the
+	// monotonic clock: setting the wall clock forward must not make a holder look dead.
 	seen      *coordinationv1.Lease
 	renewedAt time.Time
 
-	checkpoint string // the annotation as last read; empty: there was none
+	checkpoint string // the annotation as last read
 
-	acquiredAt metav1.MicroTime // of our last attempt to take it over
+	acquiredAt metav1.MicroTime // of the last attempt
 }
 
-// acquire returns the Lease and what it holds once it is ours; nil if ctx ended
-// before.
+// acquire waits for the Lease, and returns it and its checkpoint; nil if ctx ended before.
 func (l *Lease) acquire(ctx context.Context) (*coordinationv1.Lease, Checkpoint) {
 	c := &candidate{Lease: l}
-	l.log.Info("waiting to lead", "lease", l.describe(), "identity", l.Identity)
+	l.log.Info("waiting for the lease", "lease", l.describe(), "identity", l.Identity)
 	for {
-		begun, mine, err := c.attempt(ctx)
-		if mine != nil {
-			l.deadline.begin(begun)
-			l.report(ctx, nil)
-			return mine, c.onAcquired(mine)
+		begun, acquired, err := c.tryAcquire(ctx)
+		if acquired != nil {
+			l.deadline.start(begun)
+			l.recordResult(nil)
+			return acquired, c.onAcquired(acquired)
 		}
 		if ctx.Err() != nil {
 			return nil, Checkpoint{}
 		}
-		l.report(ctx, err)
-		if wait.Sleep(ctx, c.pause()) != nil {
+		l.recordResult(err)
+		if wait.Sleep(ctx, c.retryDelay()) != nil {
 			return nil, Checkpoint{}
 		}
 	}
 }
 
-// pause is until the next attempt: a retry period, or less if the Lease may be
-// taken over before.
-func (c *candidate) pause() time.Duration {
-	pause := c.RetryPeriod + rand.N(c.RetryPeriod/5+1) // spreads the candidates' attempts
-	if left := c.remaining(); left > 0 {
-		pause = min(pause, left)
+// retryDelay is a retry period with jitter, or the time until the Lease expires if that is shorter.
+func (c *candidate) retryDelay() time.Duration {
+	delay := c.RetryPeriod + rand.N(c.RetryPeriod/5+1)
+	if remaining := c.remaining(); remaining > 0 {
+		delay = min(delay, remaining)
 	}
-	return pause
+	return delay
 }
 
-// remaining is how long the Lease may still belong to a holder, as far as is known.
-// One without a holder that was not released was emptied, or deleted and made
-// again, by somebody else: its last holder may act for as long as if it had
-// renewed it then. If it is alive, it takes the Lease back meanwhile.
+// remaining is how long another replica may still be the leader. A Lease without a holder that was
+// not released was changed, or deleted and recreated, by another client: its last holder may have
+// renewed it until then, and if it is alive it takes the Lease back within that time.
 func (c *candidate) remaining() time.Duration {
 	if c.seen == nil || released(c.seen) {
 		return 0
 	}
-	lasts := c.Duration
+	duration := c.Duration
 	if s := c.seen.Spec.LeaseDurationSeconds; s != nil {
-		lasts = max(lasts, time.Duration(*s)*time.Second)
+		duration = max(duration, time.Duration(*s)*time.Second)
 	}
-	return lasts - time.Since(c.renewedAt)
+	return duration - time.Since(c.renewedAt)
 }
 
-// attempt looks at the Lease and takes it over if it may be. It returns nil if
-// it may not.
-func (c *candidate) attempt(ctx context.Context) (begun clockReading, mine *coordinationv1.Lease, err error) {
+// tryAcquire reads the Lease and acquires it if it has expired. It returns nil if not.
+func (c *candidate) tryAcquire(ctx context.Context) (begun clockReading, acquired *coordinationv1.Lease, err error) {
 	found, err := c.api.get(ctx)
-	// The end of ctx must not leave us with a Lease that we do not know of, which
-	// nobody would release.
+	// A write that is cancelled may succeed, and would leave a Lease that no replica releases.
 	ctx = context.WithoutCancel(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -89,7 +83,7 @@ func (c *candidate) attempt(ctx context.Context) (begun clockReading, mine *coor
 			return begun, nil, c.recreate(ctx)
 		}
 		begun = c.deadline.now()
-		mine, err = c.api.create(ctx, c.acquireUpdate(c.newLease()))
+		acquired, err = c.api.create(ctx, c.acquireUpdate(c.newLease()))
 	case err != nil:
 		return begun, nil, err
 	default:
@@ -97,16 +91,16 @@ func (c *candidate) attempt(ctx context.Context) (begun clockReading, mine *coor
 			return begun, nil, nil
 		}
 		begun = c.deadline.now()
-		mine, err = c.api.update(ctx, c.acquireUpdate(found))
+		acquired, err = c.api.update(ctx, c.acquireUpdate(found))
 	}
 	if conflict(err) {
-		return begun, nil, nil // another was faster
+		return begun, nil, nil // another candidate was faster
 	}
-	return begun, mine, err
+	return begun, acquired, err
 }
 
-// observe notes what the Lease is, and whether it was renewed since it was last
-// looked at. Its spec says so; somebody else's labels and annotations do not.
+// observe notes the state of the Lease and whether it was renewed since the last call. Only a change
+// of the spec is a renewal: other clients may change labels and annotations.
 func (c *candidate) observe(l *coordinationv1.Lease) {
 	if c.seen == nil || c.seen.UID != l.UID || !equality.Semantic.DeepEqual(c.seen.Spec, l.Spec) {
 		c.renewedAt = time.Now()
@@ -115,55 +109,52 @@ func (c *candidate) observe(l *coordinationv1.Lease) {
 		c.log.Info("another replica leads", "lease", c.describe(), "holder", by)
 	}
 	c.seen = l
-	if said := l.Annotations[annotation]; said != "" {
-		c.checkpoint = said
+	if a := l.Annotations[annotation]; a != "" {
+		c.checkpoint = a
 	}
 }
 
-// alreadyOurs reports whether we took the Lease over and did not get the answer.
+// alreadyOurs reports whether the last attempt succeeded and its response was lost.
 func (c *candidate) alreadyOurs(l *coordinationv1.Lease) bool {
 	return holds(l, c.Identity, &c.acquiredAt)
 }
 
-// newLease is the Lease where there is none, without a holder.
+// newLease returns a Lease without a holder.
 func (c *candidate) newLease() *coordinationv1.Lease {
 	l := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name}}
 	c.restoreCheckpoint(l)
 	return l
 }
 
-// restoreCheckpoint gives a Lease that has no positions those that it had last before our
-// eyes: somebody else has made it again. They are not ahead of the last holder's,
-// so nothing is lost by them.
+// restoreCheckpoint gives a Lease that was recreated without a checkpoint the one last seen. It is
+// not ahead of the last holder's, so that a leader which resumes from it loses nothing.
 func (c *candidate) restoreCheckpoint(l *coordinationv1.Lease) {
 	if _, ok := l.Annotations[annotation]; !ok && c.checkpoint != "" {
 		metav1.SetMetaDataAnnotation(&l.ObjectMeta, annotation, c.checkpoint)
 	}
 }
 
-// recreate makes a Lease again that was deleted before our eyes, without a holder.
-// Whether the last holder is alive shows in whether it takes this one. To wait for
-// its time alone would not do: the Lease may have been renewed, or made again and
-// deleted, since we looked at it last.
+// recreate creates a deleted Lease without a holder. A live holder takes it back. Waiting for the
+// duration alone would not be safe: the Lease may have been renewed, or recreated and deleted again,
+// since it was last read.
 func (c *candidate) recreate(ctx context.Context) error {
-	made, err := c.api.create(ctx, c.newLease())
+	created, err := c.api.create(ctx, c.newLease())
 	switch {
 	case conflict(err):
 		return nil // its holder was faster
 	case err != nil:
 		return err
 	}
-	c.log.Warn("the lease was deleted; it was made again for its holder, and is taken over if that does not renew it", "lease", c.describe(), "holder", holderOf(c.seen))
-	c.observe(made)
+	c.log.Warn("the lease was deleted; recreated it for its holder to take back", "lease", c.describe(), "holder", holderOf(c.seen))
+	c.observe(created)
 	return nil
 }
 
-// acquireUpdate returns the Lease as it is to be with us as its holder. Its annotations
-// stay.
+// acquireUpdate returns the Lease with this candidate as its holder. It keeps all annotations.
 func (c *candidate) acquireUpdate(l *coordinationv1.Lease) *coordinationv1.Lease {
 	l = l.DeepCopy()
 	c.restoreCheckpoint(l)
-	// In microseconds, as it is kept: it is compared with what comes back.
+	// In microseconds, as the API server stores it: alreadyOurs compares it.
 	now := metav1.NewMicroTime(time.Now().Truncate(time.Microsecond))
 	c.acquiredAt = now
 	transitions := int32(0)
@@ -172,43 +163,41 @@ func (c *candidate) acquireUpdate(l *coordinationv1.Lease) *coordinationv1.Lease
 	}
 	l.Spec.LeaseTransitions = &transitions
 	l.Spec.AcquireTime = &now
-	renew(l, c.Identity, c.Duration)
+	setHolder(l, c.Identity, c.Duration)
 	return l
 }
 
-// onAcquired returns what the Lease holds, and says from whom it was taken and how
-// far the sinks are.
-func (c *candidate) onAcquired(mine *coordinationv1.Lease) Checkpoint {
-	args := []any{"lease", c.describe()}
-	switch {
+// onAcquired logs the previous holder and returns the checkpoint.
+func (c *candidate) onAcquired(acquired *coordinationv1.Lease) Checkpoint {
+	log := c.log.With("lease", c.describe())
+	switch notRenewedFor := time.Since(c.renewedAt).Round(time.Millisecond); {
 	case c.seen == nil:
-		args = append(args, "from", "nobody: there was no lease")
+		log = log.With("previous", "none")
 	case released(c.seen):
-		args = append(args, "from", "nobody: it was released")
+		log = log.With("previous", "released")
 	case holderOf(c.seen) == "":
-		args = append(args, "from", "nobody: it had no holder", "for", time.Since(c.renewedAt).Round(time.Millisecond))
+		log = log.With("previous", "no holder", "not_renewed_for", notRenewedFor)
 	default:
-		args = append(args, "from", holderOf(c.seen), "not_renewed_for", time.Since(c.renewedAt).Round(time.Millisecond))
+		log = log.With("previous", holderOf(c.seen), "not_renewed_for", notRenewedFor)
 	}
-	said := mine.Annotations[annotation]
-	held, err := decode(said)
+	a := acquired.Annotations[annotation]
+	found, err := decode(a)
 	if err != nil {
-		// What cannot be understood as a whole is not used in part: a sink without
-		// a position beside others that have one passes for new, and starts at the
-		// end.
-		c.log.Warn("took over the lease, but cannot use the positions in it: all that the API server holds comes again, except what the journal knows",
-			append(args, "err", err, "annotation", excerpt.Of(said, 1<<10))...)
+		// A part of a checkpoint is not used: a sink that lacks a position beside others with one
+		// would look like a new sink and start at the latest position.
+		log.Warn("acquired the lease, but cannot read its checkpoint; all Events that the API server has are sent again, except those that the journal has acknowledged",
+			"err", err, "annotation", excerpt.Of(a, 1<<10))
 		return Checkpoint{}
 	}
-	c.log.Info("took over the lease", append(args, "positions", held.String(), "gaps", len(held.Gaps))...)
-	return held
+	log.Info("acquired the lease", "positions", found.String(), "gaps", len(found.Gaps))
+	return found
 }
 
-// report logs the first failure in a row, and the recovery.
-func (l *Lease) report(ctx context.Context, err error) {
+// recordResult notes the result of a request. It logs the first failure in a row, and the recovery.
+func (l *Lease) recordResult(err error) {
 	if err == nil {
-		if failures, since := l.health.worked(); failures > 0 {
-			l.log.Info("the lease can be used again", "after", time.Since(since).Round(time.Millisecond), "failed_attempts", failures)
+		if failures, since := l.health.succeeded(); failures > 0 {
+			l.log.Info("requests for the lease succeed again", "after", time.Since(since).Round(time.Millisecond), "failed_attempts", failures)
 		}
 		return
 	}
@@ -216,11 +205,11 @@ func (l *Lease) report(ctx context.Context, err error) {
 	failures, last := l.health.failed(err)
 	args := []any{"failures", failures, "err", err}
 	if denied(err) {
-		args = append(args, "mend", l.api.mend(err))
+		args = append(args, "hint", l.api.hint(err))
 	}
 	if failures == 1 || denied(err) && !denied(last) {
-		l.log.Warn("using the lease failed, will be repeated", args...)
+		l.log.Warn("request for the lease failed, retrying", args...)
 	} else {
-		l.log.Debug("using the lease failed again", args...)
+		l.log.Debug("request for the lease failed again", args...)
 	}
 }

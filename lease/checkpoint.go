@@ -12,27 +12,27 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// Checkpoint is what the Lease says beside who holds it.
+// Checkpoint is the progress of a leader, from which the next leader resumes.
 type Checkpoint struct {
-	// Sinks says how far each sink has accepted each source: sink -> source
-	// (a namespace, or empty for all) -> position.
+	// Sinks is the position up to which each sink has accepted each source: sink -> source (a
+	// namespace, or empty for all namespaces) -> position.
 	Sinks map[string]map[string]event.Position
 
-	// Gaps are the declared gaps, merged into at most eight.
+	// Gaps are the recorded gaps, merged into at most eight.
 	Gaps event.GapSet
 
-	// RemovedSources says since when a source of Sinks has not been configured any more,
-	// in whole seconds; see Prune.
+	// RemovedSources is the time, in whole seconds, since when a source of Sinks is not configured any
+	// more.
 	RemovedSources map[string]time.Time
 }
 
-// String shows how far each sink is, for a log line.
-func (h Checkpoint) String() string {
+// String returns the positions for a log line.
+func (c Checkpoint) String() string {
 	const most = 10
 	var parts []string
-	for _, sink := range slices.Sorted(maps.Keys(h.Sinks)) {
-		for _, source := range slices.Sorted(maps.Keys(h.Sinks[sink])) {
-			parts = append(parts, fmt.Sprintf("%s/%s=%s", sink, cmp.Or(source, all), h.Sinks[sink][source]))
+	for _, sink := range slices.Sorted(maps.Keys(c.Sinks)) {
+		for _, source := range slices.Sorted(maps.Keys(c.Sinks[sink])) {
+			parts = append(parts, fmt.Sprintf("%s/%s=%s", sink, sourceKey(source), c.Sinks[sink][source]))
 		}
 	}
 	switch more := len(parts) - most; {
@@ -46,19 +46,17 @@ func (h Checkpoint) String() string {
 }
 
 const (
-	annotation = "hindsight/positions"
+	annotation = "hindsight/checkpoint"
 
-	// version of what the annotation holds. It changes when a reader that does
-	// not know of the change would lose something.
+	// version of the annotation. It changes when a reader that does not know the change would lose
+	// Events.
 	version = 1
 
-	// maxBytes of the annotation. Kubernetes refuses an object with more than
-	// 256 KiB of annotations, keys included
-	// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation).
+	// maxBytes bounds the annotation. Kubernetes rejects objects with more than maxAllBytes of
+	// annotations, including their keys (TotalAnnotationSizeLimitB in
+	// k8s.io/apimachinery/pkg/api/validation).
 	maxBytes    = 192 << 10
 	maxAllBytes = 256 << 10
-
-	all = "*" // stands for all namespaces; no namespace can be called that
 )
 
 // document is the annotation:
@@ -66,16 +64,15 @@ const (
 //	{"v":1,"epoch":"<epoch>",
 //	 "sinks":{"loki":{"*":{"version":812,"time":"2019-07-19T11:00:00Z"}}},
 //	 "gaps":[{"from":{"version":100},"to":{"version":200},"cause":"too_old","missed_at_least":3}],
-//	 "unlisted":{"team-a":"2019-07-19T11:00:00Z"}}
+//	 "removed_sources":{"team-a":"2019-07-19T11:00:00Z"}}
 //
-// An epoch that most positions share is said once.
+// Positions without an epoch have the document's.
 type document struct {
-	Version int                                        `json:"v"`
-	Epoch   string                                     `json:"epoch,omitempty"`
-	Sinks   map[string]map[string]event.StoredPosition `json:"sinks,omitempty"`
-	Gaps    []gap                                      `json:"gaps,omitempty"`
-
-	Unlisted map[string]event.StoredTime `json:"unlisted,omitempty"`
+	Version        int                                        `json:"v"`
+	Epoch          string                                     `json:"epoch,omitempty"`
+	Sinks          map[string]map[string]event.StoredPosition `json:"sinks,omitempty"`
+	Gaps           []gap                                      `json:"gaps,omitempty"`
+	RemovedSources map[string]event.StoredTime                `json:"removed_sources,omitempty"`
 }
 
 type gap struct {
@@ -88,43 +85,53 @@ type gap struct {
 	MissedAtLeast int                  `json:"missed_at_least,omitempty"`
 }
 
-// encode returns the annotation that says h, with as many gaps as are kept. The
-// same h gives the same bytes. With the error that they are too many it returns
-// them all the same.
-func encode(h Checkpoint) (string, error) {
-	d := document{Version: version, Epoch: commonEpoch(h)}
-	d.Sinks = make(map[string]map[string]event.StoredPosition, len(h.Sinks))
-	for sink, positions := range h.Sinks {
+// allKey is the key of all namespaces in a document. No namespace can have that name.
+const allKey = "*"
+
+func sourceKey(source string) string { return cmp.Or(source, allKey) }
+
+func sourceOf(key string) string {
+	if key == allKey {
+		return ""
+	}
+	return key
+}
+
+// encode returns the annotation of a checkpoint; equal checkpoints have equal annotations. If it is
+// too large, encode returns it with an error.
+func encode(c Checkpoint) (string, error) {
+	d := document{Version: version, Epoch: commonEpoch(c), Sinks: make(map[string]map[string]event.StoredPosition, len(c.Sinks))}
+	for sink, positions := range c.Sinks {
 		d.Sinks[sink] = make(map[string]event.StoredPosition, len(positions))
 		for source, p := range positions {
-			d.Sinks[sink][cmp.Or(source, all)] = p.Stored(d.Epoch)
+			d.Sinks[sink][sourceKey(source)] = p.Stored(d.Epoch)
 		}
 	}
-	for _, g := range h.Gaps.Merge() {
+	for _, g := range c.Gaps.Merge() {
 		d.Gaps = append(d.Gaps, gap{
 			Source: g.Source, Sink: g.Sink, Namespace: g.Namespace,
 			From: g.From.Stored(d.Epoch), To: g.To.Stored(d.Epoch),
 			Cause: string(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
-	for source, since := range h.RemovedSources {
-		if d.Unlisted == nil {
-			d.Unlisted = make(map[string]event.StoredTime, len(h.RemovedSources))
-		}
-		d.Unlisted[cmp.Or(source, all)] = event.StoredTime{Time: since}
+	if len(c.RemovedSources) > 0 {
+		d.RemovedSources = make(map[string]event.StoredTime, len(c.RemovedSources))
+	}
+	for source, since := range c.RemovedSources {
+		d.RemovedSources[sourceKey(source)] = event.StoredTime{Time: since}
 	}
 	b, err := json.Marshal(d)
 	if err != nil {
 		return "", fmt.Errorf("encode annotation %s: %w", annotation, err)
 	}
 	if len(b) > maxBytes {
-		return string(b), fmt.Errorf("annotation %s would have %d bytes, more than the %d that are safe in a Lease: list fewer namespaces (or none, for all), or have fewer sinks", annotation, len(b), maxBytes)
+		return string(b), fmt.Errorf("annotation %s is too large: it has %d bytes, and at most %d are stored: configure fewer namespaces (or none, for all) or fewer sinks", annotation, len(b), maxBytes)
 	}
 	return string(b), nil
 }
 
-// decode reads what encode wrote. An empty annotation holds nothing. What cannot
-// be understood as a whole gives nothing and an error.
+// decode is the inverse of encode. An empty annotation is an empty checkpoint. With an error, it
+// returns an empty checkpoint.
 func decode(s string) (Checkpoint, error) {
 	if s == "" {
 		return Checkpoint{}, nil
@@ -134,56 +141,50 @@ func decode(s string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("decode annotation %s: %w", annotation, err)
 	}
 	if d.Version != version {
-		return Checkpoint{}, fmt.Errorf("decode annotation %s: it has version %d, and this program knows %d", annotation, d.Version, version)
+		return Checkpoint{}, fmt.Errorf("decode annotation %s: unknown version %d, want %d", annotation, d.Version, version)
 	}
-	var h Checkpoint
-	var bad error
-	read := func(p event.StoredPosition, where string) event.Position {
+	var c Checkpoint
+	var invalid error
+	position := func(p event.StoredPosition, of string) event.Position {
 		got, err := p.Position(d.Epoch)
 		if err != nil {
-			bad = fmt.Errorf("decode annotation %s: %s: %w", annotation, where, err)
+			invalid = fmt.Errorf("decode annotation %s: %s: %w", annotation, of, err)
 		}
 		return got
 	}
 	if len(d.Sinks) > 0 {
-		h.Sinks = make(map[string]map[string]event.Position, len(d.Sinks))
+		c.Sinks = make(map[string]map[string]event.Position, len(d.Sinks))
 	}
 	for sink, positions := range d.Sinks {
-		h.Sinks[sink] = make(map[string]event.Position, len(positions))
-		for source, p := range positions {
-			if source == all {
-				source = ""
-			}
-			h.Sinks[sink][source] = read(p, "sink "+sink)
+		c.Sinks[sink] = make(map[string]event.Position, len(positions))
+		for key, p := range positions {
+			c.Sinks[sink][sourceOf(key)] = position(p, "sink "+sink)
 		}
 	}
 	for _, g := range d.Gaps {
-		h.Gaps = append(h.Gaps, event.Gap{
+		c.Gaps = append(c.Gaps, event.Gap{
 			Source: g.Source, Sink: g.Sink, Namespace: g.Namespace,
-			From: read(g.From, "gap"), To: read(g.To, "gap"),
+			From: position(g.From, "gap"), To: position(g.To, "gap"),
 			Cause: event.Cause(g.Cause), MissedAtLeast: g.MissedAtLeast,
 		})
 	}
-	for source, since := range d.Unlisted {
-		if h.RemovedSources == nil {
-			h.RemovedSources = make(map[string]time.Time, len(d.Unlisted))
-		}
-		if source == all {
-			source = ""
-		}
-		h.RemovedSources[source] = since.Time
+	if len(d.RemovedSources) > 0 {
+		c.RemovedSources = make(map[string]time.Time, len(d.RemovedSources))
 	}
-	if bad != nil {
-		return Checkpoint{}, bad
+	for key, since := range d.RemovedSources {
+		c.RemovedSources[sourceOf(key)] = since.Time
 	}
-	return h, nil
+	if invalid != nil {
+		return Checkpoint{}, invalid
+	}
+	return c, nil
 }
 
-// commonEpoch is that of the first position: almost always, of all.
-func commonEpoch(h Checkpoint) string {
-	for _, sink := range slices.Sorted(maps.Keys(h.Sinks)) {
-		for _, source := range slices.Sorted(maps.Keys(h.Sinks[sink])) {
-			return h.Sinks[sink][source].Epoch.String()
+// commonEpoch returns the epoch of the first position, which nearly always is that of all.
+func commonEpoch(c Checkpoint) string {
+	for _, sink := range slices.Sorted(maps.Keys(c.Sinks)) {
+		for _, source := range slices.Sorted(maps.Keys(c.Sinks[sink])) {
+			return c.Sinks[sink][source].Epoch.String()
 		}
 	}
 	return ""

@@ -17,27 +17,26 @@ var (
 	second = time.Date(2019, 7, 19, 11, 0, 0, 0, time.UTC)
 )
 
-func taken(version uint64) event.Position {
+func position(version uint64) event.Position {
 	return event.Position{Epoch: epoch, Version: version, Time: second.Add(time.Duration(version) * time.Second)}
 }
 
-// The annotation outlives the program that wrote it. If this test has to be
-// changed, so has the version.
-func TestAnnotationStaysAsItIs(t *testing.T) {
-	listing := taken(700)
+// Another release may read the annotation. If this test changes, the version changes.
+func TestAnnotationFormat(t *testing.T) {
+	listing := position(700)
 	listing.ListVersion = 900
-	restored := taken(20)
+	restored := position(20)
 	restored.Epoch.Restores = 1
 	h := Checkpoint{
 		Sinks: map[string]map[string]event.Position{
-			"loki":     {"": taken(812), "kube-system": restored},
+			"loki":     {"": position(812), "kube-system": restored},
 			"stdout":   {"": listing},
-			"unheard":  {},
+			"new":      {},
 			"starting": {"": {}},
 		},
 		Gaps: []event.Gap{{
 			Source: "kube-system", Namespace: "monitoring", Sink: "loki",
-			From: taken(100), To: taken(200), Cause: event.CauseTooOld, MissedAtLeast: 3,
+			From: position(100), To: position(200), Cause: event.CauseTooOld, MissedAtLeast: 3,
 		}},
 	}
 	got, err := encode(h)
@@ -50,51 +49,51 @@ func TestAnnotationStaysAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got+"\n" != string(want) {
-		t.Errorf("got\n%s\nwant, as in %s,\n%s", got, golden, want)
+		t.Errorf("got\n%s\nwant (%s)\n%s", got, golden, want)
 	}
 	back, err := decode(got)
 	if err != nil || !reflect.DeepEqual(back, h) {
-		t.Errorf("read back %+v (error %v), want %+v", back, err, h)
+		t.Errorf("decoded %+v (error %v), want %+v", back, err, h)
 	}
 }
 
-func TestAnnotationsThatCannotBeRead(t *testing.T) {
-	for said, want := range map[string]string{
-		`{"v":2}`: "decode annotation hindsight/positions: it has version 2, and this program knows 1",
-		`{}`:      "decode annotation hindsight/positions: it has version 0, and this program knows 1",
-		`x`:       "decode annotation hindsight/positions: invalid character 'x' looking for beginning of value",
-		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/positions: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
-		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/positions: json: cannot unmarshal number -1 into Go struct field",
-		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/positions: parse time: parsing time "today"`,
+func TestInvalidAnnotations(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"v":2}`: "decode annotation hindsight/checkpoint: unknown version 2, want 1",
+		`{}`:      "decode annotation hindsight/checkpoint: unknown version 0, want 1",
+		`x`:       "decode annotation hindsight/checkpoint: invalid character 'x' looking for beginning of value",
+		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/checkpoint: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
+		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/checkpoint: json: cannot unmarshal number -1 into Go struct field",
+		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/checkpoint: parse time: parsing time "today"`,
 	} {
-		held, err := decode(said)
+		c, err := decode(text)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s: got %v, want %s", said, err, want)
+			t.Errorf("%s: got %v, want %s", text, err, want)
 		}
-		if !reflect.DeepEqual(held, Checkpoint{}) {
-			t.Errorf("%s: beside an error got %+v", said, held)
+		if !reflect.DeepEqual(c, Checkpoint{}) {
+			t.Errorf("%s: got %+v with an error", text, c)
 		}
 	}
 }
 
-func TestSourcesThatAreNotListedRideAlong(t *testing.T) {
+func TestRemovedSources(t *testing.T) {
 	h := Checkpoint{
-		Sinks:          map[string]map[string]event.Position{"loki": {"": taken(1), "team-a": taken(2), "team-b": taken(3)}},
+		Sinks:          map[string]map[string]event.Position{"loki": {"": position(1), "team-a": position(2), "team-b": position(3)}},
 		RemovedSources: map[string]time.Time{"": second, "team-a": second.Add(time.Hour)},
 	}
-	said, err := encode(h)
+	text, err := encode(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `"unlisted":{"*":"2019-07-19T11:00:00Z","team-a":"2019-07-19T12:00:00Z"}`; !strings.Contains(said, want) {
-		t.Errorf("got %s, want %s in it", said, want)
+	if want := `"removed_sources":{"*":"2019-07-19T11:00:00Z","team-a":"2019-07-19T12:00:00Z"}`; !strings.Contains(text, want) {
+		t.Errorf("got %s, want it to contain %s", text, want)
 	}
-	if back, err := decode(said); err != nil || !reflect.DeepEqual(back, h) {
-		t.Errorf("read back %+v (error %v), want %+v", back, err, h)
+	if back, err := decode(text); err != nil || !reflect.DeepEqual(back, h) {
+		t.Errorf("decoded %+v (error %v), want %+v", back, err, h)
 	}
 }
 
-func TestAnnotationIsSmall(t *testing.T) {
+func TestAnnotationSize(t *testing.T) {
 	for _, test := range []struct{ sinks, namespaces, most int }{
 		{5, 10, 5 << 10},
 		{5, 500, maxBytes},
@@ -108,7 +107,7 @@ func TestAnnotationIsSmall(t *testing.T) {
 		}
 	}
 	if _, err := encode(large(5, 1000)); err == nil {
-		t.Error("what does not fit into a Lease was encoded")
+		t.Error("no error for a checkpoint that is too large")
 	}
 }
 
@@ -117,31 +116,31 @@ func large(sinks, namespaces int) Checkpoint {
 	for i := range sinks {
 		positions := make(map[string]event.Position)
 		for j := range namespaces {
-			positions[fmt.Sprintf("team-namespace-%d", j)] = taken(1_000_000_000 + uint64(j))
+			positions[fmt.Sprintf("team-namespace-%d", j)] = position(1_000_000_000 + uint64(j))
 		}
 		h.Sinks[fmt.Sprintf("sink-%d", i)] = positions
 	}
 	return h
 }
 
-func TestHeldForALogLine(t *testing.T) {
+func TestCheckpointString(t *testing.T) {
 	for _, test := range []struct {
-		held Checkpoint
-		want string
+		checkpoint Checkpoint
+		want       string
 	}{
 		{Checkpoint{}, "none"},
-		{Checkpoint{Sinks: map[string]map[string]event.Position{"b": {"": taken(2)}, "a": {"x": {}}}}, "a/x=none b/*=" + epoch.String() + "@2"},
+		{Checkpoint{Sinks: map[string]map[string]event.Position{"b": {"": position(2)}, "a": {"x": {}}}}, "a/x=none b/*=" + epoch.String() + "@2"},
 	} {
-		if got := test.held.String(); got != test.want {
+		if got := test.checkpoint.String(); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}
 	if got := large(2, 10).String(); !strings.HasSuffix(got, " and 10 more") {
-		t.Errorf("got %q, want it to be cut", got)
+		t.Errorf("got %q, want it shortened", got)
 	}
 }
 
-// What is read is written and read again as the same, and to the same bytes.
+// A decoded checkpoint is encoded to an annotation with the same meaning, and always to the same bytes.
 func FuzzAnnotation(f *testing.F) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "annotation.golden"))
 	if err != nil {
@@ -149,7 +148,7 @@ func FuzzAnnotation(f *testing.F) {
 	}
 	f.Add(string(golden))
 	f.Add(`{"v":1,"epoch":"-/0","sinks":{"":{"":{},"*":{"time":"0000-01-01T00:00:00+14:00"}}}}`)
-	f.Add(`{"v":1,"unlisted":{"*":"2019-07-19T11:00:00Z","":"2019-07-19T13:00:00.5+02:00"}}`)
+	f.Add(`{"v":1,"removed_sources":{"*":"2019-07-19T11:00:00Z","":"2019-07-19T13:00:00.5+02:00"}}`)
 	f.Add(`{"v":1,"gaps":[{"from":{"epoch":"-/0"},"to":{"epoch":"-/0"}}]}`)
 	f.Fuzz(func(t *testing.T, s string) {
 		h, err := decode(s)
@@ -163,13 +162,13 @@ func FuzzAnnotation(f *testing.F) {
 		}
 		back, err := decode(again)
 		if err != nil {
-			t.Fatalf("cannot read %s: %v", again, err)
+			t.Fatalf("cannot decode %s: %v", again, err)
 		}
 		if !reflect.DeepEqual(back, h) {
-			t.Fatalf("read %+v, want %+v, from %s", back, h, again)
+			t.Fatalf("decoded %+v, want %+v, from %s", back, h, again)
 		}
 		if third, err := encode(back); err != nil || third != again {
-			t.Fatalf("wrote %s (error %v), want %s", third, err, again)
+			t.Fatalf("encoded %s (error %v), want %s", third, err, again)
 		}
 	})
 }

@@ -11,13 +11,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A request that gets no answer takes its connection with it: the next attempt
-// does not wait on one that is dead.
-func TestAnAttemptAfterAHungOneHasANewConnection(t *testing.T) {
+// A request that times out closes its connection, which may be dead.
+func TestRetryHasANewConnection(t *testing.T) {
 	var (
 		mu   sync.Mutex
 		from []string
-		over = make(chan struct{})
+		stop = make(chan struct{})
 	)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -25,14 +24,14 @@ func TestAnAttemptAfterAHungOneHasANewConnection(t *testing.T) {
 		mu.Unlock()
 		select {
 		case <-r.Context().Done():
-		case <-over:
+		case <-stop:
 		}
 	}))
 	server.EnableHTTP2 = true
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	server.StartTLS()
 	defer server.Close()
-	defer close(over)
+	defer close(stop)
 
 	c, err := newClient(Options{
 		Kubernetes: &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}},
@@ -41,15 +40,15 @@ func TestAnAttemptAfterAHungOneHasANewConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for asked := 0; asked < 2; {
+	for arrived := 0; arrived < 2; {
 		if _, err := c.get(t.Context()); err == nil {
-			t.Fatal("got an answer from a server that gives none")
+			t.Fatal("got a response from a server that sends none")
 		}
 		mu.Lock()
-		asked = len(from) // a slow machine may give up before it has connected
+		arrived = len(from) // a request may time out before it has a connection
 		mu.Unlock()
 	}
 	if from[0] == from[1] {
-		t.Errorf("both requests came by one connection, %s", from[0])
+		t.Errorf("both requests used one connection, %s", from[0])
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,29 +12,28 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
-// A leader that cannot renew stops by itself before another begins, which it
-// does soon after the Lease has ended.
-func TestALeaderThatCannotRenewIsReplaced(t *testing.T) {
-	for name, fault := range map[string]func(*http.Request) error{
-		"its requests hang":         hang,
-		"its requests are refused":  refuse,
-		"its requests are denied":   forbid,
-		"the API server has errors": func(*http.Request) error { return answer{http.StatusInternalServerError, metav1.Status{}} },
+// A leader that cannot renew stops by itself before another replica leads, soon after the Lease
+// expires.
+func TestLeaderThatCannotRenewIsReplaced(t *testing.T) {
+	for name, fault := range map[string]fault{
+		"requests hang":           hang,
+		"connections are refused": refuse,
+		"requests are forbidden":  forbid,
+		"requests fail":           fail,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := &api{}
+				a := newAPI(t)
 				first, second := a.replica(t, "first"), a.replica(t, "second")
-				first.keeps = always(at(100))
+				first.checkpoint = always(at(100))
 				first.start(t)
 				synctest.Wait()
 				second.start(t)
 				time.Sleep(time.Minute + time.Millisecond) // just after a renewal
 				renewed := time.Now().Add(-time.Millisecond)
-				first.wire.breakWith(fault)
+				first.wire.setFault(fault)
 
 				time.Sleep(first.RenewDeadline - 2*time.Millisecond)
 				until, ok := first.Valid()
@@ -47,135 +45,135 @@ func TestALeaderThatCannotRenewIsReplaced(t *testing.T) {
 					t.Error("still valid after the renew deadline")
 				}
 				<-first.done
-				if !errors.Is(first.error, ErrLost) || !errors.Is(first.cause, ErrLost) {
-					t.Errorf("Run returned %v, the context ended by %v; want ErrLost", first.error, first.cause)
+				if !errors.Is(first.err, ErrLost) || !errors.Is(first.cause, ErrLost) {
+					t.Errorf("Run returned %v, the context has the cause %v; want ErrLost", first.err, first.cause)
 				}
-				if late := first.lost.Sub(renewed.Add(first.RenewDeadline)); late != 0 {
-					t.Errorf("lead was told %v after the renew deadline", late)
+				if late := first.stopped.Sub(renewed.Add(first.RenewDeadline)); late != 0 {
+					t.Errorf("the context of lead ended %v after the renew deadline", late)
 				}
-				wantLed(t, second, false)
+				second.wantHasLed(t, false)
 				time.Sleep(time.Until(renewed.Add(first.Duration + second.RetryPeriod*12/10)))
 				synctest.Wait()
-				wantLed(t, second, true)
-				wantHeld(t, second.given(), at(100))
+				second.wantHasLed(t, true)
+				second.wantFound(t, at(100))
 			})
 		})
 	}
 }
 
-func TestAShortOutageOfTheAPIServerIsSurvived(t *testing.T) {
+func TestShortOutageOfTheAPIServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first").start(t)
 		time.Sleep(time.Minute + time.Millisecond)
-		r.wire.breakWith(hang)
+		r.wire.setFault(hang)
 		time.Sleep(6 * time.Second)
-		r.wire.breakWith(nil)
+		r.wire.setFault(nil)
 		time.Sleep(time.Minute)
 		if !r.Leading() {
-			t.Fatalf("does not lead any more: %s", r.log)
+			t.Fatalf("is not the leader any more: %s", r.log)
 		}
-		if log := r.log.String(); strings.Count(log, "using the lease failed") != 1 || strings.Count(log, "can be used again") != 1 {
-			t.Errorf("want one line about the failure and one about the recovery:\n%s", log)
+		if log := r.log.String(); strings.Count(log, "request for the lease failed") != 1 || strings.Count(log, "succeed again") != 1 {
+			t.Errorf("want one line for the failure and one for the recovery:\n%s", log)
 		}
 	})
 }
 
-func TestAMachineThatStoodStillLeadsNoMore(t *testing.T) {
+func TestSuspendedMachineIsNotTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first")
-		var slept atomic.Int64 // by the wall clock alone
+		var suspended atomic.Int64 // advances the wall clock alone
 		r.deadline.now = func() clockReading {
-			i := now()
-			i.wall = i.wall.Add(time.Duration(slept.Load()))
+			i := readClock()
+			i.wall = i.wall.Add(time.Duration(suspended.Load()))
 			return i
 		}
 		r.start(t)
 		time.Sleep(time.Minute + time.Millisecond) // just after a renewal
-		slept.Store(int64(9 * time.Second))
+		suspended.Store(int64(9 * time.Second))
 		if !r.Leading() {
-			t.Fatal("does not lead although no renewal is overdue")
+			t.Fatal("is not the leader although no renewal is overdue")
 		}
-		slept.Store(int64(11 * time.Second))
+		suspended.Store(int64(11 * time.Second))
 		if r.Leading() {
-			t.Error("leads although the machine was suspended for longer than the renew deadline")
+			t.Error("is the leader although the machine was suspended for longer than the renew deadline")
 		}
 		<-r.done
-		if !errors.Is(r.error, ErrLost) || !strings.Contains(r.error.Error(), "stood still") {
-			t.Errorf("Run returned %v", r.error)
+		if !errors.Is(r.err, ErrLost) || !strings.Contains(r.err.Error(), "suspended") {
+			t.Errorf("Run returned %v", r.err)
 		}
 	})
 }
 
-func TestARenewalThatIsAnsweredTooLateDoesNotCount(t *testing.T) {
+func TestRenewalAfterTheDeadlineDoesNotCount(t *testing.T) {
 	clock := clockReading{wall: time.Now()}
-	v := leaseDeadline{after: 10 * time.Second, now: func() clockReading { return clock }}
+	d := leaseDeadline{renewDeadline: 10 * time.Second, now: func() clockReading { return clock }}
 	begun := clock
-	v.begin(begun)
+	d.start(begun)
 	clock.mono += 9 * time.Second
-	if !v.renew(begun) {
-		t.Error("a renewal was refused in time")
+	if !d.renew(begun) {
+		t.Error("a renewal before the deadline is not accepted")
 	}
 	clock.mono += time.Second
-	if v.renew(clock) {
-		t.Error("a renewal was accepted after the deadline")
+	if d.renew(clock) {
+		t.Error("a renewal after the deadline is accepted")
 	}
 	clock = begun
-	if _, left := v.check(); left > 0 {
-		t.Error("valid again after it was not")
+	if _, left := d.check(); left > 0 {
+		t.Error("valid again after the deadline")
 	}
 }
 
-func TestADeletedLeaseIsMadeAgain(t *testing.T) {
+func TestDeletedLeaseIsRecreated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first")
-		r.keeps = always(at(100))
+		r.checkpoint = always(at(100))
 		r.start(t)
 		time.Sleep(time.Minute)
 		a.remove()
 		time.Sleep(5 * time.Second)
 		if a.holder() != "first" || !r.Leading() {
-			t.Errorf("held by %q, leading %v", a.holder(), r.Leading())
+			t.Errorf("held by %q, leading %t", a.holder(), r.Leading())
 		}
-		wantHeld(t, a.says(t), at(100))
+		a.wantCheckpoint(t, at(100))
 	})
 }
 
-func TestACandidateRemembersThePositionsOfADeletedLease(t *testing.T) {
+func TestCandidateKeepsTheCheckpointOfADeletedLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		first := a.replica(t, "first")
-		first.keeps = always(at(100))
+		first.checkpoint = always(at(100))
 		first.start(t)
 		time.Sleep(time.Minute)
 		second := a.replica(t, "second").start(t)
 		time.Sleep(time.Minute)
-		first.wire.breakWith(hang)
+		first.wire.setFault(hang)
 		a.remove()
 		time.Sleep(5 * time.Second)
-		wantLed(t, second, false) // the first may not know yet
+		second.wantHasLed(t, false) // the first may still lead
 		time.Sleep(15 * time.Second)
-		wantLed(t, second, true)
-		wantHeld(t, second.given(), at(100))
+		second.wantHasLed(t, true)
+		second.wantFound(t, at(100))
 
-		// The other comes back and sees what happened.
-		first.wire.breakWith(nil)
+		// The first reconnects.
+		first.wire.setFault(nil)
 		<-first.done
-		if !errors.Is(first.error, ErrLost) {
-			t.Errorf("Run returned %v, want ErrLost", first.error)
+		if !errors.Is(first.err, ErrLost) {
+			t.Errorf("Run returned %v, want ErrLost", first.err)
 		}
 	})
 }
 
-// Whatever somebody does to the Lease, no other replica leads while its holder may
-// act; and one does once it may not.
-func TestALeaseThatOthersTakeAwayMakesNoTwoLeaders(t *testing.T) {
+// Changes of the Lease by other clients never cause two leaders, and another replica leads once the
+// holder may not.
+func TestChangesByOtherClientsCauseNoTwoLeaders(t *testing.T) {
 	emptied := func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = nil }
-	for name, change := range map[string]func(*api){
-		"it is deleted": (*api).remove,
-		"it is deleted again and again": func(a *api) {
+	for name, change := range map[string]func(api){
+		"it is deleted": api.remove,
+		"it is deleted repeatedly": func(a api) {
 			go func() {
 				for range 20 {
 					a.remove()
@@ -183,19 +181,15 @@ func TestALeaseThatOthersTakeAwayMakesNoTwoLeaders(t *testing.T) {
 				}
 			}()
 		},
-		"it is deleted and made again without a holder": func(a *api) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			a.uids++
-			a.store(0, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
-				Namespace: "monitoring", Name: "hindsight", UID: types.UID("uid-" + strconv.Itoa(a.uids)),
-			}})
+		"it is deleted and recreated without a holder": func(a api) {
+			a.remove()
+			a.create(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "monitoring", Name: "hindsight"}})
 		},
-		"its holder is removed": func(a *api) { a.change(emptied) },
-		"its holder and times are removed": func(a *api) {
+		"its holder is removed": func(a api) { a.change(emptied) },
+		"its holder and times are removed": func(a api) {
 			a.change(func(l *coordinationv1.Lease) { l.Spec = coordinationv1.LeaseSpec{} })
 		},
-		"its holder is removed and its duration shortened": func(a *api) {
+		"its holder is removed and its duration shortened": func(a api) {
 			a.change(func(l *coordinationv1.Lease) {
 				emptied(l)
 				second := int32(1)
@@ -203,12 +197,12 @@ func TestALeaseThatOthersTakeAwayMakesNoTwoLeaders(t *testing.T) {
 			})
 		},
 	} {
-		for _, hangs := range []time.Duration{0, 12 * time.Second, time.Hour} { // the holder, after the change
+		for _, hangs := range []time.Duration{0, 12 * time.Second, time.Hour} { // after the change
 			t.Run(fmt.Sprintf("%s, holder hangs after %v", name, hangs), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					a := &api{}
+					a := newAPI(t)
 					first, second := a.replica(t, "first"), a.replica(t, "second")
-					first.keeps = always(at(100))
+					first.checkpoint = always(at(100))
 					first.start(t)
 					synctest.Wait()
 					second.start(t)
@@ -216,31 +210,30 @@ func TestALeaseThatOthersTakeAwayMakesNoTwoLeaders(t *testing.T) {
 					change(a)
 					for passed := time.Duration(0); passed < 45*time.Second; passed += 50 * time.Millisecond {
 						if passed == hangs {
-							first.wire.breakWith(hang)
+							first.wire.setFault(hang)
 						}
 						time.Sleep(50 * time.Millisecond)
 						synctest.Wait()
 						if first.Leading() && second.Leading() {
-							t.Fatalf("two lead; the log of the second:\n%s", second.log)
+							t.Fatalf("two leaders; the log of the second:\n%s", second.log)
 						}
 					}
 					if alive := hangs > time.Minute; first.Leading() != alive || second.Leading() == alive {
 						t.Errorf("leading: first %v, second %v", first.Leading(), second.Leading())
 					}
-					if second.leads() {
-						wantHeld(t, second.given(), at(100))
+					if second.hasLed() {
+						second.wantFound(t, at(100))
 					}
-					first.wire.breakWith(nil)
+					first.wire.setFault(nil)
 				})
 			})
 		}
 	}
 }
 
-// A Lease that its holder released is taken over at once.
-func TestAReleasedLeaseIsTakenOverAtOnce(t *testing.T) {
+func TestReleasedLeaseIsAcquiredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		first, second := a.replica(t, "first").start(t), a.replica(t, "second")
 		synctest.Wait()
 		second.start(t)
@@ -249,13 +242,13 @@ func TestAReleasedLeaseIsTakenOverAtOnce(t *testing.T) {
 		<-first.done
 		time.Sleep(second.RetryPeriod * 12 / 10)
 		synctest.Wait()
-		wantLed(t, second, true)
+		second.wantHasLed(t, true)
 	})
 }
 
-func TestALeaderThatWasReplacedSeesIt(t *testing.T) {
+func TestLeaderNoticesThatItWasReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first").start(t)
 		time.Sleep(time.Minute)
 		a.change(func(l *coordinationv1.Lease) {
@@ -264,136 +257,138 @@ func TestALeaderThatWasReplacedSeesIt(t *testing.T) {
 		})
 		time.Sleep(r.RetryPeriod)
 		<-r.done
-		if !errors.Is(r.error, ErrLost) || !strings.Contains(r.error.Error(), `"other"`) {
-			t.Errorf("Run returned %v, want ErrLost and who holds it", r.error)
+		if !errors.Is(r.err, ErrLost) || !strings.Contains(r.err.Error(), `"other"`) {
+			t.Errorf("Run returned %v, want ErrLost and the holder", r.err)
 		}
 		if a.holder() != "other" {
-			t.Errorf("the Lease is held by %q after it was lost", a.holder())
+			t.Errorf("the Lease is held by %q after the first has lost it", a.holder())
 		}
 	})
 }
 
-// A write may succeed although its answer is lost.
-func TestLostAnswers(t *testing.T) {
+// A write may succeed although its response is lost.
+func TestLostResponses(t *testing.T) {
 	// nth returns a function that is true for the n-th write.
 	nth := func(n int32) func(*http.Request) bool {
 		var writes atomic.Int32
 		return func(r *http.Request) bool { return r.Method != http.MethodGet && writes.Add(1) == n }
 	}
-	t.Run("to the taking over", func(t *testing.T) {
+	t.Run("of the acquisition", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			a := &api{}
+			a := newAPI(t)
 			r := a.replica(t, "first")
-			r.wire.swallow = nth(1)
+			r.wire.dropResponse = nth(1)
 			r.start(t)
-			// The request is given up, and there is a next attempt.
+			// The request times out and is retried.
 			time.Sleep(r.RenewDeadline/2 + r.RetryPeriod*12/10)
-			wantLed(t, r, true)
+			r.wantHasLed(t, true)
 		})
 	})
-	t.Run("to a renewal", func(t *testing.T) {
+	t.Run("of a renewal", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			a := &api{}
+			a := newAPI(t)
 			r := a.replica(t, "first")
-			r.wire.swallow = nth(3)
+			r.wire.dropResponse = nth(3)
 			r.start(t)
 			time.Sleep(time.Minute)
 			if !r.Leading() {
-				t.Errorf("does not lead any more: %s", r.log)
+				t.Errorf("is not the leader any more: %s", r.log)
 			}
 		})
 	})
-	t.Run("to the release", func(t *testing.T) {
+	t.Run("of the release", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			a := &api{}
+			a := newAPI(t)
 			r := a.replica(t, "first").start(t)
 			time.Sleep(time.Minute + time.Millisecond)
-			r.wire.set(func(w *wire) { w.swallow = nth(1) })
+			r.wire.mu.Lock()
+			r.wire.dropResponse = nth(1)
+			r.wire.mu.Unlock()
 			r.stop()
 			<-r.done
-			if r.error != nil || a.holder() != "" {
-				t.Errorf("Run returned %v, the holder is %q", r.error, a.holder())
+			if r.err != nil || a.holder() != "" {
+				t.Errorf("Run returned %v, the holder is %q", r.err, a.holder())
 			}
 		})
 	})
 }
 
-func TestALeaseThatCannotBeReleasedIsSaid(t *testing.T) {
+func TestFailedReleaseIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first").start(t)
 		time.Sleep(time.Minute + time.Millisecond)
-		r.wire.breakWith(refuse)
+		r.wire.setFault(refuse)
 		stopped := time.Now()
 		r.stop()
 		<-r.done
-		if !errors.Is(r.error, ErrLost) || !strings.Contains(r.error.Error(), "connection refused") {
-			t.Errorf("Run returned %v", r.error)
+		if !errors.Is(r.err, ErrLost) || !strings.Contains(r.err.Error(), "connection refused") {
+			t.Errorf("Run returned %v", r.err)
 		}
 		if took := time.Since(stopped); took > r.RenewDeadline {
-			t.Errorf("the end took %v", took)
+			t.Errorf("stopping took %v", took)
 		}
 	})
 }
 
-func TestMissingPermissionIsSaidAndWaitedFor(t *testing.T) {
+func TestMissingPermission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first")
 		r.wire.fault = forbid
 		if err := r.Ready(); err != nil {
-			t.Errorf("not ready before anything was tried: %v", err)
+			t.Errorf("not ready before the first request: %v", err)
 		}
 		r.start(t)
 		time.Sleep(time.Minute)
 		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), `cannot get resource "leases"`) {
 			t.Errorf("ready: %v", err)
 		}
-		if log := r.log.String(); strings.Count(log, "using the lease failed") != 1 ||
+		if log := r.log.String(); strings.Count(log, "request for the lease failed") != 1 ||
 			!strings.Contains(log, "grant get, create and update on leases in namespace monitoring") {
-			t.Errorf("want one line that says what to do:\n%s", log)
+			t.Errorf("want one line with a hint:\n%s", log)
 		}
-		r.wire.breakWith(nil)
+		r.wire.setFault(nil)
 		time.Sleep(3 * time.Second)
-		wantLed(t, r, true)
+		r.wantHasLed(t, true)
 		if err := r.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
 		}
 	})
 }
 
-func TestAnUnreachableAPIServerIsNotReadyAfterAWhile(t *testing.T) {
+func TestUnreachableAPIServerMakesUnready(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := (&api{}).replica(t, "first")
+		r := newAPI(t).replica(t, "first")
 		r.wire.fault = hang
 		r.start(t)
 		time.Sleep(unreachableFor)
 		if err := r.Ready(); err != nil {
-			t.Errorf("not ready too early: %v", err)
+			t.Errorf("unready too early: %v", err)
 		}
 		time.Sleep(10 * time.Second)
-		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "does not answer within 5s") {
+		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "no response from the API server within 5s") {
 			t.Errorf("ready: %v", err)
 		}
 	})
 }
 
-func TestTheEndDuringATakeoverLeavesNoLeaseBehind(t *testing.T) {
+func TestStopDuringAcquisitionReleasesTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{}
+		a := newAPI(t)
 		r := a.replica(t, "first")
-		r.wire.fault = func(q *http.Request) error {
+		r.wire.fault = func(q *http.Request) (*http.Response, error) {
 			if q.Method == http.MethodPost {
 				time.Sleep(time.Second)
 			}
-			return nil
+			return nil, nil
 		}
 		r.start(t)
 		time.Sleep(500 * time.Millisecond)
 		r.stop()
 		<-r.done
-		if r.error != nil || r.leads() || a.holder() != "" || a.lease == nil {
-			t.Errorf("Run returned %v, has led %v, the Lease is held by %q", r.error, r.leads(), a.holder())
+		if r.err != nil || r.hasLed() || a.holder() != "" || a.lease() == nil {
+			t.Errorf("Run returned %v, has led %t, the Lease is held by %q", r.err, r.hasLed(), a.holder())
 		}
 	})
 }

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// unreachableFor is how long requests may fail before that is a reason to be
-// called unready. A rolling restart of a control plane takes less.
+// unreachableFor is how long requests may fail before the replica is unready. A rolling restart of a
+// control plane takes less.
 const unreachableFor = 5 * time.Minute
 
-// health is what is known about how the requests go. It is safe for concurrent
-// use.
+// health is the result of the latest requests. It is safe for concurrent use.
 type health struct {
 	mu       sync.Mutex // guards the following
 	failures int        // in a row
@@ -19,8 +18,7 @@ type health struct {
 	err      error      // of the last of them
 }
 
-// failed returns how many requests have failed in a row, and with which error
-// the one before.
+// failed returns the number of failures in a row, and the previous error.
 func (h *health) failed(err error) (failures int, last error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -32,8 +30,8 @@ func (h *health) failed(err error) (failures int, last error) {
 	return h.failures, last
 }
 
-// worked returns how many requests had failed before, and since when.
-func (h *health) worked() (failures int, since time.Time) {
+// succeeded returns the number of failures before, and the time of the first.
+func (h *health) succeeded() (failures int, since time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	failures, since = h.failures, h.since
@@ -47,47 +45,44 @@ func (h *health) ready() error {
 	if h.err == nil || (!denied(h.err) && time.Since(h.since) < unreachableFor) {
 		return nil
 	}
-	return fmt.Errorf("cannot use the lease since %s: %w", h.since.UTC().Format(time.RFC3339), h.err)
+	return fmt.Errorf("requests have failed since %s: %w", h.since.UTC().Format(time.RFC3339), h.err)
 }
 
-// last is the error of the last request; nil if it succeeded.
+// last is the error of the last request, nil if it succeeded.
 func (h *health) last() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.err
 }
 
-// unsaved is a time in which the present positions do not fit into the Lease. It
-// is safe for concurrent use.
-type unsaved struct {
+// checkpointHealth notes since when the checkpoint cannot be stored. It is safe for concurrent use.
+type checkpointHealth struct {
 	mu    sync.Mutex // guards the following
-	since time.Time  // zero: they fit
+	since time.Time  // zero: it can be stored
 	err   error
 }
 
-// report notes whether they fit now, and returns whether such a time began, or how
-// long the one lasted that is over.
-func (u *unsaved) report(err error) (began bool, lasted time.Duration) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.err = err
+// record notes the result of encoding a checkpoint. It reports the first failure in a row, or after
+// the first success how long the failures lasted.
+func (h *checkpointHealth) record(err error) (began bool, lasted time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
 	switch {
-	case err == nil && !u.since.IsZero():
-		lasted = max(time.Since(u.since), 1)
-		u.since = time.Time{}
-	case err != nil && u.since.IsZero():
-		began, u.since = true, time.Now()
+	case err == nil && !h.since.IsZero():
+		lasted = max(time.Since(h.since), 1)
+		h.since = time.Time{}
+	case err != nil && h.since.IsZero():
+		began, h.since = true, time.Now()
 	}
 	return began, lasted
 }
 
-// ready returns why the Lease does not hold the present positions; nil if it
-// does.
-func (u *unsaved) ready() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.err == nil {
+func (h *checkpointHealth) ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil {
 		return nil
 	}
-	return fmt.Errorf("positions are not saved since %s: %w", u.since.UTC().Format(time.RFC3339), u.err)
+	return fmt.Errorf("checkpoint not stored since %s: %w", h.since.UTC().Format(time.RFC3339), h.err)
 }

@@ -11,199 +11,189 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// holder is the time in which the Lease is ours. Only run's goroutine touches
-// it.
+// holder renews and releases the Lease. Only the goroutine of run uses it.
 type holder struct {
 	*Lease
 	lease *coordinationv1.Lease // as last written
 }
 
-// errTakenOver says that the Lease is another's; no further attempt can succeed.
-var errTakenOver = errors.New("another replica took it over")
+// errTakenOver means that no further renewal can succeed.
+var errTakenOver = errors.New("another replica acquired it")
 
-var errTooLate = errors.New("the renewal succeeded, but after the renew deadline")
+var errTooLate = errors.New("the renewal succeeded after the renew deadline")
 
-// run leads, and renews the Lease until whoever leads has ended.
-func (t *holder) run(ctx context.Context, held Checkpoint, lead func(context.Context, Checkpoint) error) error {
-	if ctx.Err() != nil { // while the Lease was taken over
-		return t.release()
+// run calls lead, and renews the Lease until it returns.
+func (h *holder) run(ctx context.Context, found Checkpoint, lead func(context.Context, Checkpoint) error) error {
+	if ctx.Err() != nil { // during the last request
+		return h.release()
 	}
-	leading, end := context.WithCancelCause(ctx)
-	defer end(nil)
+	leading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var leadErr error
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		leadErr = lead(leading, held)
+		leadErr = lead(leading, found)
 	}()
 
-	if why := t.renewUntil(ended); why != nil {
-		t.deadline.end()
-		t.log.Error("lost the lease, nothing more may be sent", "lease", t.describe(), "err", why)
-		lost := fmt.Errorf("%w: %w", ErrLost, why)
-		end(lost)
+	if cause := h.renewUntil(ended); cause != nil {
+		h.deadline.end()
+		h.log.Error("lost the lease, sending nothing more", "lease", h.describe(), "err", cause)
+		lost := fmt.Errorf("%w: %w", ErrLost, cause)
+		cancel(lost)
 		<-ended
 		if errors.Is(leadErr, ErrLost) || errors.Is(leadErr, context.Canceled) {
-			leadErr = nil // it says no more than lost does
+			leadErr = nil // the same cause
 		}
 		return errors.Join(lost, leadErr)
 	}
-	return errors.Join(leadErr, t.release())
+	return errors.Join(leadErr, h.release())
 }
 
-// renewUntil renews the Lease until ended is closed, or returns how it was lost.
-func (t *holder) renewUntil(ended <-chan struct{}) error {
-	pause := time.NewTimer(t.pause(time.Now()))
-	defer pause.Stop()
+// renewUntil renews the Lease until ended is closed. It returns the cause if the Lease is lost.
+func (h *holder) renewUntil(ended <-chan struct{}) error {
+	timer := time.NewTimer(h.renewDelay(time.Now()))
+	defer timer.Stop()
 	for {
 		select {
 		case <-ended:
 			return nil
-		case <-pause.C:
+		case <-timer.C:
 		}
 		begun := time.Now()
-		if _, lost := t.attempt(t.Identity); lost != nil {
+		if _, lost := h.tryWrite(h.Identity); lost != nil {
 			return lost
 		}
-		pause.Reset(t.pause(begun))
+		timer.Reset(h.renewDelay(begun))
 	}
 }
 
-// release writes the Lease for the last time, without a holder. It is tried for
-// as long as the Lease is ours.
-func (t *holder) release() error {
-	defer t.deadline.end()
+// release removes the holder from the Lease. It retries until the Lease is lost.
+func (h *holder) release() error {
+	defer h.deadline.end()
 	for {
 		begun := time.Now()
-		done, lost := t.attempt("")
+		done, lost := h.tryWrite("")
 		switch {
 		case lost != nil:
-			return fmt.Errorf("%w before it could be released: %w", ErrLost, lost)
+			return fmt.Errorf("%w before it was released: %w", ErrLost, lost)
 		case done:
-			t.log.Info("released the lease", "lease", t.describe())
+			h.log.Info("released the lease", "lease", h.describe())
 			return nil
 		}
-		time.Sleep(t.pause(begun))
+		time.Sleep(h.renewDelay(begun))
 	}
 }
 
-// pause is until the next attempt, after one that was begun then.
-func (t *holder) pause(begun time.Time) time.Duration {
-	_, left := t.deadline.check()
-	return max(0, min(t.RetryPeriod-time.Since(begun), left))
+// renewDelay is the delay of the next attempt after one that began at the given time.
+func (h *holder) renewDelay(begun time.Time) time.Duration {
+	_, left := h.deadline.check()
+	return max(0, min(h.RetryPeriod-time.Since(begun), left))
 }
 
-// attempt tries once to write the Lease for a holder, us or nobody, and reports
-// whether that succeeded; lost, if it never will.
-func (t *holder) attempt(to string) (done bool, lost error) {
-	renewed, left := t.deadline.check()
+// tryWrite makes one attempt to write the Lease, with this replica as its holder or none. It reports
+// whether the attempt succeeded; lost is an error after which no attempt can succeed.
+func (h *holder) tryWrite(identity string) (done bool, lost error) {
+	renewed, left := h.deadline.check()
 	if left <= 0 {
-		return false, t.overdue(renewed)
+		return false, h.overdue(renewed)
 	}
-	// Of its own: the end of Run's context is no reason to give up the Lease
-	// while lead still works.
-	ctx, cancel := context.WithTimeoutCause(context.Background(), left, fmt.Errorf("%w before the renew deadline", errNoAnswer))
+	// Not the context of Run: after its end, the Lease is held until lead has returned.
+	ctx, cancel := context.WithTimeoutCause(context.Background(), left, fmt.Errorf("%w before the renew deadline", errNoResponse))
 	defer cancel()
-	err := t.write(ctx, to)
+	err := h.write(ctx, identity)
 	if errors.Is(err, errTakenOver) {
 		return false, err
 	}
-	t.report(ctx, err)
+	h.recordResult(err)
 	return err == nil, nil
 }
 
-// overdue says since when the Lease could not be renewed, and why.
-func (t *holder) overdue(renewed clockReading) error {
-	err := fmt.Errorf("it was last renewed %v ago, at %s",
-		t.deadline.now().since(renewed).Round(time.Millisecond), renewed.wall.UTC().Format(time.RFC3339))
-	if last := t.health.last(); last != nil {
+// overdue returns the error of a missed renew deadline.
+func (h *holder) overdue(renewed clockReading) error {
+	err := fmt.Errorf("last renewed %v ago, at %s",
+		h.deadline.now().since(renewed).Round(time.Millisecond), renewed.wall.UTC().Format(time.RFC3339))
+	if last := h.health.last(); last != nil {
 		return fmt.Errorf("%w: %w", err, last)
 	}
-	return fmt.Errorf("%w: this process or its machine stood still, or its clock was set", err)
+	return fmt.Errorf("%w: the process or its machine was suspended, or the clock was set", err)
 }
 
-// write writes the Lease for a holder. That it was written by somebody else
-// meanwhile, or deleted, is overcome as long as it is ours; if it is another's,
-// that is errTaken.
-func (t *holder) write(ctx context.Context, to string) error {
-	begun := t.deadline.now()
-	written, err := t.api.update(ctx, t.renewedLease(t.lease, to))
-	// An update of what was deleted is a conflict too, as its uid is known.
+// write writes the Lease. Writes and deletions by other clients are no failure while this replica
+// is the holder; if another replica is, the error is errTakenOver.
+func (h *holder) write(ctx context.Context, identity string) error {
+	begun := h.deadline.now()
+	written, err := h.api.update(ctx, h.renewedLease(h.lease, identity))
+	// The update has the uid, so that a deleted Lease is a conflict as well.
 	if conflict(err) || apierrors.IsNotFound(err) {
-		written, err = t.rewrite(ctx, to)
+		written, err = h.rewrite(ctx, identity)
 	}
 	if err != nil {
 		return err
 	}
-	t.lease = written
-	if !t.deadline.renew(begun) {
-		return errTooLate // the next attempt finds the Lease overdue
+	h.lease = written
+	if !h.deadline.renew(begun) {
+		return errTooLate // the next attempt returns overdue
 	}
 	return nil
 }
 
-// rewrite is write after somebody else wrote the Lease or deleted it.
-func (t *holder) rewrite(ctx context.Context, to string) (*coordinationv1.Lease, error) {
-	found, err := t.api.get(ctx)
+// rewrite writes the Lease after another client has written or deleted it.
+func (h *holder) rewrite(ctx context.Context, identity string) (*coordinationv1.Lease, error) {
+	found, err := h.api.get(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
-		t.log.Warn("the lease was deleted while it was ours; it is made again", "lease", t.describe())
-		anew := t.lease.DeepCopy()
-		anew.ObjectMeta = metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, Labels: anew.Labels, Annotations: anew.Annotations}
-		return t.api.create(ctx, t.renewedLease(anew, to))
+		h.log.Warn("the lease was deleted, recreating it", "lease", h.describe())
+		l := h.lease.DeepCopy()
+		l.ObjectMeta = metav1.ObjectMeta{Namespace: h.Namespace, Name: h.Name, Labels: l.Labels, Annotations: l.Annotations}
+		return h.api.create(ctx, h.renewedLease(l, identity))
 	case err != nil:
 		return nil, err
-	case to == "" && released(found):
-		return found, nil // by a request whose answer did not arrive
+	case identity == "" && released(found):
+		return found, nil // by a request whose response was lost
 	case holderOf(found) == "" && !released(found):
-		t.log.Warn("the lease was left without a holder while it was ours; it is taken back", "lease", t.describe())
-		found.Spec.AcquireTime = t.lease.Spec.AcquireTime
-		if said, ok := t.lease.Annotations[annotation]; ok {
-			metav1.SetMetaDataAnnotation(&found.ObjectMeta, annotation, said)
+		h.log.Warn("the holder of the lease was removed, restoring it", "lease", h.describe())
+		found.Spec.AcquireTime = h.lease.Spec.AcquireTime
+		if a, ok := h.lease.Annotations[annotation]; ok {
+			metav1.SetMetaDataAnnotation(&found.ObjectMeta, annotation, a)
 		}
-		return t.api.update(ctx, t.renewedLease(found, to))
-	case !holds(found, t.Identity, t.lease.Spec.AcquireTime):
+		return h.api.update(ctx, h.renewedLease(found, identity))
+	case !holds(found, h.Identity, h.lease.Spec.AcquireTime):
 		return nil, fmt.Errorf("%w: its holder is now %q", errTakenOver, holderOf(found))
 	default:
-		return t.api.update(ctx, t.renewedLease(found, to))
+		return h.api.update(ctx, h.renewedLease(found, identity))
 	}
 }
 
-// renewedLease returns the Lease as it is to be written: renewed, with what is to be
-// kept.
-func (t *holder) renewedLease(l *coordinationv1.Lease, to string) *coordinationv1.Lease {
+// renewedLease returns the Lease with a new renew time and the current checkpoint.
+func (h *holder) renewedLease(l *coordinationv1.Lease, identity string) *coordinationv1.Lease {
 	l = l.DeepCopy()
-	renew(l, to, t.Duration)
-	if to == "" {
+	setHolder(l, identity, h.Duration)
+	if identity == "" {
 		l.Spec.AcquireTime = nil // see released
 	}
-	held := t.checkpoint.Load()
-	if held == nil {
+	current := h.checkpoint.Load()
+	if current == nil {
 		return l
 	}
-	said, err := encode((*held)())
-	t.metrics.bytes.Set(float64(len(said)))
-	if others := otherAnnotations(l); err == nil && others+len(annotation)+len(said) > maxAllBytes {
-		err = fmt.Errorf("annotation %s would have %d bytes, and all annotations of the Lease may have %d together, of which others take %d: remove those", annotation, len(said), maxAllBytes, others)
+	a, err := encode((*current)())
+	h.metrics.bytes.Set(float64(len(a)))
+	if others := otherAnnotations(l); err == nil && others+len(annotation)+len(a) > maxAllBytes {
+		err = fmt.Errorf("annotation %s is too large: it has %d bytes, other annotations of the Lease have %d, and %d are allowed in total: remove other annotations", annotation, len(a), others, maxAllBytes)
 	}
-	switch began, lasted := t.unsaved.report(err); {
+	switch began, lasted := h.checkpointHealth.record(err); {
 	case err != nil && began:
-		t.log.Error("the positions do not fit into the lease, which keeps former ones; a failover will resend more Events", "lease", t.describe(), "err", err)
+		h.log.Error("cannot store the checkpoint, keeping the previous one; a failover will resend more Events", "lease", h.describe(), "err", err)
 	case err == nil && lasted > 0:
-		t.log.Info("the present positions fit into the lease again", "lease", t.describe(), "after", lasted.Round(time.Second))
+		h.log.Info("the checkpoint can be stored again", "lease", h.describe(), "after", lasted.Round(time.Second))
 	}
-	if err != nil {
-		return l
+	if err == nil {
+		metav1.SetMetaDataAnnotation(&l.ObjectMeta, annotation, a)
 	}
-	if l.Annotations == nil {
-		l.Annotations = make(map[string]string, 1)
-	}
-	l.Annotations[annotation] = said
 	return l
 }
 
-// otherAnnotations is the size of the annotations of a Lease that are not ours, as
-// the API server counts it.
+// otherAnnotations is the size of the annotations of other clients, as the API server counts it.
 func otherAnnotations(l *coordinationv1.Lease) (n int) {
 	for key, value := range l.Annotations {
 		if key != annotation {
@@ -213,16 +203,16 @@ func otherAnnotations(l *coordinationv1.Lease) (n int) {
 	return n
 }
 
-// renew sets what says who holds a Lease from now on.
-func renew(l *coordinationv1.Lease, to string, duration time.Duration) {
+// setHolder sets the holder, the renew time and the duration of a Lease.
+func setHolder(l *coordinationv1.Lease, identity string, duration time.Duration) {
 	now := metav1.NewMicroTime(time.Now())
 	seconds := int32(duration / time.Second)
-	l.Spec.HolderIdentity = &to
+	l.Spec.HolderIdentity = &identity
 	l.Spec.RenewTime = &now
 	l.Spec.LeaseDurationSeconds = &seconds
 }
 
-// holderOf is who holds a Lease; empty: nobody.
+// holderOf returns the holder of a Lease, empty if it has none.
 func holderOf(l *coordinationv1.Lease) string {
 	if l.Spec.HolderIdentity == nil {
 		return ""
@@ -230,15 +220,14 @@ func holderOf(l *coordinationv1.Lease) string {
 	return *l.Spec.HolderIdentity
 }
 
-// released reports whether the holder of a Lease has released it. It leaves no
-// time of acquisition then. That somebody else has removed the holder says nothing
-// about whether it has stopped.
+// released reports whether the holder has released the Lease: it then has no acquire time. If
+// another client has removed the holder, that holder may still be the leader.
 func released(l *coordinationv1.Lease) bool {
 	return holderOf(l) == "" && l.Spec.AcquireTime == nil && l.Spec.RenewTime != nil
 }
 
-// holds reports whether a Lease is held by a candidate since an instant. The
-// instant tells apart what should have had different identities.
-func holds(l *coordinationv1.Lease, identity string, since *metav1.MicroTime) bool {
-	return holderOf(l) == identity && l.Spec.AcquireTime != nil && l.Spec.AcquireTime.Time.Equal(since.Time)
+// holds reports whether a candidate holds the Lease that it acquired at the given time. The time
+// tells processes with the same identity apart.
+func holds(l *coordinationv1.Lease, identity string, acquiredAt *metav1.MicroTime) bool {
+	return holderOf(l) == identity && l.Spec.AcquireTime != nil && l.Spec.AcquireTime.Time.Equal(acquiredAt.Time)
 }

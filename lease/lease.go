@@ -1,28 +1,24 @@
-// Package lease elects which replica is active, and hands what it knows to the
-// next: a Lease (coordination.k8s.io/v1) that its holder renews, and whose
-// annotation says how far each sink has been taken.
+// Package lease elects the active replica and hands over its checkpoint: a Lease
+// (coordination.k8s.io/v1) that its holder renews, with an annotation that has the position of each
+// sink.
 //
-// The election is the one of client-go's tools/leaderelection: a candidate takes
-// a Lease over when it has not seen it renewed for as long as its holder asked
-// for, by its own clock, so that clocks need not agree; and every write is a
-// compare-and-swap. What is added is what that library leaves to its users:
+// The election is that of client-go's tools/leaderelection: a candidate acquires a Lease that it
+// has not seen renewed for its duration, measured by the candidate's own clock, so that clocks need
+// not agree; each write is a compare-and-swap. Three properties go beyond that library:
 //
-//   - The positions are written with each renewal, so they cost no request of
-//     their own, and read from the very state of the Lease that was taken over.
-//   - The Lease is kept while the work ends, and released after that.
-//   - Valid says by the clock alone whether this replica may still act, so that
-//     a process that was stopped for a while sends nothing when it goes on.
+//   - Each renewal stores the checkpoint, which therefore needs no requests of its own. A new leader
+//     reads it from the version of the Lease that it acquired.
+//   - The holder keeps the Lease during its drain, and releases it afterwards.
+//   - Valid depends on the clock alone: a process that was suspended sends nothing after it wakes up.
 //
-// It is written here because all of these lie inside of that library's loop,
-// and because importing it registers every kind of the Kubernetes API: a
-// candidate that does nothing but wait peaks at 12 MB of memory with this
-// package's client and at 22 MB with the library, and the program would be 22
-// MB larger.
+// They change the inside of that library's loop. Besides, importing it registers every kind of
+// the Kubernetes API: a waiting candidate peaks at 12 MB of memory with this package and at 22 MB with
+// the library, and the program would be 22 MB larger.
 //
-// This is no fence: what was sent before the Lease ended may arrive after that.
-// It is byte-identical to what the next leader sends.
+// The Lease does not fence the destination: a request sent before it was lost may arrive afterwards.
+// Its records are byte-identical to those that the next leader sends.
 //
-// Permissions needed: get, create and update of leases in the Lease's namespace.
+// Required permissions: get, create and update of leases in the namespace of the Lease.
 package lease
 
 import (
@@ -40,42 +36,40 @@ import (
 
 // Options of New.
 type Options struct {
-	Kubernetes *rest.Config // where the API server is, and who asks
+	Kubernetes *rest.Config
 
 	Namespace, Name string // of the Lease
 
-	// Identity of this candidate. No two may have the same at a time, also not
-	// two processes one after the other in the same pod.
+	// Identity of this candidate. It must be unique among processes, also among those that run one
+	// after the other in a pod.
 	Identity string
 
-	// Duration is how long the others wait for a renewal before they take the
-	// Lease over, in whole seconds. RenewDeadline is after how long without a
-	// renewal this replica stops by itself; it has to be the shorter.
-	// RetryPeriod is how often the Lease is renewed, or looked at.
+	// Duration is how long candidates wait for a renewal before they acquire the Lease, in whole
+	// seconds. The holder stops by itself after RenewDeadline without a renewal, which must be
+	// shorter. RetryPeriod is the interval of renewals and of a candidate's attempts.
 	Duration, RenewDeadline, RetryPeriod time.Duration
 
-	Logger     *slog.Logger          // nil: nothing is logged
+	Logger     *slog.Logger          // nil: no logs
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// ErrLost is the cause of the end of the context of whoever leads when it does
-// not lead any more, and what Run then returns.
-var ErrLost = errors.New("the lease is lost")
+// ErrLost is the cancellation cause of the leader's context once leadership is lost, and the error
+// of Run.
+var ErrLost = errors.New("lease lost")
 
-// Lease is a candidate and, in its turn, the holder of the Lease. Its methods
-// are safe for concurrent use.
+// Lease is a candidate for the Lease and later its holder. Its methods are safe for concurrent use.
 type Lease struct {
 	Options
-	api        *client
-	log        *slog.Logger
-	metrics    *metrics
-	health     health
-	unsaved    unsaved
-	deadline   leaseDeadline
-	checkpoint atomic.Pointer[func() Checkpoint]
+	api              *client
+	log              *slog.Logger
+	metrics          *metrics
+	health           health
+	checkpointHealth checkpointHealth
+	deadline         leaseDeadline
+	checkpoint       atomic.Pointer[func() Checkpoint]
 }
 
-// New prepares to campaign; nothing is asked of the API server yet.
+// New returns a candidate. It sends no request.
 func New(o Options) (*Lease, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("lease: %w", err)
@@ -85,7 +79,7 @@ func New(o Options) (*Lease, error) {
 		return nil, fmt.Errorf("lease: %w", err)
 	}
 	l := &Lease{Options: o, api: api, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler))}
-	l.deadline = leaseDeadline{after: o.RenewDeadline, now: now}
+	l.deadline = leaseDeadline{renewDeadline: o.RenewDeadline, now: readClock}
 	l.metrics = newMetrics(o.Registerer, l)
 	return l, nil
 }
@@ -111,17 +105,15 @@ func (o *Options) check() error {
 	return nil
 }
 
-// SetCheckpoint makes the Lease say, from its next renewal on, what held returns then.
-// Until it is called the Lease says what it said when it was taken over, so that
-// nothing is forgotten while whoever leads gets ready. held is called from
-// another goroutine until Run returns, and has to return at once.
-func (l *Lease) SetCheckpoint(held func() Checkpoint) { l.checkpoint.Store(&held) }
+// SetCheckpoint makes each following renewal store the checkpoint that the function returns. Before
+// the first call, renewals keep the checkpoint of the previous leader. The function is called
+// from another goroutine until Run returns, and must not block.
+func (l *Lease) SetCheckpoint(current func() Checkpoint) { l.checkpoint.Store(&current) }
 
-// Valid reports whether this replica may begin something, and until when that
-// has to be over, because from then on another one may lead. It may while less
-// than RenewDeadline has passed since the last successful renewal was begun, by
-// the monotonic or by the wall clock, whichever went further: the former stands
-// still while a machine is suspended. Once it may not it never may again.
+// Valid reports whether this replica may begin a request, and returns the time by which the request
+// must end, because another replica may lead from then on. It is valid for RenewDeadline after
+// the start of the last successful renewal, by the monotonic and by the wall clock: the former stops
+// while a machine is suspended. Once it is invalid, it stays invalid.
 func (l *Lease) Valid() (until time.Time, ok bool) {
 	_, left := l.deadline.check()
 	if left <= 0 {
@@ -130,42 +122,40 @@ func (l *Lease) Valid() (until time.Time, ok bool) {
 	return time.Now().Add(left + l.Duration - l.RenewDeadline), true
 }
 
-// Leading reports whether this replica holds the Lease and may act.
+// Leading reports whether this replica is the leader.
 func (l *Lease) Leading() bool {
 	_, ok := l.Valid()
 	return ok
 }
 
-// Ready returns nil, or why this replica could not take its turn, or why the next
-// one could not go on from where this one is: at once if permission is missing or
-// if the positions do not fit into the Lease, and if the API server cannot be used
-// for any other reason, after five minutes.
+// Ready returns an error if this replica could not acquire the Lease, or if the next leader could
+// not resume from its checkpoint. A missing permission and a checkpoint that is too large are
+// reported at once, other failures of requests after five minutes.
 func (l *Lease) Ready() error {
 	if err := l.health.ready(); err != nil || !l.Leading() {
 		return err
 	}
-	return l.unsaved.ready()
+	return l.checkpointHealth.ready()
 }
 
 // describe names the Lease as kubectl does.
 func (l *Lease) describe() string { return l.Namespace + "/" + l.Name }
 
-// Run campaigns until this replica leads, calls lead with what the Lease held,
-// and returns after lead has; nil if ctx ended before. The context of lead ends
-// with ctx, or, with the cause ErrLost, when the Lease is lost; then lead has to
-// return without acting. While lead ends because ctx did, the Lease goes on to
-// be renewed. After lead returned the Lease is written once more and released.
+// Run waits until this replica holds the Lease, calls lead with the checkpoint of the previous
+// leader, and returns after lead has; it returns nil if ctx ends before. The context of lead ends
+// with ctx, or with the cause ErrLost when the Lease is lost; lead must then return without sending
+// anything. If ctx has ended, the Lease is renewed until lead returns, and then released.
 //
-// An error is that of lead, or says that the Lease was lost (ErrLost), when and
-// why. That may be so because it could not be released: then the next leader has
-// to wait for it, and repeats what was accepted since the last renewal.
+// The error is that of lead, or ErrLost with the cause. ErrLost may mean that the Lease could not be
+// released: the next leader then waits for its duration, and resends the records accepted since
+// the last renewal.
 //
-// Run is called once.
-func (l *Lease) Run(ctx context.Context, lead func(ctx context.Context, held Checkpoint) error) error {
-	mine, held := l.acquire(ctx)
-	if mine == nil {
+// Run must be called once.
+func (l *Lease) Run(ctx context.Context, lead func(ctx context.Context, found Checkpoint) error) error {
+	acquired, found := l.acquire(ctx)
+	if acquired == nil {
 		return nil // ctx ended
 	}
-	t := &holder{Lease: l, lease: mine}
-	return t.run(ctx, held, lead)
+	h := &holder{Lease: l, lease: acquired}
+	return h.run(ctx, found, lead)
 }

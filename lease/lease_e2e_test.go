@@ -29,12 +29,13 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/lease"
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 const namespace = "default"
 
-// All candidates have the permissions that the package asks for and no others.
-// The usual durations: shorter ones would make a busy machine look like a fault.
+// All candidates have only the permissions that the package requires. With shorter durations than
+// usual, a busy machine would look like a fault.
 func TestAgainstAnAPIServer(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{})
 	admin, err := kubernetes.NewForConfig(c.Config())
@@ -45,14 +46,14 @@ func TestAgainstAnAPIServer(t *testing.T) {
 	t.Run("without permission", s.withoutPermission)
 	t.Run("group", func(t *testing.T) {
 		for name, run := range map[string]func(*testing.T){
-			"three candidates, one after the other": s.inTurn,
-			"a leader is cut off":                   s.cutOff,
-			"a leader is killed":                    s.killed,
-			"a leader stands still":                 s.stopped,
-			"others write the lease, and delete it": s.otherWriters,
-			"candidates at the same instant":        s.race,
-			"the lease is deleted, others wait":     s.deleted,
-			"positions do not fit":                  s.tooLarge,
+			"orderly failovers":                        s.failovers,
+			"a leader is disconnected":                 s.disconnected,
+			"a leader is killed":                       s.killed,
+			"a leader is suspended":                    s.suspended,
+			"other clients write and delete the lease": s.otherClients,
+			"simultaneous candidates":                  s.simultaneous,
+			"the lease is deleted repeatedly":          s.deleted,
+			"the checkpoint is too large":              s.tooLarge,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -70,11 +71,11 @@ type server struct {
 // candidate is a replica in this process.
 type candidate struct {
 	*lease.Lease
-	cut     atomic.Bool           // from the API server
-	leading chan lease.Checkpoint // what it took over
-	ended   chan error            // what its context ended by
-	done    chan error            // what Run returned
-	stop    context.CancelFunc
+	disconnected atomic.Bool
+	leading      chan lease.Checkpoint // receives the checkpoint found in the Lease
+	ended        chan error            // receives the cause of the end of its context
+	done         chan error            // receives the error of Run
+	stop         context.CancelFunc
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -88,13 +89,13 @@ func options(cfg *rest.Config, name, identity string) lease.Options {
 	}
 }
 
-func (s *server) start(t *testing.T, name, identity string, keep *lease.Checkpoint) *candidate {
+func (s *server) start(t *testing.T, name, identity string, checkpoint *lease.Checkpoint) *candidate {
 	t.Helper()
 	c := &candidate{leading: make(chan lease.Checkpoint, 1), ended: make(chan error, 1), done: make(chan error, 1)}
 	cfg := s.ConfigFor(cluster.NobodyToken)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			if c.cut.Load() {
+			if c.disconnected.Load() {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
@@ -109,38 +110,35 @@ func (s *server) start(t *testing.T, name, identity string, keep *lease.Checkpoi
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	over := make(chan struct{})
+	finished := make(chan struct{})
 	go func() {
-		defer close(over)
-		c.done <- c.Run(ctx, func(ctx context.Context, held lease.Checkpoint) error {
-			if keep != nil {
-				c.SetCheckpoint(func() lease.Checkpoint { return *keep })
+		defer close(finished)
+		c.done <- c.Run(ctx, func(ctx context.Context, found lease.Checkpoint) error {
+			if checkpoint != nil {
+				c.SetCheckpoint(func() lease.Checkpoint { return *checkpoint })
 			}
-			c.leading <- held
+			c.leading <- found
 			<-ctx.Done()
 			c.ended <- context.Cause(ctx)
 			return nil
 		})
 	}()
-	t.Cleanup(func() { stop(); <-over })
+	t.Cleanup(func() { stop(); <-finished })
 	return c
 }
 
-// within is for what has to happen, however slow the machine is.
-const within = 2 * time.Minute
-
-func receive[T any](t *testing.T, what string, from <-chan T) T {
+func receive[T any](t *testing.T, description string, from <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(within):
-		t.Fatalf("not within %v: %s", within, what)
+	case <-time.After(wait.Timeout):
+		t.Fatalf("not within %v: %s", wait.Timeout, description)
 		panic("unreachable")
 	}
 }
 
-func taken(version uint64) *lease.Checkpoint {
+func at(version uint64) *lease.Checkpoint {
 	p := event.Position{Epoch: event.Epoch{Cluster: "5a3c0d7e"}, Version: version, Time: time.Unix(1563534000, 0).UTC()}
 	return &lease.Checkpoint{
 		Sinks: map[string]map[string]event.Position{"loki": {"": p}},
@@ -154,24 +152,14 @@ func want(t *testing.T, got lease.Checkpoint, want *lease.Checkpoint) {
 		want = &lease.Checkpoint{}
 	}
 	if !reflect.DeepEqual(got, *want) {
-		t.Errorf("held %+v, want %+v", got, *want)
+		t.Errorf("checkpoint %+v, want %+v", got, *want)
 	}
 }
 
-// eventually waits until ok returns true, which it is asked often.
-func eventually(t *testing.T, what string, ok func() bool) {
+// waitForVersion waits until the checkpoint in the Lease has a version.
+func (s *server) waitForVersion(t *testing.T, name string, version uint64) {
 	t.Helper()
-	for deadline := time.Now().Add(within); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
-// says waits until the Lease says that much.
-func (s *server) says(t *testing.T, name string, version uint64) {
-	t.Helper()
-	eventually(t, "the lease says the position", func() bool {
+	wait.Until(t, "the checkpoint has the version", func() bool {
 		l, err := s.admin.CoordinationV1().Leases(namespace).Get(t.Context(), name, metav1.GetOptions{})
 		return err == nil && strings.Contains(l.Annotations["hindsight/positions"], `"version":`+strconv.FormatUint(version, 10)+`,`)
 	})
@@ -179,7 +167,7 @@ func (s *server) says(t *testing.T, name string, version uint64) {
 
 func (s *server) withoutPermission(t *testing.T) {
 	c := s.start(t, "permission", "a", nil)
-	eventually(t, "it is said that permission is missing", func() bool {
+	wait.Until(t, "the missing permission is reported", func() bool {
 		err := c.Ready()
 		return err != nil && strings.Contains(err.Error(), `cannot get resource "leases"`) && strings.Contains(err.Error(), `in the namespace "default"`)
 	})
@@ -202,48 +190,48 @@ func (s *server) withoutPermission(t *testing.T) {
 	}
 }
 
-func (s *server) inTurn(t *testing.T) {
-	const name = "in-turn"
-	first := s.start(t, name, "first", taken(100))
+func (s *server) failovers(t *testing.T) {
+	const name = "failovers"
+	first := s.start(t, name, "first", at(100))
 	want(t, receive(t, "the first leads", first.leading), nil)
 	second := s.start(t, name, "second", nil)
 	first.stop()
-	if err := receive(t, "the first has ended", first.done); err != nil {
+	if err := receive(t, "the first ends", first.done); err != nil {
 		t.Error(err)
 	}
-	// What the first held at its end is there, whether or not it was ever renewed;
-	// and the second, which keeps nothing of its own, hands it on.
-	want(t, receive(t, "the second leads", second.leading), taken(100))
+	// The release stored the checkpoint of the first, and the second, which has not set its own, keeps
+	// it.
+	want(t, receive(t, "the second leads", second.leading), at(100))
 	third := s.start(t, name, "third", nil)
 	second.stop()
-	want(t, receive(t, "the third leads", third.leading), taken(100))
+	want(t, receive(t, "the third leads", third.leading), at(100))
 	if !third.Leading() || first.Leading() || second.Leading() {
 		t.Errorf("leading: first %v, second %v, third %v", first.Leading(), second.Leading(), third.Leading())
 	}
 }
 
-func (s *server) cutOff(t *testing.T) {
-	const name = "cut-off"
-	first := s.start(t, name, "first", taken(100))
+func (s *server) disconnected(t *testing.T) {
+	const name = "disconnected"
+	first := s.start(t, name, "first", at(100))
 	receive(t, "the first leads", first.leading)
-	s.says(t, name, 100)
+	s.waitForVersion(t, name, 100)
 	second := s.start(t, name, "second", nil)
-	first.cut.Store(true)
-	want(t, receive(t, "the second leads", second.leading), taken(100))
+	first.disconnected.Store(true)
+	want(t, receive(t, "the second leads", second.leading), at(100))
 	if first.Leading() {
-		t.Error("two lead")
+		t.Error("two leaders")
 	}
-	if err := receive(t, "the first is told", first.ended); !errors.Is(err, lease.ErrLost) {
-		t.Errorf("its context ended by %v", err)
+	if err := receive(t, "the context of the first ends", first.ended); !errors.Is(err, lease.ErrLost) {
+		t.Errorf("its context ended with the cause %v", err)
 	}
-	if err := receive(t, "the first has ended", first.done); !errors.Is(err, lease.ErrLost) {
+	if err := receive(t, "the first ends", first.done); !errors.Is(err, lease.ErrLost) {
 		t.Errorf("Run returned %v", err)
 	}
 }
 
-func (s *server) otherWriters(t *testing.T) {
-	const name = "other-writers"
-	c := s.start(t, name, "first", taken(100))
+func (s *server) otherClients(t *testing.T) {
+	const name = "other-clients"
+	c := s.start(t, name, "first", at(100))
 	receive(t, "it leads", c.leading)
 	leases := s.admin.CoordinationV1().Leases(namespace)
 	for i := range 5 {
@@ -252,7 +240,7 @@ func (s *server) otherWriters(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it is renewed again", func() bool {
+		wait.Until(t, "it is renewed again", func() bool {
 			l, err := leases.Get(t.Context(), name, metav1.GetOptions{})
 			return err == nil && l.Spec.RenewTime.After(before.Spec.RenewTime.Time) && l.Labels["n"] == strconv.Itoa(i)
 		})
@@ -260,27 +248,27 @@ func (s *server) otherWriters(t *testing.T) {
 	if err := leases.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s.says(t, name, 100)
+	s.waitForVersion(t, name, 100)
 	if !c.Leading() {
-		t.Error("does not lead any more")
+		t.Error("is not the leader any more")
 	}
 }
 
-// kubectl delete lease while one replica leads and another waits: never do both
-// lead, and the leader goes on. After one that died with its Lease, the other leads
-// with the positions that it had seen.
+// kubectl delete lease, with a leader and a candidate: there are never two leaders, and the leader
+// continues. If the leader dies together with the Lease, the candidate leads with the last
+// checkpoint that it has seen.
 func (s *server) deleted(t *testing.T) {
 	const name = "deleted"
-	first := s.start(t, name, "first", taken(100))
+	first := s.start(t, name, "first", at(100))
 	receive(t, "the first leads", first.leading)
-	s.says(t, name, 100)
+	s.waitForVersion(t, name, 100)
 	second := s.start(t, name, "second", nil)
 
 	watching, stop := context.WithCancel(t.Context())
 	var both atomic.Bool
-	over := make(chan struct{})
+	finished := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(finished)
 		for watching.Err() == nil {
 			if first.Leading() && second.Leading() {
 				both.Store(true)
@@ -288,7 +276,7 @@ func (s *server) deleted(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	defer func() { stop(); <-over }()
+	defer func() { stop(); <-finished }()
 
 	leases := s.admin.CoordinationV1().Leases(namespace)
 	for range 10 {
@@ -299,81 +287,81 @@ func (s *server) deleted(t *testing.T) {
 		if _, err := s.Kubectl(t.Context(), "delete", "lease", name, "--namespace", namespace); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the lease is made again", func() bool {
+		wait.Until(t, "the lease is recreated", func() bool {
 			l, err := leases.Get(t.Context(), name, metav1.GetOptions{})
 			return err == nil && l.UID != before.UID
 		})
 	}
 	if !first.Leading() {
-		t.Error("the first does not lead any more")
+		t.Error("the first is not the leader any more")
 	}
 
-	first.cut.Store(true)
+	first.disconnected.Store(true)
 	if _, err := s.Kubectl(t.Context(), "delete", "lease", name, "--namespace", namespace); err != nil {
 		t.Fatal(err)
 	}
-	want(t, receive(t, "the second leads", second.leading), taken(100))
-	if err := receive(t, "the first has ended", first.done); !errors.Is(err, lease.ErrLost) {
+	want(t, receive(t, "the second leads", second.leading), at(100))
+	if err := receive(t, "the first ends", first.done); !errors.Is(err, lease.ErrLost) {
 		t.Errorf("Run returned %v", err)
 	}
 	if both.Load() {
-		t.Error("two led at a time")
+		t.Error("there were two leaders")
 	}
 }
 
-// What the API server would refuse costs neither the Lease nor the positions that
-// it has.
+// While a checkpoint is larger than the API server accepts, the Lease is renewed and keeps the previous
+// one.
 func (s *server) tooLarge(t *testing.T) {
 	const name = "too-large"
 	many := func(namespaces int) *lease.Checkpoint {
-		h := taken(300)
+		h := at(300)
 		for i := range namespaces {
 			h.Sinks["loki"][fmt.Sprintf("namespace-of-a-team-%d", i)] = h.Sinks["loki"][""]
 		}
 		return h
 	}
-	fits, tooMany := many(2000), many(5000)
-	var keep atomic.Pointer[lease.Checkpoint]
-	keep.Store(taken(100))
+	large, tooLarge := many(2000), many(5000)
+	var checkpoint atomic.Pointer[lease.Checkpoint]
+	checkpoint.Store(at(100))
 	c := s.start(t, name, "first", nil)
 	receive(t, "it leads", c.leading)
-	c.SetCheckpoint(func() lease.Checkpoint { return *keep.Load() })
-	s.says(t, name, 100)
+	c.SetCheckpoint(func() lease.Checkpoint { return *checkpoint.Load() })
+	s.waitForVersion(t, name, 100)
 
 	for _, test := range []struct {
-		held   *lease.Checkpoint
-		others int // bytes of somebody else's annotation
-	}{{tooMany, 0}, {fits, 120 << 10}} {
-		keep.Store(test.held)
+		checkpoint *lease.Checkpoint
+		others     int // bytes of another client's annotation
+	}{{tooLarge, 0}, {large, 120 << 10}} {
+		checkpoint.Store(test.checkpoint)
 		leases := s.admin.CoordinationV1().Leases(namespace)
 		note := fmt.Appendf(nil, `{"metadata":{"annotations":{"example.com/note":%q}}}`, strings.Repeat("x", test.others))
 		if _, err := leases.Patch(t.Context(), name, types.MergePatchType, note, metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it is unready", func() bool {
+		wait.Until(t, "it is unready", func() bool {
 			err := c.Ready()
-			return err != nil && strings.Contains(err.Error(), "positions are not saved since")
+			return err != nil && strings.Contains(err.Error(), "checkpoint not stored since")
 		})
 		time.Sleep(12 * time.Second) // longer than the renew deadline
 		if !c.Leading() {
-			t.Fatal("does not lead any more")
+			t.Fatal("is not the leader any more")
 		}
-		s.says(t, name, 100)
+		s.waitForVersion(t, name, 100)
 		if _, err := leases.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"example.com/note":null}}}`), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		keep.Store(taken(100))
-		eventually(t, "it is ready again", func() bool { return c.Ready() == nil })
+		checkpoint.Store(at(100))
+		wait.Until(t, "it is ready again", func() bool { return c.Ready() == nil })
 	}
-	keep.Store(fits)
-	s.says(t, name, 300)
+	checkpoint.Store(large)
+	s.waitForVersion(t, name, 300)
 	if err := c.Ready(); err != nil {
 		t.Error(err)
 	}
 }
 
-func (s *server) race(t *testing.T) {
-	const name = "race"
+func (s *server) simultaneous(t *testing.T) {
+	const name = "simultaneous"
 	leading := make(chan *candidate, 3)
 	for _, identity := range []string{"a", "b", "c"} {
 		c := s.start(t, name, identity, nil)
@@ -387,28 +375,27 @@ func (s *server) race(t *testing.T) {
 	}
 	first := receive(t, "one leads", leading)
 	first.stop()
-	if err := receive(t, "it has ended", first.done); err != nil {
+	if err := receive(t, "it ends", first.done); err != nil {
 		t.Error(err)
 	}
 	second := receive(t, "another leads", leading)
 	select {
 	case c := <-leading:
 		if second.Leading() && c.Leading() {
-			t.Error("two lead")
+			t.Error("two leaders")
 		}
 	default:
 	}
 }
 
-// killed and stopped are about processes: this test, started again.
+// killed and suspended start this test binary again, as a process of its own.
 const processVariable = "HINDSIGHT_TEST_LEASE"
 
-// TestProcess is a replica: it says when it leads, and then, over and over, when
-// it last knew that it may act.
+// TestProcess is a replica that prints the times at which it was the leader.
 func TestProcess(t *testing.T) {
 	name := os.Getenv(processVariable)
 	if name == "" {
-		t.Skip("is started by other tests")
+		t.Skip("started by other tests")
 	}
 	cfg := &rest.Config{Host: os.Getenv("HOST"), BearerToken: cluster.NobodyToken, TLSClientConfig: rest.TLSClientConfig{CAFile: os.Getenv("CA")}}
 	l, err := lease.New(options(cfg, name, "process"))
@@ -416,11 +403,11 @@ func TestProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = l.Run(t.Context(), func(ctx context.Context, _ lease.Checkpoint) error {
-		l.SetCheckpoint(func() lease.Checkpoint { return *taken(100) })
+		l.SetCheckpoint(func() lease.Checkpoint { return *at(100) })
 		for ctx.Err() == nil {
 			now := time.Now()
 			if _, ok := l.Valid(); ok {
-				fmt.Println("acts", now.UnixNano())
+				fmt.Println("leads", now.UnixNano())
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -431,8 +418,9 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// process starts a replica of its own; acted is when it last acted, in ns.
-func (s *server) process(t *testing.T, name string) (cmd *exec.Cmd, acted *atomic.Int64, lost chan bool) {
+// process starts a replica in a process of its own. led is the last time at which it was the leader, in
+// nanoseconds.
+func (s *server) process(t *testing.T, name string) (cmd *exec.Cmd, led *atomic.Int64, lost chan bool) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0], "-test.run=^TestProcess$")
 	cmd.Env = append(os.Environ(), processVariable+"="+name, "HOST="+s.URL(), "CA="+s.CAFile())
@@ -445,31 +433,31 @@ func (s *server) process(t *testing.T, name string) (cmd *exec.Cmd, acted *atomi
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	acted, lost = new(atomic.Int64), make(chan bool, 1)
+	led, lost = new(atomic.Int64), make(chan bool, 1)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		said := false
+		printed := false
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if at, ok := strings.CutPrefix(lines.Text(), "acts "); ok {
+			if at, ok := strings.CutPrefix(lines.Text(), "leads "); ok {
 				ns, _ := strconv.ParseInt(at, 10, 64)
-				acted.Store(ns)
+				led.Store(ns)
 			}
-			said = said || lines.Text() == "lost"
+			printed = printed || lines.Text() == "lost"
 		}
-		lost <- said
+		lost <- printed
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-read
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("the process said on its standard error: %s", &stderr)
+			t.Logf("stderr of the process: %s", &stderr)
 		}
 	})
-	eventually(t, "the process leads", func() bool { return acted.Load() > 0 })
-	s.says(t, name, 100)
-	return cmd, acted, lost
+	wait.Until(t, "the process leads", func() bool { return led.Load() > 0 })
+	s.waitForVersion(t, name, 100)
+	return cmd, led, lost
 }
 
 func (s *server) killed(t *testing.T) {
@@ -479,28 +467,28 @@ func (s *server) killed(t *testing.T) {
 	if err := process.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	want(t, receive(t, "the second leads", second.leading), taken(100))
+	want(t, receive(t, "the second leads", second.leading), at(100))
 }
 
-func (s *server) stopped(t *testing.T) {
-	const name = "stopped"
-	process, acted, lost := s.process(t, name)
+func (s *server) suspended(t *testing.T) {
+	const name = "suspended"
+	process, led, lost := s.process(t, name)
 	second := s.start(t, name, "second", nil)
 	if err := process.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	want(t, receive(t, "the second leads", second.leading), taken(100))
-	taken := time.Now()
+	want(t, receive(t, "the second leads", second.leading), at(100))
+	acquired := time.Now()
 	if err := process.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	if !receive(t, "the process ends", lost) {
-		t.Error("the process did not find that it had lost the lease")
+		t.Error("the process did not notice that it had lost the lease")
 	}
-	if at := time.Unix(0, acted.Load()); at.After(taken) {
-		t.Errorf("the process acted %v after another led", at.Sub(taken))
+	if at := time.Unix(0, led.Load()); at.After(acquired) {
+		t.Errorf("the process was still the leader %v after another replica acquired the lease", at.Sub(acquired))
 	}
 	if !second.Leading() {
-		t.Error("the second does not lead any more")
+		t.Error("the second is not the leader any more")
 	}
 }

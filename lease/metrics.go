@@ -11,20 +11,20 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 	m := &metrics{
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hindsight_lease_failures_total",
-			Help: "Requests about the Lease that failed.",
+			Help: "Failed requests for the Lease.",
 		}),
 		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "hindsight_lease_positions_bytes",
-			Help: "Size of the positions as last written into the Lease, or as they would be if they fitted; 192 KiB fit.",
+			Name: "hindsight_lease_checkpoint_bytes",
+			Help: "Size of the last checkpoint, stored or not; at most 192 KiB can be stored.",
 		}),
 	}
 	if reg == nil {
 		return m
 	}
-	// Asked, not set: both are true without any goroutine having run in time.
+	// Computed on each scrape, so that they do not depend on a goroutine that runs in time.
 	leader := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hindsight_lease_leader",
-		Help: "Whether this replica leads (1) or waits (0).",
+		Help: "Whether this replica is the leader (1) or a candidate (0).",
 	}, func() float64 {
 		if l.Leading() {
 			return 1
@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 	})
 	renewed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hindsight_lease_last_renewal_timestamp_seconds",
-		Help: "When the last successful renewal by this replica was begun; 0 while it waits.",
+		Help: "Start time of the last successful renewal by this replica; 0 for a candidate.",
 	}, func() float64 {
 		renewed, left := l.deadline.check()
 		if left <= 0 {
@@ -42,10 +42,10 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 		return float64(renewed.wall.UnixNano()) / 1e9
 	})
 	unsaved := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hindsight_lease_positions_unsaved",
-		Help: "Whether the Lease keeps former positions because the present ones do not fit (1) or not (0).",
+		Name: "hindsight_lease_checkpoint_unsaved",
+		Help: "Whether the current checkpoint is too large for the Lease, which keeps the previous one (1), or not (0).",
 	}, func() float64 {
-		if l.Leading() && l.unsaved.ready() != nil {
+		if l.Leading() && l.checkpointHealth.ready() != nil {
 			return 1
 		}
 		return 0

@@ -60,7 +60,7 @@ func (r *run) logText() string {
 }
 
 // lostLease reports whether the process ended because it lost the Lease.
-func (r *run) lostLease() bool { return strings.Contains(r.logText(), "the lease is lost") }
+func (r *run) lostLease() bool { return strings.Contains(r.logText(), "lease lost") }
 
 func lastLines(text string, n int) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")

@@ -128,7 +128,7 @@ export function hindsight(): dashboard.DashboardBuilder {
       query('B', `increase(${gauge('lease_failures_total')}[$__rate_interval])`, 'failures {{instance}}')).datasource(source)
       .unit('s').overrideByQuery('B', [{ id: 'unit', value: 'short' }, { id: 'custom.axisPlacement', value: 'right' }]))
     .withPanel(lines('Positions in the Lease', 'Kubernetes allows 256 KiB of annotations.', { w: 6 },
-      over(gauge('lease_positions_bytes'), '{{instance}}')).datasource(source).unit('bytes'))
+      over(gauge('lease_checkpoint_bytes'), '{{instance}}')).datasource(source).unit('bytes'))
     .withPanel(lines('Memory and CPU', 'Resident memory; CPU in cores.', { w: 6 },
       query('A', `process_resident_memory_bytes{${chosen}} and on (job, instance) ${gauge('journal_bytes')}`, 'memory {{instance}}'),
       query('B', `rate(process_cpu_seconds_total{${chosen}}[$__rate_interval]) and on (job, instance) ${gauge('journal_bytes')}`, 'CPU {{instance}}')).datasource(source)
