@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
@@ -236,5 +238,90 @@ func TestSingleBadRecordIsIsolatedOnceOthersFollow(t *testing.T) {
 		if !strings.Contains(stored, message) {
 			t.Errorf("%s was not stored", message)
 		}
+	}
+}
+
+// If Loki accepts other streams, the cause is a record, whatever the response: a rule of a gateway,
+// a closed connection, a timeout of a proxy.
+func TestBadRecordIsIsolatedIfOtherStreamsAreAccepted(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]int{"403": 403, "429": 429, "502": 502, "504": 504, "no response": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := startLoki(t)
+			dir := t.TempDir()
+			s := newSink(t, l.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
+			l.ScriptPushes(rejectPushesWith(t, status, "no", 137))
+			b := sinktest.Batch(s, sinktest.Records(0, 300))
+			var rejected *sink.Error
+			for range 60 {
+				err := s.Send(t.Context(), b)
+				if rejected = asError(t, err); len(rejected.Rejected) > 0 {
+					break
+				}
+				b.Isolate = true // as the delivery does after the first failure
+			}
+			if len(rejected.Rejected) != 1 || rejected.Rejected[0].Index != 137 {
+				t.Fatalf("got %v, want record 137 rejected", rejected)
+			}
+			if n := len(distinctLines(l)); n != 299 {
+				t.Errorf("%d records stored, want 299", n)
+			}
+			if letters := readDeadLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != 1 || number(t, letters[0].Entry.Line) != 137 {
+				t.Errorf("dead letters are %+v", letters)
+			}
+		})
+	}
+}
+
+func TestPushThatTimesOutIsHalved(t *testing.T) {
+	t.Parallel()
+	l := startLoki(t)
+	l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
+		if p.Request.ContentLength > 2000 {
+			return l.Hang(p)
+		}
+		return accept(p)
+	})
+	s := newSink(t, l.URL, func(c *loki.Config, _ *loki.Options) { c.Timeout = quantity.Duration(300 * time.Millisecond) })
+	failed, rejected := send(t, s, sinktest.Batch(s, sinktest.Records(0, 200)), 60)
+	if rejected != nil {
+		t.Fatalf("records rejected: %v", rejected)
+	}
+	for _, err := range failed {
+		if err.Reason != sink.ReasonTimeout {
+			t.Errorf("failed with %v, want a timeout", err)
+		}
+	}
+	if n := len(distinctLines(l)); n != 200 {
+		t.Errorf("%d records stored, want 200", n)
+	}
+}
+
+// A batch that does not begin with the records of the unfinished one does not inherit its state.
+func TestStateBelongsToItsRecords(t *testing.T) {
+	t.Parallel()
+	l := startLoki(t)
+	s := newSink(t, l.URL, nil)
+	n := 0
+	l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
+		switch n++; {
+		case len(p.Entries()) > 30:
+			return fakeloki.Response{Status: 413}
+		case n == 4:
+			return fakeloki.Response{Status: 503}
+		}
+		return accept(p)
+	})
+	err := asError(t, s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(0, 100))))
+	if !err.Progress || len(storedLines(l)) == 0 {
+		t.Fatalf("got %v with %d stored, want progress", err, len(storedLines(l)))
+	}
+	l.Clear()
+	if failed, _ := send(t, s, sinktest.Batch(s, sinktest.Records(10, 120)), 5); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	if n := len(storedLines(l)); n != 120 {
+		t.Errorf("%d of 120 records stored", n)
 	}
 }

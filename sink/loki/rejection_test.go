@@ -8,95 +8,86 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hindsight-events/hindsight/internal/quantity"
-	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// If Loki accepts other streams, the cause is a record, whatever the response: a rule of a gateway,
-// a closed connection, a timeout of a proxy.
-func TestBadRecordIsIsolatedIfOtherStreamsAreAccepted(t *testing.T) {
+// Each record of a push that Loki 2 or Loki 3 rejects in part is either stored once or a dead letter.
+func TestEachRecordIsStoredOrADeadLetter(t *testing.T) {
 	t.Parallel()
-	for name, status := range map[string]int{"403": 403, "429": 429, "502": 502, "504": 504, "no response": 0} {
+	for name, before3 := range map[string]bool{"Loki 2": true, "Loki 3": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := startLoki(t)
+			l := fakeloki.Start(t, fakeloki.Options{Before3: before3, Limits: fakeloki.Limits{MaxLineSize: 1000}})
 			dir := t.TempDir()
 			s := newSink(t, l.URL, func(_ *loki.Config, o *loki.Options) { o.DeadLetterDir = dir })
-			l.ScriptPushes(rejectPushesWith(t, status, "no", 137))
-			b := sinktest.Batch(s, sinktest.Records(0, 300))
-			var rejected *sink.Error
-			for range 60 {
-				err := s.Send(t.Context(), b)
-				if rejected = asError(t, err); len(rejected.Rejected) > 0 {
-					break
+			now := time.Now().Truncate(time.Second)
+			records := sinktest.Records(0, 100)
+			bad := map[int]bool{}
+			for i := range records {
+				records[i].Time = now.Add(time.Duration(i-100)*time.Second + time.Duration(i))
+				age := map[bool]time.Duration{i < 5: 8 * 24 * time.Hour, 20 <= i && i < 40: 3 * time.Hour, i >= 95: -time.Hour}[true]
+				records[i].Time = records[i].Time.Add(-age)
+				bad[i] = age != 0 || i == 50
+			}
+			records[50].Event.Message = "record-50. " + strings.Repeat("x", 1000)
+
+			failed, rejected := send(t, s, sinktest.Batch(s, records), 10)
+			if rejected == nil || len(failed) > 0 {
+				t.Fatalf("the attempts end with %v, want some records rejected: %v", rejected, failed)
+			}
+			rejections := map[int]int{}
+			for _, r := range rejected.Rejected {
+				rejections[r.Index]++
+			}
+			stored := map[int]int{}
+			for _, e := range l.Entries() {
+				stored[number(t, e.Line)]++
+			}
+			for i := range records {
+				wantRejections, wantStored := 0, 1
+				if bad[i] {
+					wantRejections, wantStored = 1, 0
 				}
-				b.Isolate = true // as the delivery does after the first failure
+				if rejections[i] != wantRejections || stored[i] != wantStored {
+					t.Errorf("record %d is rejected %d times and stored %d times, want %d and %d", i, rejections[i], stored[i], wantRejections, wantStored)
+				}
 			}
-			if len(rejected.Rejected) != 1 || rejected.Rejected[0].Index != 137 {
-				t.Fatalf("got %v, want record 137 rejected", rejected)
-			}
-			if n := len(distinctLines(l)); n != 299 {
-				t.Errorf("%d records stored, want 299", n)
-			}
-			if letters := readDeadLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != 1 || number(t, letters[0].Entry.Line) != 137 {
-				t.Errorf("dead letters are %+v", letters)
+			if letters := readDeadLetters(t, filepath.Join(dir, "loki.jsonl")); len(letters) != len(rejections) {
+				t.Errorf("%d dead letters, want %d", len(letters), len(rejections))
 			}
 		})
 	}
 }
 
-func TestPushThatTimesOutIsHalved(t *testing.T) {
+func TestNothingIsRejectedIfLokiAcceptsNothing(t *testing.T) {
 	t.Parallel()
-	l := startLoki(t)
-	l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
-		if p.Request.ContentLength > 2000 {
-			return l.Hang(p)
-		}
-		return accept(p)
-	})
-	s := newSink(t, l.URL, func(c *loki.Config, _ *loki.Options) { c.Timeout = quantity.Duration(300 * time.Millisecond) })
-	failed, rejected := send(t, s, sinktest.Batch(s, sinktest.Records(0, 200)), 60)
-	if rejected != nil {
-		t.Fatalf("records rejected: %v", rejected)
-	}
-	for _, err := range failed {
-		if err.Reason != sink.ReasonTimeout {
-			t.Errorf("failed with %v, want a timeout", err)
-		}
-	}
-	if n := len(distinctLines(l)); n != 200 {
-		t.Errorf("%d records stored, want 200", n)
-	}
-}
-
-// A batch that does not begin with the records of the unfinished one does not inherit its state.
-func TestStateBelongsToItsRecords(t *testing.T) {
-	t.Parallel()
-	l := startLoki(t)
-	s := newSink(t, l.URL, nil)
-	n := 0
-	l.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
-		switch n++; {
-		case len(p.Entries()) > 30:
-			return fakeloki.Response{Status: 413}
-		case n == 4:
-			return fakeloki.Response{Status: 503}
-		}
-		return accept(p)
-	})
-	err := asError(t, s.Send(t.Context(), sinktest.Batch(s, sinktest.Records(0, 100))))
-	if !err.Progress || len(storedLines(l)) == 0 {
-		t.Fatalf("got %v with %d stored, want progress", err, len(storedLines(l)))
-	}
-	l.Clear()
-	if failed, _ := send(t, s, sinktest.Batch(s, sinktest.Records(10, 120)), 5); len(failed) > 0 {
-		t.Fatal(failed)
-	}
-	if n := len(storedLines(l)); n != 120 {
-		t.Errorf("%d of 120 records stored", n)
+	for name, c := range map[string]struct {
+		options fakeloki.Options
+		message string
+	}{
+		"no tenant":              {fakeloki.Options{Auth: true}, "set tenant_id"},
+		"ingestion is blocked":   {fakeloki.Options{Limits: fakeloki.Limits{BlockIngestionUntil: time.Now().Add(time.Hour)}}, "ingestion blocked"},
+		"no structured metadata": {fakeloki.Options{Limits: fakeloki.Limits{DisallowStructuredMetadata: true}}, "set structured_metadata: false"},
+		"few labels":             {fakeloki.Options{Limits: fakeloki.Limits{MaxLabelNames: 2}}, "its labels exceed the limits"},
+		"low rate of the tenant": {fakeloki.Options{Limits: fakeloki.Limits{IngestionBurst: 100}}, "ingestion rate limit exceeded"},
+		"low rate of streams":    {fakeloki.Options{Limits: fakeloki.Limits{PerStreamBurst: 100}}, "Per stream rate limit exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := fakeloki.Start(t, c.options)
+			s := newSink(t, l.URL, nil)
+			for range 3 {
+				err := asError(t, s.Send(t.Context(), recentBatch(s, 20)))
+				if len(err.Rejected) > 0 || err.Permanent || !strings.Contains(err.Error(), c.message) {
+					t.Fatalf("%d records rejected, permanent %v: %v; want %q", len(err.Rejected), err.Permanent, err, c.message)
+				}
+			}
+			if n := len(l.Entries()); n > 0 {
+				t.Errorf("%d entries are stored", n)
+			}
+		})
 	}
 }
 
