@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// container is what the manifests grant Hindsight.
+// container holds the resources that the manifests grant Hindsight.
 type container struct {
 	memory     int64 // limits.memory, in bytes
 	goMemLimit string

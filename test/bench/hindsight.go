@@ -13,25 +13,25 @@ import (
 	"github.com/hindsight-events/hindsight/test/program"
 )
 
-// hindsight is a Hindsight that watches a sim.
+// hindsight is a started Hindsight that watches a sim.
 type hindsight struct {
 	binary, dir string
 	sim         *sim
 	env         []string
 	memory      bool   // the journal is in memory
-	loki        string // where to
-	limited     bool   // max_rate is as it is by default
+	loki        string // URL to push to
+	limited     bool   // with the default max_rate
 	profiled    bool
-	exec        []string // a command to run it by
+	exec        []string // a command that runs it
 	patience    time.Duration
 
 	*process
 	started time.Time
 	address string
-	lags    []float64 // what the metrics have said of lag each time that they were read
+	lags    []float64 // each reading of the metric
 }
 
-// start returns as soon as the process runs.
+// start starts the process.
 func (h *hindsight) start(ctx context.Context) error {
 	port, err := cluster.FreePort()
 	if err != nil {
@@ -73,14 +73,14 @@ func (h *hindsight) metrics(ctx context.Context) (metrics, error) {
 // a millisecond or two.
 const pollEvery = 250 * time.Millisecond
 
-// waitFor returns once a metric has reached a value.
+// waitFor waits until a metric has reached a value.
 func (h *hindsight) waitFor(ctx context.Context, name string, value float64) error {
 	ctx, cancel := h.while(ctx, h.patience)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		// It does not answer at once after its start.
+		// It does not listen yet right after its start.
 		if m, err := h.metrics(ctx); err == nil && m[name] >= value {
 			return nil
 		}
@@ -92,8 +92,8 @@ func (h *hindsight) waitFor(ctx context.Context, name string, value float64) err
 	}
 }
 
-// waitForArrival returns once Loki's stand-in has so many entries. Hindsight is
-// not asked meanwhile: an answer costs it as much as a hundred Events.
+// waitForArrival waits until the simulated Loki has n entries. It does not read Hindsight's
+// metrics meanwhile: a response costs as much CPU as a hundred Events.
 func (h *hindsight) waitForArrival(ctx context.Context, entries int) error {
 	waiting, cancel := h.while(ctx, h.patience)
 	defer cancel()
@@ -107,9 +107,8 @@ func (h *hindsight) waitForArrival(ctx context.Context, entries int) error {
 	return fmt.Errorf("%d of %d Events did not arrive: %w", entries-r.Entries, entries, context.Cause(waiting))
 }
 
-// profile begins a CPU profile of so many seconds. What it returns waits for its
-// end and writes it, with profiles of the heap and of all allocations, to files
-// that begin with path.
+// profile begins a CPU profile. The returned function waits for its end and writes it, with
+// profiles of the heap and of all allocations, to files that begin with path.
 func (h *hindsight) profile(ctx context.Context, path string, seconds int) (write func() error) {
 	save := func(kind, query string) error {
 		body, err := get(ctx, "http://"+h.address+"/debug/pprof/"+query)

@@ -8,8 +8,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// lokiReceived is what a real Loki says of itself that it has received. How long
-// it took is for Hindsight to say: see lags.
+// lokiReceived returns the entries that a real Loki has received, from its metrics. The
+// lags come from Hindsight's metrics.
 func lokiReceived(ctx context.Context, url string) (received, error) {
 	m, err := scrape(ctx, url+"/metrics", func(labels []*dto.LabelPair) bool {
 		return !slices.ContainsFunc(labels, func(l *dto.LabelPair) bool {
@@ -17,7 +17,7 @@ func lokiReceived(ctx context.Context, url string) (received, error) {
 		})
 	})
 	if err != nil {
-		return received{}, fmt.Errorf("what Loki has received: %w", err)
+		return received{}, fmt.Errorf("read the metrics of Loki: %w", err)
 	}
 	return received{
 		Entries: int(m["loki_distributor_lines_received_total"] - m["loki_discarded_samples_total"]),
@@ -26,8 +26,7 @@ func lokiReceived(ctx context.Context, url string) (received, error) {
 	}, nil
 }
 
-// addLags adds the lag that Hindsight has said to have whenever it was asked:
-// since when the oldest record was behind.
+// addLags adds the readings of the lag metric: the age of the oldest record behind.
 func (r *received) addLags(lags []float64) {
 	if len(lags) == 0 {
 		return

@@ -1,15 +1,15 @@
-// Command bench measures what Hindsight costs, as a process of its own against
-// an API server and a Loki that cost little (../sim), beside the floor: the
-// typed client decoding the same Events and doing nothing (./floor).
+// Command bench measures the cost of Hindsight as a separate process against a simulated
+// API server and Loki (../sim), and compares it with the floor: the typed client that decodes
+// the same Events and does nothing (./floor).
 //
 //	go run ./test/bench [-run backlog] [-count 3] [-json FILE] [-profile DIR]
 //	go run ./test/bench -run backlog-1m -exec 'systemd-run --scope -q -p MemoryMax=64M -p MemorySwapMax=0'
 //
-// It needs nothing but Go. The scenario "loki" runs into a real Loki, and is left
-// out without one: see cluster.FindLoki.
+// It needs Go only. The scenario "loki" uses a real Loki, and is skipped without one: see
+// cluster.FindLoki.
 //
-// All of it shares the machine's processors. What is compared should be from one
-// run; of several rounds, the least CPU counts, and the most memory.
+// All processes share the processors, so compare figures of one run only. Of several rounds,
+// the least CPU and the most memory count.
 package main
 
 import (
@@ -31,11 +31,11 @@ import (
 func main() {
 	var o options
 	run := flag.String("run", ".", "only the scenarios that match this `regexp`")
-	flag.IntVar(&o.count, "count", 3, "how many `rounds` of each scenario, but of those that take a minute")
+	flag.IntVar(&o.count, "count", 3, "`rounds` of each scenario, except the ones that take a minute")
 	flag.StringVar(&o.json, "json", "", "write the figures to this `file` too")
 	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU, of the heap and of all allocations; that costs it some CPU and memory")
 	flag.IntVar(&o.profileSeconds, "profile-seconds", 5, "for how many `seconds` CPU is profiled, from the start on")
-	execute := flag.String("exec", "", "run Hindsight by this `command`, which has to replace itself by it; say, to bound its memory or its processors")
+	execute := flag.String("exec", "", "run Hindsight with this `command`, which has to exec it; for example to limit memory or processors")
 	flag.Var(&o.env, "env", "`NAME=VALUE` for the environment of Hindsight; may be repeated")
 	flag.BoolVar(&o.keep, "keep", false, "leave logs and binaries")
 	flag.Parse()

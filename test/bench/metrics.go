@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// metrics are those of a program, by name; of several with other labels, the
-// sum. A histogram is two: …_count and …_sum.
+// metrics maps the names of a program's metrics to values, summed over labels. A histogram
+// has two: …_count and …_sum.
 type metrics map[string]float64
 
 // Metrics of Hindsight.
@@ -70,8 +70,8 @@ func do(ctx context.Context, method, url string) (io.ReadCloser, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return nil, fmt.Errorf("%s answers %s: %s", url, resp.Status, said)
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return nil, fmt.Errorf("%s answers %s: %s", url, resp.Status, body)
 	}
 	return resp.Body, nil
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// process is a program that runs beside this one, its output in a file.
+// process is a started program whose resources are accounted.
 type process struct {
 	*cluster.Process
 	log  string
-	peak int64 // bytes resident at most, when it was told to end; 0: unknown
+	peak int64 // peak resident bytes before the stop; 0: unknown
 }
 
 // startProcess starts a program with further variables in its environment.
@@ -32,8 +32,8 @@ func startProcess(binary, log string, env []string, args ...string) (*process, e
 	return &process{Process: p, log: log}, nil
 }
 
-// while returns a context that ends, with the cause, when the process does or
-// when patience is over.
+// while returns a context that ends, with the cause, when the process ends or patience has
+// passed.
 func (p *process) while(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
 	ctx, stop := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited for %v; see %s", patience, p.log))
 	ctx, end := context.WithCancelCause(ctx)
@@ -47,14 +47,13 @@ func (p *process) while(ctx context.Context, patience time.Duration) (context.Co
 	return ctx, func() { end(nil); stop() }
 }
 
-// usage is what a process has used from its start to its end, as the operating
-// system says.
+// usage holds the resources of a process from start to end, from the operating system.
 type usage struct {
 	cpu       time.Duration
-	peakBytes int64 // resident; 0 if it cannot be told
+	peakBytes int64 // resident; 0 if unknown
 }
 
-// peakOf returns the peak in an answer of the operating system, in bytes.
+// peakOf returns the peak resident memory in bytes.
 func peakOf(r *syscall.Rusage) int64 {
 	if runtime.GOOS == "darwin" {
 		return r.Maxrss
@@ -62,8 +61,8 @@ func peakOf(r *syscall.Rusage) int64 {
 	return r.Maxrss << 10 // KiB elsewhere
 }
 
-// peakSinceExec is the peak so far of a process that runs, in bytes; 0 where Linux
-// does not say it.
+// peakSinceExec returns the peak resident memory of a running process in bytes; 0 on systems
+// other than Linux.
 func peakSinceExec(pid int) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -92,17 +91,17 @@ func (p *process) wait(ctx context.Context) (usage, error) {
 	u := usage{cpu: state.UserTime() + state.SystemTime(), peakBytes: p.peak}
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
-		return u, fmt.Errorf("what the benchmark itself uses: %w", err)
+		return u, fmt.Errorf("read the resources of the benchmark: %w", err)
 	}
-	// A process begins with the peak of the one that started it: Linux counts the
-	// memory that is given up at execve(2). Below it, this says nothing.
+	// A process inherits the peak of its parent: Linux counts the memory released at
+	// execve(2). A lower value is not its own.
 	if r, ok := state.SysUsage().(*syscall.Rusage); ok && peakOf(r) > peakOf(&own) {
 		u.peakBytes = peakOf(r)
 	}
 	return u, nil
 }
 
-// stop lets the process end in order.
+// stop sends SIGINT and waits.
 func (p *process) stop(ctx context.Context) (usage, error) {
 	p.peak = peakSinceExec(p.PID())
 	if err := p.Signal(syscall.SIGINT); err != nil {

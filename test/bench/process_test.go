@@ -14,9 +14,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// The tests are programs to be measured, too, if this variable says which.
+// testProgram is the environment variable that makes the test binary act as a program to be
+// measured.
 const testProgram = "BENCH_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -32,13 +35,13 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-	case "waits": // to be told to end
-		asked := make(chan os.Signal, 1)
-		signal.Notify(asked, os.Interrupt)
+	case "waits": // for a signal
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, os.Interrupt)
 		fmt.Println("ready")
-		<-asked
+		<-signals
 	case "fails":
-		fmt.Println("cannot go on")
+		fmt.Println("cannot continue")
 		os.Exit(3)
 	case "liar":
 		os.Exit(lie())
@@ -83,7 +86,7 @@ func startSelf(t *testing.T, which string, args ...string) *process {
 }
 
 func TestUsage(t *testing.T) {
-	// What the tests themselves have used cannot be told from what it uses.
+	// A peak below the one of the tests themselves cannot be measured.
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
 		t.Fatal(err)
@@ -115,12 +118,7 @@ func TestUsageIsNotOfTheBenchmarkItself(t *testing.T) {
 
 	// Linux knows better of one that still runs.
 	p := startSelf(t, "waits")
-	for range 3000 {
-		if said, _ := os.ReadFile(p.log); len(said) > 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	wait.Until(t, "the process handles signals", func() bool { log, _ := os.ReadFile(p.log); return len(log) > 0 })
 	if used, err = p.stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -129,19 +127,19 @@ func TestUsageIsNotOfTheBenchmarkItself(t *testing.T) {
 	}
 }
 
-func TestProcessThatFailsSaysWhere(t *testing.T) {
+func TestFailedProcess(t *testing.T) {
 	p := startSelf(t, "fails")
 	_, err := p.wait(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), p.log) {
 		t.Errorf("error %v", err)
 	}
-	if log, _ := os.ReadFile(p.log); string(log) != "cannot go on\n" {
+	if log, _ := os.ReadFile(p.log); string(log) != "cannot continue\n" {
 		t.Errorf("logged: %q", log)
 	}
 	waiting, cancel := p.while(t.Context(), time.Hour)
 	defer cancel()
 	<-waiting.Done()
 	if got := context.Cause(waiting).Error(); !strings.Contains(got, "has ended: exit status 3") {
-		t.Errorf("who waits for it is told: %s", got)
+		t.Errorf("the cause of the context is %s", got)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// report is everything that was measured.
+// report holds all measurements.
 type report struct {
 	Machine     machine   `json:"machine"`
 	BinaryBytes int64     `json:"binary_bytes"`
@@ -38,29 +38,28 @@ func describe() machine {
 	return m
 }
 
-// figures are those of a scenario: of several rounds the least CPU and time and
-// the most memory.
+// figures are the results of a scenario: of several rounds the least CPU and time, and the
+// most memory.
 type figures struct {
 	Scenario    string  `json:"scenario"`
 	Events      int     `json:"events"`
 	Seconds     float64 `json:"seconds"`              // from the start (backlog), the write (watch) or the first push (drain) to the last push
 	CPU         float64 `json:"cpu_seconds"`          // of the process; for steady and drain, within those seconds
 	PeakBytes   int64   `json:"peak_bytes,omitempty"` // resident
-	Allocations float64 `json:"allocations"`          // an event, of what CPU is of
-	Retries     float64 `json:"retries"`              // pushes that were refused or not answered
+	Allocations float64 `json:"allocations"`          // an event, of the same period as CPU
+	Retries     float64 `json:"retries"`              // failed pushes
 	First       float64 `json:"first_seconds"`        // until the first push was received
 	Floor       usage   `json:"floor"`
-	Note        string  `json:"note,omitempty"` // on what is compared
+	Note        string  `json:"note,omitempty"` // on the comparison with the floor
 
-	// Received is what Loki has from the round that took the least time. Lags are
-	// from when a state could be had (its write; the start of Hindsight, for what
-	// was there before; the return of Loki, in drain) to its receipt. A real Loki
-	// does not say: there it is the age of the oldest record that it has not
-	// accepted, each time that Hindsight was asked.
+	// Received is the content of Loki in the fastest round. A lag is the time from the
+	// availability of a state (its write, the start of Hindsight, or the return of Loki in
+	// drain) to its receipt. With a real Loki it is the age of the oldest record behind, at each
+	// reading of the metrics.
 	Received received `json:"received"`
 }
 
-// merge takes in another round.
+// merge adds another round.
 func (f *figures) merge(o figures) {
 	repeated := max(f.Received.Repeated, o.Received.Repeated)
 	if f.Seconds == 0 || o.Seconds < f.Seconds {
@@ -85,7 +84,7 @@ func (f *figures) merge(o figures) {
 	f.Note = o.Note
 }
 
-// rates follow from figures.
+// rates are derived from figures.
 type rates struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	CPUMicros       float64 `json:"cpu_microseconds_per_event"`
@@ -146,7 +145,7 @@ func (f *figures) write(w io.Writer) {
 		lag += fmt.Sprintf(" (%.0f retries)", f.Retries)
 	}
 	if in.Repeated > 0 {
-		lag += fmt.Sprintf(" (%d entries came twice)", in.Repeated)
+		lag += fmt.Sprintf(" (%d repeated entries)", in.Repeated)
 	}
 	fmt.Fprintf(w, row, f.Scenario,
 		fmt.Sprintf("%.0f", r.EventsPerSecond),
@@ -156,7 +155,7 @@ func (f *figures) write(w io.Writer) {
 		first, lag)
 }
 
-// writeNotes writes what there is to know about rows of the table.
+// writeNotes writes the notes on the scenarios.
 func (r *report) writeNotes(w io.Writer) {
 	fmt.Fprintln(w)
 	for _, f := range r.Scenarios {

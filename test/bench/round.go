@@ -129,8 +129,8 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	return f, nil
 }
 
-// work gives Hindsight what there is to do beyond the backlog, and says when that
-// began. before is set where only what follows counts.
+// work starts the load beyond the backlog, and returns its start. before holds the metrics at
+// that time if only the following period is measured.
 func (b *bencher) work(ctx context.Context, s scenario, h *hindsight) (began time.Time, before metrics, err error) {
 	if s.events > 0 {
 		if err := h.sim.waitForWatch(ctx, h.process, b.patience); err != nil {
@@ -157,7 +157,7 @@ func (b *bencher) work(ctx context.Context, s scenario, h *hindsight) (began tim
 	return h.started, nil, nil
 }
 
-// received is what has arrived where Hindsight pushes to.
+// received returns the entries that Hindsight has pushed.
 func (b *bencher) received(ctx context.Context, s scenario, h *hindsight, since time.Time) (r received, err error) {
 	if s.loki {
 		r, err = lokiReceived(ctx, h.loki)
@@ -171,8 +171,8 @@ func (b *bencher) received(ctx context.Context, s scenario, h *hindsight, since 
 	return r, err
 }
 
-// floorRound is what the floor takes for the same Events. Of those that are
-// written at a rate it is the watch alone.
+// floorRound measures the floor with the same Events; for Events that are written at a rate,
+// only the watch.
 func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage, error) {
 	sim, err := startSim(ctx, b.sim, dir, s)
 	if err != nil {
@@ -197,13 +197,13 @@ func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage
 	if err != nil || s.rate == 0 {
 		return used, err
 	}
-	said, err := os.ReadFile(log)
+	output, err := os.ReadFile(log)
 	if err != nil {
 		return used, err
 	}
-	before, err := strconv.ParseFloat(strings.TrimSpace(string(said)), 64)
+	before, err := strconv.ParseFloat(strings.TrimSpace(string(output)), 64)
 	if err != nil {
-		return used, fmt.Errorf("what the floor says of its CPU: %w", err)
+		return used, fmt.Errorf("read the CPU time of the floor: %w", err)
 	}
 	used.cpu -= time.Duration(before * float64(time.Second))
 	return used, nil

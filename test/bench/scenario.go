@@ -42,11 +42,11 @@ type bencher struct {
 	dir                   string
 	hindsight, sim, floor string // binaries
 	binaryBytes           int64
-	patience              time.Duration // with what does not come
+	patience              time.Duration // timeout of each wait
 	rounds                int           // so far
 }
 
-// build builds Hindsight as it is released, and what it is measured with.
+// build builds Hindsight, the sim and the floor as released.
 func (b *bencher) build(ctx context.Context) error {
 	for _, p := range []struct {
 		to   *string
@@ -67,7 +67,7 @@ func (b *bencher) build(ctx context.Context) error {
 	return nil
 }
 
-// measure runs a scenario for some rounds, in turns with the floor.
+// measure runs rounds of a scenario, each with the floor.
 func (b *bencher) measure(ctx context.Context, s scenario) (figures, error) {
 	count := b.count
 	if s.long {

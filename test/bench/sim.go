@@ -19,7 +19,7 @@ type sim struct {
 	url string
 }
 
-// startSim returns when it answers.
+// startSim waits until the sim responds.
 func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error) {
 	port, err := cluster.FreePort()
 	if err != nil {
@@ -51,7 +51,7 @@ func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error)
 	}
 }
 
-// received is what a Loki has; see ../sim.
+// received is the content of the simulated Loki; see ../sim.
 type received struct {
 	Entries       int       `json:"entries"`
 	Repeated      int       `json:"repeated"`
@@ -66,8 +66,8 @@ type received struct {
 	LagMax        float64   `json:"lag_max_seconds"`
 }
 
-// received returns that once there are so many entries and open watches. Lags of
-// what was there at the start count from since, or not at all if that is zero.
+// received waits for entries and open watches, and returns the content. The lags of the
+// initial Events count from since; they are excluded if it is zero.
 func (s *sim) received(ctx context.Context, entries, watches int, since time.Time) (r received, err error) {
 	query := url.Values{"entries": {strconv.Itoa(entries)}, "watches": {strconv.Itoa(watches)}}
 	if !since.IsZero() {
@@ -81,7 +81,7 @@ func (s *sim) received(ctx context.Context, entries, watches int, since time.Tim
 	return r, json.NewDecoder(body).Decode(&r)
 }
 
-// waitForWatch returns once a process watches.
+// waitForWatch waits until a process watches.
 func (s *sim) waitForWatch(ctx context.Context, p *process, patience time.Duration) error {
 	waiting, cancel := p.while(ctx, patience)
 	defer cancel()
@@ -94,12 +94,12 @@ func (s *sim) waitForWatch(ctx context.Context, p *process, patience time.Durati
 	return nil
 }
 
-// write lets Events be written and returns when they are.
+// write writes Events.
 func (s *sim) write(ctx context.Context, events, rate int) error {
 	return s.post(ctx, fmt.Sprintf("/sim/write?events=%d&rate=%d", events, rate))
 }
 
-// behave says how pushes are answered from now on.
+// behave sets the response to pushes.
 func (s *sim) behave(ctx context.Context, how string) error {
 	return s.post(ctx, "/sim/loki?"+how)
 }

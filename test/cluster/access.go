@@ -23,7 +23,7 @@ import (
 // Bearer tokens of the users every cluster has.
 const (
 	AdminToken  = "admin-token"  // may do everything
-	NobodyToken = "nobody-token" // is authenticated and has no rights of its own
+	NobodyToken = "nobody-token" // authenticated, without rights, as user "nobody"
 )
 
 // URL of the API server.
@@ -80,7 +80,7 @@ func (c *Cluster) ServiceAccountToken(ctx context.Context, namespace, name strin
 }
 
 // Kubectl runs kubectl as the admin and returns its standard output. An error
-// holds what it said on its standard error.
+// includes its standard error.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := c.KubectlCommand(ctx, args...)
 	var stdout, stderr bytes.Buffer
@@ -107,9 +107,8 @@ func (c *Cluster) certDir() string         { return filepath.Join(c.opts.Dir, "c
 func (c *Cluster) tokenFile() string       { return filepath.Join(c.opts.Dir, "tokens.csv") }
 func (c *Cluster) serviceAccounts() string { return filepath.Join(c.opts.Dir, "service-accounts.key") }
 
-// writeCredentials makes what the API server reads at its start, and the
-// admin's kubeconfig. The serving certificate is made by the API server itself,
-// at its first start.
+// writeCredentials writes the credential files of the API server and the admin's kubeconfig.
+// The API server generates its serving certificate at its first start.
 func (c *Cluster) writeCredentials() error {
 	tokens := AdminToken + `,admin,admin,"system:masters"` + "\n" + NobodyToken + ",nobody,nobody\n"
 	if err := os.WriteFile(c.tokenFile(), []byte(tokens), 0o600); err != nil {

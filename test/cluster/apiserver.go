@@ -17,9 +17,9 @@ func (c *Cluster) apiServerArgs(port int) []string {
 		"--event-ttl=" + c.opts.EventTTL.String(),
 		"--bind-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(port),
-		// Without an address of its own the API server looks for a default
-		// route, which a machine without a network does not have. Its loopback
-		// address may not stand in the endpoints of Service "kubernetes".
+		// Without this the API server looks for a default route, which a machine
+		// without a network does not have. A loopback address is not allowed in the
+		// endpoints of Service "kubernetes".
 		"--advertise-address=127.0.0.1",
 		"--endpoint-reconciler-type=none",
 		"--cert-dir=" + c.certDir(),
@@ -36,8 +36,8 @@ func (c *Cluster) apiServerArgs(port int) []string {
 	return append(args, c.opts.APIServerFlags...)
 }
 
-// apiServerReady also waits for the namespaces that every cluster has: the API
-// server makes them after it says that it is ready.
+// apiServerReady also waits for the default namespaces: the API server creates them after
+// /readyz answers ok.
 func (c *Cluster) apiServerReady(ctx context.Context) error {
 	client, err := kubernetes.NewForConfig(c.Config())
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Cluster) KillAPIServer() { c.apiServer.kill() }
 // StopAPIServer ends the API server with SIGTERM, as an upgrade does: it answers
 // the requests in flight first. Watches it keeps open for a minute, or, with
 // --shutdown-watch-termination-grace-period among its flags, ends within that
-// time. When ctx ends before that, it is killed, and the error says so.
+// time. If ctx ends first, it is killed, and an error is returned.
 func (c *Cluster) StopAPIServer(ctx context.Context) error {
 	p, err := c.apiServer.running("stop")
 	if err != nil {

@@ -16,15 +16,14 @@ import (
 	"time"
 )
 
-// cacheVariable names the environment variable that says where built binaries
-// are kept, in place of the user's cache folder.
+// cacheVariable is the environment variable with the folder of built binaries; the default is in
+// the user's cache folder.
 const cacheVariable = "HINDSIGHT_TEST_CACHE"
 
-// progressInterval is how often a build that is still running says so.
+// progressInterval is the interval of progress messages.
 const progressInterval = 30 * time.Second
 
-// module is a nested Go module beside this file. The tools its go.mod names are
-// what Build makes.
+// module is a nested Go module beside this file. Build builds the tools in its go.mod.
 type module struct {
 	minutes int // a cold build on two cores takes about this long
 }
@@ -34,12 +33,11 @@ var modules = map[string]module{
 	"victorialogs": {minutes: 1},
 }
 
-// Build makes the tools of a nested module ("kube": etcd, kube-apiserver,
+// Build builds the tools of a nested module ("kube": etcd, kube-apiserver,
 // kube-controller-manager, kube-scheduler, kubectl) from source, and returns
-// the folder that holds them. They are kept outside of the checkout, for each
-// go.mod, go.sum and Go version apart, so only the first call takes minutes;
-// what it does meanwhile is said on stderr. Any number of processes may call it
-// at once: one builds, the others wait.
+// their folder. They are cached outside of the checkout, by go.mod, go.sum and Go version, so
+// only the first call takes minutes; it reports progress on stderr. Processes may call it
+// concurrently: one builds, the others wait.
 func Build(ctx context.Context, name string) (string, error) {
 	mod, ok := modules[name]
 	if !ok {
@@ -157,7 +155,7 @@ func listTools(ctx context.Context, dir string) ([]string, error) {
 
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// binaryName is what the tool of an import path is called.
+// binaryName returns the file name of the tool of an import path.
 func binaryName(importPath string) string {
 	if strings.HasPrefix(importPath, "go.etcd.io/etcd/server/") {
 		return "etcd" // not "server", as go build would have it
@@ -168,7 +166,7 @@ func binaryName(importPath string) string {
 	return path.Base(importPath)
 }
 
-// buildKey changes with whatever makes another build necessary.
+// buildKey is the cache key of a build.
 func buildKey(source string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH)

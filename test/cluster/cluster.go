@@ -3,9 +3,9 @@
 // source and listening on loopback ports. There are no kubelets: pods are
 // scheduled, never run.
 //
-// It can be ill-treated as a production cluster is: the API server killed,
-// paused and restarted, etcd lost, compacted, restored from an older state, or
-// replaced by that of another cluster. It runs on Linux and other Unix systems.
+// Faults of production clusters can be injected: the API server killed, paused and restarted,
+// etcd stopped, compacted, restored from a backup, or replaced with the etcd of another cluster.
+// It runs on Linux and other Unix systems.
 package cluster
 
 import (
@@ -22,8 +22,7 @@ import (
 type Options struct {
 	// Dir holds all data and logs. It is created if need be, and left in place.
 	Dir string
-	// EventTTL is how long the API server keeps an Event; 0 stands for the
-	// usual hour.
+	// EventTTL is --event-ttl of the API server; 0: the default of an hour.
 	EventTTL time.Duration
 	// CompactionInterval is how often the API server compacts etcd. 0 is never:
 	// Compact alone does.
@@ -47,10 +46,9 @@ type Cluster struct {
 	controllerManager *component
 }
 
-// Start builds what has not been built yet (see Build, minutes the first time),
-// starts etcd and the API server, and returns when both are ready (seconds). ctx
-// bounds the start, not the life of the cluster: that ends with Stop, or with
-// this process.
+// Start builds the binaries (see Build, minutes the first time), starts etcd and the API server,
+// and waits until both are ready (seconds). ctx limits the start only: the cluster ends with
+// Stop or with this process.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	c, err := newCluster(ctx, o)
 	if err != nil {
@@ -144,7 +142,7 @@ func (c *Cluster) newComponent(name string, args []string, ready func(context.Co
 // killed.
 func (p *component) start(ctx context.Context) error {
 	if p.alive() {
-		return fmt.Errorf("start %s: it runs already", p.name)
+		return fmt.Errorf("start %s: it is already running", p.name)
 	}
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Dir = p.dir
@@ -181,8 +179,7 @@ func (p *component) kill() {
 	}
 }
 
-// running returns the process, or an error that says what cannot be done
-// without it.
+// running returns the process, or an error that names the verb.
 func (p *component) running(verb string) (*Process, error) {
 	if !p.alive() {
 		return nil, fmt.Errorf("%s %s: it does not run", verb, p.name)

@@ -34,22 +34,22 @@ func TestCluster(t *testing.T) {
 		run  func(*testing.T, *Cluster, kubernetes.Interface)
 	}{
 		{"events are listed and watched", listAndWatch},
-		{"a user without rights and a service account are told apart", rights},
-		{"a killed API server ends the watch, and a new one goes on from the version", killAPIServer},
+		{"a user without rights and a service account have different rights", rights},
+		{"a killed API server ends the watch, and a new one resumes from the version", killAPIServer},
 		{"an API server that is stopped answers its watches with an end", stopAPIServer},
 		{"a paused API server answers nothing until it is resumed", pauseAPIServer},
 		{"etcd comes back under a running API server", killEtcd},
 		{"a watch from a compacted version is refused with 410", compacted},
 		{"a watch that needs the state before a compaction is refused with 500", boundary},
 		{"a version from the future is refused with 504", future},
-		{"a restored etcd forgets and gives versions out again", restore},
+		{"a restored etcd loses and reuses versions", restore},
 		{"a reset cluster is another one at the same address", reset},
 		{"the scheduler and the controller manager start, and start again", controllers},
 		{"all processes end", stop},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) { step.run(t, c, client) })
 		if !ok {
-			return // the state is not what the next one expects
+			return // the next step expects another state
 		}
 	}
 }
@@ -57,7 +57,7 @@ func TestCluster(t *testing.T) {
 func TestStartThatFailsSaysWhy(t *testing.T) {
 	_, err := Start(t.Context(), Options{Dir: t.TempDir(), APIServerFlags: []string{"--no-such-flag"}})
 	if err == nil || !strings.Contains(err.Error(), "unknown flag: --no-such-flag") {
-		t.Errorf("error is %v, want what the API server said", err)
+		t.Errorf("error is %v, want the message of the API server", err)
 	}
 }
 
@@ -76,7 +76,7 @@ func listAndWatch(t *testing.T, c *Cluster, client kubernetes.Interface) {
 func rights(t *testing.T, c *Cluster, client kubernetes.Interface) {
 	_, err := clientFor(t, c, NobodyToken).CoreV1().Events("").List(t.Context(), metav1.ListOptions{})
 	if !apierrors.IsForbidden(err) {
-		t.Errorf("nobody lists events: %v, want forbidden", err)
+		t.Errorf("a user without rights lists Events: %v, want forbidden", err)
 	}
 	for _, args := range [][]string{
 		{"create", "serviceaccount", "reader"},
@@ -113,7 +113,7 @@ func killAPIServer(t *testing.T, c *Cluster, client kubernetes.Interface) {
 	w = watchEvents(t, client, created.ResourceVersion)
 	createEvent(t, client, "after-restart")
 	if e := next(t, w); e.Object.(*corev1.Event).Reason != "after-restart" {
-		t.Errorf("watch delivered %v, want what came after its version", e)
+		t.Errorf("watch delivered %v, want the change after its version", e)
 	}
 }
 

@@ -20,8 +20,8 @@ func (c *Cluster) etcdArgs(peerPort int) []string {
 		"--listen-client-urls", c.etcdURL,
 		"--advertise-client-urls", c.etcdURL,
 		"--listen-peer-urls", fmt.Sprintf("http://127.0.0.1:%d", peerPort),
-		// What a killed process has written survives without fsync; only the
-		// loss of the whole machine needs it.
+		// The writes of a killed process survive without fsync; only the loss of
+		// the machine needs it.
 		"--unsafe-no-fsync",
 		"--log-level", "error",
 	}
@@ -47,18 +47,16 @@ func (c *Cluster) Revision(ctx context.Context) (int64, error) {
 			Revision int64 `json:"revision,string"`
 		} `json:"header"`
 	}
-	// No key is read, but a read is what makes etcd confirm that it is current.
+	// No key is read; a read makes etcd confirm that it is current.
 	if err := c.etcdCall(ctx, "/v3/kv/range", map[string]any{"key": []byte{0}}, &answer); err != nil {
 		return 0, fmt.Errorf("get etcd's revision: %w", err)
 	}
 	return answer.Header.Revision, nil
 }
 
-// Compact makes etcd forget what was before a revision. A watch from a
-// resourceVersion below revision-1 is refused with 410 from now on; one from
-// revision-1 itself needs nothing that is gone, unless the write at the revision
-// changed or deleted an object: what that was before is gone (the API server
-// then answers 500, "PrevKv=nil").
+// Compact compacts etcd at a revision. A watch from a resourceVersion below revision-1 is then
+// refused with 410. One from revision-1 works, unless the write at the revision changed or deleted
+// an object: its previous state is compacted, and the API server answers 500 ("PrevKv=nil").
 func (c *Cluster) Compact(ctx context.Context, revision int64) error {
 	request := map[string]any{"revision": strconv.FormatInt(revision, 10), "physical": true}
 	if err := c.etcdCall(ctx, "/v3/kv/compaction", request, nil); err != nil {
@@ -99,7 +97,7 @@ func etcdDo(req *http.Request, answer any) error {
 	return json.Unmarshal(body, answer)
 }
 
-// KillEtcd ends etcd with SIGKILL. The API server goes on without it.
+// KillEtcd ends etcd with SIGKILL. The API server keeps running.
 func (c *Cluster) KillEtcd() { c.etcd.kill() }
 
 // StartEtcd starts etcd again, at the same address with its data.
@@ -108,9 +106,8 @@ func (c *Cluster) StartEtcd(ctx context.Context) error { return c.etcd.start(ctx
 // Snapshot is a copy of all that etcd held at one moment.
 type Snapshot struct{ dir string }
 
-// Snapshot copies etcd's data. Clients see a pause of milliseconds and nothing
-// else: etcd is stopped with SIGSTOP meanwhile, and what it has on disk at any
-// moment is what it would recover from a crash.
+// Snapshot copies etcd's data. etcd is paused with SIGSTOP for some milliseconds: its files are
+// those of a crash, from which it recovers.
 func (c *Cluster) Snapshot() (Snapshot, error) {
 	dir, err := os.MkdirTemp(c.opts.Dir, "snapshot-*")
 	if err != nil {

@@ -28,7 +28,7 @@ type Found struct {
 
 // FindLoki returns the Loki that tests run: the binary that HINDSIGHT_TEST_LOKI
 // names, else loki in PATH. It runs the binary once to learn its version. If
-// there is none at all, the error wraps ErrNotInstalled; a binary that is named
+// there is none, the error wraps ErrNotInstalled; a binary that is named
 // but missing, or does not run, is another error. It is safe for concurrent use.
 func FindLoki(ctx context.Context) (Found, error) { return find(ctx, "loki") }
 

@@ -20,30 +20,30 @@ func script(t *testing.T, path, body string) string {
 	return path
 }
 
-// asked is a test that needs Loki.
-type asked struct {
+// testOfLoki records the result of a test that needs Loki.
+type testOfLoki struct {
 	testing.TB // nil: methods that are not defined here panic
 	skipped    string
 	failed     string
 }
 
-func (a *asked) Helper()             {}
-func (a *asked) Name() string        { return "TestThatNeedsLoki" }
-func (a *asked) Logf(string, ...any) {}
-func (a *asked) Fatal(args ...any)   { a.failed = fmt.Sprint(args...); panic(a) }
-func (a *asked) Fatalf(f string, args ...any) {
+func (a *testOfLoki) Helper()             {}
+func (a *testOfLoki) Name() string        { return "TestThatNeedsLoki" }
+func (a *testOfLoki) Logf(string, ...any) {}
+func (a *testOfLoki) Fatal(args ...any)   { a.failed = fmt.Sprint(args...); panic(a) }
+func (a *testOfLoki) Fatalf(f string, args ...any) {
 	a.failed = fmt.Sprintf(f, args...)
 	panic(a)
 }
 
-func (a *asked) Skip(args ...any) { a.skipped = fmt.Sprint(args...); panic(a) }
-func (a *asked) Skipf(f string, args ...any) {
+func (a *testOfLoki) Skip(args ...any) { a.skipped = fmt.Sprint(args...); panic(a) }
+func (a *testOfLoki) Skipf(f string, args ...any) {
 	a.skipped = fmt.Sprintf(f, args...)
 	panic(a)
 }
 
-// ask runs do until it returns or ends the test.
-func ask(t *testing.T, a *asked, do func(testing.TB)) {
+// runTest runs do until it returns or ends the test.
+func runTest(t *testing.T, a *testOfLoki, do func(testing.TB)) {
 	t.Helper()
 	a.TB = t
 	defer func() {
@@ -117,14 +117,14 @@ func TestNeedLoki(t *testing.T) {
 			t.Setenv("HINDSIGHT_TEST_LOKI", strings.ReplaceAll(c.named, "DIR", dir))
 			t.Setenv(requireVariable, c.require)
 			t.Setenv(tally.Variable, filepath.Join(dir, "tally"))
-			a := &asked{}
+			a := &testOfLoki{}
 			var found Found
-			ask(t, a, func(tb testing.TB) { found = NeedLoki(tb) })
-			for what, got := range map[string][2]string{
+			runTest(t, a, func(tb testing.TB) { found = NeedLoki(tb) })
+			for name, got := range map[string][2]string{
 				"version": {found.Version, c.found}, "skips": {a.skipped, c.skipped}, "fails": {a.failed, c.failed},
 			} {
 				if want := got[1]; (want == "") != (got[0] == "") || !strings.Contains(got[0], want) {
-					t.Errorf("%s: %q, want %q", what, got[0], want)
+					t.Errorf("%s: %q, want %q", name, got[0], want)
 				}
 			}
 			wantTally(t, filepath.Join(dir, "tally"), c.counted)
@@ -154,9 +154,9 @@ func TestWhatRunsPartlyIsNotSkipped(t *testing.T) {
 	t.Setenv("HINDSIGHT_TEST_LOKI", "")
 	t.Setenv(requireVariable, "")
 	t.Setenv(tally.Variable, filepath.Join(dir, "tally"))
-	a := &asked{}
+	a := &testOfLoki{}
 	have := true
-	ask(t, a, func(tb testing.TB) { have = HaveLoki(tb) })
+	runTest(t, a, func(tb testing.TB) { have = HaveLoki(tb) })
 	if have || a.skipped != "" || a.failed != "" {
 		t.Errorf("there is a Loki: %t, skips: %q, fails: %q", have, a.skipped, a.failed)
 	}
@@ -168,8 +168,8 @@ func TestSkipWithout(t *testing.T) {
 		t.Run(require, func(t *testing.T) {
 			t.Setenv(requireVariable, require)
 			t.Setenv(tally.Variable, filepath.Join(t.TempDir(), "tally"))
-			a := &asked{}
-			ask(t, a, func(tb testing.TB) { SkipWithout(tb, "npm", "npm is not installed") })
+			a := &testOfLoki{}
+			runTest(t, a, func(tb testing.TB) { SkipWithout(tb, "npm", "npm is not installed") })
 			message := a.skipped
 			if want == tally.Failed {
 				message = a.failed

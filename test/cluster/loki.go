@@ -22,16 +22,15 @@ type LokiOptions struct {
 	// Dir holds all data, the configuration and the log. It is created if need
 	// be, and left in place.
 	Dir string
-	// Limits are the limits_config of all tenants; what is not set is as Loki
-	// has it by default.
+	// Limits are the limits_config of all tenants, over the defaults of Loki.
 	Limits map[string]any
 	// Auth makes Loki refuse requests without a tenant.
 	Auth bool
 }
 
-// Loki is a real Loki: one process with everything in it, listening on a
-// loopback port. What is pushed can be queried at once. The methods that start
-// and stop it may not be called concurrently; the others may, at any time.
+// Loki is a real Loki in single-binary mode, listening on a loopback port. Pushed entries can be
+// queried at once. The methods that start and stop it must not be called concurrently; the others
+// are safe for concurrent use.
 type Loki struct {
 	// Tenant is the one that the queries are for, if LokiOptions.Auth is set.
 	Tenant string
@@ -83,7 +82,7 @@ func NewLoki(ctx context.Context, o LokiOptions) (*Loki, error) {
 	l.process = &component{
 		name:    "loki",
 		binary:  found.Path,
-		dir:     o.Dir, // where a Loki of 2026 writes chunks, whatever chunks_directory says
+		dir:     o.Dir, // Loki 3 writes chunks here, not in chunks_directory
 		logPath: filepath.Join(o.Dir, "loki.log"),
 		args:    []string{"-config.file", filepath.Join(o.Dir, "loki.yaml")},
 		ready:   l.ready,
@@ -143,14 +142,14 @@ func (l *Loki) Kill() { l.process.kill() }
 // nothing.
 func (l *Loki) Pause() error { return l.process.pause() }
 
-// Resume lets a paused Loki go on.
+// Resume ends a pause.
 func (l *Loki) Resume() error { return l.process.resume() }
 
 // SetLimits replaces the limits for the next Start.
 func (l *Loki) SetLimits(limits map[string]any) { l.opts.Limits = limits }
 
-// configure writes the configuration. All limits of messages are the default
-// ones: they are part of what a client has to cope with.
+// configure writes the configuration. The message size limits are the defaults, which clients
+// have to handle.
 func (l *Loki) configure() error {
 	u, err := url.Parse(l.url)
 	if err != nil {
@@ -203,7 +202,7 @@ func (l *Loki) ready(ctx context.Context) error {
 	return err
 }
 
-// Flush makes Loki write what it has in memory to its chunks.
+// Flush makes Loki flush its chunks.
 func (l *Loki) Flush(ctx context.Context) error {
 	if _, err := l.do(ctx, http.MethodPost, "/flush", nil); err != nil {
 		return fmt.Errorf("flush loki: %w", err)

@@ -91,9 +91,9 @@ func TestLokiKeepsWhatItHasAnswered(t *testing.T) {
 	}
 }
 
-// The way that Events took before: what is written to the standard output is
-// scraped, and labelled by a field of the Event.
-func TestPromtailLabelsWhatEventrouterWrites(t *testing.T) {
+// As with eventrouter: Promtail scrapes the standard output and labels lines with a field of the
+// Event.
+func TestPromtailLabelsEventrouterLines(t *testing.T) {
 	cluster.NeedPromtail(t)
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	dir, err := os.MkdirTemp("", "promtail-*")

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// Answer returns what a single log query finds from start to before end, oldest
-// first, as Loki answers: what it shows twice is there twice, while Entries
-// leaves out whatever a page has in common with the one before. It is an error
-// if there is more than one answer may hold (5000 entries).
+// Answer returns the result of a single log query from start to before end, oldest first,
+// including duplicates, which Entries removes where pages overlap. More than 5000 entries, the
+// limit of Loki, are an error.
 func (l *Loki) Answer(ctx context.Context, query string, start, end time.Time) ([]LokiEntry, error) {
 	all, err := l.page(ctx, query, start, end, lokiMaxPage)
 	if err != nil {

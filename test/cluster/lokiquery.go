@@ -35,8 +35,8 @@ const (
 	lokiRange   = 30 * 24 * 3600 // seconds; max_query_length is 721h
 )
 
-// Entries returns everything that a log query finds from start to before end,
-// oldest first. Those of one time are in Loki's order.
+// Entries returns all entries that a log query finds from start to before end, oldest first.
+// Entries with equal times are in Loki's order.
 func (l *Loki) Entries(ctx context.Context, query string, start, end time.Time) ([]LokiEntry, error) {
 	var all []LokiEntry
 	for from := start; from.Before(end); {
@@ -54,11 +54,11 @@ func (l *Loki) Entries(ctx context.Context, query string, start, end time.Time) 
 	return all, nil
 }
 
-// pages follows the pages of one range. A page begins with the millisecond of the
-// last entry of the one before, of which there may be more: a query that begins
-// later in the millisecond in which a chunk ends does not find what is there.
+// pages reads the pages of one range. A page starts at the millisecond of the last entry of the
+// previous page, which may have more: a query that starts within the millisecond in which a chunk
+// ends does not find the rest.
 func (l *Loki) pages(ctx context.Context, query string, from, to time.Time) (all []LokiEntry, err error) {
-	seen := map[string]bool{} // those of the last millisecond
+	seen := map[string]bool{} // entries of the last millisecond
 	dense := false            // it has more than a page
 	limit, most := lokiPage, lokiMaxPage
 	for {
@@ -155,8 +155,7 @@ func (l *Loki) page(ctx context.Context, query string, from, to time.Time, limit
 	return page, nil
 }
 
-// Samples returns what a metric query computes for a moment, the largest value
-// first.
+// Samples returns the result of an instant metric query, the largest value first.
 func (l *Loki) Samples(ctx context.Context, query string, at time.Time) ([]LokiSample, error) {
 	var data struct {
 		Result []struct {
@@ -196,7 +195,7 @@ func (l *Loki) Streams(ctx context.Context, match string, start, end time.Time) 
 		"end":     {strconv.FormatInt(end.UnixNano(), 10)},
 	}, &streams)
 	if err != nil {
-		return nil, fmt.Errorf("ask loki for the streams of %s: %w", match, err)
+		return nil, fmt.Errorf("query the streams of %s: %w", match, err)
 	}
 	return streams, nil
 }

@@ -22,9 +22,8 @@ const (
 	tailBytes     = 4 << 10
 )
 
-// Process is a running program whose output goes to a file. It does not outlive
-// the program that started it (on Linux, however that one ends). Its methods may
-// be called concurrently.
+// Process is a started program whose output goes to a file. It does not outlive the program that
+// started it (on Linux even if that is killed). It is safe for concurrent use.
 type Process struct {
 	name    string
 	logPath string
@@ -34,7 +33,7 @@ type Process struct {
 }
 
 // StartProcess runs a program. Its standard output and error are appended to
-// logPath. It runs until it ends by itself or by a method: no context ends it.
+// logPath. It runs until it ends by itself or by a method.
 func StartProcess(name, logPath, binary string, args ...string) (*Process, error) {
 	return StartCommand(name, logPath, exec.Command(binary, args...))
 }
@@ -97,7 +96,7 @@ func (p *Process) Kill() {
 }
 
 // Terminate sends SIGTERM and waits until the process has ended. When ctx ends
-// before that, the process is killed, and the error says so.
+// before that, the process is killed, and an error is returned.
 func (p *Process) Terminate(ctx context.Context) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -111,22 +110,22 @@ func (p *Process) Terminate(ctx context.Context) error {
 	}
 }
 
-// Pause stops the process with SIGSTOP: its connections stay open and it
-// answers nothing. It returns once all of its threads stand still.
+// Pause stops the process with SIGSTOP: its connections stay open without responses. It returns
+// once all of its threads are stopped.
 func (p *Process) Pause() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	for range pauseAttempts {
-		if standsStill(p.PID()) {
+		if isStopped(p.PID()) {
 			return nil
 		}
 		time.Sleep(pauseInterval)
 	}
-	return fmt.Errorf("%s goes on after %s", p.name, syscall.SIGSTOP)
+	return fmt.Errorf("%s runs after %s", p.name, syscall.SIGSTOP)
 }
 
-// Resume lets a paused process go on.
+// Resume ends a pause.
 func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
 
 // Signal sends a signal.

@@ -8,16 +8,15 @@ import (
 	"syscall"
 )
 
-// processAttributes ties a process to the one that started it: the kernel kills
-// it when that one dies, however it dies. In a process group of its own it does
-// not get the terminal's Ctrl-C, so an orderly stop stays possible.
+// processAttributes ties a process to its parent: the kernel kills it when the parent dies. Its own
+// process group keeps the terminal's Ctrl-C from it, so that a graceful stop stays possible.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// standsStill reports whether all threads of a process are stopped. A signal
+// isStopped reports whether all threads of a process are stopped. A signal
 // reaches those that run on other processors a moment later.
-func standsStill(pid int) bool {
+func isStopped(pid int) bool {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil || len(threads) == 0 {
 		return false

@@ -9,5 +9,5 @@ import "syscall"
 // is killed with SIGKILL.
 func processAttributes() *syscall.SysProcAttr { return nil }
 
-// standsStill cannot be told here.
-func standsStill(int) bool { return true }
+// isStopped is unknown on this system.
+func isStopped(int) bool { return true }

@@ -19,7 +19,7 @@ type PromtailOptions struct {
 	LokiURL string
 	// Path is the file that it reads, or a pattern of files.
 	Path string
-	// Labels are what all lines get.
+	// Labels are the labels of all lines.
 	Labels map[string]string
 	// Stages are its pipeline, as in its configuration.
 	Stages []any

@@ -30,8 +30,8 @@ func ForTest(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// tempDir is a folder that ends with the test, without the test's name in its
-// own, which t.TempDir has: it may hold what a program takes for a separator.
+// tempDir returns a temporary folder. Unlike t.TempDir, its name does not have the test's
+// name, which may have characters that a program treats as separators.
 func tempDir(t testing.TB, pattern string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", pattern)
@@ -42,8 +42,8 @@ func tempDir(t testing.TB, pattern string) string {
 	return dir
 }
 
-// endWith kills the component at the end of a test. If the test has failed, it
-// logs how the component's output ends.
+// endWith kills the component at the end of a test. If the test has failed, it logs the end of the
+// component's output.
 func (p *component) endWith(t testing.TB) {
 	t.Cleanup(func() {
 		p.kill()

@@ -28,28 +28,27 @@ type entry struct {
 	message           string
 }
 
-// question is one that is asked of the archive, in LogQL and as arguments of
-// hindsight query.
+// question is a query of the archive, in LogQL and as arguments of hindsight query.
 type question struct {
 	logQL string
 	args  []string
 }
 
-// archive is where Hindsight has exported the Events to.
+// archive is the destination of the export.
 type archive interface {
-	// name is the heading of what the archive has.
+	// name is the column heading of the archive.
 	name() string
 	// sink is the configuration of the sink, without its name.
 	sink() string
 	// find returns all states that answer a question, the oldest first.
 	find(ctx context.Context, q question) ([]entry, error)
-	// command is the question as a person asks it.
+	// command is the question as a command line.
 	command(q question) string
 	// browse is a command that shows some of the outage.
 	browse() string
 }
 
-// files is what a file sink has written, read by hindsight query.
+// files are the files of a file sink, read with hindsight query.
 type files struct {
 	binary string // hindsight
 	path   string
@@ -102,7 +101,7 @@ func entryOfEvent(e *corev1.Event) entry {
 	}
 }
 
-// loki is a Loki, asked in LogQL.
+// loki is a Loki, queried with LogQL.
 type loki struct {
 	*cluster.Loki
 	binary string    // hindsight

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// eventTTL stands for the usual hour. It is long enough that kubectl still
-	// shows all preemptions when the re-enactment ends, up to 65 s after them.
+	// eventTTL replaces the default hour. kubectl still shows all preemptions when the
+	// re-enactment ends, up to 65 s after them.
 	eventTTL = 75 * time.Second
-	// expiryDelay is what the API server and etcd may take longer than the TTL.
+	// expiryDelay is the time after the TTL until etcd has deleted an Event.
 	expiryDelay = time.Minute
-	// deliveryDelay is how long may be lacking what kubectl has seen.
+	// deliveryDelay is the timeout of the delivery of all Events that kubectl has seen.
 	deliveryDelay = 30 * time.Second
 )
 
-// demo is what the steps share.
+// demo is the state of the demo.
 type demo struct {
 	out       io.Writer
 	dir       string
@@ -36,8 +36,8 @@ type demo struct {
 	began     time.Time // before the first Event
 }
 
-// run shows the demo, with a Loki or with files, and returns when all that it started has ended. If it
-// fails, logs and data are left, and the error says where.
+// run runs the demo with a Loki or with files, and stops all processes. On failure it keeps logs and
+// data, and the error names their folder.
 func run(ctx context.Context, out io.Writer, withLoki, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "hindsight-demo-*")
 	if err != nil {
@@ -136,7 +136,7 @@ func (d *demo) startArchive(ctx context.Context, withLoki bool, binary string) e
 	return nil
 }
 
-// stop ends what was started, in the reverse order.
+// stop stops all processes in reverse order.
 func (d *demo) stop(ctx context.Context) (err error) {
 	if d.hindsight != nil {
 		err = stopHindsight(ctx, d.hindsight)
@@ -153,8 +153,7 @@ func (d *demo) stop(ctx context.Context) (err error) {
 	return err
 }
 
-// awaitDelivery returns what kubectl has seen of the outage, once Hindsight has
-// nothing left to deliver and all of it is stored, once each.
+// awaitDelivery waits until all Events that kubectl has seen are stored once, and returns them.
 func (d *demo) awaitDelivery(ctx context.Context) (*ledger, error) {
 	seen, err := d.witness.seen()
 	if err != nil {
@@ -188,7 +187,7 @@ func (d *demo) awaitDelivery(ctx context.Context) (*ledger, error) {
 	}
 }
 
-// compare compares what is stored with what kubectl has seen.
+// compare compares the archive with the Events that kubectl has seen.
 func (d *demo) compare(ctx context.Context, seen *ledger) error {
 	entries, err := d.archive.find(ctx, everything)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// The demo checks by itself that what it shows is true.
+// The demo checks its output itself.
 func TestDemo(t *testing.T) {
 	t.Run("files", func(t *testing.T) { show(t, false) })
 	t.Run("Loki", func(t *testing.T) {

@@ -1,14 +1,12 @@
-// Command demo shows what Hindsight is for, on real components: a control plane
-// that keeps its Events for little more than a minute instead of an hour, and an
-// outage that the real scheduler re-enacts. Hindsight exports it to Loki, if there
-// is one on the machine, else to files. Once the cluster has forgotten the outage,
-// its story is told from there, with LogQL or with hindsight query:
+// Command demo demonstrates Hindsight with real components: a control plane that keeps its Events
+// for little more than a minute instead of an hour, and an outage that the real scheduler
+// re-enacts. Hindsight exports the Events to Loki, if it is installed, else to files. Once the
+// cluster has deleted them, the demo analyzes the outage with LogQL or with hindsight query:
 //
 //	go run ./test/demo [-keep]
 //
-// It needs nothing but Go, and takes two to three minutes (the first time five
-// more, to build). It checks what it shows: the exit code is 1 if a state of an
-// Event that kubectl has seen is not stored, or is stored twice.
+// It needs Go only, and takes two to three minutes (five more the first time, to build). The exit
+// code is 1 if a state of an Event that kubectl has seen is not stored, or is stored twice.
 package main
 
 import (

@@ -21,8 +21,8 @@ func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, a
 
 func (d *demo) question(text string) { d.printf("\n── %s\n\n", text) }
 
-// kubectl runs it and shows the command and what it says, eight lines of it. It
-// returns all that it prints to its standard output.
+// kubectl runs kubectl, prints the command and eight lines of its output, and returns its standard
+// output.
 func (d *demo) kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := d.cluster.KubectlCommand(ctx, args...)
 	var stdout, both bytes.Buffer
@@ -43,13 +43,13 @@ func (d *demo) kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// asks shows what is asked of the archive.
-func (d *demo) asks(q question) { d.printf("\n  %s\n", d.archive.command(q)) }
+// printQuery prints a query of the archive.
+func (d *demo) printQuery(q question) { d.printf("\n  %s\n", d.archive.command(q)) }
 
-// logQL shows a query that only Loki answers.
-func (d *demo) logQL(query string) { d.asks(question{logQL: query}) }
+// logQL prints a query for Loki only.
+func (d *demo) logQL(query string) { d.printQuery(question{logQL: query}) }
 
-// line is a line of an answer, cut to what a terminal shows.
+// line prints an indented line, truncated to the width of a terminal.
 func (d *demo) line(format string, args ...any) {
 	d.printf("%s\n", fit(indent+fmt.Sprintf(format, args...), columns))
 }
@@ -69,7 +69,7 @@ func (d *demo) more(n int) {
 	}
 }
 
-// fit cuts a line to a number of characters.
+// fit truncates a line.
 func fit(s string, most int) string {
 	if utf8.RuneCountInString(s) <= most {
 		return s
@@ -77,8 +77,7 @@ func fit(s string, most int) string {
 	return string([]rune(s)[:most-1]) + "…"
 }
 
-// ofOutage tells the outage's two namespaces from the neighbours', whose
-// controllers go on reporting.
+// ofOutage matches the two namespaces of the outage; other namespaces have Events as well.
 var (
 	ofOutage     = regexp.MustCompile(`^(prod|dedicated)-metrics\b`)
 	ofPreemption = regexp.MustCompile(`\bPreempted\b`)

@@ -27,8 +27,7 @@ var (
 	}
 )
 
-// about asks for other Events about the pod with a uid; in LogQL for those of the
-// scheduler.
+// about selects the Events about the pod with a uid; in LogQL only the ones of the scheduler.
 func about(uid string) question {
 	return question{
 		fmt.Sprintf(`{cluster="demo", reason=~".*Schedul.*"} | uid="%s"`, uid),
@@ -50,13 +49,13 @@ type pod struct{ namespace, name string }
 
 func podOf(e entry) pod { return pod{e.namespace, e.name} }
 
-// podSuffix is what a ReplicaSet and its pods add to the name of a Deployment.
+// podSuffix matches the suffix that a ReplicaSet and its pods add to the name of a Deployment.
 var podSuffix = regexp.MustCompile(`-[a-z0-9]+-[a-z0-9]{5}$`)
 
 // owner is the Deployment of a pod.
 func (p pod) owner() string { return p.namespace + "/" + podSuffix.ReplaceAllString(p.name, "") }
 
-// preemption is a state of a Preempted Event, and who caused it.
+// preemption is a state of a Preempted Event, and the preemptor.
 type preemption struct {
 	at            time.Time
 	event, podUID string // the uids of the Event and of the victim
@@ -74,8 +73,8 @@ func preemptor(e entry) (string, error) {
 	return match[1], nil
 }
 
-// tell answers what is asked after an outage, from the archive and with kubectl. What
-// kubectl had seen before the cluster forgot it must all be found.
+// tell answers the questions after an outage, from the archive and with kubectl. The archive must
+// have all Events that kubectl had seen.
 func (d *demo) tell(ctx context.Context, seen *ledger) error {
 	if err := d.compare(ctx, seen); err != nil {
 		return err
@@ -92,7 +91,7 @@ func (d *demo) tell(ctx context.Context, seen *ledger) error {
 	if events != seen.preempted() {
 		return fmt.Errorf("kubectl saw %d Events with reason Preempted, %s finds %d", seen.preempted(), d.archive.command(preemptions), events)
 	}
-	if err := d.tellWhatIsLeft(ctx, seen); err != nil {
+	if err := d.tellRemaining(ctx, seen); err != nil {
 		return err
 	}
 	if err := d.tellBeginning(ctx); err != nil {
@@ -111,8 +110,7 @@ func (d *demo) tell(ctx context.Context, seen *ledger) error {
 	return nil
 }
 
-// resolve finds the names of the pods that preempted others: those are in the
-// other Events about them, also after they are gone.
+// resolve finds the names of the preemptors in other Events about them.
 func (d *demo) resolve(ctx context.Context, entries []entry) ([]preemption, error) {
 	pods := make(map[string]pod) // by uid
 	found := make([]preemption, 0, len(entries))
@@ -138,7 +136,7 @@ func (d *demo) resolve(ctx context.Context, entries []entry) ([]preemption, erro
 	return found, nil
 }
 
-func (d *demo) tellWhatIsLeft(ctx context.Context, seen *ledger) error {
+func (d *demo) tellRemaining(ctx context.Context, seen *ledger) error {
 	d.printf("\n%s\n", strings.Repeat("═", columns))
 	d.question("What does the cluster still have, and what has Hindsight kept?")
 	table, err := d.kubectl(ctx, "get", "events", "-A")
@@ -146,7 +144,7 @@ func (d *demo) tellWhatIsLeft(ctx context.Context, seen *ledger) error {
 		return err
 	}
 	now := time.Now()
-	d.asks(everything)
+	d.printQuery(everything)
 	entries, err := d.archive.find(ctx, everything)
 	if err != nil {
 		return err
@@ -183,7 +181,7 @@ func (d *demo) tellBeginning(ctx context.Context) error {
 	if _, err := d.kubectl(ctx, "get", "events", "-n", "prod-metrics", "--field-selector", "reason=Preempted"); err != nil {
 		return err
 	}
-	d.asks(first)
+	d.printQuery(first)
 	entries, err := d.archive.find(ctx, first)
 	if err != nil {
 		return err
@@ -201,7 +199,7 @@ func (d *demo) tellBeginning(ctx context.Context) error {
 	if _, err := d.kubectl(ctx, "get", "events", "-A", "--field-selector", "involvedObject.uid="+uid); err != nil {
 		return err
 	}
-	d.asks(about(uid))
+	d.printQuery(about(uid))
 	if entries, err = d.archive.find(ctx, about(uid)); err != nil {
 		return err
 	}
@@ -211,12 +209,12 @@ func (d *demo) tellBeginning(ctx context.Context) error {
 
 func (d *demo) tellWho(found []preemption) {
 	d.question("Who preempted whom? The same two queries, for each preemption, counted by Deployment.")
-	counts, told := make(map[string]int), make(map[string]bool)
+	counts, seen := make(map[string]int), make(map[string]bool)
 	for _, p := range found {
-		if told[p.event] {
+		if seen[p.event] {
 			continue
 		}
-		told[p.event] = true
+		seen[p.event] = true
 		counts[fmt.Sprintf("%-27s preempted  %s", p.by.owner(), p.victim.owner())]++
 	}
 	pairs := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
@@ -233,7 +231,7 @@ func (d *demo) tellExtent(ctx context.Context, found []preemption) error {
 		return err
 	}
 	if d.loki == nil {
-		d.asks(preemptions)
+		d.printQuery(preemptions)
 		d.line("%d pods of prod-metrics", distinct(found, func(p preemption) string { return p.podUID }))
 		return d.tellSeconds(ctx, found)
 	}
@@ -265,8 +263,8 @@ func (d *demo) tellExtent(ctx context.Context, found []preemption) error {
 	return nil
 }
 
-// tellSeconds draws how many pods were preempted in each second, as Loki, where
-// there is one, counts them, and says which namespaces the preemptors were in.
+// tellSeconds draws the number of preempted pods in each second, checked with Loki if there is one,
+// and names the namespaces of the preemptors.
 func (d *demo) tellSeconds(ctx context.Context, found []preemption) error {
 	seconds := make(map[time.Time]map[string]pod) // the preemptor, by second and victim
 	for _, p := range found {

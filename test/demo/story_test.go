@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAPodPreemptedTwiceIsToldOnce(t *testing.T) {
+func TestAPodPreemptedTwiceIsCountedOnce(t *testing.T) {
 	p := preemption{
 		event: "e", podUID: "v",
 		by:     pod{"dedicated-metrics", "ingester-79b5894fc8-lh625"},
@@ -16,7 +16,7 @@ func TestAPodPreemptedTwiceIsToldOnce(t *testing.T) {
 	d.tellWho([]preemption{p, p})
 	want := "       1  dedicated-metrics/ingester  preempted  prod-metrics/querier\n"
 	if !strings.HasSuffix(out.String(), "\n\n"+want) {
-		t.Errorf("told\n%s\nwant the line\n%s", out.String(), want)
+		t.Errorf("printed\n%s\nwant the line\n%s", out.String(), want)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // state is one state of one Event: its uid and its version.
 type state struct{ uid, version string }
 
-// ledger is what kubectl has seen.
+// ledger holds the states that kubectl has seen.
 type ledger struct {
 	states map[state]bool
 	reason map[string]string // of each Event, by uid
@@ -52,8 +52,7 @@ func (l *ledger) compare(entries []entry) error {
 	return nil
 }
 
-// witness writes down what Hindsight has to deliver, by other means:
-// "kubectl get events --watch".
+// witness records the Events independently of Hindsight, with "kubectl get events --watch".
 type witness struct {
 	stop func()
 
@@ -62,7 +61,7 @@ type witness struct {
 	err    error // why it has ended
 }
 
-// startWitness returns at once: what happens before kubectl watches, it lists.
+// startWitness does not wait for kubectl, which lists earlier Events.
 func startWitness(c *cluster.Cluster) (*witness, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := c.KubectlCommand(ctx, "get", "events", "-A", "--watch", "--output-watch-events", "-o", "json")
@@ -122,7 +121,7 @@ func (w *witness) end(why error) {
 	w.err = why
 }
 
-// seen returns what was seen so far.
+// seen returns the states so far.
 func (w *witness) seen() (*ledger, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// watched is what kubectl prints, indented as it does.
+// watched is an output of kubectl.
 const watched = `{
     "type": "ADDED",
     "object": {"kind": "Event", "metadata": {"uid": "a", "resourceVersion": "1"}, "reason": "Unhealthy"}

@@ -1,4 +1,4 @@
-// Package deploy tests what is in the folder deploy. Here: without a cluster.
+// Package deploy tests the folder deploy. This file needs no cluster.
 package deploy
 
 import (
@@ -64,7 +64,7 @@ func TestConfigurationsAreValid(t *testing.T) {
 	}
 }
 
-// The chart's own configuration, and what its tests and its README make of it.
+// The default values of the chart, of its tests and of its README are valid configurations.
 func TestValuesAreValidConfigurations(t *testing.T) {
 	all := map[string]map[string]any{}
 	for _, path := range valuesFiles(t) {
@@ -93,8 +93,8 @@ func TestValuesAreValidConfigurations(t *testing.T) {
 	}
 }
 
-// fitsThePod checks a configuration against what the pod has: where it may
-// write, where its probes ask, and how long it is given to end.
+// fitsThePod checks a configuration against the pod: writable directories, probes, and termination
+// grace period.
 func fitsThePod(t *testing.T, path string, c *config.Config) {
 	t.Helper()
 	const writable = "/var/lib/hindsight/"
@@ -164,7 +164,7 @@ spec:
 	}
 }
 
-// What the README shows is what is tested.
+// The README shows the tested kustomization.
 func TestReadmeShowsTheTestedKustomization(t *testing.T) {
 	tested, err := os.ReadFile(filepath.Join(ownDir, "kustomization.yaml"))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// The image is built, holds what it should and nothing else, and starts.
+// The image builds, has the expected files only, and starts.
 func TestImage(t *testing.T) {
 	version, err := exec.CommandContext(t.Context(), "buildah", "--version").Output()
 	if err != nil || os.Geteuid() != 0 {

@@ -46,13 +46,13 @@ func TestInstalled(t *testing.T) {
 	}
 }
 
-// installed is a way to install Hindsight, carried out.
+// installed is a way to install Hindsight and its cluster.
 type installed struct {
 	way
 	cluster *cluster.Cluster
 	client  *kubernetes.Clientset // the admin's
 	objects map[string]*unstructured.Unstructured
-	audit   string // the file with what ServiceAccounts have asked for
+	audit   string // the audit log with the requests of ServiceAccounts
 }
 
 // auditPolicy records the requests of ServiceAccounts.
@@ -98,8 +98,8 @@ func prepare(t *testing.T, w way) *installed {
 	return i
 }
 
-// One overlay may follow another: what cannot be changed stays as it is, and
-// nothing of the one before is left where it contradicts.
+// An overlay can replace another: immutable fields do not differ, and no contradicting field of the
+// previous overlay remains.
 func TestOverlaysCanBeExchanged(t *testing.T) {
 	t.Parallel()
 	for _, serverSide := range []bool{false, true} {
@@ -179,10 +179,10 @@ func (i *installed) apply(t *testing.T, stream []byte, flags ...string) {
 	t.Helper()
 	args := append([]string{"apply", "--validate=strict", "-f", "-"}, flags...)
 	cmd := i.cluster.KubectlCommand(t.Context(), args...)
-	var said bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stream), &said, &said
-	if err := cmd.Run(); err != nil || strings.Contains(said.String(), "Warning") {
-		t.Fatalf("kubectl %q: %v\n%s", args, err, said.String())
+	var output bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stream), &output, &output
+	if err := cmd.Run(); err != nil || strings.Contains(output.String(), "Warning") {
+		t.Fatalf("kubectl %q: %v\n%s", args, err, output.String())
 	}
 }
 

@@ -94,7 +94,7 @@ func TestSelectorsHoldNothingThatChanges(t *testing.T) {
 			}
 		}
 		if found < 2 {
-			t.Errorf("%s: %d selectors were found, want those of Deployment and NetworkPolicy", w.name, found)
+			t.Errorf("%s: %d selectors were found, want the ones of Deployment and NetworkPolicy", w.name, found)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// A mistake in the values is refused with what has to be mended.
+// Invalid values are rejected with a message that names the fix.
 func TestValuesThatAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		set  []string
@@ -192,8 +192,7 @@ func runHelm(t *testing.T, args ...string) ([]byte, error) {
 	return run(cmd)
 }
 
-// run returns the standard output. An error holds what came on the standard
-// error.
+// run returns the standard output. An error includes the standard error.
 func run(cmd *exec.Cmd) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

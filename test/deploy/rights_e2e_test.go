@@ -17,12 +17,12 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// rights holds what the ServiceAccount may do, beyond what another one without
-// rights may, against what the configuration needs.
+// rights compares the rights of the ServiceAccount, except the ones of any other, with the rights
+// that the configuration needs.
 func (i *installed) rights(t *testing.T) {
 	c := i.configuration(t)
-	const nobody = "nobody"
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: nobody}}
+	const other = "other"
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: other}}
 	if _, err := i.client.CoreV1().ServiceAccounts(i.namespace).Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +44,8 @@ func (i *installed) rights(t *testing.T) {
 		}
 		// The API server learns of new rights within moments.
 		wait.Success(t, "the API server applies the rules", func() error {
-			got, everybodys := i.mayDo(t, serviceAccount, namespace), i.mayDo(t, nobody, namespace)
-			maps.DeleteFunc(got, func(right string, _ bool) bool { return everybodys[right] })
+			got, common := i.mayDo(t, serviceAccount, namespace), i.mayDo(t, other, namespace)
+			maps.DeleteFunc(got, func(right string, _ bool) bool { return common[right] })
 			if !maps.Equal(got, want) {
 				return fmt.Errorf("in %s it may do %q, want %q", namespace, sorted(got), sorted(want))
 			}

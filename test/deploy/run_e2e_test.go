@@ -67,7 +67,7 @@ func (i *installed) runProgram(t *testing.T) {
 			delete(missing, r.String())
 		}
 		if len(missing) > 0 {
-			return fmt.Errorf("the program has not made use of %q; its requests were %v", sorted(missing), i.requests(t))
+			return fmt.Errorf("%q are not used; the requests were %v", sorted(missing), i.requests(t))
 		}
 		return nil
 	})
@@ -98,7 +98,7 @@ func (i *installed) report(t *testing.T, name string) {
 	}
 }
 
-// request is one of the ServiceAccount's, as the API server's audit log has it.
+// request is a request of the ServiceAccount in the audit log of the API server.
 type request struct {
 	Verb      string
 	User      struct{ Username string }
@@ -116,7 +116,7 @@ func (r request) String() string {
 	return s
 }
 
-// requests returns what the program has asked the API server for.
+// requests returns the program's requests to the API server.
 func (i *installed) requests(t *testing.T) (all []request) {
 	t.Helper()
 	log, err := os.ReadFile(i.audit)

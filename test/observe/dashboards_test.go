@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// dashboard is what the tests look at in one.
+// dashboard holds the tested fields of a dashboard.
 type dashboard struct {
 	path string
 
@@ -81,8 +81,7 @@ func dashboards(t *testing.T) []dashboard {
 	return all
 }
 
-// chosen is what Grafana puts in place of its own variables, and of ours if
-// everything is chosen.
+// chosen replaces variables as Grafana does when "All" is chosen.
 var chosen = strings.NewReplacer(
 	"$__range", "1h", "$__auto", "5m", "$__rate_interval", "1m",
 	"$cluster", ".*", "$namespace", ".*", "$reason", ".*", "$kind", ".*", "$name", ".*",
@@ -180,7 +179,7 @@ func fits(t *testing.T, d *dashboard) {
 	}
 }
 
-// What can be chosen is what a person on call asks by.
+// The dashboard has variables for on-call questions.
 func TestEventsCanBeChosen(t *testing.T) {
 	for _, d := range dashboards(t) {
 		if d.path != "events.json" {
@@ -201,8 +200,7 @@ func TestEventsCanBeChosen(t *testing.T) {
 	}
 }
 
-// A query for a metric that nobody has shows an empty panel, and an alert that
-// never fires, without a word.
+// A query for an unknown metric would silently show an empty panel, and an alert on it never fires.
 func TestMetricsOfQueriesExist(t *testing.T) {
 	metrics := programMetrics(t)
 	for _, general := range []string{"process_resident_memory_bytes", "process_cpu_seconds_total"} {
@@ -247,8 +245,7 @@ func TestMetricsOfQueriesExist(t *testing.T) {
 	}
 }
 
-// hasLabel checks that a metric has a label of its own, or one that comes with
-// what is scraped.
+// hasLabel checks that a metric has a label, or that scraping adds it.
 func hasLabel(t *testing.T, q query, metrics map[string][]string, name, label string) {
 	t.Helper()
 	if !slices.Contains([]string{"job", "instance", "cluster", "namespace"}, label) && !slices.Contains(metrics[name], label) {

@@ -19,14 +19,14 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// What is checked with Grafana's own npm packages.
+// Checks that use Grafana's npm packages.
 func TestWithGrafanaPackages(t *testing.T) {
 	dir := generator(t)
 	t.Run("dashboards are up to date", func(t *testing.T) { dashboardsAreUpToDate(t, dir) })
 	t.Run("LogQL parses", func(t *testing.T) { logQLParses(t, dir) })
 }
 
-// dashboardsAreUpToDate checks that the dashboards are what their source makes of Grafana's
+// dashboardsAreUpToDate checks that the dashboards are generated from their source with Grafana's
 // Foundation SDK, whose types are Grafana's schema.
 func dashboardsAreUpToDate(t *testing.T, dir string) {
 	if out, err := npm(t, dir, nil, "run", "generate"); err != nil {
@@ -42,7 +42,7 @@ func dashboardsAreUpToDate(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("deploy/grafana/%s is not what its source makes; run\n\tnpm ci && npm run generate\nin deploy/grafana/generate", name)
+			t.Errorf("deploy/grafana/%s differs from the output of its generator; run\n\tnpm ci && npm run generate\nin deploy/grafana/generate", name)
 		}
 	}
 }
@@ -85,7 +85,7 @@ func npm(t *testing.T, dir string, stdin io.Reader, args ...string) ([]byte, err
 	return stdout.Bytes(), nil
 }
 
-// copyDir copies a module without what npm puts there.
+// copyDir copies a module without node_modules.
 func copyDir(to, from string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

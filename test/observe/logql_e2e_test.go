@@ -63,7 +63,7 @@ func parseLogQL(t *testing.T, dir string, all []query) (offsets []int) {
 }
 
 var (
-	// A selector of streams, but not that of a PromQL metric, which follows a name.
+	// A stream selector, but not a PromQL one, which follows a name.
 	selectorPattern = regexp.MustCompile("(?:^|[^\\w:])\\{\\s*[a-z_]+\\s*(?:=~|!~|!=|=)\\s*[\"`]")
 	fencePattern    = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```$")
 	// Code in a table has its pipes escaped.
@@ -116,7 +116,7 @@ func logQLOf(text string) (all []string) {
 				continue
 			}
 			expr := m[1]
-			// An expression that is broken after a parenthesis goes on in the next line.
+			// An expression that is broken after a parenthesis continues in the next line.
 			for ; strings.Count(expr, "(") > strings.Count(expr, ")") && i+1 < len(lines); i++ {
 				expr += "\n" + lines[i+1]
 			}
@@ -138,7 +138,7 @@ func TestLogQLOfDocuments(t *testing.T) {
 	text := strings.Join([]string{
 		"Ask `{a=\"b\"} | c=\"d\"`, or `sum(rate({a=\"b\"}[5m]))`; not `metric{a=\"b\"}`, `{\"a\":1}`, `{…}` or `match: '{a=\"b\"}'`.",
 		"| table | `{a=\"b\"} \\| c=\"d\"` |",
-		"It goes on in `{a=\"b\",", "c=\"d\"}` too.",
+		"It continues in `{a=\"b\",", "c=\"d\"}` too.",
 		"```console", "$ make demo", "  logql> topk(5, sum by (a) (", "    rate({a=\"b\"}[1h])))", "    73 {a=\"b\"}", "drop: ['{a=\"b\"}']", "```",
 	}, "\n")
 	want := []string{
@@ -150,8 +150,8 @@ func TestLogQLOfDocuments(t *testing.T) {
 	}
 }
 
-// generatedLogQL returns what `hindsight query --logql` prints for selections of every kind, for
-// sinks of every layout. The same function makes the queries of the command itself and of audit.
+// generatedLogQL returns the output of `hindsight query --logql` for all kinds of selections and
+// sink layouts. The queries of query and audit come from the same function.
 func generatedLogQL(t *testing.T) (all []query) {
 	t.Helper()
 	bare := func(f format.Format) eventquery.Layout {

@@ -17,16 +17,14 @@ import (
 	"github.com/hindsight-events/hindsight/test/program"
 )
 
-// notInTheOutage are the panels and rules about what did not happen in the
-// recorded outage.
+// notInTheOutage lists the panels and rules without data in the recorded outage.
 var notInTheOutage = []string{
 	"Pods evicted", "Out of memory", "PodsEvicted",
 	// All of it is over in a minute; within ten, no pod has waited for long.
 	"PodsUnschedulable",
 }
 
-// Every query of the dashboard and of the rules finds what happened in the
-// recorded outage, in a real Loki that Hindsight has filled.
+// Every query of the dashboard and of the rules finds data of the recorded outage in a real Loki.
 func TestLokiQueries(t *testing.T) {
 	dir, err := os.MkdirTemp("", "loki-*") // Loki takes no comma in a path
 	if err != nil {
@@ -67,7 +65,7 @@ func TestLokiQueries(t *testing.T) {
 				if _, err := l.Samples(t.Context(), q.expr, now); err != nil {
 					t.Fatal(err)
 				}
-				// What a rule compares with its threshold.
+				// The left side of the comparison of a rule.
 				values := q.expr
 				if i := strings.LastIndex(values, " > "); i >= 0 {
 					values = values[:i]
@@ -88,8 +86,8 @@ func TestLokiQueries(t *testing.T) {
 		})
 	}
 
-	// A pod that has waited for ten minutes is told from one that has been
-	// scheduled since.
+	// A pod that has waited for ten minutes is found, one that was scheduled since is
+	// not.
 	t.Run("PodsUnschedulable, ten minutes later", func(t *testing.T) {
 		var expr string
 		for _, r := range rules(t, "events.rules.yaml") {
@@ -112,12 +110,11 @@ func TestLokiQueries(t *testing.T) {
 		}
 	})
 
-	t.Run("the ruler evaluates the rules", func(t *testing.T) { rulerSays(t, l) })
+	t.Run("the ruler evaluates the rules", func(t *testing.T) { wantAlerts(t, l) })
 }
 
-// rulerSays waits until Loki's ruler makes of the rules what happened in the
-// outage: alerts that fire, and one that waits.
-func rulerSays(t *testing.T, l *cluster.Loki) {
+// wantAlerts waits until Loki's ruler has the alerts of the outage: some firing, one pending.
+func wantAlerts(t *testing.T, l *cluster.Loki) {
 	t.Helper()
 	want := map[string]string{"PreemptionCascade": "firing", "NodeNotReady": "firing", "ImagePullFailures": "pending"}
 	all := rules(t, "events.rules.yaml")
@@ -144,7 +141,7 @@ func rulerSays(t *testing.T, l *cluster.Loki) {
 			return
 		}
 	}
-	t.Errorf("after two minutes the ruler says\n%s", strings.Join(wrong, "\n"))
+	t.Errorf("after two minutes\n%s", strings.Join(wrong, "\n"))
 }
 
 // unscheduled returns how many pods of each namespace the recording leaves

@@ -1,6 +1,5 @@
-// Package observe tests what people watch Hindsight and their cluster with
-// (deploy/grafana, deploy/alerts), what they read about it
-// (docs/operations.md) and what they come with (docs/migrating.md).
+// Package observe tests dashboards and alerts (deploy/grafana, deploy/alerts) and the documents
+// about operation and migration (docs/operations.md, docs/migrating.md).
 package observe
 
 import (
@@ -27,13 +26,12 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// programMetrics returns the names of the metrics that Hindsight has of its own,
-// and the labels of each, as a program that runs shows them.
+// programMetrics returns the names and labels of Hindsight's own metrics, from a running program.
 func programMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
 	for last, configuration := range map[string]string{
-		// Who does not lead has no watch, so two are needed to see everything.
+		// A candidate has no watch, so two configurations are needed.
 		"hindsight_watch_relists_total": "sinks: [{name: out, stdout: {}}]\n",
 		"hindsight_lease_leader":        "leader_election: {enabled: true}\nsinks: [{name: out, stdout: {}}]\n",
 	} {
@@ -94,7 +92,7 @@ func scrape(t *testing.T, configuration, last string) map[string][]string {
 	return found
 }
 
-// addressHandler hands over the address of the metrics, which is only logged.
+// addressHandler extracts the address of the metrics from the log.
 type addressHandler struct {
 	slog.Handler
 	addresses chan<- string
@@ -139,8 +137,7 @@ func metricsAt(t *testing.T, url string) map[string][]string {
 	return found
 }
 
-// docs/operations.md has a table of the metrics, which says what to do about
-// each.
+// docs/operations.md has a table of all metrics.
 func TestMetricsAreInTheDocs(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -172,7 +169,7 @@ func TestMetricsAreInTheDocs(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile(`hindsight_[a-z_]+[a-z]`).FindAllString(string(docs), -1) {
 		if metrics[name] == nil {
-			t.Errorf("docs/operations.md speaks of %s, which does not exist", name)
+			t.Errorf("docs/operations.md mentions %s, which does not exist", name)
 		}
 	}
 }

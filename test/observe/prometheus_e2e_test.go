@@ -101,7 +101,7 @@ scrape_configs:
 		case len(found) == 0 && !isRule:
 			t.Errorf("%s: %s finds nothing", q.where, q.expr)
 		case len(found) > 0 && isRule:
-			t.Errorf("%s fires although all is well: %v", q.where, found)
+			t.Errorf("%s fires on a healthy program: %v", q.where, found)
 		}
 	}
 	var state struct {
@@ -139,7 +139,7 @@ func await(t *testing.T, hindsight *program.Program, prometheus *cluster.Process
 	}
 }
 
-// instant returns what a query finds now.
+// instant returns the result of an instant query.
 func instant(ctx context.Context, address, expr string) (found []json.RawMessage, err error) {
 	var data struct{ Result []json.RawMessage }
 	err = get(ctx, address, "/api/v1/query", url.Values{"query": {expr}}, &data)

@@ -23,9 +23,9 @@ import (
 	"github.com/hindsight-events/hindsight/sink/loki"
 )
 
-// The pipeline of Promtail in docs/migrating.md, written for eventrouter, finds in our lines what
-// it found in those of eventrouter; and the configuration that replaces it drops the same Events
-// and gives the others the same labels.
+// The Promtail pipeline in docs/migrating.md, written for eventrouter, works with Hindsight's
+// lines; and the configuration that replaces it drops the same Events and gives the others the same
+// labels.
 func TestPromtailPipeline(t *testing.T) {
 	pipeline := documentedPipeline(t)
 	c, err := config.Load("../../examples/migrating/promtail.yaml")
@@ -78,7 +78,7 @@ func TestPromtailPipeline(t *testing.T) {
 		}
 		kept := intake.Apply([]event.Record{r})
 		if labelled := event.LabelSetOf(event.FieldReason); kept[0].KeptLabels(labelled) != labelled {
-			continue // as docs/configuration.md says, a reason that is not fit for a label is "other"
+			continue // a reason that is invalid as a label is "other" (docs/configuration.md)
 		}
 		labels := streamLabels(t, sink.AppendStream(nil, &kept[0]))
 		for name, value := range map[string]string{"cluster": c.Cluster, "job": c.Sinks[0].Loki.Job} {
@@ -97,7 +97,7 @@ func TestPromtailPipeline(t *testing.T) {
 	}
 }
 
-// stages are those of a pipeline of Promtail that the documents use.
+// stages is a Promtail pipeline with the stages that the documents use.
 type stages []struct {
 	JSON *struct {
 		Expressions map[string]string
@@ -146,10 +146,10 @@ func documentedPipeline(t *testing.T) stages {
 	return doc.Stages
 }
 
-// apply does what Promtail's stages do with a line, by
+// apply applies the stages to a line, as described in
 // https://grafana.com/docs/loki/latest/send-data/promtail/stages/: json evaluates JMESPath
-// expressions on it, labels makes labels of values that were found, and drop joins values and
-// drops the line if they match.
+// expressions, labels turns found values into labels, and drop joins values and drops the line if
+// they match.
 func (all stages) apply(t *testing.T, line []byte) (labels map[string]string, drop bool) {
 	t.Helper()
 	extracted, labels := map[string]any{}, map[string]string{}

@@ -57,8 +57,7 @@ func readYAML(t *testing.T, path string, into any) {
 	}
 }
 
-// Whoever is woken finds what to do about it, and whoever reads the rules why
-// they are as they are.
+// Every alert has a runbook, and every rule a comment with its reason.
 func TestRulesHaveARunbook(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -82,7 +81,7 @@ func TestRulesHaveARunbook(t *testing.T) {
 				t.Errorf("%s: summary %q, severity %q", r.Alert, r.Annotations["summary"], r.Labels["severity"])
 			}
 			if !strings.Contains(string(text), "- alert: "+r.Alert+"\n        # ") {
-				t.Errorf("%s: no comment says why", r.Alert)
+				t.Errorf("%s: no comment with a reason", r.Alert)
 			}
 		}
 	}

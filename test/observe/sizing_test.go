@@ -35,11 +35,11 @@ func TestSizeOfARecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := regexp.MustCompile(`takes (\d+) bytes of disk on average`).FindSubmatch(docs)
-	if said == nil {
-		t.Fatal("docs/operations.md does not say what a record takes")
+	documented := regexp.MustCompile(`takes (\d+) bytes of disk on average`).FindSubmatch(docs)
+	if documented == nil {
+		t.Fatal("docs/operations.md does not have the size of a record")
 	}
-	want, err := strconv.Atoi(string(said[1]))
+	want, err := strconv.Atoi(string(documented[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,6 @@ func TestSizeOfARecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := int(j.Stats().Bytes) / len(records); got < want*9/10 || got > want*11/10 {
-		t.Errorf("a record takes %d bytes, docs/operations.md says %d", got, want)
+		t.Errorf("a record takes %d bytes, docs/operations.md has %d", got, want)
 	}
 }

@@ -20,11 +20,10 @@ import (
 	"k8s.io/client-go/tools/reference"
 )
 
-// kubelets stands in for the kubelets of all nodes: it runs no containers, but
-// reports the status of pods and records Events, in the words of the real one
-// (pkg/kubelet of Kubernetes 1.36). What becomes of a pod says its annotation
-// "behaviour": crash, fail, missing-image, slow, succeed, or none for a pod that
-// simply runs.
+// kubelets simulates the kubelets of all nodes: it runs no containers, but reports the status of
+// pods and records Events with the messages of the real kubelet (pkg/kubelet of Kubernetes 1.36).
+// The annotation "behaviour" of a pod is crash, fail, missing-image, slow or succeed; a pod without it
+// runs.
 type kubelets struct {
 	client      kubernetes.Interface
 	broadcaster record.EventBroadcaster

@@ -12,8 +12,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// addNodes makes nodes first to last, ready and with room for 16 CPU each, and
-// records what their kubelets, kube-proxies and the node controller say.
+// addNodes creates nodes first to last, ready and with 16 CPU each, and records the Events of their
+// kubelets, kube-proxies and the node controller.
 func (s *stage) addNodes(ctx context.Context, first, last int) error {
 	for i := first; i <= last; i++ {
 		name := fmt.Sprintf("pool-1-node-%d", i)
@@ -58,8 +58,8 @@ func (s *stage) restartProxy(ctx context.Context, node string) error {
 	return nil
 }
 
-// nodeReference names a node as kubelets and kube-proxies do, who give its name
-// for its uid.
+// nodeReference returns a reference as in Events of kubelets and kube-proxies, with the name of the
+// node as its uid.
 func nodeReference(name string) *corev1.ObjectReference {
 	return &corev1.ObjectReference{Kind: "Node", Name: name, UID: types.UID(name)}
 }
@@ -75,8 +75,8 @@ func (s *stage) nodeControllerEvent(node *corev1.Node, reason, format string, ar
 	s.broadcaster.NewRecorder(scheme.Scheme, source).Eventf(ref, corev1.EventTypeNormal, reason, format, args...)
 }
 
-// loseNode records that a node is not heard of, and its return. Its status stays
-// what it is: no controller that would act on it runs.
+// loseNode records that a node is lost, and its return. The status of the node does not change: no
+// controller that would act on it is running.
 func (s *stage) loseNode(ctx context.Context, name string) error {
 	node, err := s.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {

@@ -3,10 +3,8 @@
 // running one, and a deployment of six pods set off a cascade in which a
 // production service was preempted by its own replacements.
 //
-// The scheduler and the controllers are the real ones, and so are the Events
-// that tell of it. What kubelets, kube-proxies, the node controller and an
-// autoscaler would have said is recorded by stand-ins, through client-go's
-// recorders.
+// The scheduler, the controllers and their Events are real. The Events of kubelets, kube-proxies,
+// the node controller and an autoscaler are simulated, through client-go's recorders.
 package outage
 
 import (
@@ -29,16 +27,16 @@ import (
 )
 
 const (
-	phaseTimeout = 2 * time.Minute // for what is waited for
+	phaseTimeout = 2 * time.Minute // timeout of each phase
 	quiet        = 5 * time.Second // without a preemption: the cascade is over
 	nodeLost     = 4 * time.Second
-	settle       = 3 * time.Second // for recorders to write what they hold
+	settle       = 3 * time.Second // for recorders to flush
 )
 
 //go:embed manifests/*.yaml
 var manifests embed.FS
 
-// stage is what the scenes share.
+// stage is the state of the re-enactment.
 type stage struct {
 	cluster     *cluster.Cluster
 	client      kubernetes.Interface
@@ -48,7 +46,7 @@ type stage struct {
 
 // Reenact plays the outage in an empty cluster, in about two minutes, and returns
 // when its Events have been written. It starts the scheduler and the controller
-// manager and leaves them running; its stand-ins end with it.
+// manager and leaves them running; the simulated components end with it.
 func Reenact(ctx context.Context, c *cluster.Cluster) error {
 	client, err := kubernetes.NewForConfig(c.Config())
 	if err != nil {
@@ -150,7 +148,7 @@ func (s *stage) awaitEndOfCascade(ctx context.Context) error {
 			last, since = n, time.Now()
 		}
 		if last == 0 || time.Since(since) < quiet {
-			return fmt.Sprintf("%d pods were preempted, and it goes on", last), nil
+			return fmt.Sprintf("%d pods were preempted, and more are preempted", last), nil
 		}
 		return "", nil
 	})

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// story is what one wants to know of an outage, found in its Events alone.
+// story summarizes an outage from its Events.
 type story struct {
 	events     int
 	namespaces []string
@@ -78,7 +78,7 @@ func (s story) facts() []string {
 	}
 }
 
-// check is what every performance of the outage must show.
+// check checks the properties of every re-enactment.
 func (s story) check(t *testing.T) {
 	t.Helper()
 	own := s.preempted["prod-metrics → prod-metrics"]

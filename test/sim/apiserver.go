@@ -20,7 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// apiServer answers as the API server of a cluster does.
+// apiServer is a simulated API server.
 type apiServer struct {
 	history  *history
 	encoding *encoding
@@ -34,7 +34,7 @@ type apiServer struct {
 
 func newAPIServer(h *history, e *encoding) *apiServer {
 	a := &apiServer{history: h, encoding: e, opened: make(chan struct{})}
-	// The first to list should not have to wait.
+	// The first list should not wait.
 	present, _ := h.now()
 	a.sorted(present)
 	return a
@@ -176,8 +176,7 @@ func writeList(out *bufio.Writer, enc *encoding, s snapshot, page []int, meta me
 	}
 }
 
-// watch sends every state after a version until the time is over that the
-// client asked for.
+// watch sends every state after a version, until the requested timeout.
 func (a *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 	a.count(1)
 	defer a.count(-1)

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// control is how a benchmark steers:
+// control is the API of the benchmark:
 //
 //	POST /sim/write?events=N[&rate=R]              writes N states, R a second (else all at once)
-//	POST /sim/loki?status=503 or ?delay=20ms       how pushes are answered from now on; neither: taken at once
-//	GET  /sim/received[?entries=N][&watches=N]     what Loki has, in JSON; waits for that many
-//	                  [&since=TIME]                from when lags of what was there at the start count
+//	POST /sim/loki?status=503 or ?delay=20ms       the response to pushes; neither: accepted at once
+//	GET  /sim/received[?entries=N][&watches=N]     the content of Loki, in JSON; waits for that many
+//	                  [&since=TIME]                from when the lags of the initial Events count
 type control struct {
 	history *history
 	server  *apiServer
@@ -76,7 +76,7 @@ func (c *control) received(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err := c.server.waitForWatches(r.Context(), watches); err != nil {
-		return // nobody waits for an answer any more
+		return // the client has disconnected
 	}
 	received, err := c.loki.wait(r.Context(), entries)
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *control) received(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(c.loki.withLags(received, since))
 }
 
-// wait returns what has come once that many entries have.
+// wait waits for entries and returns all pushes.
 func (l *loki) wait(ctx context.Context, entries int) (received, error) {
 	for {
 		r, changed := l.now()
@@ -101,7 +101,7 @@ func (l *loki) wait(ctx context.Context, entries int) (received, error) {
 	}
 }
 
-// number returns a number of a request, 0 if there is none of that name.
+// number returns a number of a request, 0 if it is absent.
 func number(r *http.Request, name string) (int, error) {
 	s := r.FormValue(name)
 	if s == "" {

@@ -14,10 +14,9 @@ const firstVersion = 1_000_000_000
 // bumpDistance is after how many states an Event is written again.
 const bumpDistance = 371
 
-// history is what was written: state after state, counted from 1, each one
-// version above the one before. Those up to backlog were there from the start,
-// each of another Event; later ones are written one by one, three of ten to
-// count up an Event that is there already.
+// history holds the written states, counted from 1, each one version above the one before.
+// The first ones up to backlog exist from the start, each of another Event. Of the later ones,
+// three of ten increase the count of an existing Event.
 type history struct {
 	backlog int
 	began   time.Time
@@ -37,7 +36,7 @@ type snapshot struct {
 	written []int64
 }
 
-// now returns the history as it is, and what is closed when it goes on.
+// now returns a snapshot, and a channel that is closed when the history grows.
 func (h *history) now() (snapshot, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -82,8 +81,7 @@ func (h *history) add(n int) {
 // len is the number of states.
 func (s snapshot) len() int { return s.backlog + len(s.written) }
 
-// state is one version of an Event, and all that tells it from others of its
-// template.
+// state is one version of an Event, with all that differs from its template.
 type state struct {
 	version int // of all states
 	event   int // the state with which it began
@@ -92,8 +90,7 @@ type state struct {
 	written int64
 }
 
-// state returns a state of the snapshot. It is the same whenever it is asked
-// for.
+// state returns the i-th state of the snapshot, always the same.
 func (s snapshot) state(i int) state {
 	st := state{version: i, event: i, written: s.at(i)}
 	st.created = st.written
@@ -119,14 +116,12 @@ func (s snapshot) at(i int) int64 {
 	return s.written[i-s.backlog-1] / int64(time.Second)
 }
 
-// gone reports whether a list no longer shows a state because its Event was
-// written again.
+// gone reports whether a later state of the same Event exists.
 func (s snapshot) gone(i int) bool {
 	return i > s.backlog && isBump(i-s.backlog+bumpDistance) && i+bumpDistance <= s.len()
 }
 
-// isBump is true of 30% of all numbers, and never of one and of what lies
-// bumpDistance before it.
+// isBump is true for 30% of all numbers, and never for two that are bumpDistance apart.
 func isBump(i int) bool {
 	switch i % 10 {
 	case 3, 6, 9:

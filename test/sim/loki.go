@@ -16,14 +16,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// loki takes pushes and says what was in them. Of an entry it reads the time,
-// the line and the metadata event_version, by which it knows the state.
+// loki accepts pushes and counts their content. It reads the time, the line and the metadata
+// event_version of an entry, which identifies the state.
 type loki struct {
 	history *history
 	seed    maphash.Seed
 
 	mu       sync.Mutex // guards the following
-	answer   int        // what all pushes are answered with; 0: they are taken
+	answer   int        // the status of all responses; 0: pushes are accepted
 	delay    time.Duration
 	received received
 	streams  map[string]bool
@@ -34,17 +34,17 @@ type loki struct {
 	changed  chan struct{}       // closed when something is received
 }
 
-// received is what has come in all.
+// received counts all pushes.
 type received struct {
-	Entries       int       `json:"entries"`       // each once
-	Repeated      int       `json:"repeated"`      // beyond the first time
-	Pushes        int       `json:"pushes"`        // taken
+	Entries       int       `json:"entries"`       // distinct
+	Repeated      int       `json:"repeated"`      // duplicates
+	Pushes        int       `json:"pushes"`        // accepted
 	Refused       int       `json:"refused"`       // pushes
 	Bytes         int       `json:"bytes"`         // of the bodies of pushes
 	CountedBytes  int       `json:"counted_bytes"` // of lines and metadata, as Loki counts
 	Streams       int       `json:"streams"`
-	First         time.Time `json:"first,omitzero"` // when the first push was taken
-	Last          time.Time `json:"last,omitzero"`  // when the last entry came that had not come before
+	First         time.Time `json:"first,omitzero"` // when the first push was accepted
+	Last          time.Time `json:"last,omitzero"`  // when the last new entry arrived
 	LagMedian     float64   `json:"lag_median_seconds"`
 	LagNinetyNine float64   `json:"lag_p99_seconds"`
 	LagMax        float64   `json:"lag_max_seconds"`
@@ -69,7 +69,7 @@ type room struct {
 	entries []entry
 }
 
-// entry is what is known of one entry of a push.
+// entry is one entry of a push.
 type entry struct {
 	state int // 0: not one of ours
 	hash  uint64
@@ -91,18 +91,18 @@ func (l *loki) push(w http.ResponseWriter, r *http.Request) {
 	l.mu.Unlock()
 	time.Sleep(delay)
 	if answer != 0 {
-		http.Error(w, "told to refuse", answer)
+		http.Error(w, "refused by the benchmark", answer)
 		return
 	}
-	if err := l.take(room, at); err != nil {
+	if err := l.count(room, at); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// take reads a push and counts what is in it.
-func (l *loki) take(room *room, at time.Time) (err error) {
+// count reads a push and counts its content.
+func (l *loki) count(room *room, at time.Time) (err error) {
 	if room.plain, err = snappy.Decode(room.plain[:cap(room.plain)], room.packed.Bytes()); err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
@@ -159,7 +159,7 @@ func (l *loki) take(room *room, at time.Time) (err error) {
 	return nil
 }
 
-// entry reads an entry and returns what Loki counts of it.
+// entry reads an entry and returns its size as Loki counts it.
 func (l *loki) entry(labels, b []byte) (e entry, counted int, err error) {
 	var stamp, line []byte
 	err = fields(b, func(number protowire.Number, value []byte) error {
@@ -213,7 +213,7 @@ func (l *loki) seen(e entry) bool {
 	return seen
 }
 
-// now returns what has come so far, and what is closed when there is more.
+// now returns the pushes so far, and a channel that is closed at the next.
 func (l *loki) now() (received, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -243,7 +243,7 @@ func (l *loki) withLags(r received, since time.Time) received {
 	return r
 }
 
-// behave says how pushes are answered from now on.
+// behave sets the response to pushes.
 func (l *loki) behave(answer int, delay time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

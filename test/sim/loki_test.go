@@ -52,11 +52,11 @@ func TestLokiCountsAndNoticesRepeats(t *testing.T) {
 		}
 	}
 	if got := push("no snappy"); got != http.StatusBadRequest {
-		t.Errorf("what is no push is answered with %d", got)
+		t.Errorf("an invalid push gets the status %d", got)
 	}
 	post(t, url+"/sim/loki?status=503")
 	if got := push(request("1000000005", `{a="1"}`)); got != http.StatusServiceUnavailable {
-		t.Errorf("told to refuse, it answers %d", got)
+		t.Errorf("refused pushes get the status %d", got)
 	}
 	resp, err := http.Get(url + "/sim/received?entries=4")
 	if err != nil {
@@ -93,20 +93,20 @@ func TestLokiSaysHowLongStatesTook(t *testing.T) {
 		written := time.Now()
 		time.Sleep(time.Second)
 		serve("POST", push, request("1000000003", "{}"))
-		serve("POST", push, request("1000000003", "{}")) // again: what counts is the first
+		serve("POST", push, request("1000000003", "{}")) // a duplicate
 		for _, test := range []struct {
 			name, since string
 			want        []time.Duration
 		}{
-			{"of what is watched", "", []time.Duration{time.Since(written), time.Since(written), time.Since(written)}},
-			{"of what was there, too", "&since=" + url.QueryEscape(began.Format(time.RFC3339Nano)), []time.Duration{3 * time.Second, 3 * time.Second, 3 * time.Second}},
+			{"of watched Events", "", []time.Duration{time.Since(written), time.Since(written), time.Since(written)}},
+			{"of initial Events, too", "&since=" + url.QueryEscape(began.Format(time.RFC3339Nano)), []time.Duration{3 * time.Second, 3 * time.Second, 3 * time.Second}},
 		} {
 			var got received
 			if err := json.Unmarshal([]byte(serve("GET", "/sim/received?entries=3"+test.since, "")), &got); err != nil {
 				t.Fatal(err)
 			}
 			for i, lag := range []float64{got.LagMedian, got.LagNinetyNine, got.LagMax} {
-				// The write goes on by itself for one more tick, a millisecond.
+				// The write takes one more tick, a millisecond.
 				if want := test.want[i].Seconds(); lag < want-0.01 || lag > want+0.01 {
 					t.Errorf("%s: lags %+v, want %v", test.name, got, test.want)
 				}

@@ -1,16 +1,15 @@
-// Command sim stands in for a cluster and for Loki, to measure speed:
+// Command sim simulates a cluster and Loki, to measure speed:
 //
 //	go run ./test/sim [-events N]
 //
-// It serves what an exporter of Events asks an API server for (paged lists and
-// watches of Events, in protobuf, and the namespace kube-system), and
-// takes pushes as Loki does. It is made to cost little beside what is measured,
-// and knows no failures but those that it is told to show: whether an exporter
-// is correct is for the tests against a real API server and a real Loki.
+// It serves the requests of an exporter of Events (paged lists and watches of Events in
+// protobuf, and the namespace kube-system), and accepts pushes as Loki does. Events are encoded
+// once as templates, so that serving costs a fraction of decoding (unlike ../fakeapi, which is
+// for correctness).
 //
-// The Events are made up, always alike: -events of them are there from the
-// start, written in the last hour; POST /sim/write writes more, at a rate or at
-// once. See [control] for the rest under /sim/.
+// The Events are generated and always equal: -events of them exist at the start, written in the
+// last hour; POST /sim/write writes more, at a rate or at once. See [control] for the other paths
+// under /sim/.
 package main
 
 import (
@@ -28,7 +27,7 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8001", "`address` of the API server, of Loki and of /sim/")
-	events := flag.Int("events", 10_000, "how many Events there are at the start")
+	events := flag.Int("events", 10_000, "Events at the start")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -60,7 +59,7 @@ func run(ctx context.Context, address string, events int) error {
 	return nil
 }
 
-// newSim returns everything that sim serves.
+// newSim returns the handler of all paths.
 func newSim(events int, e *encoding, now time.Time) http.Handler {
 	h := newHistory(events, now)
 	l := newLoki(h)

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Of how many things the Events are about.
+// objects is the number of objects that Events refer to.
 const objects = 1 << 13
 
 // Namespaces and reasons are drawn independently of each other, unlike in a cluster: this
@@ -67,8 +67,8 @@ const (
 	eventsFields = `{"f:action":{},"f:eventTime":{},"f:note":{},"f:reason":{},"f:regarding":{},"f:reportingController":{},"f:reportingInstance":{},"f:type":{}}`
 )
 
-// population returns an Event for each object, in the order in which etcd has
-// their keys. What is different in each state is left open, see template.
+// population returns an Event for each object, in the order of keys in etcd. Values that differ
+// in each state are placeholders, see template.
 func population() []corev1.Event {
 	r := rand.New(rand.NewPCG(1, 2))
 	all := make([]corev1.Event, objects)
@@ -83,7 +83,7 @@ func population() []corev1.Event {
 
 func newEvent(r *rand.Rand) corev1.Event {
 	var (
-		what      = reasons[r.IntN(len(reasons))]
+		kind      = reasons[r.IntN(len(reasons))]
 		namespace = fmt.Sprintf("team-%02d-production", r.IntN(namespaces))
 		node      = fmt.Sprintf("ip-10-42-%d-%d.eu-central-1.compute.internal", r.IntN(4), r.IntN(256))
 		name      = fmt.Sprintf("%s-%s-%08x-%05x",
@@ -99,31 +99,31 @@ func newEvent(r *rand.Rand) corev1.Event {
 			ResourceVersion:   openVersion,
 			CreationTimestamp: created,
 			ManagedFields: []metav1.ManagedFieldsEntry{{
-				Manager: what.component, Operation: metav1.ManagedFieldsOperationUpdate,
+				Manager: kind.component, Operation: metav1.ManagedFieldsOperationUpdate,
 				APIVersion: "v1", Time: &written, FieldsType: "FieldsV1",
 				FieldsV1: metav1.NewFieldsV1(coreFields),
 			}},
 		},
 		InvolvedObject: corev1.ObjectReference{
-			Kind: what.kind, Namespace: namespace, Name: name, APIVersion: "v1", ResourceVersion: "884213377",
+			Kind: kind.kind, Namespace: namespace, Name: name, APIVersion: "v1", ResourceVersion: "884213377",
 			UID: types.UID(fmt.Sprintf("%08x-1c2d-4e3f-8a4b-%012x", r.Uint32(), r.Uint64N(1<<48))),
 		},
-		Reason:  what.name,
-		Message: strings.NewReplacer("{namespace}", namespace, "{object}", name, "{node}", node).Replace(what.message),
+		Reason:  kind.name,
+		Message: strings.NewReplacer("{namespace}", namespace, "{object}", name, "{node}", node).Replace(kind.message),
 		Type:    corev1.EventTypeNormal,
 	}
-	if warning(what.name) {
+	if warning(kind.name) {
 		e.Type = corev1.EventTypeWarning
 	}
-	if what.component == "default-scheduler" { // it writes events.k8s.io/v1
+	if kind.component == "default-scheduler" { // it writes events.k8s.io/v1
 		m := &e.ManagedFields[0]
 		m.APIVersion, m.FieldsV1 = "events.k8s.io/v1", metav1.NewFieldsV1(eventsFields)
 		e.EventTime = metav1.NewMicroTime(time.Unix(openCreated, 0))
-		e.Action, e.ReportingController, e.ReportingInstance = "Binding", what.component, what.component+"-control-plane-1"
+		e.Action, e.ReportingController, e.ReportingInstance = "Binding", kind.component, kind.component+"-control-plane-1"
 		return e
 	}
-	e.Source.Component, e.ReportingController = what.component, what.component
-	if what.component == "kubelet" {
+	e.Source.Component, e.ReportingController = kind.component, kind.component
+	if kind.component == "kubelet" {
 		e.Source.Host, e.ReportingInstance = node, node
 		e.InvolvedObject.FieldPath = "spec.containers{app}"
 	}

@@ -82,7 +82,7 @@ func list(t *testing.T, client *kubernetes.Clientset, limit int64) (map[string]c
 	}
 }
 
-// times returns how often an Event says that it has happened.
+// times returns the count of an Event.
 func times(e corev1.Event) int32 {
 	if e.Series != nil {
 		return e.Series.Count
@@ -219,8 +219,7 @@ func (n *nowhere) Header() http.Header         { return n.header }
 func (n *nowhere) WriteHeader(int)             {}
 func (n *nowhere) Write(b []byte) (int, error) { n.bytes += int64(len(b)); return len(b), nil }
 
-// What a state costs to serve, beside the 5 µs or so that a client takes to
-// decode it.
+// A client needs some 5 µs to decode a state.
 func BenchmarkServe(b *testing.B) {
 	handler := newSim(10_000, served(b), began)
 	r := httptest.NewRequest(http.MethodGet, "/api/v1/events", nil)

@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// What stands in an encoded Event where the states of a template differ. All
-// states fill it with as many bytes.
+// Placeholders in an encoded Event for values that differ between the states of a template. All
+// values have the same length.
 const (
 	openName    = "@@@@@@@@@@@@@@@@"                     // the end of the name
 	openUID     = "~~~~~~~~-~~~~-~~~~-~~~~-~~~~~~~~~~~~" // of the Event
@@ -56,7 +56,7 @@ func newTemplate(e *corev1.Event) (t template, err error) {
 	return t, err
 }
 
-// find returns where a mark stands.
+// find returns the positions of a placeholder.
 func (t *template) find(mark []byte) (at []int) {
 	for from := 0; ; {
 		i := bytes.Index(t.data[from:], mark)

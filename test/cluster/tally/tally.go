@@ -17,7 +17,7 @@ import (
 // tests append. Without it, they count nothing.
 const Variable = "HINDSIGHT_TEST_TALLY"
 
-// Result is the outcome of a test that asked for a program.
+// Result is the outcome of a test that needs a program.
 type Result string
 
 // The results.
@@ -28,7 +28,7 @@ const (
 	Failed  Result = "failed"  // the program is missing though required, or does not run
 )
 
-// Entry is one test that asked for a program.
+// Entry is one test that needs a program.
 type Entry struct {
 	Program string
 	Version string // empty if it is missing
@@ -71,8 +71,8 @@ func Read(file io.Reader) (entries []Entry, err error) {
 	}
 }
 
-// Summary is one line about each program that a test has asked for. A test that
-// asks several times counts once.
+// Summary returns one line about the programs that tests need. A test counts once for each
+// program.
 func Summary(entries []Entry) string {
 	type test struct{ pkg, name string }
 	results := map[string]map[test]Result{}
