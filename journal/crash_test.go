@@ -31,6 +31,7 @@ var crashSinks = []string{"steady", "flaky"}
 // order; what was acknowledged does not come again; what comes again is the
 // same bytes.
 func TestKilledProcess(t *testing.T) {
+	t.Parallel()
 	kills := nightly.Size(10, 50)
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(7, 7))
@@ -153,7 +154,7 @@ func TestCrashedProcess(t *testing.T) {
 	drain := os.Getenv(crashDrain) != ""
 	ctx := context.Background()
 	if drain {
-		ctx = expired()
+		ctx = cancelled()
 	}
 	var sinks sync.WaitGroup
 	for i, sink := range crashSinks {

@@ -1,16 +1,120 @@
 package journal
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal/storage"
 )
+
+func TestTransientReadErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		disk := newSimDisk()
+		j := mustOpen(t, disk, Options{Consumers: consumers("a"), Logger: log.logger()})
+		defer j.Close()
+		mustAppend(t, j, records(1, 10, 10)...)
+		failures := 0
+		disk.mu.Lock()
+		disk.failRead = func(string, int64) error {
+			if failures++; failures < 5 {
+				return syscall.EIO
+			}
+			return nil
+		}
+		disk.mu.Unlock()
+		wantEntries(t, read(t, mustConsumer(t, j, "a"), 10), "1-10")
+		if log.count("cannot read the journal, retrying") != 1 || log.count("journal is readable again") != 1 {
+			t.Errorf("log:\n%s", log.String())
+		}
+	})
+}
+
+func TestUnreadableBlockIsAGap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		disk := newSimDisk()
+		j := mustOpen(t, disk, Options{Consumers: consumers("a")})
+		defer j.Close()
+		mustAppend(t, j, records(1, 1000, smallRecord)...)
+		disk.mu.Lock()
+		disk.failRead = func(_ string, at int64) error {
+			if at <= 300_000 && 300_000 < at+128<<10 {
+				return syscall.EIO
+			}
+			return nil
+		}
+		disk.mu.Unlock()
+		var got []Entry
+		for len(got) == 0 || version(got[len(got)-1]) < 1000 {
+			entries, err := mustNext(t, j, got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, entries...)
+		}
+		gaps := slices.DeleteFunc(slices.Clone(got), func(e Entry) bool { return !e.Record.Gap })
+		if len(gaps) == 0 {
+			t.Errorf("no gap record in %s", summary(got))
+		}
+	})
+}
+
+func mustNext(t *testing.T, j *Journal, before []Entry) ([]Entry, error) {
+	j.mu.Lock()
+	c := j.consumers["a"]
+	j.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	return nextEntries(ctx, c, 100)
+}
+
+// A record that is damaged after Next has visited it fails Read. A gap is declared for it once
+// the consumer starts again.
+func TestDamageBetweenNextAndRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	dropped := map[string]int{}
+	j := openDir(t, dir, Options{
+		Namespace: "monitoring", Consumers: consumers("a"),
+		OnDrop: func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
+	})
+	c := mustConsumer(t, j, "a")
+	mustAppend(t, j, records(1, 10, 100)...)
+	mustAppend(t, j, record(11, 100))
+	entries := read(t, c, 11)
+	mustAck(t, c, entries[2].Offset)
+	flip(t, segmentFiles(t, dir)[0], int64(entries[6].Location.Start+frameHead+20), 3)
+
+	got, err := lookUp(c, entries[3:]...)
+	if !errors.Is(err, storage.ErrDamaged) || len(got) != 3 || got[2] != 6 {
+		t.Fatalf("read %v, %v; want 4 to 6 and an error", got, err)
+	}
+	again := readAll(t, mustConsumer(t, j, "a"))
+	wantEntries(t, again, "4-6 damage(6..8 missed 1) 8-11")
+	if gap := again[3].Record; gap.OnlySink != "a" || gap.Event.Namespace != "monitoring" {
+		t.Errorf("gap record: %+v", gap)
+	}
+	if len(dropped) != 1 || dropped["a damage"] != 1 {
+		t.Errorf("counted as dropped: %v, want 1 for damage", dropped)
+	}
+	ackAll(t, c, again)
+	if p := j.Positions("a")[""]; p != positionAt(11) {
+		t.Errorf("acknowledged up to %v, want 11", p)
+	}
+}
 
 // damagedJournal makes a journal of 100 records of one KiB, about four in a
 // segment. Its consumer has acknowledged the first ten.
@@ -79,14 +183,8 @@ func flip(t testing.TB, path string, at int64, bit int) {
 	overwrite(t, path, at, b[at]^1<<bit)
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	const (
 		damaged = "records in the journal are damaged or missing"
 		cut     = "incomplete or damaged end of the journal truncated"
@@ -358,7 +456,7 @@ func TestDamage(t *testing.T) {
 				if got := j.Tail("").Version; got != tc.tail {
 					t.Errorf("tail is %d, want %d", got, tc.tail)
 				}
-				wantStory(t, readAll(t, mustConsumer(t, j, "a")), tc.want)
+				wantEntries(t, readAll(t, mustConsumer(t, j, "a")), tc.want)
 				j.Close()
 				if got := strings.Count(log.String(), "\n"); i == 0 && got != lines {
 					t.Errorf("%d lines were logged, want %d:\n%s", got, lines, log.String())
@@ -372,7 +470,7 @@ func TestDamage(t *testing.T) {
 			next := tc.tail + 1
 			mustAppend(t, j, records(next, next+20, smallRecord)...)
 			entries := readAll(t, mustConsumer(t, j, "a"))
-			if got := story(entries[len(entries)-21:]); got != fmt.Sprintf("%d-%d", next, next+20) {
+			if got := summary(entries[len(entries)-21:]); got != fmt.Sprintf("%d-%d", next, next+20) {
 				t.Errorf("of the records appended afterwards came %s", got)
 			}
 		})
@@ -391,6 +489,7 @@ func writeCursor(t *testing.T, dir, consumer string, offset uint64) {
 }
 
 func TestDamageInASourceAmongOthers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	j := openDir(t, dir, Options{Consumers: consumers("a")})
 	for v := uint64(1); v <= 9; v++ {

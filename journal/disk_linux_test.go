@@ -65,7 +65,7 @@ func TestAFullVolume(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	wantStory(t, got, "1-500")
+	wantEntries(t, got, "1-500")
 	if log.count("cannot save the cursor") != 0 || log.count("journal is blocked") == 0 {
 		t.Errorf("log:\n%s", log.String())
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -18,21 +20,118 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal/storage"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// patience is how long a test waits for what must happen: long enough for the
-// slowest machine, since it is only used up when the test fails.
-const patience = 30 * time.Second
+// onBoth runs a test on a journal in memory and on one in a directory.
+func onBoth(t *testing.T, test func(t *testing.T, open func(Options) *Journal)) {
+	t.Run("memory", func(t *testing.T) {
+		test(t, func(o Options) *Journal {
+			j, err := NewMemory(o)
+			must(t, err)
+			t.Cleanup(func() { j.Close() })
+			return j
+		})
+	})
+	t.Run("disk", func(t *testing.T) {
+		test(t, func(o Options) *Journal { return openDir(t, t.TempDir(), o) })
+	})
+}
 
-func withPatience(t testing.TB) context.Context {
+func mustOpen(t testing.TB, fs storage.FS, o Options) *Journal {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 1 << 20
+	}
+	j, err := open(fs, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// A journal of smallCapacity is full after some tens of records of smallRecord.
+const (
+	smallCapacity = 64 << 10
+	smallRecord   = 1 << 10
+)
+
+func openDir(t testing.TB, dir string, o Options) *Journal {
+	t.Helper()
+	j, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+func files(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func segmentFiles(t testing.TB, dir string) (paths []string) {
+	for _, name := range files(t, dir) {
+		if strings.HasSuffix(name, ".log") {
+			paths = append(paths, filepath.Join(dir, name))
+		}
+	}
+	return paths
+}
+
+func locations(entries []Entry) []Location {
+	var locations []Location
+	for _, e := range entries {
+		locations = append(locations, e.Location)
+	}
+	return locations
+}
+
+// lookUp returns the versions of the records that Read visits.
+func lookUp(c *Consumer, entries ...Entry) (versions []uint64, err error) {
+	err = c.Read(locations(entries), func(r *event.Record) { versions = append(versions, r.Position.Version) })
+	return versions, err
+}
+
+func mustLookUp(t testing.TB, c *Consumer, entries ...Entry) {
+	t.Helper()
+	got, err := lookUp(c, entries...)
+	if err != nil {
+		t.Errorf("read %d of %d: %v", len(got), len(entries), err)
+	}
+	for i, v := range got {
+		if v != version(entries[i]) {
+			t.Errorf("record %d: version %d, want %d", i, v, version(entries[i]))
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testContext ends after wait.Timeout.
+func testContext(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait.Timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// expired is a context in which only what is there already is returned.
-func expired() context.Context {
+// cancelled is a context with which Next returns existing records only.
+func cancelled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
@@ -77,7 +176,7 @@ func positionOnly(source string, v uint64) event.Record {
 
 func mustAppend(t testing.TB, j *Journal, rs ...event.Record) {
 	t.Helper()
-	if err := j.Append(withPatience(t), rs); err != nil {
+	if err := j.Append(testContext(t), rs); err != nil {
 		t.Fatalf("append: %v", err)
 	}
 }
@@ -91,8 +190,7 @@ func mustConsumer(t testing.TB, j *Journal, name string) *Consumer {
 	return c
 }
 
-// nextEntries returns the entries that Next visits. Those of the log are read once
-// more where that is possible, which has to give the same.
+// nextEntries returns the entries that Next visits, and compares those of the log with Read.
 func nextEntries(ctx context.Context, c *Consumer, max int) ([]Entry, error) {
 	var entries []Entry
 	n, err := c.Next(ctx, max, func(e Entry) {
@@ -114,14 +212,14 @@ func nextEntries(ctx context.Context, c *Consumer, max int) ([]Entry, error) {
 	i := 0
 	_ = c.Read(locations, func(r *event.Record) {
 		if want := inLog[i].Record; !reflect.DeepEqual(r, want) {
-			err = errors.Join(err, fmt.Errorf("offset %d is read again as %+v, want %+v", inLog[i].Offset, r, want))
+			err = errors.Join(err, fmt.Errorf("offset %d: Read visits %+v, want %+v", inLog[i].Offset, r, want))
 		}
 		i++
 	})
 	return entries, err
 }
 
-// cloneEvent copies the text too, which is the journal's own.
+// cloneEvent copies the strings too, which are valid until visit returns.
 func cloneEvent(e *corev1.Event) *corev1.Event {
 	b, err := e.Marshal()
 	if err != nil {
@@ -139,7 +237,7 @@ func read(t testing.TB, c *Consumer, n int) []Entry {
 	t.Helper()
 	var entries []Entry
 	for len(entries) < n {
-		got, err := nextEntries(withPatience(t), c, n-len(entries))
+		got, err := nextEntries(testContext(t), c, n-len(entries))
 		if err != nil {
 			t.Fatalf("next after %d of %d entries: %v", len(entries), n, err)
 		}
@@ -148,12 +246,12 @@ func read(t testing.TB, c *Consumer, n int) []Entry {
 	return entries
 }
 
-// readAll returns the entries that are there.
+// readAll returns the existing entries.
 func readAll(t testing.TB, c *Consumer) []Entry {
 	t.Helper()
 	var entries []Entry
 	for {
-		got, err := nextEntries(expired(), c, 100)
+		got, err := nextEntries(cancelled(), c, 100)
 		if err != nil {
 			return entries
 		}
@@ -175,9 +273,8 @@ func ackAll(t testing.TB, c *Consumer, entries []Entry) {
 	}
 }
 
-// story describes entries so that they can be compared: runs of versions, and
-// gaps with what they tell.
-func story(entries []Entry) string {
+// summary describes entries: ranges of versions, and gap records.
+func summary(entries []Entry) string {
 	var b strings.Builder
 	for i := 0; i < len(entries); i++ {
 		if b.Len() > 0 {
@@ -204,14 +301,14 @@ func story(entries []Entry) string {
 
 func version(e Entry) uint64 { return e.Record.Position.Version }
 
-func wantStory(t testing.TB, entries []Entry, want string) {
+func wantEntries(t testing.TB, entries []Entry, want string) {
 	t.Helper()
-	if got := story(entries); got != want {
+	if got := summary(entries); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
 
-// logBuffer is what a journal has logged.
+// logBuffer collects log lines.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

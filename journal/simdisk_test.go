@@ -256,3 +256,13 @@ func resize(b []byte, size int) []byte {
 }
 
 func (f *simFile) Close() error { return nil }
+
+// failOneSync makes the next sync fail.
+func (d *simDisk) failOneSync() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failSync = func(string) error {
+		d.failSync = nil
+		return syscall.EIO
+	}
+}
