@@ -17,7 +17,6 @@ import (
 // benchRecord makes records of about 1,150 bytes, as real Events have.
 const benchRecord = 880
 
-// benchStorages are what the journal is measured on.
 var benchStorages = []struct {
 	name string
 	open func(b *testing.B, o Options) *Journal
@@ -44,7 +43,7 @@ func perSecond(b *testing.B, records int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkAppend appends without a pause, in groups; nothing is behind.
+// BenchmarkAppend appends groups without a pause and without consumers.
 func BenchmarkAppend(b *testing.B) {
 	for _, s := range benchStorages {
 		for _, group := range []int{1, 512} {
@@ -63,7 +62,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 // BenchmarkAppendConcurrently appends single records from many goroutines, as
-// the watches of many namespaces do: what comes together is synced together.
+// the watches of many namespaces do.
 func BenchmarkAppendConcurrently(b *testing.B) {
 	j := openDir(b, b.TempDir(), Options{MaxBytes: 256 << 20})
 	b.SetParallelism(32)
@@ -79,8 +78,7 @@ func BenchmarkAppendConcurrently(b *testing.B) {
 	perSecond(b, b.N)
 }
 
-// BenchmarkWriteAndSync is the limit that the disk sets: the bytes of a group
-// are written and synced, and nothing else.
+// BenchmarkWriteAndSync writes and syncs as many bytes, which is the limit of the disk.
 func BenchmarkWriteAndSync(b *testing.B) {
 	for _, group := range []int{1, 512} {
 		b.Run(fmt.Sprintf("group=%d", group), func(b *testing.B) {
@@ -107,8 +105,7 @@ func BenchmarkWriteAndSync(b *testing.B) {
 	}
 }
 
-// BenchmarkTimeToDurable is how long one append takes, at a low rate and beside
-// others: the median and the slowest hundredth.
+// BenchmarkTimeToDurable measures one append at a low and at a high rate: median and 99th percentile.
 func BenchmarkTimeToDurable(b *testing.B) {
 	for _, bm := range []struct {
 		name  string
@@ -152,7 +149,7 @@ func BenchmarkReadBack(b *testing.B) {
 			b.ReportAllocs()
 			n, left := 0, backlog
 			for b.Loop() {
-				if left == 0 { // from the beginning again
+				if left == 0 { // start again
 					b.StopTimer()
 					j.mu.Lock()
 					first := j.committed.First().Base
@@ -173,8 +170,7 @@ func BenchmarkReadBack(b *testing.B) {
 	}
 }
 
-// BenchmarkReadAgain reads records once more, of which each is some way behind the
-// one before it, as those of one stream among many are.
+// BenchmarkReadAgain reads records that are far apart, as the records of one stream among many are.
 func BenchmarkReadAgain(b *testing.B) {
 	for _, s := range benchStorages {
 		b.Run(s.name, func(b *testing.B) {
@@ -228,8 +224,7 @@ func BenchmarkAck(b *testing.B) {
 	}
 }
 
-// BenchmarkBacklog appends a million records that nobody reads, then reads them
-// all, and says how much memory that took.
+// BenchmarkBacklog appends a million records, then reads them, and measures memory.
 func BenchmarkBacklog(b *testing.B) {
 	const n = 1_000_000
 	for b.Loop() {
@@ -271,8 +266,7 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
-// peakRSS is the most memory that the process has had, in MB; 0 if it cannot be
-// told.
+// peakRSS is the peak memory of the process in MB; 0 if it is unknown.
 func peakRSS(b *testing.B) float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

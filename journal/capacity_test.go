@@ -35,10 +35,10 @@ func TestFullJournalBlocks(t *testing.T) {
 		ackAll(t, fast, gotFast)
 		wait.Until(t, "blocked by slow alone", func() bool { return j.Stats().BlockedReason == "full because of slow" })
 		if n := len(appended); n < 30 || n > 60 {
-			t.Errorf("%d records of 1 KiB were appended below a bound of 64 KiB", n)
+			t.Errorf("%d records of 1 KiB were appended, capacity is 64 KiB", n)
 		}
 		if s := j.Stats(); s.Bytes > s.MaxBytes {
-			t.Errorf("%d bytes kept, bound is %d", s.Bytes, s.MaxBytes)
+			t.Errorf("%d bytes used, capacity is %d", s.Bytes, s.MaxBytes)
 		}
 
 		var got []Entry
@@ -50,7 +50,7 @@ func TestFullJournalBlocks(t *testing.T) {
 			gotFast = append(gotFast, entries...)
 			ackAll(t, fast, entries)
 			if s := j.Stats(); s.Bytes > s.MaxBytes {
-				t.Fatalf("%d bytes kept, bound is %d", s.Bytes, s.MaxBytes)
+				t.Fatalf("%d bytes used, capacity is %d", s.Bytes, s.MaxBytes)
 			}
 		}
 		wantEntries(t, got, "1-300")
@@ -59,7 +59,7 @@ func TestFullJournalBlocks(t *testing.T) {
 		}
 		s := j.Stats()
 		if !s.BlockedSince.IsZero() || s.Blocked <= 0 {
-			t.Errorf("after everything was read: %+v", s)
+			t.Errorf("stats after the backlog was read: %+v", s)
 		}
 	})
 }
@@ -86,14 +86,14 @@ func TestBlockedAppendIsCancelled(t *testing.T) {
 			cancel()
 			if err != nil {
 				if !errors.Is(err, context.Canceled) {
-					t.Errorf("append ended with %v", err)
+					t.Errorf("append returned %v", err)
 				}
 				last = v - 1
 				break
 			}
 		}
 		if got := j.Tail("").Version; got != last {
-			t.Errorf("tail is %d, but %d was refused", got, last+1)
+			t.Errorf("tail is %d, but appending %d was cancelled", got, last+1)
 		}
 		entries := readAll(t, c)
 		wantEntries(t, entries, fmt.Sprintf("1-%d", last))

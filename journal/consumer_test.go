@@ -27,7 +27,7 @@ func TestConsumersReadAllRecordsInOrder(t *testing.T) {
 		want := record(7, 10)
 		if got := entries[6].Record; got.Event.String() != want.Event.String() || !got.Time.Equal(want.Time) ||
 			got.Position != want.Position || got.Decisions != want.Decisions {
-			t.Errorf("record came back as %+v, was %+v", got, want)
+			t.Errorf("read %+v, appended %+v", got, want)
 		}
 	})
 }
@@ -68,7 +68,7 @@ func TestNextReturnsExistingRecordsAfterCancellation(t *testing.T) {
 		mustAppend(t, j, record(1, 10))
 		entries, err := nextEntries(cancelled(), c, 10)
 		if err != nil {
-			t.Fatalf("with a record there: %v", err)
+			t.Fatalf("with a record: %v", err)
 		}
 		wantEntries(t, entries, "1")
 		if _, err := nextEntries(cancelled(), c, 10); !errors.Is(err, context.Canceled) {
@@ -97,15 +97,15 @@ func TestAck(t *testing.T) {
 		mustAppend(t, j, records(1, 10, 10)...)
 		entries := read(t, c, 5)
 		if err := c.Ack(entries[4].Offset + 1); err == nil {
-			t.Error("what was not read could be acknowledged")
+			t.Error("acknowledged an unread record")
 		}
 		mustAck(t, c, entries[3].Offset)
-		mustAck(t, c, entries[1].Offset) // late, and without effect
+		mustAck(t, c, entries[1].Offset) // late: no effect
 		if got := j.Stats().Consumers["a"].Behind; got != 6 {
 			t.Errorf("behind by %d records, want 6", got)
 		}
 		if got := j.Positions("a")[""].Version; got != 4 {
-			t.Errorf("cursor stands for version %d, want 4", got)
+			t.Errorf("cursor is at version %d, want 4", got)
 		}
 	})
 }
@@ -125,7 +125,7 @@ func TestRecordsForOneConsumer(t *testing.T) {
 		end.OnlySink = "b"
 		mustAppend(t, j, end)
 		if got := j.Tail("").Version; got != 10 {
-			t.Errorf("tail is %d, want 10: what is for b alone does not move it", got)
+			t.Errorf("tail is %d, want 10: records for b alone do not move it", got)
 		}
 		got := read(t, a, 1)
 		ackAll(t, a, got)
@@ -135,11 +135,11 @@ func TestRecordsForOneConsumer(t *testing.T) {
 		ackAll(t, b, got)
 		readAll(t, b)
 		if a, b := j.Positions("a")[""].Version, j.Positions("b")[""].Version; a != 10 || b != 9 {
-			t.Errorf("cursors stand for %d and %d, want 10 and 9", a, b)
+			t.Errorf("cursors are at %d and %d, want 10 and 9", a, b)
 		}
 		s := j.Stats()
 		if s.Consumers["a"].Behind != 0 || s.Consumers["b"].Behind != 0 {
-			t.Errorf("after everything was acknowledged: %+v", s.Consumers)
+			t.Errorf("stats after the last acknowledgement: %+v", s.Consumers)
 		}
 	})
 }
@@ -152,7 +152,7 @@ func TestStuckConsumerDelaysNoOther(t *testing.T) {
 		for v := uint64(1); v <= 1000; v += 10 {
 			mustAppend(t, j, records(v, v+9, 100)...)
 			if v == 1 {
-				read(t, hung, 1) // and nothing after that
+				read(t, hung, 1) // and never again
 			}
 			ackAll(t, well, read(t, well, 10))
 		}

@@ -36,8 +36,8 @@ const (
 // when it was removed. No gap record has it.
 const CauseRemoved event.Cause = "removed"
 
-// Consumer returns a consumer, set back to its cursor: it reads again what was read and not
-// acknowledged. Earlier calls with it must have returned.
+// Consumer returns a consumer, set back to its cursor: unacknowledged records are read again. Earlier
+// calls with it must have returned.
 func (j *Journal) Consumer(name string) (*Consumer, error) {
 	j.mu.Lock()
 	c := j.consumers[name]
@@ -125,7 +125,7 @@ func (j *Journal) addConsumer(o ConsumerOptions) error {
 		cursor = storage.Cursor{Offset: j.next, Positions: j.tail}
 	}
 	if cursor.KeepFrom() > j.next {
-		j.log.Warn("cursor is beyond the end of the journal, whose last records must have been lost; moved to the end",
+		j.log.Warn("cursor is beyond the end of the journal, records must have been lost; moved to the end",
 			"sink", c.name, "cursor", cursor.KeepFrom(), "end", j.next)
 		cursor.Offset, cursor.Dropped = min(cursor.Offset, j.next), nil
 	}

@@ -32,28 +32,27 @@ func TestSetConsumers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What it had not accepted is lost, and that is no secret.
 		if len(dropped) != 1 || dropped["removed removed"] != 2 {
 			t.Errorf("counted as dropped: %v, want 2 records of removed", dropped)
 		}
 		if n := log.count("level=WARN msg=\"sink removed before it accepted all records; the rest is dropped\" sink=removed records=2"); n != 1 || log.count("level=WARN") != 1 {
-			t.Errorf("want one warning, with the count, in\n%s", log)
+			t.Errorf("want one warning with the count in\n%s", log)
 		}
 		if err := <-waiting; !errors.Is(err, ErrClosed) {
-			t.Errorf("who was removed got %v, want %v", err, ErrClosed)
+			t.Errorf("Next of the removed consumer: %v, want %v", err, ErrClosed)
 		}
 		if err := removed.Ack(1); !errors.Is(err, ErrClosed) {
-			t.Errorf("acknowledgement of who was removed: %v, want %v", err, ErrClosed)
+			t.Errorf("Ack of the removed consumer: %v, want %v", err, ErrClosed)
 		}
 		if _, err := j.Consumer("removed"); err == nil {
-			t.Error("a removed consumer can still be had")
+			t.Error("the removed consumer still exists")
 		}
 		mustAppend(t, j, record(4, 10))
 		wantEntries(t, read(t, mustConsumer(t, j, "kept"), 2), "3-4")
 		wantEntries(t, read(t, mustConsumer(t, j, "new"), 1), "4")
 		wantEntries(t, read(t, mustConsumer(t, j, "oldest"), 4), "1-4")
 
-		// Under its old name again, it is a new one.
+		// A consumer of the same name is a new one.
 		if err := j.SetConsumers(consumers("kept", "removed")); err != nil {
 			t.Fatal(err)
 		}
@@ -117,13 +116,13 @@ func TestInvalidConsumers(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string][]ConsumerOptions{
 		"no name":           {{}},
-		"twice the same":    consumers("a", "a"),
+		"duplicate name":    consumers("a", "a"),
 		"unknown when_full": {{Name: "a", WhenFull: "panic"}},
 		"unknown start":     {{Name: "a", Start: "middle"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := NewMemory(Options{Consumers: bad}); err == nil {
-				t.Error("was accepted")
+				t.Error("no error")
 			}
 		})
 	}
@@ -158,16 +157,16 @@ func TestConsumersAfterRestart(t *testing.T) {
 		OnDrop:    func(consumer string, cause event.Cause, n int) { dropped[consumer+" "+string(cause)] += n },
 	})
 	if len(dropped) != 1 || dropped["removed/with ünusual name removed"] != 3 {
-		t.Errorf("counted as dropped: %v, want the 3 records of the consumer that was removed", dropped)
+		t.Errorf("counted as dropped: %v, want the 3 records of the removed consumer", dropped)
 	}
 	if n := log.count("sink removed before it accepted all records"); n != 1 {
-		t.Errorf("the log says %d times that records are dropped, want once", n)
+		t.Errorf("%d warnings about dropped records, want 1", n)
 	}
 	wantEntries(t, readAll(t, mustConsumer(t, j, "kept")), "2-3")
 	wantEntries(t, readAll(t, mustConsumer(t, j, "new")), "")
 	wantEntries(t, readAll(t, mustConsumer(t, j, "oldest")), "1-3")
 	if got := j.Positions("new")[""].Version; got != 3 {
-		t.Errorf("the new consumer stands at %d, want at the tail, 3", got)
+		t.Errorf("the new consumer is at %d, want the tail, 3", got)
 	}
 	var cursors []string
 	for _, name := range files(t, dir) {

@@ -18,18 +18,17 @@ import (
 	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
-// The variables that make TestCrashedProcess the process which is killed.
+// Environment variables of the process that is killed.
 const (
 	crashDir   = "HINDSIGHT_TEST_CRASH_DIR"
-	crashDrain = "HINDSIGHT_TEST_CRASH_DRAIN" // deliver what there is, and end
+	crashDrain = "HINDSIGHT_TEST_CRASH_DRAIN" // deliver the backlog and end
 )
 
 var crashSinks = []string{"steady", "flaky"}
 
-// TestKilledProcess kills a process under load at random moments, as often as
-// it takes to hit every place. What its appends returned for is delivered, in
-// order; what was acknowledged does not come again; what comes again is the
-// same bytes.
+// TestKilledProcess kills a process under load at random moments. Records whose append returned are
+// delivered, in order; acknowledged records are not delivered again; records that are delivered
+// again have the same bytes.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	kills := nightly.Size(10, 50)
@@ -40,7 +39,7 @@ func TestKilledProcess(t *testing.T) {
 		delivered: map[string]uint64{}, acknowledged: map[string]uint64{},
 	}
 	for i := range kills {
-		// Every third time it may still be opening the journal.
+		// Every third process may still be opening the journal.
 		h.life(dir, time.Duration(1+rng.IntN(120))*time.Millisecond, i%3 == 0)
 	}
 	h.life(dir, 0, false)
@@ -49,13 +48,13 @@ func TestKilledProcess(t *testing.T) {
 			t.Errorf("%s got records up to %d, but %d were appended", sink, h.delivered[sink], h.appended)
 		}
 	}
-	t.Logf("%d records appended, %d came again", h.appended, h.repeated)
+	t.Logf("%d records appended, %d delivered again", h.appended, h.repeated)
 	if h.appended == 0 {
-		t.Error("nothing was appended")
+		t.Error("no records appended")
 	}
 }
 
-// history is what the processes have said they did.
+// history is collected from the output of the processes.
 type history struct {
 	t            *testing.T
 	appended     uint64            // the last record whose append returned
@@ -65,8 +64,8 @@ type history struct {
 	repeated     int
 }
 
-// life runs a process until it is killed, some time after it was started or has
-// opened the journal, or to its end if that time is 0.
+// life runs a process and kills it some time after its start, or after it opened the journal. If that
+// time is 0, the process runs to its end.
 func (h *history) life(dir string, killed time.Duration, early bool) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashedProcess$")
 	cmd.Env = append(os.Environ(), crashDir+"="+dir)
@@ -78,16 +77,16 @@ func (h *history) life(dir string, killed time.Duration, early bool) {
 	stdout, err := cmd.StdoutPipe()
 	must(h.t, err)
 	must(h.t, cmd.Start())
-	said := bufio.NewReader(stdout)
+	output := bufio.NewReader(stdout)
 	opened := false
 	kill := func() { time.AfterFunc(killed, func() { cmd.Process.Kill() }) }
 	if early {
 		kill()
 	}
 	for {
-		line, err := said.ReadString('\n')
+		line, err := output.ReadString('\n')
 		if err != nil {
-			break // a line without its end was being said when it was killed
+			break // a partial line is not reported
 		}
 		if !opened && strings.HasPrefix(line, "opened") {
 			opened = true
@@ -110,7 +109,7 @@ func (h *history) life(dir string, killed time.Duration, early bool) {
 func (h *history) line(words []string) {
 	var v uint64
 	if len(words) < 2 || words[0] == "ok" {
-		return // said by package testing
+		return // by package testing
 	}
 	fmt.Sscan(words[len(words)-1], &v)
 	switch sink := words[1]; words[0] {
@@ -139,8 +138,7 @@ func (h *history) line(words []string) {
 	}
 }
 
-// TestCrashedProcess is not a test, but the process that TestKilledProcess
-// starts.
+// TestCrashedProcess is the process that TestKilledProcess starts.
 func TestCrashedProcess(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
@@ -173,11 +171,10 @@ func TestCrashedProcess(t *testing.T) {
 	}
 	sinks.Wait()
 	must(t, j.Close())
-	os.Exit(0) // before package testing says something
+	os.Exit(0) // before package testing prints
 }
 
-// crashSink delivers until ctx ends. If it is flaky, every other batch fails for
-// a while.
+// crashSink delivers until ctx ends. A flaky one delays half of its batches.
 func crashSink(ctx context.Context, t *testing.T, j *Journal, c *Consumer, sink string, flaky bool) {
 	for {
 		entries, err := nextEntries(ctx, c, 1+rand.IntN(100))

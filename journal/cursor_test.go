@@ -49,12 +49,12 @@ func TestCursorCannotBeSaved(t *testing.T) {
 				time.Sleep(time.Minute)
 				kept := j.Stats().Records
 				if kept != 20 {
-					t.Errorf("%d records are kept while the cursor is not saved, want 20", kept)
+					t.Errorf("%d records are needed while the cursor is not saved, want 20", kept)
 				}
 				setting(false)
 				time.Sleep(time.Minute)
 				if kept := j.Stats().Records; kept != 0 {
-					t.Errorf("%d records are kept after the cursor was saved", kept)
+					t.Errorf("%d records are needed after the cursor was saved", kept)
 				}
 				if log.count("cannot save the cursor") != 1 || log.count("saved again") != 1 {
 					t.Errorf("log:\n%s", log.String())

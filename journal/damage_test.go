@@ -1,85 +1,16 @@
 package journal
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal/storage"
 )
-
-func TestTransientReadErrors(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var log logBuffer
-		disk := newSimDisk()
-		j := mustOpen(t, disk, Options{Consumers: consumers("a"), Logger: log.logger()})
-		defer j.Close()
-		mustAppend(t, j, records(1, 10, 10)...)
-		failures := 0
-		disk.mu.Lock()
-		disk.failRead = func(string, int64) error {
-			if failures++; failures < 5 {
-				return syscall.EIO
-			}
-			return nil
-		}
-		disk.mu.Unlock()
-		wantEntries(t, read(t, mustConsumer(t, j, "a"), 10), "1-10")
-		if log.count("cannot read the journal, retrying") != 1 || log.count("journal is readable again") != 1 {
-			t.Errorf("log:\n%s", log.String())
-		}
-	})
-}
-
-func TestUnreadableBlockIsAGap(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		disk := newSimDisk()
-		j := mustOpen(t, disk, Options{Consumers: consumers("a")})
-		defer j.Close()
-		mustAppend(t, j, records(1, 1000, smallRecord)...)
-		disk.mu.Lock()
-		disk.failRead = func(_ string, at int64) error {
-			if at <= 300_000 && 300_000 < at+128<<10 {
-				return syscall.EIO
-			}
-			return nil
-		}
-		disk.mu.Unlock()
-		var got []Entry
-		for len(got) == 0 || version(got[len(got)-1]) < 1000 {
-			entries, err := mustNext(t, j, got)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, entries...)
-		}
-		gaps := slices.DeleteFunc(slices.Clone(got), func(e Entry) bool { return !e.Record.Gap })
-		if len(gaps) == 0 {
-			t.Errorf("no gap record in %s", summary(got))
-		}
-	})
-}
-
-func mustNext(t *testing.T, j *Journal, before []Entry) ([]Entry, error) {
-	j.mu.Lock()
-	c := j.consumers["a"]
-	j.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-	defer cancel()
-	return nextEntries(ctx, c, 100)
-}
 
 // A record that is damaged after Next has visited it fails Read. A gap is declared for it once
 // the consumer starts again.
@@ -116,73 +47,6 @@ func TestDamageBetweenNextAndRead(t *testing.T) {
 	}
 }
 
-// damagedJournal makes a journal of 100 records of one KiB, about four in a
-// segment. Its consumer has acknowledged the first ten.
-func damagedJournal(t testing.TB) (dir string, o Options) {
-	t.Helper()
-	dir = t.TempDir()
-	o = Options{MaxBytes: 150_000, Namespace: "monitoring", Consumers: consumers("a")}
-	j := openDir(t, dir, o)
-	c := mustConsumer(t, j, "a")
-	for v := uint64(1); v <= 100; v++ {
-		mustAppend(t, j, record(v, smallRecord))
-	}
-	mustAck(t, c, read(t, c, 10)[9].Offset)
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return dir, o
-}
-
-// frameHead is the number of bytes of a frame before its payload.
-const frameHead = 36
-
-// segmentWith returns the path of the segment that holds a record, and where its frame starts.
-func segmentWith(t testing.TB, dir string, v uint64) (path string, start int64) {
-	t.Helper()
-	d, err := storage.OpenDir(dir)
-	must(t, err)
-	defer d.Close()
-	recovered, err := storage.Recover(d, slog.New(slog.DiscardHandler))
-	must(t, err)
-	defer recovered.Writer.Close()
-	reader := storage.NewReader(d)
-	defer reader.Reset()
-	for {
-		f, err := reader.Peek(recovered.Log, recovered.Log.First().Base)
-		must(t, err)
-		var r event.Record
-		must(t, r.UnmarshalBinary(f.Payload))
-		if r.Position.Version == v {
-			return filepath.Join(dir, reader.Segment().Name()), int64(reader.Location().Start)
-		}
-		reader.Advance()
-	}
-}
-
-// overwrite puts bytes into a file.
-func overwrite(t testing.TB, path string, at int64, b ...byte) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(b, at); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// flip changes one bit of a file.
-func flip(t testing.TB, path string, at int64, bit int) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	overwrite(t, path, at, b[at]^1<<bit)
-}
-
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	const (
@@ -193,9 +57,9 @@ func TestDamage(t *testing.T) {
 	cases := []struct {
 		name   string
 		damage func(t *testing.T, dir string)
-		want   string // what the consumer reads
+		want   string // entries
 		tail   uint64
-		log    string // the one line about it; empty: none
+		log    string // text of the only line; empty: no line
 	}{
 		{
 			name:   "none",
@@ -203,7 +67,7 @@ func TestDamage(t *testing.T) {
 			want:   "11-100", tail: 100,
 		},
 		{
-			name: "the last record is written in part",
+			name: "last record incomplete",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 100)
 				must(t, os.Truncate(path, at+100))
@@ -211,7 +75,7 @@ func TestDamage(t *testing.T) {
 			want: "11-99", tail: 99, log: cut,
 		},
 		{
-			name: "the last record's head is written in part",
+			name: "head of the last record incomplete",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 100)
 				must(t, os.Truncate(path, at+frameHead-1))
@@ -219,7 +83,7 @@ func TestDamage(t *testing.T) {
 			want: "11-99", tail: 99, log: cut,
 		},
 		{
-			name: "the end of the last segment is zeros",
+			name: "last segment ends with zeros",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 100)
 				must(t, os.Truncate(path, at))
@@ -228,7 +92,7 @@ func TestDamage(t *testing.T) {
 			want: "11-99", tail: 99, log: cut,
 		},
 		{
-			name: "a bit of the last record is flipped",
+			name: "bit flipped in the last record",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 100)
 				flip(t, path, at+500, 3)
@@ -236,7 +100,7 @@ func TestDamage(t *testing.T) {
 			want: "11-99", tail: 99, log: cut,
 		},
 		{
-			name: "a bit of a record is flipped",
+			name: "bit flipped in a record",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 50)
 				flip(t, path, at+500, 3)
@@ -244,7 +108,7 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..51 missed 1) 51-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a bit of a record in the last segment is flipped",
+			name: "bit flipped in a record of the last segment",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 99)
 				flip(t, path, at+500, 3)
@@ -252,9 +116,9 @@ func TestDamage(t *testing.T) {
 			want: "11-98 damage(98..100 missed 1) 100", tail: 100, log: damaged,
 		},
 		{
-			// Which cannot be told from a write torn by a loss of power: the
-			// tail is before it, so that it comes from the watch again.
-			name: "a bit of a record in the last group is flipped",
+			// This looks like a torn write: the tail is before it, and the watch reads the
+			// record again.
+			name: "bit flipped in the last batch",
 			damage: func(t *testing.T, dir string) {
 				j := openDir(t, dir, Options{MaxBytes: 150_000, Consumers: consumers("a")})
 				mustAppend(t, j, records(101, 104, 10)...)
@@ -265,7 +129,7 @@ func TestDamage(t *testing.T) {
 			want: "11-101", tail: 101, log: cut,
 		},
 		{
-			name: "a bit of a record's length is flipped",
+			name: "bit flipped in the length of a record",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 50)
 				flip(t, path, at+6, 7)
@@ -273,7 +137,7 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..51 missed 1) 51-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a bit of a record's magic is flipped",
+			name: "bit flipped in the magic of a record",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 50)
 				flip(t, path, at, 0)
@@ -281,7 +145,7 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..51 missed 1) 51-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a bit of the first record that is still wanted is flipped",
+			name: "bit flipped in the first unacknowledged record",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 11)
 				flip(t, path, at+500, 3)
@@ -289,7 +153,7 @@ func TestDamage(t *testing.T) {
 			want: "damage(10..12 missed 1) 12-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a bit of a record that is not wanted any more is flipped",
+			name: "bit flipped in an acknowledged record",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 10)
 				flip(t, path, at+500, 3)
@@ -297,7 +161,7 @@ func TestDamage(t *testing.T) {
 			want: "11-100", tail: 100,
 		},
 		{
-			name: "two records apart are damaged",
+			name: "two records damaged",
 			damage: func(t *testing.T, dir string) {
 				for _, v := range []uint64{30, 60} {
 					path, at := segmentWith(t, dir, v)
@@ -307,7 +171,7 @@ func TestDamage(t *testing.T) {
 			want: "11-29 damage(29..31 missed 1) 31-59 damage(59..61 missed 1) 61-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a segment's header is damaged",
+			name: "segment header damaged",
 			damage: func(t *testing.T, dir string) {
 				path, _ := segmentWith(t, dir, 50)
 				overwrite(t, path, 3, []byte("damaged")...)
@@ -315,7 +179,7 @@ func TestDamage(t *testing.T) {
 			want: "11-100", tail: 100,
 		},
 		{
-			name: "the last segment's header is damaged",
+			name: "header of the last segment damaged",
 			damage: func(t *testing.T, dir string) {
 				path, _ := segmentWith(t, dir, 100)
 				overwrite(t, path, 3, []byte("damaged")...)
@@ -323,7 +187,7 @@ func TestDamage(t *testing.T) {
 			want: "11-100", tail: 100, log: "segment header is damaged",
 		},
 		{
-			name: "a block is zeroed",
+			name: "block zeroed",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 50)
 				overwrite(t, path, at+500, make([]byte, 1500)...)
@@ -331,7 +195,7 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..52 missed 2) 52-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a segment in the middle ends early",
+			name: "segment in the middle truncated",
 			damage: func(t *testing.T, dir string) {
 				path, at := segmentWith(t, dir, 50)
 				must(t, os.Truncate(path, at+10))
@@ -340,7 +204,7 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..57 missed 7) 57-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a segment in the middle is missing",
+			name: "segment in the middle missing",
 			damage: func(t *testing.T, dir string) {
 				path, _ := segmentWith(t, dir, 50)
 				must(t, os.Remove(path))
@@ -348,23 +212,23 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..57 missed 7) 57-100", tail: 100, log: damaged,
 		},
 		{
-			name: "the first segment is missing",
+			name: "first segment missing",
 			damage: func(t *testing.T, dir string) {
 				must(t, os.Remove(segmentFiles(t, dir)[0]))
 			},
 			want: "damage(10..15 missed 4) 15-100", tail: 100, log: damaged,
 		},
 		{
-			name: "the last segment is missing",
+			name: "last segment missing",
 			damage: func(t *testing.T, dir string) {
 				path, _ := segmentWith(t, dir, 100)
 				must(t, os.Remove(path))
 			},
-			// The tail says so: what is behind it comes from the watch again.
+			// The watch reads the records after the tail again.
 			want: "11-98", tail: 98,
 		},
 		{
-			name: "all segments are missing",
+			name: "all segments missing",
 			damage: func(t *testing.T, dir string) {
 				for _, path := range segmentFiles(t, dir) {
 					must(t, os.Remove(path))
@@ -373,7 +237,7 @@ func TestDamage(t *testing.T) {
 			want: "", tail: 0, log: "cursor is beyond the end of the journal",
 		},
 		{
-			name: "a segment is empty",
+			name: "segment empty",
 			damage: func(t *testing.T, dir string) {
 				path, _ := segmentWith(t, dir, 50)
 				must(t, os.Truncate(path, 0))
@@ -381,7 +245,7 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..57 missed 7) 57-100", tail: 100, log: damaged,
 		},
 		{
-			name: "the last segment is empty",
+			name: "last segment empty",
 			damage: func(t *testing.T, dir string) {
 				path, _ := segmentWith(t, dir, 100)
 				must(t, os.Truncate(path, 0))
@@ -389,7 +253,7 @@ func TestDamage(t *testing.T) {
 			want: "11-98", tail: 98, log: "segment header is damaged",
 		},
 		{
-			name: "a segment is a copy of another",
+			name: "segment replaced by a copy of another",
 			damage: func(t *testing.T, dir string) {
 				from, _ := segmentWith(t, dir, 30)
 				to, _ := segmentWith(t, dir, 50)
@@ -400,23 +264,23 @@ func TestDamage(t *testing.T) {
 			want: "11-49 damage(49..57 missed 7) 57-100", tail: 100, log: damaged,
 		},
 		{
-			name: "a cursor has a bit flipped",
+			name: "both slots of the cursor damaged",
 			damage: func(t *testing.T, dir string) {
 				overwrite(t, cursor(dir), 40, 'x')
 				overwrite(t, cursor(dir), 4<<10+40, 'x')
 			},
-			// The oldest that is kept: segments hold seven.
+			// The oldest record: segments hold seven.
 			want: "8-100", tail: 100, log: "cursor is damaged",
 		},
 		{
-			name: "a cursor is empty",
+			name: "cursor empty",
 			damage: func(t *testing.T, dir string) {
 				must(t, os.Truncate(cursor(dir), 0))
 			},
 			want: "8-100", tail: 100, log: "cursor is damaged",
 		},
 		{
-			name: "a cursor is that of another consumer",
+			name: "cursor of another consumer",
 			damage: func(t *testing.T, dir string) {
 				writeCursor(t, dir, "b", 50)
 				must(t, os.Rename(filepath.Join(dir, "b.cursor"), cursor(dir)))
@@ -424,14 +288,14 @@ func TestDamage(t *testing.T) {
 			want: "8-100", tail: 100, log: "cursor is damaged",
 		},
 		{
-			name: "a cursor is from the future",
+			name: "cursor beyond the end",
 			damage: func(t *testing.T, dir string) {
 				writeCursor(t, dir, "a", 500)
 			},
 			want: "", tail: 100, log: "cursor is beyond the end of the journal",
 		},
 		{
-			name: "files are there that do not belong to it",
+			name: "foreign files",
 			damage: func(t *testing.T, dir string) {
 				for _, name := range []string{"1.log", "00000000000000000200.log.tmp", "a.cursor.tmp", "b%zz.cursor", "README"} {
 					must(t, os.WriteFile(filepath.Join(dir, name), []byte("something"), 0o600))
@@ -443,7 +307,7 @@ func TestDamage(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			dir, o := damagedJournal(t)
+			dir, o := hundredRecords(t)
 			tc.damage(t, dir)
 			var log logBuffer
 			o.Logger = log.logger()
@@ -451,7 +315,7 @@ func TestDamage(t *testing.T) {
 			if lines == 0 && tc.log != "" {
 				lines = 1
 			}
-			for i := range 2 { // the second time it must be the same
+			for i := range 2 { // with the same result
 				j := openDir(t, dir, o)
 				if got := j.Tail("").Version; got != tc.tail {
 					t.Errorf("tail is %d, want %d", got, tc.tail)
@@ -463,32 +327,21 @@ func TestDamage(t *testing.T) {
 				}
 			}
 			if tc.log == "" && log.String() != "" || tc.log != "" && log.count(tc.log) == 0 {
-				t.Errorf("want the log to say %q, it is:\n%s", tc.log, log.String())
+				t.Errorf("want %q in the log:\n%s", tc.log, log.String())
 			}
-			// And it goes on.
+			// Records can be appended.
 			j := openDir(t, dir, o)
 			next := tc.tail + 1
 			mustAppend(t, j, records(next, next+20, smallRecord)...)
 			entries := readAll(t, mustConsumer(t, j, "a"))
 			if got := summary(entries[len(entries)-21:]); got != fmt.Sprintf("%d-%d", next, next+20) {
-				t.Errorf("of the records appended afterwards came %s", got)
+				t.Errorf("records appended afterwards: %s", got)
 			}
 		})
 	}
 }
 
-// writeCursor writes a cursor file.
-func writeCursor(t *testing.T, dir, consumer string, offset uint64) {
-	t.Helper()
-	d, err := storage.OpenDir(dir)
-	must(t, err)
-	defer d.Close()
-	file, _, _ := storage.OpenCursor(d, consumer)
-	defer file.Close()
-	must(t, file.Write(storage.Cursor{Offset: offset}))
-}
-
-func TestDamageInASourceAmongOthers(t *testing.T) {
+func TestDamageWithSeveralSources(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openDir(t, dir, Options{Consumers: consumers("a")})
@@ -503,8 +356,7 @@ func TestDamageInASourceAmongOthers(t *testing.T) {
 	j = openDir(t, dir, Options{Consumers: consumers("a")})
 	c := mustConsumer(t, j, "a")
 	entries := readAll(t, c)
-	// Whose record it was cannot be told: each source gets a gap record, from
-	// where it was to where it is seen next, as far as that is known.
+	// The source of the damaged record is unknown: each source has a gap record.
 	var gaps []string
 	for _, e := range entries {
 		if a := e.Record.Event.Annotations; e.Record.Gap {
@@ -516,6 +368,6 @@ func TestDamageInASourceAmongOthers(t *testing.T) {
 	}
 	ackAll(t, c, entries)
 	if s := j.Stats().Consumers["a"]; s.Behind != 0 {
-		t.Errorf("behind by %d after all was acknowledged", s.Behind)
+		t.Errorf("behind by %d after the last acknowledgement", s.Behind)
 	}
 }

@@ -13,13 +13,12 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-func TestADirectoryThatCannotBeWrittenTo(t *testing.T) {
+func TestDirectoryNotWritable(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(dir), 0o755))
 	must(t, os.Chmod(dir, 0o555))
 	if os.Geteuid() == 0 {
-		// To root everything can be written: be somebody else for the file
-		// system, on this thread.
+		// Root can write anywhere: use another user for file access on this thread.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		must(t, syscall.Setfsuid(65534))
@@ -30,11 +29,11 @@ func TestADirectoryThatCannotBeWrittenTo(t *testing.T) {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 	if _, err := Open(filepath.Join(dir, "sub"), Options{}); err == nil || !strings.Contains(err.Error(), dir) {
-		t.Errorf("got error %v, want one that names %s", err, dir)
+		t.Errorf("error %v does not name %s", err, dir)
 	}
 }
 
-func TestAFullVolume(t *testing.T) {
+func TestFullVolume(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
 		t.Skipf("a small volume cannot be mounted here: %v", err)

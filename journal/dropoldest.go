@@ -7,8 +7,8 @@ import (
 	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
-// dropOldest skips the records before an offset that the consumer has not read, and keeps in its
-// cursor what Next declares in their place.
+// dropOldest skips the records before an offset that the consumer has not read. Its cursor keeps the
+// range, for which Next declares a gap.
 func (c *Consumer) dropOldest(until uint64) {
 	c.reading.Lock()
 	defer c.reading.Unlock()

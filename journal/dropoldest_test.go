@@ -33,9 +33,9 @@ func TestDropOldest(t *testing.T) {
 			ackAll(t, keen, readAll(t, keen))
 		}
 		if s := j.Stats(); s.Bytes > s.MaxBytes {
-			t.Errorf("%d bytes kept, bound is %d", s.Bytes, s.MaxBytes)
+			t.Errorf("%d bytes used, capacity is %d", s.Bytes, s.MaxBytes)
 		}
-		mustAck(t, lazy, inFlight[4].Offset) // its space is gone, but it arrived
+		mustAck(t, lazy, inFlight[4].Offset) // its segment is deleted, but it was delivered
 		entries := readAll(t, lazy)
 		gap := entries[0].Record
 		first := version(entries[1])
@@ -44,7 +44,7 @@ func TestDropOldest(t *testing.T) {
 			t.Errorf("gap record: %+v", gap)
 		}
 		if first < 200 {
-			t.Errorf("the oldest record kept is %d; most must have been dropped", first)
+			t.Errorf("the oldest record is %d, want most records dropped", first)
 		}
 		mu.Lock()
 		if want := int(first - 6); dropped["lazy overflow"] != want || len(dropped) != 1 {
@@ -53,7 +53,7 @@ func TestDropOldest(t *testing.T) {
 		mu.Unlock()
 		ackAll(t, lazy, entries)
 		if got := j.Stats().Consumers["lazy"].Behind; got != 0 {
-			t.Errorf("behind by %d after everything was acknowledged", got)
+			t.Errorf("behind by %d after the last acknowledgement", got)
 		}
 		if log.count("dropping the oldest records") != 1 || log.count("sink has caught up") != 1 {
 			t.Errorf("log:\n%s", log.String())
@@ -70,7 +70,7 @@ func TestDropOldestBySource(t *testing.T) {
 			r := record(v, smallRecord)
 			r.Source = []string{"loki", "tempo", "tempo"}[v%3]
 			other := record(1000+v, 10)
-			other.OnlySink = "somebody else"
+			other.OnlySink = "other"
 			mustAppend(t, j, r, other)
 		}
 		entries, err := nextEntries(testContext(t), lazy, 1)
@@ -78,7 +78,7 @@ func TestDropOldestBySource(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(entries) != 2 || entries[0].Record.Source != "loki" || entries[1].Record.Source != "tempo" {
-			t.Fatalf("got %s, want a gap record for each source at once", summary(entries))
+			t.Fatalf("got %s, want a gap record for each source in one call", summary(entries))
 		}
 		first := version(read(t, lazy, 1)[0])
 		loki, tempo := 0, 0
@@ -129,7 +129,7 @@ func TestDropOldestInFlight(t *testing.T) {
 		mustAppend(t, j, records(26, 40, smallRecord)...)
 		read(t, mustConsumer(t, j, "lazy"), 40)
 		mustAppend(t, j, records(41, 55, smallRecord)...)
-		// What was in flight comes again, but for what has been dropped since.
+		// Records in flight are read again, except those that were dropped.
 		wantEntries(t, readAll(t, mustConsumer(t, j, "lazy")), "overflow(..20 missed 0) 21-55")
 	})
 }
@@ -146,7 +146,7 @@ func TestDropOldestTwice(t *testing.T) {
 		first := version(entries[1])
 		want := fmt.Sprintf("overflow(..%d missed %d) %d-500", first-1, first-1, first)
 		wantEntries(t, entries, want)
-		// Not acknowledged: told again, in the same words.
+		// Without an acknowledgement, the gap is declared again.
 		again := readAll(t, mustConsumer(t, j, "lazy"))
 		wantEntries(t, again, want)
 		if a, b := entries[0].Record.Event.String(), again[0].Record.Event.String(); a != b {
@@ -162,7 +162,7 @@ func TestDropOldestAcrossRestart(t *testing.T) {
 	j := openDir(t, dir, o)
 	lazy := mustConsumer(t, j, "lazy")
 	mustAppend(t, j, records(1, 10, smallRecord)...)
-	mustAck(t, lazy, read(t, lazy, 10)[3].Offset) // 5-10 were in flight, and are gone with the process
+	mustAck(t, lazy, read(t, lazy, 10)[3].Offset) // 5-10 are in flight
 	for v := uint64(11); v <= 300; v++ {
 		mustAppend(t, j, record(v, smallRecord))
 	}
@@ -178,7 +178,7 @@ func TestDropOldestAcrossRestart(t *testing.T) {
 	again := readAll(t, mustConsumer(t, j, "lazy"))
 	wantEntries(t, again, want)
 	if again[0].Record.Event.String() != entries[0].Record.Event.String() {
-		t.Error("the gap record is not the same when it comes again")
+		t.Error("the gap record is another one after the restart")
 	}
 }
 

@@ -143,7 +143,7 @@ func positionAt(version uint64) event.Position {
 	return event.Position{Epoch: testEpoch, Version: version, Time: time.Unix(1563534000+int64(version), 0).UTC()}
 }
 
-// record returns a record of version v whose message has so many bytes.
+// record returns a record of version v with a message of size bytes.
 func record(v uint64, size int) event.Record {
 	at := time.Unix(1563534000+int64(v), int64(v)).UTC()
 	return event.Record{

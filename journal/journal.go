@@ -56,7 +56,7 @@ type Options struct {
 	// Consumers are all consumers of the journal; see SetConsumers.
 	Consumers []ConsumerOptions
 
-	// Namespace is that of gap records, which are Events.
+	// Namespace is the namespace of gap records, which are Events.
 	Namespace string
 
 	// OnDrop is called for records that a consumer will not receive, with the cause of the gap
@@ -86,7 +86,7 @@ type Journal struct {
 
 	configuring sync.Mutex // held by SetConsumers and Close
 
-	// mu guards these fields, and the fields of consumers that say so. It is never held during
+	// mu guards these fields, and the marked fields of consumers. It is never held during
 	// file access.
 	mu          sync.Mutex
 	closed      bool

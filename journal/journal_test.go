@@ -42,15 +42,15 @@ func TestClose(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Errorf("close again: %v", err)
 		}
-		for what, err := range map[string]error{
-			"append that was blocked": <-blocked,
-			"next that waited":        <-waiting,
+		for call, err := range map[string]error{
+			"blocked append":          <-blocked,
+			"waiting next":            <-waiting,
 			"append after close":      j.Append(testContext(t), records(1, 1, 1)),
 			"acknowledge after close": idle.Ack(1),
 			"set consumers":           j.SetConsumers(nil),
 		} {
 			if !errors.Is(err, ErrClosed) {
-				t.Errorf("%s: %v, want %v", what, err, ErrClosed)
+				t.Errorf("%s: %v, want %v", call, err, ErrClosed)
 			}
 		}
 	})
@@ -130,13 +130,13 @@ func TestRestart(t *testing.T) {
 		before, _ := entries[4+i].Record.AppendBinary(nil)
 		after, _ := e.Record.AppendBinary(nil)
 		if e.Offset != entries[4+i].Offset || string(before) != string(after) {
-			t.Errorf("record %d is not the same when it comes again", version(e))
+			t.Errorf("record %d is another one after the restart", version(e))
 		}
 	}
 	wantEntries(t, readAll(t, mustConsumer(t, j, "b")), "")
 	wantEntries(t, readAll(t, mustConsumer(t, j, "unread")), "1-10")
 	if got := j.Positions("a")[""].Version; got != 4 {
-		t.Errorf("the cursor of a stands for %d, want 4", got)
+		t.Errorf("the cursor of a is at %d, want 4", got)
 	}
 	mustAppend(t, j, record(12, 10))
 	wantEntries(t, readAll(t, mustConsumer(t, j, "b")), "12")
@@ -161,6 +161,6 @@ func TestDirectoryIsAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("got error %v, want one that names %s", err, path)
+		t.Errorf("error %v does not name %s", err, path)
 	}
 }

@@ -33,7 +33,7 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 			next()
 		}
 		mustAck(t, c, last)
-		// A chunk of marks may have to be, and what the journal does beside counts too.
+		// The queue of steps in flight grows by chunks, and other goroutines allocate too.
 		if n := testing.AllocsPerRun(5, next); n > 50 {
 			t.Errorf("512 records allocate %v times", n)
 		}
@@ -47,7 +47,7 @@ func TestMemoryDoesNotGrowWithTheBacklog(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	// What a bound of 8 MiB may take: itself, and what is on its way.
+	// A capacity of 8 MiB may take that, and slack for buffers and garbage.
 	const bound, slack = 8 << 20, 6 << 20
 	cases := []struct {
 		name    string
@@ -75,13 +75,13 @@ func TestMemoryDoesNotGrowWithTheBacklog(t *testing.T) {
 				mustAppend(t, j, records(1, 512, 200)...)
 			}
 			if after := heap(); after > before+tc.allowed {
-				t.Errorf("51,200 records behind take %d bytes of memory", after-before)
+				t.Errorf("a backlog of 51,200 records takes %d bytes of memory", after-before)
 			}
 			for range 50 {
 				nextEntries(cancelled(), c, 100)
 			}
 			if after := heap(); after > before+tc.allowed+2<<20 {
-				t.Errorf("reading them takes %d bytes of memory", after-before)
+				t.Errorf("reading the backlog takes %d bytes of memory", after-before)
 			}
 		})
 	}

@@ -48,8 +48,8 @@ func TestPositionsMoveTheCursor(t *testing.T) {
 			t.Errorf("read versions %v, want [1 3 7]", got)
 		}
 		ackAll(t, c, entries)
-		go nextEntries(testContext(t), c, 1) // as a delivery does when it has nothing to do
-		wait.Until(t, "the cursor stands for the last positions", func() bool {
+		go nextEntries(testContext(t), c, 1) // as an idle delivery does
+		wait.Until(t, "the cursor is at the last positions", func() bool {
 			p := j.Positions("a")
 			return p[""].Version == 8 && p["other"].Version == 5
 		})
@@ -82,7 +82,7 @@ func TestPositionDoesNotGoBack(t *testing.T) {
 		j := mustOpen(t, disk, Options{Consumers: consumers("a")})
 		mustAppend(t, j, positionOnly("", 2))
 		mustAppend(t, j, record(3, 10))
-		time.Sleep(2 * time.Second) // the position would have been written by now
+		time.Sleep(2 * time.Second) // longer than flushInterval
 		j.Close()
 		j = mustOpen(t, disk, Options{Consumers: consumers("a")})
 		defer j.Close()
@@ -114,10 +114,10 @@ func TestPositionsOutliveRecords(t *testing.T) {
 				got[source] = j.Tail(source).Version
 			}
 			if !maps.Equal(got, want) {
-				t.Errorf("tails after a restart: %v, want %v", got, want)
+				t.Errorf("tails after the restart: %v, want %v", got, want)
 			}
 			if p := j.Tail("loki"); p != positionAt(301) {
-				t.Errorf("position came back as %+v, was %+v", p, positionAt(301))
+				t.Errorf("position is %+v, want %+v", p, positionAt(301))
 			}
 		}
 		j.Close()
@@ -152,7 +152,7 @@ func TestCursorHasWholePositions(t *testing.T) {
 			}
 			mustAppend(t, j, r)
 			if v%50 == 0 {
-				// So that no position alone is last: it would wait.
+				// A position without a record would wait for the next record.
 				for _, source := range []string{"", "team-a", "team-b"} {
 					last := record(v, 10)
 					last.Source, last.Position = source, want[source]
@@ -163,10 +163,10 @@ func TestCursorHasWholePositions(t *testing.T) {
 					mustAck(t, a, e.Offset)
 				}
 				if got := j.Positions("a"); !maps.Equal(got, want) {
-					t.Fatalf("after %d the cursor is\n%v, want\n%v", v, got, want)
+					t.Fatalf("cursor after %d is\n%v, want\n%v", v, got, want)
 				}
 				if f := a.inflight; f.steps.Len()+len(f.shared)+len(f.known) > 0 {
-					t.Fatalf("%+v is left after all was acknowledged", f)
+					t.Fatalf("left after the last acknowledgement: %+v", f)
 				}
 			}
 		}

@@ -20,17 +20,17 @@ func TestPowerLoss(t *testing.T) {
 	lives := nightly.Size(60, 400)
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { losePowerOften(t, seed, lives) })
+			synctest.Test(t, func(t *testing.T) { crashOften(t, seed, lives) })
 		})
 	}
 }
 
-func losePowerOften(t *testing.T, seed uint64, lives int) {
+func crashOften(t *testing.T, seed uint64, lives int) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	disk := newSimDisk()
-	next := uint64(1)                // version to be appended
-	got := map[string]uint64{}       // newest version a consumer has had
-	undecided := map[uint64]uint64{} // versions whose append never returned
+	next := uint64(1)                // version to append
+	got := map[string]uint64{}       // newest version read by a consumer
+	undecided := map[uint64]uint64{} // versions whose append did not return
 	names := []string{"a", "b"}
 	var j *Journal
 	defer func() { j.Close() }()
@@ -44,7 +44,7 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 		j = mustOpen(t, disk, Options{MaxBytes: 40_000, Consumers: consumers(names...)})
 		tail := j.Tail("").Version
 		if tail < next-1 && undecided[tail+1] == 0 {
-			t.Fatalf("tail is %d, but %d had been appended", tail, next-1)
+			t.Fatalf("tail is %d, but %d was appended", tail, next-1)
 		}
 		next = tail + 1
 		read := map[string]*Consumer{}
@@ -80,13 +80,13 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 				disk.failOneSync()
 			}
 		}
-		// One group is on its way when the power goes.
+		// Half of the crashes happen during the sync of a group.
 		clear(undecided)
 		if rng.IntN(2) == 0 {
 			for v := next; v < next+5; v++ {
 				undecided[v] = v
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second) // it may be full
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second) // the journal may be full
 			var after *simDisk
 			disk.mu.Lock()
 			disk.failSync = func(name string) error {
@@ -103,7 +103,7 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 			}
 			disk.mu.Unlock()
 			if err := j.Append(ctx, records(next, next+4, 200)); err == nil {
-				t.Fatal("append returned although the power was gone")
+				t.Fatal("append returned without a sync")
 			}
 			cancel()
 			j.Close()
@@ -117,6 +117,6 @@ func losePowerOften(t *testing.T, seed uint64, lives int) {
 		disk = after
 	}
 	if next < uint64(lives) {
-		t.Errorf("only %d records were appended", next)
+		t.Errorf("only %d records appended", next)
 	}
 }

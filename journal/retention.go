@@ -73,8 +73,8 @@ func (j *Journal) deleteSegments() (deleted bool, keepFrom uint64, err error) {
 	}
 }
 
-// droppable returns the consumers whose oldest records must be dropped to make space for an
-// append, and the offset up to which. There are none if a consumer that blocks needs the space.
+// droppable returns the consumers that must drop their oldest records to free space for an append,
+// and the offset up to which. There are none if a blocking consumer needs the same segment.
 func (j *Journal) droppable() (until uint64, laggards []*Consumer) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

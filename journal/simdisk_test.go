@@ -12,40 +12,37 @@ import (
 	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
-// simDisk is a storage that can fail as disks do: it loses what was not synced
-// when the power goes, tears writes, is full, and fails to write or sync.
+// simDisk is a storage.FS that fails as disks do: it loses unsynced writes with the power, tears
+// writes, is full, and fails to write or sync.
 type simDisk struct {
-	mu      sync.Mutex // guards everything, the files too
+	mu      sync.Mutex // guards all fields, of the files too
 	names   map[string]*simFile
-	durable map[string]*simFile // the names after a loss of power
-	room    int64               // bytes that can still be allocated; negative: no bound
+	durable map[string]*simFile // the names after a power loss
+	free    int64               // bytes; negative: unlimited
 
-	failWrite func(name string) (short int, err error) // nil: none fail
-	failSync  func(name string) error
-	failRead  func(name string, at int64) error
-	failCut   error // of Truncate
-	failNames error // of sync
+	failWrite    func(name string) (short int, err error) // nil: none fail
+	failSync     func(name string) error
+	failRead     func(name string, at int64) error
+	failTruncate error
+	failDirSync  error
 }
 
-// simFile is a file of it.
 type simFile struct {
 	disk    *simDisk
-	name    string // it was created under
+	name    string // at its creation
 	content []byte
 	durable []byte
 	dirty   map[int64]bool // sectors written since the last sync
 }
 
-// sector is what is written whole or not at all: smaller than on any disk, so
-// that little things are torn too.
+// sector is the unit of a torn write, smaller than on any disk to tear small writes too.
 const sector = 64
 
 func newSimDisk() *simDisk {
-	return &simDisk{names: map[string]*simFile{}, durable: map[string]*simFile{}, room: -1}
+	return &simDisk{names: map[string]*simFile{}, durable: map[string]*simFile{}, free: -1}
 }
 
-// losePower returns what is found when the power is back: of what was not
-// synced, any part of it, in sectors; of unsynced names any.
+// losePower returns the disk after a power loss: it has any of the unsynced sectors and names.
 func (d *simDisk) losePower(rng *rand.Rand) *simDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -70,8 +67,8 @@ func (d *simDisk) losePower(rng *rand.Rand) *simDisk {
 	return after
 }
 
-// killProcess returns what is found when only the process was killed: all that
-// it wrote, and what of it was synced is as it was.
+// killProcess returns the disk after the process was killed: it has all writes, and they are as
+// durable as before.
 func (d *simDisk) killProcess() *simDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,8 +122,8 @@ func (d *simDisk) Rename(from, to string) error {
 func (d *simDisk) Remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if f := d.names[name]; f != nil && d.room >= 0 {
-		d.room += int64(len(f.content))
+	if f := d.names[name]; f != nil && d.free >= 0 {
+		d.free += int64(len(f.content))
 	}
 	delete(d.names, name)
 	return nil
@@ -141,8 +138,8 @@ func (d *simDisk) List() ([]string, error) {
 func (d *simDisk) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.failNames != nil {
-		return d.failNames
+	if d.failDirSync != nil {
+		return d.failDirSync
 	}
 	d.durable = maps.Clone(d.names)
 	return nil
@@ -178,12 +175,12 @@ func (f *simFile) WriteAt(p []byte, at int64) (int, error) {
 			p = p[:min(short, len(p))]
 		}
 	}
-	if grown := at + int64(len(p)) - int64(len(f.content)); grown > 0 && f.disk.room >= 0 {
-		if grown > f.disk.room {
-			p = p[:max(0, int64(len(p))-(grown-f.disk.room))]
+	if grown := at + int64(len(p)) - int64(len(f.content)); grown > 0 && f.disk.free >= 0 {
+		if grown > f.disk.free {
+			p = p[:max(0, int64(len(p))-(grown-f.disk.free))]
 			failed = syscall.ENOSPC
 		}
-		f.disk.room -= max(0, at+int64(len(p))-int64(len(f.content)))
+		f.disk.free -= max(0, at+int64(len(p))-int64(len(f.content)))
 	}
 	if len(p) > 0 {
 		f.content = resize(f.content, max(len(f.content), int(at)+len(p)))
@@ -198,12 +195,12 @@ func (f *simFile) WriteAt(p []byte, at int64) (int, error) {
 func (f *simFile) Truncate(size int64) error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if f.disk.failCut != nil {
-		return f.disk.failCut
+	if f.disk.failTruncate != nil {
+		return f.disk.failTruncate
 	}
 	if size < int64(len(f.content)) {
-		if f.disk.room >= 0 {
-			f.disk.room += int64(len(f.content)) - size
+		if f.disk.free >= 0 {
+			f.disk.free += int64(len(f.content)) - size
 		}
 		f.content = f.content[:size]
 	}
@@ -221,8 +218,7 @@ func (f *simFile) Sync() error {
 	defer f.disk.mu.Unlock()
 	if f.disk.failSync != nil {
 		if err := f.disk.failSync(f.name); err != nil {
-			// As on Linux: the pages are clean now, and not on disk. The next
-			// sync will not write them.
+			// As on Linux: the pages are clean now, and the next sync does not write them.
 			clear(f.dirty)
 			return err
 		}
@@ -233,8 +229,7 @@ func (f *simFile) Sync() error {
 	return nil
 }
 
-// write returns what is on disk after those dirty sectors were written that are
-// chosen.
+// write returns the content on disk after the chosen dirty sectors were written.
 func (f *simFile) write(disk []byte, chosen func(sector int64) bool) []byte {
 	disk = slices.Clone(disk)
 	for _, s := range slices.Sorted(maps.Keys(f.dirty)) {
@@ -247,7 +242,7 @@ func (f *simFile) write(disk []byte, chosen func(sector int64) bool) []byte {
 	return disk
 }
 
-// resize cuts b, or fills it up with zeros.
+// resize truncates b or extends it with zeros.
 func resize(b []byte, size int) []byte {
 	if size <= len(b) {
 		return b[:size]

@@ -19,24 +19,24 @@ func TestLag(t *testing.T) {
 		}
 		defer j.Close()
 		c := mustConsumer(t, j, "a")
-		want := func(what string, behind uint64, lag time.Duration) {
+		check := func(state string, behind uint64, lag time.Duration) {
 			t.Helper()
 			if got := j.Stats().Consumers["a"]; got.Behind != behind || got.Lag != lag {
-				t.Errorf("%s: behind by %d and %v, want %d and %v", what, got.Behind, got.Lag, behind, lag)
+				t.Errorf("%s: behind by %d and %v, want %d and %v", state, got.Behind, got.Lag, behind, lag)
 			}
 		}
-		want("empty", 0, 0)
+		check("empty", 0, 0)
 		mustAppend(t, j, record(1, 10))
 		time.Sleep(time.Minute)
-		want("not read", 1, time.Minute)
+		check("not read", 1, time.Minute)
 		mustAppend(t, j, record(2, 10))
 		first := read(t, c, 1)
 		time.Sleep(time.Minute)
-		want("one read", 2, 2*time.Minute)
+		check("one read", 2, 2*time.Minute)
 		ackAll(t, c, first)
-		want("one acknowledged", 1, time.Minute)
+		check("one acknowledged", 1, time.Minute)
 		ackAll(t, c, read(t, c, 1))
-		want("all acknowledged", 0, 0)
+		check("all acknowledged", 0, 0)
 	})
 }
 
@@ -73,6 +73,6 @@ hindsight_sink_behind_records{sink="b"} 3
 	}
 	j.Close()
 	if n, _ := testutil.GatherAndCount(reg); n != 0 {
-		t.Errorf("%d metrics are left after Close", n)
+		t.Errorf("%d metrics after Close", n)
 	}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// groupBytes bounds what is written and synced at once: enough that slow syncs do not bound
-	// the rate, little enough to be staged in memory.
+	// groupBytes bounds the bytes of one sync: enough that slow syncs do not limit the rate, few
+	// enough to be staged in memory.
 	groupBytes = 2 << 20
 
 	// flushInterval is how long a position may wait for a record to be written with.
@@ -77,8 +77,8 @@ func (w *writer) nextGroup() []*request {
 	return group
 }
 
-// commit writes a group and replies to its requests. It retries until it succeeds; requests whose
-// context ends leave the group.
+// commit writes a group and replies to its requests. It retries until it succeeds; cancelled
+// requests leave the group.
 func (w *writer) commit(group []*request) {
 	for pause := minRetry; ; {
 		group = slices.DeleteFunc(group, func(r *request) bool {

@@ -16,21 +16,21 @@ import (
 
 func TestFailedSyncStartsASegment(t *testing.T) {
 	t.Parallel()
-	for name, failCut := range map[string]error{"": nil, "and the file cannot be cut": syscall.EIO} {
+	for name, failTruncate := range map[string]error{"": nil, "and truncating fails": syscall.EIO} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { failSyncs(t, failCut) })
+			synctest.Test(t, func(t *testing.T) { failSyncs(t, failTruncate) })
 		})
 	}
 }
 
-func failSyncs(t *testing.T, failCut error) {
+func failSyncs(t *testing.T, failTruncate error) {
 	var log logBuffer
 	disk := newSimDisk()
 	j := mustOpen(t, disk, Options{Consumers: consumers("a"), Logger: log.logger()})
 	mustAppend(t, j, records(1, 3, 10)...)
 	failures := 0
 	disk.mu.Lock()
-	disk.failCut = failCut
+	disk.failTruncate = failTruncate
 	disk.failSync = func(name string) error {
 		if strings.Contains(name, ".log") && failures < 3 {
 			failures++
@@ -48,12 +48,11 @@ func failSyncs(t *testing.T, failCut error) {
 	if log.count("journal is blocked") != 1 || log.count("input/output error") != 1 || log.count("journal accepts records again") != 1 {
 		t.Errorf("log:\n%s", log.String())
 	}
-	// The machine goes down: what the failed syncs did not save must not be
-	// missing, and what they did save must not be there twice.
+	// After a crash, frames of the failed syncs are neither missing nor duplicated.
 	after := disk.losePower(rand.New(rand.NewPCG(1, 1)))
 	j.Close()
 	for _, disk := range []*simDisk{disk, after} {
-		disk.failCut, disk.failSync = nil, nil
+		disk.failTruncate, disk.failSync = nil, nil
 		j = mustOpen(t, disk, Options{Consumers: consumers("a")})
 		wantEntries(t, readAll(t, mustConsumer(t, j, "a")), "1-9")
 		j.Close()
@@ -100,24 +99,24 @@ func TestConcurrentAppendsShareASync(t *testing.T) {
 		start := time.Now()
 		var wg sync.WaitGroup
 		wg.Go(func() { mustAppend(t, j, record(0, 10)) })
-		synctest.Wait() // it is being synced
+		synctest.Wait() // the sync has begun
 		for v := range uint64(99) {
 			wg.Go(func() { mustAppend(t, j, record(v+1, 10)) })
 		}
 		wg.Wait()
 		if took := time.Since(start); syncs != 2 || took != 20*time.Millisecond {
-			t.Errorf("100 appends at once cost %d syncs and %v", syncs, took)
+			t.Errorf("100 concurrent appends took %d syncs and %v", syncs, took)
 		}
 		mustAppend(t, j, record(100, 10))
 		if took := time.Since(start); syncs != 3 || took != 30*time.Millisecond {
-			t.Errorf("a lone append brought it to %d syncs and %v: it waits for nothing but its sync", syncs, took)
+			t.Errorf("with one more append: %d syncs and %v, want one more sync and no wait", syncs, took)
 		}
 	})
 }
 
 func TestFailedWriteIsRetried(t *testing.T) {
 	t.Parallel()
-	for name, short := range map[string]int{"nothing written": 0, "a part written": 100} {
+	for name, short := range map[string]int{"no bytes written": 0, "some bytes written": 100} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk := newSimDisk()
@@ -142,7 +141,7 @@ func TestFailedWriteIsRetried(t *testing.T) {
 				defer j.Close()
 				wantEntries(t, readAll(t, mustConsumer(t, j, "a")), "1-9")
 				if cut := j.Stats().TruncatedBytes; cut != 0 {
-					t.Errorf("%d bytes were left behind", cut)
+					t.Errorf("recovery truncated %d bytes", cut)
 				}
 			})
 		})
@@ -151,19 +150,19 @@ func TestFailedWriteIsRetried(t *testing.T) {
 
 func TestFailedAppendLeavesNoRecords(t *testing.T) {
 	t.Parallel()
-	for name, failCut := range map[string]error{"": nil, "and the file cannot be cut": syscall.EIO} {
+	for name, failTruncate := range map[string]error{"": nil, "and truncating fails": syscall.EIO} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { failAppend(t, failCut) })
+			synctest.Test(t, func(t *testing.T) { failAppend(t, failTruncate) })
 		})
 	}
 }
 
-func failAppend(t *testing.T, failCut error) {
+func failAppend(t *testing.T, failTruncate error) {
 	disk := newSimDisk()
 	j := mustOpen(t, disk, Options{Consumers: consumers("a")})
 	mustAppend(t, j, records(1, 3, 10)...)
 	disk.mu.Lock()
-	disk.failSync, disk.failCut = func(string) error { return syscall.EIO }, failCut
+	disk.failSync, disk.failTruncate = func(string) error { return syscall.EIO }, failTruncate
 	disk.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -171,7 +170,7 @@ func failAppend(t *testing.T, failCut error) {
 		t.Fatalf("append: %v", err)
 	}
 	disk.mu.Lock()
-	disk.failSync, disk.failCut = nil, nil
+	disk.failSync, disk.failTruncate = nil, nil
 	disk.mu.Unlock()
 	if got := j.Tail("").Version; got != 3 {
 		t.Errorf("tail is %d, want 3", got)
@@ -191,7 +190,7 @@ func TestPartialWriteLeavesNoRecords(t *testing.T) {
 		j := mustOpen(t, disk, Options{Consumers: consumers("a")})
 		mustAppend(t, j, records(1, 3, 10)...)
 		disk.mu.Lock()
-		disk.failWrite = func(string) (int, error) { return 1000, syscall.EIO } // some whole records
+		disk.failWrite = func(string) (int, error) { return 1000, syscall.EIO } // some complete records
 		disk.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -215,7 +214,7 @@ func TestUncertainSegmentCreation(t *testing.T) {
 		j := mustOpen(t, disk, Options{MaxBytes: smallCapacity, Consumers: consumers("a")})
 		mustAppend(t, j, records(1, 2, smallRecord)...)
 		disk.mu.Lock()
-		disk.failNames = syscall.EIO
+		disk.failDirSync = syscall.EIO
 		disk.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -223,9 +222,9 @@ func TestUncertainSegmentCreation(t *testing.T) {
 			t.Fatalf("append: %v", err)
 		}
 		disk.mu.Lock()
-		disk.failNames = nil
+		disk.failDirSync = nil
 		disk.mu.Unlock()
-		mustAppend(t, j, record(6, 10)) // would have room in the segment before
+		mustAppend(t, j, record(6, 10)) // would fit into the previous segment
 		j.Close()
 		j = mustOpen(t, disk, Options{MaxBytes: smallCapacity, Consumers: consumers("a")})
 		defer j.Close()
@@ -241,7 +240,7 @@ func TestFullDisk(t *testing.T) {
 		j := mustOpen(t, disk, Options{MaxBytes: 1 << 20, Consumers: consumers("a"), Logger: log.logger()})
 		defer func() { j.Close() }()
 		disk.mu.Lock()
-		disk.room = 100_000
+		disk.free = 100_000
 		disk.mu.Unlock()
 		done := make(chan error, 1)
 		appending, cancel := context.WithCancel(context.Background())
@@ -261,7 +260,7 @@ func TestFullDisk(t *testing.T) {
 		if log.count("journal is blocked") != 1 {
 			t.Errorf("log:\n%s", log.String())
 		}
-		// Cursors can still be saved, so that reading on makes room.
+		// Cursors can still be saved, so that acknowledgements free space.
 		c := mustConsumer(t, j, "a")
 		entries := readAll(t, c)
 		ackAll(t, c, entries)

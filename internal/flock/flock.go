@@ -1,8 +1,8 @@
-// Package flock guards files against a second process that would write to them.
-// On a network volume it may not keep out a process on another machine.
+// Package flock locks files against a second process. On some network volumes a lock excludes only
+// processes on the same machine.
 package flock
 
 import "errors"
 
-// ErrLocked is returned where somebody else has the lock.
+// ErrLocked means that another process has the lock.
 var ErrLocked = errors.New("locked")

@@ -4,5 +4,5 @@ package flock
 
 import "os"
 
-// TryLock does nothing here: the file is not guarded against a second process.
+// TryLock does nothing: this platform has no flock.
 func TryLock(*os.File) error { return nil }

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// TryLock locks a file until it is closed, by however the process ends. It
-// returns ErrLocked if somebody else has locked it.
+// TryLock locks a file until it is closed or the process ends. It returns ErrLocked if another
+// process has the lock.
 func TryLock(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

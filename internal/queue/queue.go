@@ -1,13 +1,10 @@
-// Package queue is a first-in, first-out queue whose elements can be reached by
-// their place in it.
+// Package queue is a first-in, first-out queue with random access.
 package queue
 
-// chunkLen is how many elements are allocated at once: few enough for a queue
-// that is short most of the time.
+// chunkLen is the number of elements allocated at once, small because most queues are short.
 const chunkLen = 512
 
-// Queue holds up to a hundred thousand elements that come at one end and go at the
-// other, in chunks: a slice would hold on to what has gone and be copied whenever
+// Queue keeps its elements in chunks: unlike a slice, it frees dropped elements and copies none when
 // it grows. The zero Queue is empty. It is for one goroutine at a time.
 type Queue[T any] struct {
 	chunks []*[chunkLen]T
@@ -19,7 +16,7 @@ type Queue[T any] struct {
 // Len is the number of elements.
 func (q *Queue[T]) Len() int { return q.n }
 
-// At returns the i-th element, which stays where it is until it is dropped.
+// At returns the i-th element. The pointer is valid until the element is dropped.
 func (q *Queue[T]) At(i int) *T {
 	if i < 0 || i >= q.n {
 		panic("queue: index out of range")
@@ -44,7 +41,7 @@ func (q *Queue[T]) Push(v T) {
 // Drop removes the first n elements.
 func (q *Queue[T]) Drop(n int) {
 	for i := range n {
-		*q.At(i) = *new(T) // lets go of what it refers to
+		*q.At(i) = *new(T) // frees its references
 	}
 	q.first += n
 	q.n -= n

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What is in a queue is what is in a slice of which the beginning is cut off.
+// A queue has the elements of a slice without its first elements.
 func TestQueueIsASlice(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var q Queue[*int]
@@ -27,7 +27,7 @@ func TestQueueIsASlice(t *testing.T) {
 		}
 		for i := range want {
 			if *q.At(i) != want[i] {
-				t.Fatalf("step %d: element %d is another one", step, i)
+				t.Fatalf("step %d: element %d differs", step, i)
 			}
 		}
 	}
@@ -44,6 +44,6 @@ func TestQueueInUseDoesNotAllocate(t *testing.T) {
 			q.Drop(1)
 		}
 	}); n > 0 {
-		t.Errorf("what comes and goes allocates %v times", n)
+		t.Errorf("Push and Drop allocate %v times", n)
 	}
 }

@@ -151,6 +151,6 @@ func (l *Lookup) fill(locations []Location) error {
 		l.buf = nil
 		return fmt.Errorf("read record again: %w", err)
 	}
-	clear(l.buf[got:]) // the file is shorter than what was committed: zeros are damage
+	clear(l.buf[got:]) // missing bytes count as damage
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // lookupLog returns a log of three segments, a Lookup in which they are pinned, and its records,
-// some larger than what is read at once.
+// some larger than lookupBytes.
 func lookupLog(t *testing.T) (*Memory, *Recovered, *Lookup, []found) {
 	m := NewMemory()
 	r := mustRecover(t, m)
@@ -73,7 +73,7 @@ func TestLookup(t *testing.T) {
 	l.Unpin(150)
 	check(all[99:])
 	if _, err := lookUp(l, all[:1]); err == nil {
-		t.Error("found a record whose segment is not pinned")
+		t.Error("found a record in a segment that is not pinned")
 	}
 	l.UnpinAll()
 	if len(l.pinned) > 0 {

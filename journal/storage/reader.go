@@ -90,7 +90,7 @@ func (r *Reader) Peek(log Log, offset uint64) (Frame, error) {
 	return r.frame, nil
 }
 
-// Advance moves past the frame that was peeked, whose payload becomes invalid.
+// Advance moves past the frame that was peeked. Its payload becomes invalid.
 func (r *Reader) Advance() {
 	r.skip(int64(frameHead + r.frame.length))
 	r.peeked = false
@@ -110,8 +110,7 @@ func (r *Reader) openSegment(s *Segment) error {
 	return nil
 }
 
-// findFrame reads the next frame into r.frame, or returns false at the limit. Its errors are
-// those of the file.
+// findFrame reads the next frame into r.frame, or returns false at the limit. Damage is no error.
 func (r *Reader) findFrame() (bool, error) {
 	if r.pos == 0 && !r.searching {
 		if err := r.skipHeader(); err != nil {
@@ -166,7 +165,7 @@ type fileError struct{ error }
 
 func (e fileError) Unwrap() error { return e.error }
 
-// header decodes the header of the segment at whose beginning the reader is.
+// header decodes the header; the reader is at the beginning of the segment.
 func (r *Reader) header() (positions map[string]event.Position, length int, err error) {
 	for n := blockHead; ; n = length {
 		if int64(n) > r.limit {
@@ -220,7 +219,7 @@ func (r *Reader) fill(n int) error {
 		return nil
 	}
 	if err == nil || errors.Is(err, io.EOF) {
-		// The file is shorter than what was committed. Zeros are damage.
+		// The file is shorter than the committed bytes. Zeros are damage.
 		clear(r.memory[have+got : n])
 		r.buf = r.memory[:n]
 		return nil

@@ -159,7 +159,7 @@ func (r *recovery) findEnd() (size int64, header, readable bool, err error) {
 }
 
 // findPositions finds the next offset and the positions after all records. It reads the last
-// segment, and those before it back to one whose header is intact.
+// segment and, if its header is damaged, the segments before it back to an intact header.
 func (r *recovery) findPositions() error {
 	from := len(r.Log.Segments) - 1
 	for ; ; from-- {

@@ -40,8 +40,8 @@
 // the last sync: that is damage, and stays.
 //
 // After a failed sync the content of the file is unknown. The segment ends at its last synced
-// frame and the batch is written to a new segment. Readers skip frames that were left behind:
-// their offsets are those of the next segment.
+// frame and the batch is written to a new segment. Readers skip leftover frames, whose
+// offsets belong to the next segment.
 //
 // A cursor is written to one slot until that is synced, then to the other, so that the last
 // synced cursor survives any torn write. A write allocates nothing and succeeds on a full disk.
