@@ -3,65 +3,70 @@ package delivery_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hindsight-events/hindsight/delivery"
-	"github.com/hindsight-events/hindsight/delivery/parked"
-	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/sink"
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// Streams to which a failing destination answered Retry-After: 1 do not all retry
-// every second, nor at the same instant.
-func TestRetryAfterIsNoMetronome(t *testing.T) {
+func TestRetryAfterIsObeyed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := newJournal(), &fakeSink{errors: []error{&sink.Error{RetryAfter: 7 * time.Minute, Err: errors.New("busy")}}}
+		in.add(sinktest.Records(0, 1))
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
+		finish(t, d, wait)
+		if got := out.attempts[1].Sub(out.attempts[0]); got < 7*time.Minute || got > 9*time.Minute {
+			t.Errorf("retried after %v, want 7m and some jitter", got)
+		}
+	})
+}
+
+// Senders to which a failing destination answers "Retry-After: 1" do not retry every
+// second, nor at the same time.
+func TestBackoffGrowsBeyondRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const senders, minutes = 10, 30
 		var mu sync.Mutex
 		var requests []time.Time
-		refuse := func(_ context.Context, b *sink.Batch) error {
+		unavailable := func(context.Context, *sink.Batch) error {
 			mu.Lock()
 			defer mu.Unlock()
 			requests = append(requests, time.Now())
 			return &sink.Error{Reason: sink.ReasonUnavailable, RetryAfter: time.Second, Err: errors.New("503")}
 		}
 		for range senders {
-			in, out := newSource(), &perStream{}
-			out.set(refuse)
+			in, out := newJournal(), &fakeSink{takes: time.Millisecond, answer: unavailable}
 			in.add(inNamespaces(20, sinktest.Records(0, 100)))
 			start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 16, BatchBytes: 100}})
 		}
 		time.Sleep(minutes * time.Minute)
 		mu.Lock()
 		defer mu.Unlock()
-		// At the beginning 16 at once, 8, 4 and 2; then one at a time, after up to 30 s.
-		if most := senders * (30 + minutes*60/10); len(requests) > most {
-			t.Errorf("%d requests of %d senders in %d minutes, want %d at most", len(requests), senders, minutes, most)
+		// First 16 at the same time, 8, 4 and 2; then one after up to 30 s.
+		if limit := senders * (30 + minutes*60/10); len(requests) > limit {
+			t.Errorf("%d requests of %d senders in %d minutes, want at most %d", len(requests), senders, minutes, limit)
 		}
-		late := map[time.Time]int{}
-		for _, at := range requests {
-			if late[at]++; late[at] > 2 && at.After(requests[0].Add(time.Minute)) {
-				t.Fatalf("%d requests at the same instant", late[at])
+		at := map[time.Time]int{}
+		for _, r := range requests {
+			if at[r]++; at[r] > 2 && r.After(requests[0].Add(time.Minute)) {
+				t.Fatalf("%d requests at the same time", at[r])
 			}
 		}
 	})
 }
 
-// An answer may concern one stream alone.
-func TestRetryAfterOfOneStreamHoldsUpOthersForLessThanAMinute(t *testing.T) {
+func TestRetryAfterOfOneStreamDelaysOthersForLessThanAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := newSource(), &perStream{}
-		var tried []time.Time
-		out.set(func(_ context.Context, b *sink.Batch) error {
+		in, out := newJournal(), &fakeSink{takes: time.Millisecond}
+		var attempts []time.Time
+		out.setAnswer(func(_ context.Context, b *sink.Batch) error {
 			if b.Stream == "ns-0" {
-				tried = append(tried, time.Now())
-				if len(tried) == 1 {
+				attempts = append(attempts, time.Now())
+				if len(attempts) == 1 {
 					return &sink.Error{Reason: sink.ReasonRateLimited, RetryAfter: 30 * time.Minute, Err: errors.New("429")}
 				}
 			}
@@ -71,27 +76,27 @@ func TestRetryAfterOfOneStreamHoldsUpOthersForLessThanAMinute(t *testing.T) {
 		start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		time.Sleep(time.Minute)
 		if n := len(out.messages()); n != 5 {
-			t.Errorf("%d records of the other stream arrived within a minute, want 5", n)
+			t.Errorf("%d records of the other stream accepted within a minute, want 5", n)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if len(tried) != 2 || tried[1].Sub(tried[0]) < 30*time.Minute {
-			t.Errorf("tried at %v, want again after half an hour", tried)
+		if len(attempts) != 2 || attempts[1].Sub(attempts[0]) < 30*time.Minute {
+			t.Errorf("attempts at %v, want the second after half an hour", attempts)
 		}
 	})
 }
 
-// A success that began before a failure proves nothing about the time after it.
-func TestAnEarlierSuccessDoesNotCancelAPause(t *testing.T) {
+// A success does not end a backoff if its attempt began before the failure.
+func TestEarlierSuccessDoesNotEndABackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := newSource(), &perStream{}
+		in, out := newJournal(), &fakeSink{takes: time.Millisecond}
 		began := time.Now()
 		var mu sync.Mutex
-		var after []time.Duration
-		out.set(func(_ context.Context, b *sink.Batch) error {
+		var attempts []time.Duration
+		out.setAnswer(func(_ context.Context, b *sink.Batch) error {
 			mu.Lock()
-			after = append(after, time.Since(began).Round(time.Millisecond))
-			n := len(after)
+			attempts = append(attempts, time.Since(began).Round(time.Millisecond))
+			n := len(attempts)
 			mu.Unlock()
 			switch {
 			case n > 2:
@@ -108,170 +113,9 @@ func TestAnEarlierSuccessDoesNotCancelAPause(t *testing.T) {
 		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 2}})
 		time.Sleep(5 * time.Second)
 		in.add(inNamespaces(2, sinktest.Records(2, 2)))
-		d.Drain()
-		if err := wait(); err != nil {
-			t.Fatal(err)
-		}
-		if len(after) < 3 || after[2] < 20*time.Second {
-			t.Errorf("attempts after %v, want a pause of 20 s before the third", after)
-		}
-	})
-}
-
-// A destination that fails now and then is one outage in the log.
-func TestOutagesDoNotFlapInTheLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
-		in, out := newSource(), &perStream{}
-		n := 0
-		out.set(func(_ context.Context, b *sink.Batch) error {
-			out.mu.Lock()
-			defer out.mu.Unlock()
-			if n++; n%2 == 0 {
-				return errors.New("502")
-			}
-			return nil
-		})
-		d, wait := start(t.Context(), delivery.Options{
-			Consumer: in, Sink: out, Limits: sink.Limits{Concurrency: 4},
-			Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		})
-		for i := range 600 {
-			in.add(inNamespaces(5, sinktest.Records(i*10, 10)))
-			time.Sleep(100 * time.Millisecond)
-		}
-		d.Drain()
-		if err := wait(); err != nil {
-			t.Fatal(err)
-		}
-		if got := len(out.messages()); got != 6000 {
-			t.Errorf("%d of 6000 records arrived", got)
-		}
-		// Of the destination and of some streams, begun and ended.
-		if lines := strings.Count(log.String(), "\n"); lines > 8 {
-			t.Errorf("%d lines of log in a minute:\n%s", lines, log.String())
-		}
-	})
-}
-
-// A gap without a record in the destination would be a silent loss.
-func TestARefusedGapRecordMakesTheSinkUnready(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		gap := event.NewGap(event.Gap{Namespace: "ns-0", Cause: event.CauseTooOld})
-		for name, answer := range map[string]func(b *sink.Batch) error{
-			"for good": func(b *sink.Batch) error {
-				for i := range b.Len() {
-					if string(b.Record(i)) == gap.Event.Message {
-						return &sink.Error{Rejected: []sink.Rejection{{Index: i, Reason: "too old"}}, Err: errors.New("400")}
-					}
-				}
-				return nil
-			},
-			"with its stream": func(b *sink.Batch) error {
-				if strings.Contains(string(b.Data), gap.Event.Message) {
-					return &sink.Error{Reason: sink.ReasonUnavailable, StreamOnly: true, Err: errors.New("too old")}
-				}
-				return nil
-			},
-		} {
-			in, out := newSource(), &perStream{}
-			out.set(func(_ context.Context, b *sink.Batch) error { return answer(b) })
-			d, _ := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.NewMemory(0)})
-			in.add(append(inNamespaces(2, sinktest.Records(0, 2)), gap))
-			for i := range 20 {
-				time.Sleep(10 * time.Second)
-				records := sinktest.Records(10+i, 1)
-				records[0].Event.Namespace = "other"
-				in.add(records)
-			}
-			if err := d.Ready(); err == nil || !strings.Contains(err.Error(), "too old") {
-				t.Errorf("%s: ready says %v", name, err)
-			}
-		}
-	})
-}
-
-// counting makes three requests a Send.
-type counting struct {
-	scripted
-	hang bool
-}
-
-func (c *counting) requests() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.attempts)
-}
-
-func (c *counting) Send(ctx context.Context, _ *sink.Batch) error {
-	for range 3 {
-		request, cancel, err := sink.BeginRequest(ctx)
-		if err != nil {
-			return fmt.Errorf("begin: %w", err)
-		}
-		c.mu.Lock()
-		c.attempts = append(c.attempts, time.Now())
-		c.mu.Unlock()
-		if c.hang {
-			<-request.Done()
-		} else {
-			time.Sleep(time.Second)
-		}
-		cancel()
-		if err := request.Err(); c.hang && err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func TestEachRequestAsksForItsPermit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		in, out := newSource(), &counting{}
-		in.add(sinktest.Records(0, 1))
-		start(t.Context(), delivery.Options{
-			Consumer: in, Sink: out, Limits: sink.Limits{MultiRequest: true},
-			Fence: func() (time.Time, bool) {
-				return time.Now().Add(time.Minute), time.Since(began) < 1500*time.Millisecond
-			},
-		})
-		time.Sleep(time.Hour)
-		if n := out.requests(); n != 2 || in.lastAck() != 0 {
-			t.Errorf("%d requests were made, %d acknowledged; want 2 and 0: a third one was not permitted", n, in.lastAck())
-		}
-
-		in, out = newSource(), &counting{hang: true}
-		in.add(sinktest.Records(0, 1))
-		start(t.Context(), delivery.Options{
-			Consumer: in, Sink: out, Limits: sink.Limits{MultiRequest: true, MinBackoff: time.Second, MaxBackoff: time.Second},
-			Fence: func() (time.Time, bool) { return time.Now().Add(4 * time.Second), true },
-		})
-		time.Sleep(time.Minute)
-		if n := out.requests(); n < 10 {
-			t.Errorf("%d requests that hang in a minute: each must end with the permit that it began with, after 4 s", n)
-		}
-	})
-}
-
-// Most of many streams are refused, and the others do not wait for them.
-func TestManyRefusedStreamsDoNotHoldUpTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const streams, records = 1000, 10_000
-		in, out := newSource(), &perStream{}
-		out.set(func(_ context.Context, b *sink.Batch) error {
-			var n int
-			fmt.Sscanf(b.Stream, "ns-%d", &n)
-			if n%5 < 3 {
-				return &sink.Error{Reason: sink.ReasonUnauthorized, Err: errors.New("403")}
-			}
-			return nil
-		})
-		start(t.Context(), delivery.Options{Consumer: in, Sink: out, Parked: parked.NewMemory(0)})
-		in.add(inNamespaces(streams, sinktest.Records(0, records)))
-		time.Sleep(time.Minute)
-		if n := len(out.messages()); n != records/5*2 {
-			t.Errorf("after a minute %d of %d good records were accepted", n, records/5*2)
+		finish(t, d, wait)
+		if len(attempts) < 3 || attempts[2] < 20*time.Second {
+			t.Errorf("attempts after %v, want the third after 20s", attempts)
 		}
 	})
 }

@@ -1,10 +1,9 @@
 package delivery_test
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -16,40 +15,53 @@ import (
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// What a destination has been offered comes again as it was, whatever has become
-// of the journal since.
-func TestDeliveryRepeatsABatchFromMemory(t *testing.T) {
+func TestBatchWaitsForMoreRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := newSource(), &scripted{answers: []error{errors.New("503"), errors.New("503")}}
-		in.add(sinktest.Records(0, 3))
-		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Minute}})
-		synctest.Wait() // it has been tried
-		in.mu.Lock()
-		for i := range 3 {
-			in.failures[fmt.Sprintf("record-%d.", i)] = slices.Repeat([]error{io.ErrUnexpectedEOF}, 10)
+		in, out := newJournal(), &fakeSink{}
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchWait: time.Second}})
+		began := time.Now()
+		in.add(sinktest.Records(0, 2))
+		time.Sleep(900 * time.Millisecond)
+		in.add(sinktest.Records(2, 2))
+		time.Sleep(900 * time.Millisecond)
+		in.add(sinktest.Records(4, 1))
+		time.Sleep(time.Minute)
+		finish(t, d, wait)
+		if !slices.Equal(out.batches, []int{4, 1}) {
+			t.Fatalf("batches of %v records, want 4 and 1", out.batches)
 		}
-		in.mu.Unlock()
-		d.Drain()
-		if err := wait(); err != nil {
-			t.Fatal(err)
+		if got := out.attempts[0].Sub(began); got != time.Second {
+			t.Errorf("the first batch was sent after %v, want 1s", got)
 		}
-		if got, want := out.messages(), []string{"record-0.", "record-1.", "record-2."}; !slices.Equal(got, want) {
-			t.Errorf("delivered %v, want %v", got, want)
+		if got := out.attempts[1].Sub(began); got != 2800*time.Millisecond {
+			t.Errorf("the second batch was sent after %v, want 1s after its record was added", got)
 		}
 	})
 }
 
-// The batch of a stream that alone is refused is not kept in memory, but read again.
-func TestDeliveryReadsABatchAgainThatFailsAlone(t *testing.T) {
+// A retry sends the same bytes, even if the journal cannot be read any more.
+func TestRetrySendsTheSameBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in := newSource()
-		var offered [][]string
-		out := &scripted{answer: func(b *sink.Batch) error {
-			var records []string
-			for i := range b.Len() {
-				records = append(records, string(b.Record(i)))
-			}
-			if offered = append(offered, records); len(offered) < 5 {
+		in, out := newJournal(), &fakeSink{errors: []error{errors.New("503"), errors.New("503")}}
+		in.add(sinktest.Records(0, 3))
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Minute}})
+		synctest.Wait() // the first attempt has failed
+		for _, m := range numbered(0, 1, 2) {
+			in.failReads(m, slices.Repeat([]error{io.ErrUnexpectedEOF}, 10)...)
+		}
+		finish(t, d, wait)
+		wantMessages(t, out, numbered(0, 1, 2)...)
+	})
+}
+
+// The batch of a faulty stream is read again for each attempt, because there may be
+// many.
+func TestRetryOfAFaultyStreamReadsTheSameBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newJournal()
+		var attempts [][]string
+		out := &fakeSink{answer: func(_ context.Context, b *sink.Batch) error {
+			if attempts = append(attempts, records(b)); len(attempts) < 5 {
 				return &sink.Error{StreamOnly: true, Err: errors.New("too many streams")}
 			}
 			return nil
@@ -58,91 +70,62 @@ func TestDeliveryReadsABatchAgainThatFailsAlone(t *testing.T) {
 		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{BatchBytes: 25, MinBackoff: time.Minute, MaxBackoff: time.Minute}})
 		synctest.Wait()
 		time.Sleep(2 * time.Minute)
-		in.mu.Lock()
-		in.failures["record-0."] = []error{io.ErrUnexpectedEOF}
-		in.failures["record-1."] = []error{io.ErrUnexpectedEOF}
-		in.mu.Unlock()
-		d.Drain()
-		if err := wait(); err != nil {
-			t.Fatal(err)
-		}
-		whole := []string{"record-0.", "record-1.", "record-2."}
-		for i, records := range offered[:5] {
-			if !slices.Equal(records, whole) {
-				t.Errorf("attempt %d offers %v, want %v", i, records, whole)
+		in.failReads("record-0.", io.ErrUnexpectedEOF)
+		in.failReads("record-1.", io.ErrUnexpectedEOF)
+		finish(t, d, wait)
+		for i, got := range attempts[:5] {
+			if want := numbered(0, 1, 2); !slices.Equal(got, want) {
+				t.Errorf("attempt %d sends %v, want %v", i, got, want)
 			}
 		}
-		if got := in.lastAck(); got != 5 {
-			t.Errorf("acknowledged up to %d, want 5", got)
-		}
+		wantAck(t, in, 5)
 	})
 }
 
-// The journal's disk may answer again.
-func TestDeliveryReadsTheJournalAgain(t *testing.T) {
+func TestFailedReadOfTheJournalIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := newSource(), &scripted{}
-		in.failures["record-0."] = slices.Repeat([]error{io.ErrUnexpectedEOF}, 4)
-		in.failures["record-3."] = slices.Repeat([]error{io.ErrUnexpectedEOF}, 2)
+		in, out := newJournal(), &fakeSink{}
+		in.failReads("record-0.", slices.Repeat([]error{io.ErrUnexpectedEOF}, 4)...)
+		in.failReads("record-3.", slices.Repeat([]error{io.ErrUnexpectedEOF}, 2)...)
 		in.add(sinktest.Records(0, 5))
 		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
 		synctest.Wait()
 		if s := d.State(); s.Err == nil || !errors.Is(s.Err, io.ErrUnexpectedEOF) || s.Since.IsZero() {
-			t.Errorf("while the journal cannot be read the state is %+v", s)
+			t.Errorf("state is %+v while the journal cannot be read", s)
 		}
-		d.Drain()
-		if err := wait(); err != nil {
-			t.Fatal(err)
-		}
-		if got, want := out.messages(), []string{"record-0.", "record-1.", "record-2.", "record-3.", "record-4."}; !slices.Equal(got, want) {
-			t.Errorf("delivered %v, want %v", got, want)
-		}
-		if got := in.lastAck(); got != 5 {
-			t.Errorf("acknowledged up to %d, want 5", got)
-		}
+		finish(t, d, wait)
+		wantMessages(t, out, numbered(0, 1, 2, 3, 4)...)
+		wantAck(t, in, 5)
 	})
 }
 
-// A record that cannot be read again ends the delivery, and is not acknowledged: after a restart
-// the journal declares a gap or delivers it.
-func TestDeliveryEndsIfARecordCannotBeReadAgain(t *testing.T) {
+// A record that cannot be read again ends the delivery. After the restart, the journal
+// returns it, or a gap record in its place.
+func TestUnreadableRecordEndsTheDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := newSource(), &scripted{}
-		in.failures["record-2."] = slices.Repeat([]error{io.ErrUnexpectedEOF}, 100)
+		in, out := newJournal(), &fakeSink{}
+		in.failReads("record-2.", slices.Repeat([]error{io.ErrUnexpectedEOF}, 100)...)
 		in.add(sinktest.Records(0, 5))
 		_, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{MinBackoff: time.Second}})
 		if err := wait(); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("delivery ended with %v", err)
+			t.Errorf("the delivery ended with %v", err)
 		}
-		if got, want := out.messages(), []string{"record-0.", "record-1."}; !slices.Equal(got, want) {
-			t.Errorf("delivered %v, want %v", got, want)
-		}
-		if got := in.lastAck(); got != 2 {
-			t.Errorf("acknowledged up to %d, want 2", got)
-		}
+		wantMessages(t, out, numbered(0, 1)...)
+		wantAck(t, in, 2)
 	})
 }
 
-// A gap record that is not in the log is kept until it is accepted, in its order.
-func TestDeliveryKeepsWhatIsNotInTheLog(t *testing.T) {
+// A gap record that the journal does not store is kept in memory until it is accepted.
+func TestUnstoredGapRecordIsSentInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := newSource(), &scripted{answers: []error{errors.New("503")}}
-		gap := event.Gap{Namespace: "default", Cause: event.CauseOverflow, MissedAtLeast: 7}
-		message := event.NewGap(gap).Event.Message
+		in, out := newJournal(), &fakeSink{errors: []error{errors.New("503")}}
+		gap := event.Gap{Namespace: "ns-0", Cause: event.CauseOverflow, MissedAtLeast: 7}
 		in.add(inNamespaces(1, sinktest.Records(0, 2)))
-		gap.Namespace = "ns-0"
-		in.declare(gap)
+		in.addUnstored(gap)
 		in.add(inNamespaces(1, sinktest.Records(2, 2)))
-		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Logger: slog.New(slog.DiscardHandler)})
-		d.Drain()
-		if err := wait(); err != nil {
-			t.Fatal(err)
-		}
-		if got, want := out.messages(), []string{"record-0.", "record-1.", message, "record-2.", "record-3."}; !slices.Equal(got, want) {
-			t.Errorf("delivered %q\nwant %q", got, want)
-		}
-		if got := in.lastAck(); got != 5 {
-			t.Errorf("acknowledged up to %d, want 5", got)
-		}
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out})
+		finish(t, d, wait)
+		wantMessages(t, out, "record-0.", "record-1.", event.NewGap(gap).Event.Message, "record-2.", "record-3.")
+		wantAck(t, in, 5)
 	})
 }

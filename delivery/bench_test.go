@@ -11,55 +11,51 @@ import (
 	"github.com/hindsight-events/hindsight/sink/sinktest"
 )
 
-// accepting accepts everything.
-type accepting struct{ scripted }
+// acceptingSink accepts all batches.
+type acceptingSink struct{ fakeSink }
 
-func (*accepting) Send(context.Context, *sink.Batch) error { return nil }
+func (*acceptingSink) Send(context.Context, *sink.Batch) error { return nil }
 
-// endless is a journal of n records that are the same few.
-type endless struct {
+// repeatingJournal returns the same few records over and over, n in all.
+type repeatingJournal struct {
 	records []event.Record
 	n, next int
 	acked   uint64
 }
 
-func (e *endless) Next(ctx context.Context, most int, visit func(journal.Entry)) (int, error) {
-	if e.next == e.n {
+func (j *repeatingJournal) Next(ctx context.Context, limit int, visit func(journal.Entry)) (int, error) {
+	if j.next == j.n {
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}
-	most = min(most, e.n-e.next)
-	for range most {
-		e.next++
+	limit = min(limit, j.n-j.next)
+	for range limit {
+		j.next++
 		visit(journal.Entry{
-			Offset: uint64(e.next), Record: &e.records[e.next%len(e.records)],
-			Location: journal.Location{Start: uint32(e.next), Bytes: 450},
+			Offset: uint64(j.next), Record: &j.records[j.next%len(j.records)],
+			Location: journal.Location{Start: uint32(j.next), Bytes: 450},
 		})
 	}
-	return most, nil
+	return limit, nil
 }
 
-func (e *endless) Read(places []journal.Location, visit func(*event.Record)) error {
-	for _, p := range places {
-		visit(&e.records[int(p.Start)%len(e.records)])
+func (j *repeatingJournal) Read(locations []journal.Location, visit func(*event.Record)) error {
+	for _, l := range locations {
+		visit(&j.records[int(l.Start)%len(j.records)])
 	}
 	return nil
 }
 
-func (e *endless) ReplaceWithGap(uint64) event.Record {
-	return event.NewGap(event.Gap{Cause: event.CauseDamage})
-}
-
-func (e *endless) Ack(offset uint64) error {
-	e.acked = offset
+func (j *repeatingJournal) Ack(offset uint64) error {
+	j.acked = offset
 	return nil
 }
 
-// BenchmarkDelivery is what the delivery costs a record, without the journal and the
+// BenchmarkDelivery measures the cost of a record without the journal and the
 // destination.
 func BenchmarkDelivery(b *testing.B) {
-	in := &endless{records: inNamespaces(500, sinktest.Records(0, 1000)), n: b.N}
-	d, wait := start(b.Context(), delivery.Options{Consumer: in, Sink: &accepting{}, Limits: sink.Limits{Concurrency: 16, BatchBytes: 512}})
+	in := &repeatingJournal{records: inNamespaces(500, sinktest.Records(0, 1000)), n: b.N}
+	d, wait := start(b.Context(), delivery.Options{Consumer: in, Sink: &acceptingSink{}, Limits: sink.Limits{Concurrency: 16, BatchBytes: 512}})
 	b.ReportAllocs()
 	b.ResetTimer()
 	d.Drain()

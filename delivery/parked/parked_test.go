@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// stores are the two kinds of a store; reopen opens a store again with its records.
+// stores runs a test with both kinds of a store; reopen opens the store again.
 func stores(t *testing.T, test func(t *testing.T, s *Store, reopen func() *Store)) {
 	t.Run("directory", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "parked", "loki")
@@ -54,7 +54,7 @@ func numbered(from, n int) (records []string) {
 	return records
 }
 
-func front(t *testing.T, q *Queue, atLeast, size int) []Record {
+func peek(t *testing.T, q *Queue, atLeast, size int) []Record {
 	t.Helper()
 	records, err := q.Peek(atLeast, size)
 	if err != nil {
@@ -70,15 +70,15 @@ func texts(records []Record) (all []string) {
 	return all
 }
 
-func TestQueueGivesBackWhatItWasGiven(t *testing.T) {
+func TestQueueReturnsItsRecordsInOrder(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, reopen func() *Store) {
 		q := s.Queue(`{job="x"}`)
 		add(t, q, numbered(0, 5)...)
 		add(t, q, numbered(5, 5)...)
 		add(t, s.Queue("other"), "x")
-		got := front(t, q, 3, 0)
+		got := peek(t, q, 3, 0)
 		if !slices.Equal(texts(got), numbered(0, 3)) || !got[0].ParkedAt.Equal(parkedAt) {
-			t.Errorf("the first 3 are %+v", got)
+			t.Errorf("the first 3 records are %+v", got)
 		}
 		if err := q.Drop(got[:2]); err != nil {
 			t.Fatal(err)
@@ -91,9 +91,9 @@ func TestQueueGivesBackWhatItWasGiven(t *testing.T) {
 			t.Errorf("%d records, %d bytes, want 9 records", n, bytes)
 		}
 		q = s.Queue(`{job="x"}`)
-		got = front(t, q, 1, 1000)
+		got = peek(t, q, 1, 1000)
 		if !slices.Equal(texts(got), numbered(2, 8)) {
-			t.Errorf("then there are %v", texts(got))
+			t.Errorf("the records after a restart are %v", texts(got))
 		}
 		if removed, err := q.Remove(); removed || err != nil {
 			t.Errorf("a queue with records was removed: %v, %v", removed, err)
@@ -106,13 +106,13 @@ func TestQueueGivesBackWhatItWasGiven(t *testing.T) {
 		}
 		s = reopen()
 		if n, _ := s.Size(); n != 1 {
-			t.Errorf("%d records, want the one of the other queue", n)
+			t.Errorf("%d records, want 1 in the other queue", n)
 		}
 	})
 }
 
 // A queue that never becomes empty does not keep dropped records on disk.
-func TestQueueLetsGoOfSpace(t *testing.T) {
+func TestQueueIsCompacted(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, reopen func() *Store) {
 		q := s.Queue("a")
 		record := string(bytes.Repeat([]byte("x"), 100<<10))
@@ -121,7 +121,7 @@ func TestQueueLetsGoOfSpace(t *testing.T) {
 			add(t, q, fmt.Sprint(next), record)
 			next++
 			if q.Len() > 6 {
-				if err := q.Drop(front(t, q, 2, 0)); err != nil {
+				if err := q.Drop(peek(t, q, 2, 0)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -138,9 +138,9 @@ func TestQueueLetsGoOfSpace(t *testing.T) {
 			t.Errorf("%d bytes for %d records", size, q.Len())
 		}
 		q = reopen().Queue("a")
-		for got := front(t, q, 2, 0); len(got) > 0; got = front(t, q, 2, 0) {
+		for got := peek(t, q, 2, 0); len(got) > 0; got = peek(t, q, 2, 0) {
 			if string(got[0].Data) != fmt.Sprint(next-q.Len()/2) {
-				t.Fatalf("found %s with %d left", got[0].Data, q.Len())
+				t.Fatalf("found record %s while the queue has %d records", got[0].Data, q.Len())
 			}
 			if err := q.Drop(got); err != nil {
 				t.Fatal(err)
@@ -149,68 +149,67 @@ func TestQueueLetsGoOfSpace(t *testing.T) {
 	})
 }
 
-// After a crash in the middle of an Append, or of a Drop, nothing is lost that was
-// there before.
+// A crash during Append or Drop loses no earlier record.
 func TestQueueAfterACrash(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "parked", "loki")
 	s := mustOpen(t, dir)
 	q := s.Queue("a")
 	add(t, q, numbered(0, 4)...)
-	if err := q.Drop(front(t, q, 1, 0)); err != nil {
+	if err := q.Drop(peek(t, q, 1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.ReadFile(q.path)
+	intact, err := os.ReadFile(q.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(t, q, "unfinished")
+	add(t, q, "incomplete")
 	longer, err := os.ReadFile(q.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	torn := slices.Clone(whole)
+	torn := slices.Clone(intact)
 	torn[headAt+1] ^= 1
 	for name, c := range map[string]struct {
 		file []byte
 		want []string
 	}{
-		"a torn append":           {longer[:len(longer)-3], numbered(1, 3)},
-		"an append of zeroes":     {append(slices.Clone(whole), make([]byte, 30)...), numbered(1, 3)},
-		"a head that was torn":    {torn, numbered(0, 4)},
-		"the last is damaged":     {append(slices.Clone(whole[:len(whole)-1]), 'x'), numbered(1, 2)},
-		"whole":                   {whole, numbered(1, 3)},
-		"whole, with one further": {longer, append(numbered(1, 3), "unfinished")},
+		"an incomplete append":                 {longer[:len(longer)-3], numbered(1, 3)},
+		"a file that ends in zeros":            {append(slices.Clone(intact), make([]byte, 30)...), numbered(1, 3)},
+		"a torn head":                          {torn, numbered(0, 4)},
+		"a damaged last record":                {append(slices.Clone(intact[:len(intact)-1]), 'x'), numbered(1, 2)},
+		"an intact file":                       {intact, numbered(1, 3)},
+		"an intact file with a further record": {longer, append(numbered(1, 3), "incomplete")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile(q.path, c.file, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			q := mustOpen(t, dir).Queue("a")
-			if got := texts(front(t, q, 100, 0)); !slices.Equal(got, c.want) {
+			if got := texts(peek(t, q, 100, 0)); !slices.Equal(got, c.want) {
 				t.Errorf("found %q, want %q", got, c.want)
 			}
 			add(t, q, "after")
 			q = mustOpen(t, dir).Queue("a")
-			if got := texts(front(t, q, 100, 0)); !slices.Equal(got, append(slices.Clone(c.want), "after")) {
-				t.Errorf("then found %q", got)
+			if got := texts(peek(t, q, 100, 0)); !slices.Equal(got, append(slices.Clone(c.want), "after")) {
+				t.Errorf("after a further record, found %q", got)
 			}
 		})
 	}
 }
 
-// A file that cannot be read is kept, also where its stream is parked again.
-func TestAFileThatCannotBeReadIsKept(t *testing.T) {
+// An unreadable file is kept, even if its stream is parked again.
+func TestUnreadableFileIsKept(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
 	q := s.Queue("a")
 	for n := range 2 {
 		add(t, q, "older")
-		whole, err := os.ReadFile(q.path)
+		intact, err := os.ReadFile(q.path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole[0] ^= 1
-		if err := os.WriteFile(q.path, whole, 0o600); err != nil {
+		intact[0] ^= 1
+		if err := os.WriteFile(q.path, intact, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s = mustOpen(t, dir)
@@ -219,7 +218,7 @@ func TestAFileThatCannotBeReadIsKept(t *testing.T) {
 		}
 		q = s.Queue("a")
 		add(t, q, "newer")
-		if got := texts(front(t, q, 1, 0)); !slices.Equal(got, []string{"newer"}) {
+		if got := texts(peek(t, q, 1, 0)); !slices.Equal(got, []string{"newer"}) {
 			t.Errorf("found %q", got)
 		}
 		kept := 0
@@ -228,27 +227,27 @@ func TestAFileThatCannotBeReadIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if b, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && bytes.Equal(b, whole) {
+			if b, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && bytes.Equal(b, intact) {
 				kept++
 			}
 		}
 		if kept != 1 || len(entries) != n+2 {
-			t.Errorf("%d files, of which %d are the one that could not be read", len(entries), kept)
+			t.Errorf("%d files; the unreadable one is among them %d times", len(entries), kept)
 		}
 	}
 }
 
-// A file that holds nothing is removed, as if the process had done so before it ended.
-func TestAnEmptyFileIsRemoved(t *testing.T) {
+// The process may end before it has removed an empty file.
+func TestEmptyFileIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	q := mustOpen(t, dir).Queue("a")
 	add(t, q, "x")
-	if err := q.Drop(front(t, q, 1, 0)); err != nil {
+	if err := q.Drop(peek(t, q, 1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	q = mustOpen(t, dir).Queue("a")
 	if _, err := os.Stat(q.path); !os.IsNotExist(err) {
-		t.Errorf("the file of a queue without records: %v", err)
+		t.Errorf("the file of an empty queue exists: %v", err)
 	}
 }
 
@@ -273,7 +272,7 @@ func TestQueuesKeepNoFilesOpen(t *testing.T) {
 		t.Fatalf("%d queues", got)
 	}
 	for _, q := range s.Queues() {
-		if err := q.Drop(front(t, q, 1, 0)); err != nil {
+		if err := q.Drop(peek(t, q, 1, 0)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -282,34 +281,34 @@ func TestQueuesKeepNoFilesOpen(t *testing.T) {
 	}
 }
 
-func TestStoreLeavesForeignFilesAlone(t *testing.T) {
+func TestOtherFilesAreKept(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "notes"), []byte("not ours"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "notes"), []byte("notes"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := mustOpen(t, dir)
 	if n := len(s.Queues()); n != 0 {
 		t.Errorf("%d queues", n)
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "notes")); string(b) != "not ours" {
-		t.Errorf("the file is %q now, %v", b, err)
+	if b, err := os.ReadFile(filepath.Join(dir, "notes")); string(b) != "notes" {
+		t.Errorf("the file changed to %q, %v", b, err)
 	}
 }
 
-func TestExcessIsThatOfTheLargest(t *testing.T) {
+func TestExcessReturnsTheLargestQueue(t *testing.T) {
 	s := NewMemory(1000)
 	add(t, s.Queue("small"), "x")
 	if q, _ := s.Excess(); q != nil {
-		t.Error("an excess within the bound")
+		t.Error("Excess returns a queue within the bound")
 	}
 	add(t, s.Queue("large"), string(make([]byte, 1000)))
 	q, over := s.Excess()
 	if q == nil || q.Name() != "large" || over <= 0 || over > 100 {
-		t.Errorf("excess is %v, %d bytes", q, over)
+		t.Errorf("Excess returns %v, %d bytes", q, over)
 	}
 }
 
-// FuzzOpen puts any bytes in the place of a file.
+// FuzzOpen opens a file with arbitrary content.
 func FuzzOpen(f *testing.F) {
 	dir := f.TempDir()
 	s, err := Open(Options{Dir: dir})
@@ -320,12 +319,12 @@ func FuzzOpen(f *testing.F) {
 	if err := q.Append([]byte("onetwo"), []int{3, 6}, parkedAt); err != nil {
 		f.Fatal(err)
 	}
-	whole, err := os.ReadFile(q.path)
+	intact, err := os.ReadFile(q.path)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(whole)
-	f.Add(whole[:len(whole)-1])
+	f.Add(intact)
+	f.Add(intact[:len(intact)-1])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, file []byte) {
 		dir := t.TempDir()

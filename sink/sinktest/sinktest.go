@@ -1,4 +1,4 @@
-// Package sinktest is the contract of sink.Sink as tests. Every sink passes it.
+// Package sinktest tests the contract of sink.Sink. Every sink passes it.
 package sinktest
 
 import (
@@ -18,31 +18,30 @@ import (
 	"github.com/hindsight-events/hindsight/sink"
 )
 
-// Destination is the far end of a sink, under a test's control. Its methods may
-// be called from any goroutine.
+// Destination is the destination of a sink, controlled by a test. It is safe for concurrent
+// use.
 type Destination interface {
-	// Received returns everything accepted so far, as text.
+	// Received returns the text of all accepted records.
 	Received() string
-	// Fail lets the next attempts fail in a way that may pass.
+	// Fail makes the next attempts fail temporarily.
 	Fail(attempts int)
-	// Hang neither accepts nor refuses anything until the test ends.
+	// Hang makes attempts hang until the test ends.
 	Hang()
-	// Break makes the destination unusable for good. It returns false if that
-	// cannot happen to it.
+	// Break makes the destination unusable permanently. It returns false if that is
+	// impossible.
 	Break() bool
 }
 
-// Run checks a sink against the contract. New returns a sink and its
-// destination, for one test each.
+// Run tests the contract. newSink returns a new sink and its destination.
 func Run(t *testing.T, newSink func(t *testing.T) (sink.Sink, Destination)) {
-	t.Run("what was accepted has arrived, once and in order", func(t *testing.T) {
+	t.Run("accepted records arrive once and in order", func(t *testing.T) {
 		s, d := newSink(t)
 		want := send(t, s, 0, 3)
 		want = append(want, send(t, s, 3, 2)...)
 		wantMessages(t, d, want)
 	})
 
-	t.Run("a batch that failed arrives when it is sent again", func(t *testing.T) {
+	t.Run("a retry delivers a failed batch", func(t *testing.T) {
 		s, d := newSink(t)
 		d.Fail(2)
 		batch := Batch(s, Records(0, 4))
@@ -50,19 +49,19 @@ func Run(t *testing.T, newSink func(t *testing.T) (sink.Sink, Destination)) {
 		for err := s.Send(t.Context(), batch); err != nil; err = s.Send(t.Context(), batch) {
 			var why *sink.Error
 			if errors.As(err, &why) && why.Permanent {
-				t.Fatalf("a failure that may pass was called permanent: %v", err)
+				t.Fatalf("a temporary failure is permanent: %v", err)
 			}
 			if attempts++; attempts > 10 {
-				t.Fatalf("still failing after %d attempts: %v", attempts, err)
+				t.Fatalf("%d attempts failed: %v", attempts, err)
 			}
 		}
 		if attempts == 1 {
-			t.Fatal("the failing destination went unnoticed")
+			t.Fatal("Send returned no error although the destination failed")
 		}
 		wantMessages(t, d, messages(Records(0, 4)))
 	})
 
-	t.Run("what is sent depends on the record alone, and is left as it was", func(t *testing.T) {
+	t.Run("the encoding depends on the record alone, and Send does not change the batch", func(t *testing.T) {
 		s, _ := newSink(t)
 		records := Records(0, 3)
 		batch := Batch(s, records)
@@ -71,14 +70,14 @@ func Run(t *testing.T, newSink func(t *testing.T) (sink.Sink, Destination)) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(before, batch.Data) {
-			t.Error("the sink changed the batch")
+			t.Error("Send changed the batch")
 		}
 		if other, _ := newSink(t); !bytes.Equal(before, Batch(other, records).Data) || !bytes.Equal(before, Batch(s, Records(0, 3)).Data) {
-			t.Error("the same records gave other bytes")
+			t.Error("the same records have a different encoding")
 		}
 	})
 
-	t.Run("a hanging destination does not outlast the context", func(t *testing.T) {
+	t.Run("the context ends a hanging attempt", func(t *testing.T) {
 		s, d := newSink(t)
 		d.Hang()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -86,27 +85,27 @@ func Run(t *testing.T, newSink func(t *testing.T) (sink.Sink, Destination)) {
 		go func() { sent <- s.Send(ctx, Batch(s, Records(0, 1))) }()
 		select {
 		case err := <-sent:
-			t.Fatalf("Send returned %v though nothing was accepted", err)
-		case <-time.After(50 * time.Millisecond): // it hangs, as it should
+			t.Fatalf("Send returned %v before its context ended", err)
+		case <-time.After(50 * time.Millisecond): // it hangs, as expected
 		}
 		cancel()
 		select {
 		case err := <-sent:
 			if err == nil {
-				t.Error("Send says that a batch was accepted which was not")
+				t.Error("Send returned no error although nothing was accepted")
 			}
 		case <-time.After(10 * time.Second):
-			t.Fatal("Send still hangs 10 s after its context ended")
+			t.Fatal("Send has not returned 10 s after its context ended")
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 
-	t.Run("a destination that is gone for good is a permanent error", func(t *testing.T) {
+	t.Run("a broken destination is a permanent error", func(t *testing.T) {
 		s, d := newSink(t)
 		if !d.Break() {
-			t.Skip("cannot happen to this sink")
+			t.Skip("this destination cannot break")
 		}
 		err := s.Send(t.Context(), Batch(s, Records(0, 1)))
 		var why *sink.Error
@@ -114,13 +113,13 @@ func Run(t *testing.T, newSink func(t *testing.T) (sink.Sink, Destination)) {
 			t.Errorf("Send returned %v, want a permanent *sink.Error", err)
 		}
 		if why != nil && why.Unwrap() == nil {
-			t.Error("the error does not say what happened")
+			t.Error("the error has no cause")
 		}
 	})
 }
 
-// Records makes n records of different Events, the first with number from. Their
-// messages are unique.
+// Records returns n records of different Events, numbered from from. Each number is in the
+// message.
 func Records(from, n int) []event.Record {
 	records := make([]event.Record, n)
 	start := metav1.Unix(1563534000, 0) // July 2019
@@ -147,7 +146,7 @@ func Records(from, n int) []event.Record {
 	return records
 }
 
-// Batch makes a batch of records that are all of one stream.
+// Batch returns a batch of records of one stream.
 func Batch(s sink.Sink, records []event.Record) *sink.Batch {
 	b := &sink.Batch{}
 	for i := range records {
@@ -174,7 +173,7 @@ func messages(records []event.Record) (m []string) {
 	return m
 }
 
-// wantMessages checks that each message was received once, in this order.
+// wantMessages checks that each message was received once, and their order.
 func wantMessages(t *testing.T, d Destination, want []string) {
 	t.Helper()
 	rest := d.Received()
@@ -184,7 +183,7 @@ func wantMessages(t *testing.T, d Destination, want []string) {
 		}
 		_, after, found := strings.Cut(rest, m)
 		if !found {
-			t.Fatalf("%q was not received in its place", m)
+			t.Fatalf("%q was received out of order", m)
 		}
 		rest = after
 	}
