@@ -1,11 +1,11 @@
-// Package audit compares the Events in the API server with the stored lines. For each Event it checks
-// that the latest state is stored, once, under the right time and with the right content.
+// Package audit compares the Events in the API server with the stored lines. For each Event it
+// checks that the latest state is stored, once, under the right time and with the right content.
 //
-// The package is independent of the code that exports Events, so that a bug there cannot hide itself:
-// it has its own selectors, redaction and rules for times (rules.go, state.go), and imports only the
-// packages that read lines back. TestIsIndependent checks that. It cannot see states that were
-// overwritten before the audit, Events that the API server has deleted, and fields that it does not
-// compare.
+// The package is independent of the code that exports Events, so that a bug there cannot hide
+// itself: it has its own selectors, redaction and rules for times (rules.go, state.go), and imports
+// only the packages that read lines back. TestIsIndependent checks that. It cannot see states that
+// were overwritten before the audit, Events that the API server has deleted, and fields that it
+// does not compare.
 package audit
 
 import (
@@ -34,8 +34,8 @@ type Options struct {
 	Parser format.Parser
 	Rules  Rules
 
-	// Settle is the time in which a state must be stored. A younger one that is missing is searched for
-	// again until that time has passed.
+	// Settle is the time in which a state must be stored. A younger one that is missing is searched
+	// for again until that time has passed.
 	Settle time.Duration
 
 	// Limit is the maximum number of listed findings of one kind and reason; 0: no limit. All are
@@ -55,8 +55,8 @@ const (
 	maxUIDs = 100
 )
 
-// Run audits once. It holds about half a kilobyte for each Event, and a page of stored entries. An error
-// means that nothing was compared; differences are not an error.
+// Run audits once. It holds about half a kilobyte for each Event, and a page of stored entries. An
+// error means that nothing was compared; differences are not an error.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
@@ -142,8 +142,8 @@ func (c *comparison) missing() (indices []int) {
 	return indices
 }
 
-// recheck searches for missing states until all of them had Settle to be stored, with increasing pauses,
-// because most are stored soon.
+// recheck searches for missing states until all of them had Settle to be stored, with increasing
+// pauses, because most are stored soon.
 func (c *comparison) recheck(ctx context.Context) error {
 	for step := c.Settle / 8; ; step *= 2 {
 		missing := c.missing()

@@ -18,8 +18,8 @@ type gap struct {
 	open      bool // it had not ended when the gap record was written
 }
 
-// gapVersions finds the versions in the message of a gap record: a line of the format text has nothing
-// else.
+// gapVersions finds the versions in the message of a gap record: a line of the format text has
+// nothing else.
 var gapVersions = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
 
 // parseGap parses the Event of a gap record, which is stored under the time at.

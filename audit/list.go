@@ -20,13 +20,14 @@ const (
 	requestTimeout = 75 * time.Second // the API server's is 60 s
 )
 
-// NewClient returns a client that lists Events, in protobuf if the server supports it, otherwise in JSON.
+// NewClient returns a client that lists Events, in protobuf if the server supports it, otherwise in
+// JSON.
 func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 	return kube.NewClient(cfg, corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf, &corev1.Event{}, &corev1.EventList{})
 }
 
-// list reads all Events of one resourceVersion, page by page. If the API server expires that version before
-// the last page, the list continues with a later one.
+// list reads all Events of one resourceVersion, page by page. If the API server expires that
+// version before the last page, the list continues with a later one.
 func list(ctx context.Context, client rest.Interface, namespace string, rules Rules) ([]state, error) {
 	interned := map[string]string{}
 	intern := func(s string) string {

@@ -34,7 +34,8 @@ func TestListPages(t *testing.T) {
 	}
 }
 
-// TestListExpires checks that a list continues with the token of an expired response, once for each token.
+// TestListExpires checks that a list continues with the token of an expired response, once for each
+// token.
 func TestListExpires(t *testing.T) {
 	server := api{}
 	for i := range pageSize + 1 {

@@ -11,7 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Rules are the parts of a configuration that decide which Events are stored, and with which message.
+// Rules are the parts of a configuration that decide which Events are stored, and with which
+// message.
 type Rules struct {
 	Namespaces []string // watched; empty: all
 	Drop       []Selector

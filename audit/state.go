@@ -61,16 +61,16 @@ func newState(e *corev1.Event, clock time.Time, intern func(string) string) stat
 	return s
 }
 
-// An Event is stored under its reporter's time, unless that is further than this from the API server's
-// clock.
+// An Event is stored under its reporter's time, unless that is further than this from the API
+// server's clock.
 const (
 	aheadAtMost  = 2 * time.Minute
 	behindAtMost = 30 * time.Minute
 )
 
-// storedUnder returns the time under which a state should be stored, and the time at which the API server
-// wrote it, if known. It is a second implementation of the rule in docs/design.md. clock is the time
-// of the list.
+// storedUnder returns the time under which a state should be stored, and the time at which the API
+// server wrote it, if known. It is a second implementation of the rule in docs/design.md. clock is
+// the time of the list.
 func storedUnder(e *corev1.Event, clock time.Time) (at, written time.Time) {
 	// The reporter's time is the first of these that is set.
 	candidates := []struct {
@@ -103,9 +103,9 @@ func storedUnder(e *corev1.Event, clock time.Time) (at, written time.Time) {
 	return at.Add(time.Duration(version % uint64(resolution))).UTC(), written
 }
 
-// writtenAt returns the time at which the API server wrote the state, in whole seconds: the newest time in
-// managedFields. Without managedFields, it is the creation time if the Event was written once or its own
-// time is in the future.
+// writtenAt returns the time at which the API server wrote the state, in whole seconds: the newest
+// time in managedFields. Without managedFields, it is the creation time if the Event was written
+// once or its own time is in the future.
 func writtenAt(e *corev1.Event, observed, clock time.Time) time.Time {
 	at := newestWrite(e, clock)
 	switch {

@@ -187,8 +187,8 @@ func itemOf(line string) string {
 	return `{"kind":"Event","apiVersion":"v1",` + strings.TrimSuffix(e, "}")
 }
 
-// TestIsIndependent checks that an audit uses no code that exports Events. Reading files is shared with
-// replay, and sorting with the watch.
+// TestIsIndependent checks that an audit uses no code that exports Events. Reading files is shared
+// with replay, and sorting with the watch.
 func TestIsIndependent(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {

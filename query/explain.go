@@ -9,8 +9,8 @@ import (
 // maxSeriesRange is Loki's default limit for the range of a query for streams.
 const maxSeriesRange = 30 * 24 * time.Hour
 
-// ExplainEmpty explains an empty result: which query found no Events, and whether the sink's streams
-// have entries in the range.
+// ExplainEmpty explains an empty result: which query found no Events, and whether the sink's
+// streams have entries in the range.
 func ExplainEmpty(ctx context.Context, source Source, s *Selection, from, to time.Time) string {
 	message := fmt.Sprintf("no Events found from %s to %s", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	l, ok := source.(*Loki)

@@ -35,8 +35,8 @@ func stateKey(r *format.Record) key {
 const maxTracked = 1 << 21
 
 // latestOnly hides the states of an Event that are not its latest. It keeps the highest version of
-// each Event by 64 bits of a hash of its uid: of a million Events, two share them with a probability
-// of 1 in 37 million. A nil *latestOnly hides nothing.
+// each Event by 64 bits of a hash of its uid: of a million Events, two share them with a
+// probability of 1 in 37 million. A nil *latestOnly hides nothing.
 type latestOnly struct {
 	ranks map[uint64]uint64 // by eventHash
 	limit int
@@ -54,8 +54,8 @@ func eventHash(r *format.Record) (uint64, bool) {
 	return binary.LittleEndian.Uint64(k[:]), uid != ""
 }
 
-// rank orders the states of one Event: by version, or by time if the version is missing. It is even;
-// rank+1 marks the state as printed.
+// rank orders the states of one Event: by version, or by time if the version is missing. It is
+// even; rank+1 marks the state as printed.
 func rank(r *format.Record) uint64 {
 	if v := r.Position.Version; v != 0 {
 		return v << 1

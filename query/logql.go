@@ -32,8 +32,8 @@ func (s *Selection) LogQL(l Layout) string {
 }
 
 // statesLogQL returns a query that finds the same entries as LogQL, or only entries of Events with
-// these uids. If Match needs no field of the line, the entries are reduced to the fields that it needs
-// and a short line with uid and version.
+// these uids. If Match needs no field of the line, the entries are reduced to the fields that it
+// needs and a short line with uid and version.
 func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	one := *s
 	if m := matchAny(event.FieldEventUID, uids); m != nil {
@@ -190,8 +190,8 @@ func (q *builder) addParsed(name, key string) {
 	}
 }
 
-// addGrep adds a condition for the message. Text that a line never escapes is a line filter; for other
-// patterns the message is extracted first.
+// addGrep adds a condition for the message. Text that a line never escapes is a line filter; for
+// other patterns the message is extracted first.
 func (q *builder) addGrep(pattern string) {
 	if text, ok := literal(pattern); ok {
 		q.lines = append(q.lines, "|= "+quote(text)) // may match another field: Match checks the message
@@ -217,9 +217,9 @@ func literal(pattern string) (string, bool) {
 
 // named formats a matcher with another name.
 //
-// Loki splits the alternatives of a filter for structured metadata and loses an empty one:
-// | type=~"Warning|" does not find entries without a type, and | type=~"" finds all. Such patterns are
-// rewritten so that Loki does not split them.
+// Loki splits the alternatives of a filter for structured metadata and loses an empty one: |
+// type=~"Warning|" does not find entries without a type, and | type=~"" finds all. Such patterns
+// are rewritten so that Loki does not split them.
 func named(m *labels.Matcher, name string) string {
 	op, value := m.Type.String(), m.Value
 	if empty := matchesEmpty(m); empty && value == "" {

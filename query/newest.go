@@ -22,9 +22,9 @@ const (
 	maxUIDs   = 50
 )
 
-// printNewest prints the newest rows of a source that can be read from its end, and reads no further
-// than needed. A state is printed if no higher version of its Event is newer, which was read before,
-// or up to lookback older, which lookUpVersions reads.
+// printNewest prints the newest rows of a source that can be read from its end, and reads no
+// further than needed. A state is printed if no higher version of its Event is newer, which was
+// read before, or up to lookback older, which lookUpVersions reads.
 func (q *run) printNewest(ctx context.Context, source newestFirst) error {
 	n := &newestRows{run: q, latest: newLatestOnly(), knownFrom: q.To}
 	err := source.Newest(ctx, q.From, q.To, func(e format.Entry) error {

@@ -99,8 +99,8 @@ func appendJSON(dst []byte, r *format.Record) ([]byte, error) {
 	return append(dst, timeField...), nil
 }
 
-// appendYAML appends a YAML document. If it would contain terminal control characters, it is JSON, which
-// is valid YAML: outside of double quotes YAML cannot escape them.
+// appendYAML appends a YAML document. If it would contain terminal control characters, it is JSON,
+// which is valid YAML: outside of double quotes YAML cannot escape them.
 func appendYAML(dst []byte, r *format.Record) ([]byte, error) {
 	asJSON, err := appendJSON(nil, r)
 	var b []byte

@@ -14,8 +14,8 @@ type Source interface {
 	// and is returned.
 	Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error
 
-	// States is like Range in any order. Its entries may be reduced to uid and version, time, and the
-	// fields that the Selection needs. With uids, entries of other Events may be omitted.
+	// States is like Range in any order. Its entries may be reduced to uid and version, time, and
+	// the fields that the Selection needs. With uids, entries of other Events may be omitted.
 	States(ctx context.Context, uids []string, from, to time.Time, f func(format.Entry) error) error
 
 	// Follow calls f for entries as they are stored, starting with those from from on, until ctx
@@ -63,10 +63,10 @@ type Result struct {
 // maxClockSkew is how far in the future followed entries may be, because of another clock.
 const maxClockSkew = time.Hour
 
-// Run prints the matching Events, oldest first: each Event once, in its matching state of the highest
-// version, or with States each state. Without States it reads the range twice, first in short form, to
-// learn the highest versions; it holds up to 40 bytes for each of at most maxTracked Events. With a
-// Limit it holds that many records.
+// Run prints the matching Events, oldest first: each Event once, in its matching state of the
+// highest version, or with States each state. Without States it reads the range twice, first in
+// short form, to learn the highest versions; it holds up to 40 bytes for each of at most maxTracked
+// Events. With a Limit it holds that many records.
 //
 // An error of the context is returned unchanged.
 func Run(ctx context.Context, q Request) (Result, error) {

@@ -35,8 +35,8 @@ func (t *table) measure(rows []row) []int {
 	return widths
 }
 
-// write writes a row. On a terminal it truncates nothing and wraps long lines: a message is continued
-// in its column, or below the row.
+// write writes a row. On a terminal it truncates nothing and wraps long lines: a message is
+// continued in its column, or below the row.
 func (t *table) write(r row) error {
 	var b strings.Builder
 	at := 0 // current column of the terminal
@@ -133,7 +133,7 @@ const (
 	reset  = "\x1b[0m"
 )
 
-// paint colors headings and the type of a Warning.
+// paint highlights headings and the type of a Warning.
 func (t *table) paint(r row, column int, cell string) string {
 	typeColumn := 1
 	if t.style.AllNamespaces {
@@ -150,8 +150,9 @@ func (t *table) paint(r row, column int, cell string) string {
 	return cell
 }
 
-// printable returns text as one line that is safe for a terminal: line breaks and tabs become spaces,
-// other control characters and bidirectional controls are escaped, invalid UTF-8 becomes U+FFFD.
+// printable returns text as one line that is safe for a terminal: line breaks and tabs become
+// spaces, other control characters and bidirectional controls are escaped, invalid UTF-8 becomes
+// U+FFFD.
 func printable(s string) string { return escape(s, false) }
 
 // printableLines is printable, but keeps line breaks.

@@ -92,8 +92,8 @@ func rows(t *testing.T, source Source, limit int, states bool) []string {
 	return messages
 }
 
-// TestLatestState checks that an Event is one row, of its highest version, for any counts and times of
-// its states.
+// TestLatestState checks that an Event is one row, of its highest version, for any counts and times
+// of its states.
 func TestLatestState(t *testing.T) {
 	at := func(minute int) time.Time { return noon.Add(time.Duration(minute-120) * time.Minute) }
 	source := &memory{entries: []format.Entry{
@@ -141,7 +141,8 @@ func TestStatesWithoutVersions(t *testing.T) {
 	}
 }
 
-// TestLimitCountsEvents checks that the rows are the same when read from either end and with any limit.
+// TestLimitCountsEvents checks that the rows are the same when read from either end and with any
+// limit.
 func TestLimitCountsEvents(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range nightly.Size(5, 30) {

@@ -114,8 +114,8 @@ func (s *Selection) selectObject(name, namespace string) error {
 	return nil
 }
 
-// SeveralNamespaces reports whether Events are selected from a namespace and from "default", because
-// the scope of the object's kind is unknown.
+// SeveralNamespaces reports whether Events are selected from a namespace and from "default",
+// because the scope of the object's kind is unknown.
 func (s *Selection) SeveralNamespaces() bool { return s.namespace != "" }
 
 // matchObject checks the API group and the namespace of the object, which are not fields, as far as
@@ -134,8 +134,8 @@ func (s *Selection) matchObject(r *format.Record) bool {
 	return s.namespace == "" || !r.WholeEvent || o.Namespace == "" || o.Namespace == s.namespace
 }
 
-// selectTypes selects Events of any of the types, in any case. Normal and Warning, also in the plural,
-// are matched exactly, others by a case-insensitive regular expression.
+// selectTypes selects Events of any of the types, in any case. Normal and Warning, also in the
+// plural, are matched exactly, others by a case-insensitive regular expression.
 func (s *Selection) selectTypes(types []string) error {
 	var builtIn, others []string
 	for _, t := range types {

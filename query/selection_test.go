@@ -163,8 +163,8 @@ func TestForKinds(t *testing.T) {
 	}
 }
 
-// TestForGroupAndNamespace checks that the API group and the namespace of an object are compared as far
-// as a record has them.
+// TestForGroupAndNamespace checks that the API group and the namespace of an object are compared as
+// far as a record has them.
 func TestForGroupAndNamespace(t *testing.T) {
 	whole := func(namespace, about, version string) *format.Record {
 		return record(t, `{"verb":"ADDED","event":{"metadata":{"namespace":"`+namespace+`","uid":"1"},"involvedObject":{"kind":"Service","name":"x","namespace":"`+about+`","apiVersion":"`+version+`"},"reason":"A"}}`)
@@ -224,8 +224,8 @@ func TestInvalidFilters(t *testing.T) {
 	}
 }
 
-// TestStatesQueryKeepsFullValues checks that the short query keeps the value of a field whose label may
-// be "other".
+// TestStatesQueryKeepsFullValues checks that the short query keeps the value of a field whose label
+// may be "other".
 func TestStatesQueryKeepsFullValues(t *testing.T) {
 	layout := DefaultLayout()
 	layout.Labels = map[string]string{"namespace": "namespace", "controller": "component"}

@@ -16,8 +16,8 @@ type Files struct {
 	Selection *Selection
 }
 
-// Range implements Source. It sorts the Events of the range by time, as far as an input.TimeSorter can
-// hold them.
+// Range implements Source. It sorts the Events of the range by time, as far as an input.TimeSorter
+// can hold them.
 func (s Files) Range(ctx context.Context, from, to time.Time, f func(format.Entry) error) error {
 	order := input.TimeSorter{Visit: func(r *format.Record) error { return f(format.Entry{Record: r}) }}
 	defer order.Close()

@@ -13,9 +13,9 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// table prints records as kubectl events does. The first rows determine the widths of the columns, so
-// that any number of rows can be printed as they arrive. From the first row older than a day on, it
-// prints times instead of ages.
+// table prints records as kubectl events does. The first rows determine the widths of the columns,
+// so that any number of rows can be printed as they arrive. From the first row older than a day on,
+// it prints times instead of ages.
 type table struct {
 	w        io.Writer
 	style    Style
@@ -127,8 +127,8 @@ func (t *table) row(r *format.Record) row {
 	return row{cells: c, warning: e.Type == corev1.EventTypeWarning}
 }
 
-// lastSeen returns the age or the time of a row, followed in brackets by the number of occurrences and
-// their period, and by the reporter's time if it differs from the record's: "5m (x7 over 20m)",
+// lastSeen returns the age or the time of a row, followed in brackets by the number of occurrences
+// and their period, and by the reporter's time if it differs from the record's: "5m (x7 over 20m)",
 // "5m (observed 1970-01-01T00:00:07Z)".
 func (t *table) lastSeen(r *format.Record) string {
 	var notes []string

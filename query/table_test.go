@@ -101,8 +101,8 @@ LAST SEEN       TYPE      REASON
 	}
 }
 
-// TestAgesAndTimes checks that ages are printed while no row is older than a day, and times from then
-// on.
+// TestAgesAndTimes checks that ages are printed while no row is older than a day, and times from
+// then on.
 func TestAgesAndTimes(t *testing.T) {
 	at := func(ago time.Duration, more string) string {
 		return "time=" + noon.Add(-ago).Format(time.RFC3339) + " namespace=a name=x kind=Pod reason=R type=Normal msg=m " + more

@@ -94,9 +94,9 @@ var (
 	ago  = regexp.MustCompile(`^-?(\S+?)( ago)?$`)
 )
 
-// parseTimeExpr parses a time: RFC 3339; a date, a time of day, or both, with or without a zone; today,
-// yesterday or a weekday (the last one that has begun), alone or with a time of day; now; a duration
-// ago.
+// parseTimeExpr parses a time: RFC 3339; a date, a time of day, or both, with or without a zone;
+// today, yesterday or a weekday (the last one that has begun), alone or with a time of day; now; a
+// duration ago.
 func parseTimeExpr(s string, now time.Time, zone *time.Location) (timeExpr, error) {
 	text := dayT.ReplaceAllString(strings.ReplaceAll(s, ",", " "), "$1 $2")
 	text = strings.Join(strings.Fields(text), " ")
@@ -185,7 +185,7 @@ func parseLocal(text string, now time.Time, in *time.Location) (timeExpr, bool) 
 	return timeExpr{}, false
 }
 
-// title capitalizes each word, as in layouts: months, weekdays, Am and Pm.
+// title writes each word with an initial capital, as in layouts: months, weekdays, Am and Pm.
 func title(text string) string {
 	words := strings.Fields(strings.ToLower(text))
 	for i, w := range words {

@@ -129,7 +129,8 @@ func (w *world) set(f func()) {
 
 func newWorld(t *testing.T, pod string) (*world, *strings.Builder) {
 	t.Helper()
-	// The watch's delay is no multiple of a second, so that it never coincides with the canary's timers.
+	// The watch's delay is no multiple of a second, so that it never coincides with the canary's
+	// timers.
 	w := &world{stored: make(map[string]time.Time), watch: 500 * time.Millisecond, store: time.Second}
 	client, err := watch.NewClient(&rest.Config{Host: "http://api", Transport: roundTripper(w.api)})
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 
 const requestTimeout = 30 * time.Second
 
-// eventState is the state of the Event as the last response returned it. It belongs to the goroutine
-// that writes.
+// eventState is the state of the Event as the last response returned it. It belongs to the
+// goroutine that writes.
 type eventState struct {
 	exists       bool
 	count        int32

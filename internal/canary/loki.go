@@ -7,7 +7,8 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// queryInterval is how often Loki is queried while a state is pending: the resolution of the metric.
+// queryInterval is how often Loki is queried while a state is pending: the resolution of the
+// metric.
 const queryInterval = 2 * time.Second
 
 // Loki is the Loki in which the Event must be found.

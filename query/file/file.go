@@ -33,8 +33,8 @@ type Files struct {
 	failed   bool                     // because of a problem, Events may be missing
 }
 
-// Open finds the files of a sink by the path of its configuration. The path of a rotated file, or of any
-// other, selects that file alone.
+// Open finds the files of a sink by the path of its configuration. The path of a rotated file, or
+// of any other, selects that file alone.
 func Open(path string) (*Files, error) {
 	f := &Files{path: path}
 	rotated, err := f.rotated()
@@ -64,9 +64,9 @@ func (f *Files) Close() error {
 	return err
 }
 
-// Problems describes the parts of the files that the last Range could not read as Events, one text for
-// each file and kind. err is set if Range found no Event, or if Events may be missing: a recorded watch
-// ended in an error, or compressed data is truncated.
+// Problems describes the parts of the files that the last Range could not read as Events, one text
+// for each file and kind. err is set if Range found no Event, or if Events may be missing: a
+// recorded watch ended in an error, or compressed data is truncated.
 func (f *Files) Problems() (problems []string, err error) {
 	if len(f.problems) > 0 && (f.failed || f.events == 0) {
 		return f.problems, errors.New(strings.Join(f.problems, "\n"))
@@ -117,13 +117,13 @@ func (f *Files) rotated() ([]rotatedFile, error) {
 	return files, nil
 }
 
-// maxClockSkew is how much earlier than its newest record a file may have been rotated, because of another
-// clock.
+// maxClockSkew is how much earlier than its newest record a file may have been rotated, because of
+// another clock.
 const maxClockSkew = time.Hour
 
-// Range calls visit for each state in the order of the files, which is approximately by time in the files
-// of a sink. It skips files that were rotated before from, and an incomplete last line, which the sink is
-// writing. It holds one Event. An error of visit ends it and is returned.
+// Range calls visit for each state in the order of the files, which is approximately by time in the
+// files of a sink. It skips files that were rotated before from, and an incomplete last line, which
+// the sink is writing. It holds one Event. An error of visit ends it and is returned.
 func (f *Files) Range(ctx context.Context, from time.Time, visit func(format.Entry) error) error {
 	if err := f.Close(); err != nil {
 		return err

@@ -14,8 +14,8 @@ import (
 // pollInterval is how often Follow reads new lines.
 const pollInterval = 500 * time.Millisecond
 
-// Follow calls visit for each state that is written after Range has ended, across rotations, until ctx ends
-// or visit returns an error.
+// Follow calls visit for each state that is written after Range has ended, across rotations, until
+// ctx ends or visit returns an error.
 func (f *Files) Follow(ctx context.Context, visit func(format.Entry) error) error {
 	f.visit = visit
 	poll := time.NewTicker(pollInterval)

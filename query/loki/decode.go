@@ -36,7 +36,8 @@ func (s *stream) UnmarshalJSON(b []byte) error {
 	return d.err()
 }
 
-// decoder decodes a response in one pass: encoding/json would take most of the time of a long search.
+// decoder decodes a response in one pass: encoding/json would take most of the time of a long
+// search.
 type decoder struct {
 	*jsoniter.Iterator
 	interned map[string]string

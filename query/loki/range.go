@@ -42,11 +42,11 @@ const (
 // time; entries of equal times in any order. The range may be of any length. An error of f ends
 // Range and is returned. f is called by the calling goroutine only.
 //
-// Range runs up to 4 queries at the same time and holds up to 6 pages of about 2 MiB, and more where
-// a few seconds have far more entries than their surroundings.
+// Range runs up to 4 queries at the same time and holds up to 6 pages of about 2 MiB, and more
+// where a few seconds have far more entries than their surroundings.
 //
-// If Loki fails, Range retries with smaller pages; if Loki is busy, after a backoff. Then it returns
-// the error of the last attempt.
+// If Loki fails, Range retries with smaller pages; if Loki is busy, after a backoff. Then it
+// returns the error of the last attempt.
 func (c *Client) Range(ctx context.Context, query string, from, to time.Time, d Direction, f func(format.Entry) error) error {
 	if !from.Before(to) {
 		return nil

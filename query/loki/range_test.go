@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("canceled", func(t *testing.T) {
+	t.Run("context ends", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		l := fakeloki.Start(t, fakeloki.Options{})
@@ -269,8 +269,8 @@ func TestHas(t *testing.T) {
 	}
 }
 
-// TestPagesFitTheirLines checks that pages have fewer entries where lines are long, so that responses
-// stay below 4 MiB.
+// TestPagesFitTheirLines checks that pages have fewer entries where lines are long, so that
+// responses stay below 4 MiB.
 func TestPagesFitTheirLines(t *testing.T) {
 	t.Parallel()
 	const size = 10 << 10

@@ -18,8 +18,9 @@ import (
 
 // Tail calls f for entries as Loki receives them, on one connection, until the connection ends:
 // after an hour at the latest, which is a nil error. It may miss entries, such as those that arrive
-// while it connects; only Range finds all. It calls connected once Loki has accepted the connection,
-// and dropped if Loki reports entries that it dropped because they were not read fast enough.
+// while it connects; only Range finds all. It calls connected once Loki has accepted the
+// connection, and dropped if Loki reports entries that it dropped because they were not read fast
+// enough.
 func (c *Client) Tail(ctx context.Context, query string, from time.Time, connected, dropped func() error, f func(format.Entry) error) error {
 	u := c.endpoint("tail", url.Values{"query": {query}, "start": {nanos(from)}, "limit": {"5000"}})
 	dialing, cancel := context.WithTimeout(ctx, 30*time.Second)

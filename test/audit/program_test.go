@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package audit runs hindsight audit on Events that hindsight run exported from a real API server to a
-// real Loki and to files, and on copies with faults.
+// Package audit runs hindsight audit on Events that hindsight run exported from a real API server
+// to a real Loki and to files, and on copies with faults.
 package audit
 
 import (

@@ -174,7 +174,8 @@ func (w *writer) unusual() {
 	})
 }
 
-// addServerEvents adds the Events that the API server wrote itself: they are exported and audited as well.
+// addServerEvents adds the Events that the API server wrote itself: they are exported and audited
+// as well.
 func (w *writer) addServerEvents() {
 	w.t.Helper()
 	all, err := w.client.CoreV1().Events("").List(w.t.Context(), metav1.ListOptions{})

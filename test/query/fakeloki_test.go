@@ -24,8 +24,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// TestLogQLFindsSelection checks, for every layout of a sink, that the LogQL of a selection finds all
-// Events that match it; it may find more.
+// TestLogQLFindsSelection checks, for every layout of a sink, that the LogQL of a selection finds
+// all Events that match it; it may find more.
 func TestLogQLFindsSelection(t *testing.T) {
 	selections := map[string]query.Filter{
 		"all":           {},
@@ -97,7 +97,8 @@ func TestLogQLFindsSelection(t *testing.T) {
 	}
 }
 
-// storable returns a third of the Events of the recorded outage, and the examples of event/testdata.
+// storable returns a third of the Events of the recorded outage, and the examples of
+// event/testdata.
 func storable(t *testing.T) (records []event.Record) {
 	t.Helper()
 	read := func(path string, into any) {
@@ -134,8 +135,8 @@ func storable(t *testing.T) (records []event.Record) {
 	return router.NewIntake(router.IntakeOptions{}).Apply(records)
 }
 
-// storeInFake pushes records to a new fake Loki through a sink with a layout, and returns a function that
-// queries it.
+// storeInFake pushes records to a new fake Loki through a sink with a layout, and returns a
+// function that queries it.
 func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(name, logql string) []format.Entry) {
 	t.Helper()
 	l := fakeloki.Start(t, fakeloki.Options{})

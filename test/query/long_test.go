@@ -32,8 +32,9 @@ func made(i int, at time.Time, version, message string) corev1.Event {
 	}
 }
 
-// TestLongRanges stores Events of forty days, more Events of the same time than fit into a page, and an
-// Event with many states. Each must be found once, in files and in Loki with its default limits.
+// TestLongRanges stores Events of forty days, more Events of the same time than fit into a page,
+// and an Event with many states. Each must be found once, in files and in Loki with its default
+// limits.
 func TestLongRanges(t *testing.T) {
 	const spread, ties, repeats = 6000, 2500, 150
 	now := time.Now().Truncate(time.Second)
@@ -114,8 +115,8 @@ func sameSet(a, b []string) bool {
 	return len(a) == len(b)
 }
 
-// TestResponsesOver4MiB checks a query whose response would exceed 4 MiB: Loki would close the connection
-// after a minute.
+// TestResponsesOver4MiB checks a query whose response would exceed 4 MiB: Loki would close the
+// connection after a minute.
 func TestResponsesOver4MiB(t *testing.T) {
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	const n = 900
@@ -157,8 +158,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestBurst stores thousands of Events for each second, whose times differ by nanoseconds. Each must be
-// printed once. With logcli in PATH and -v, the test logs the duration of both programs;
+// TestBurst stores thousands of Events for each second, whose times differ by nanoseconds. Each
+// must be printed once. With logcli in PATH and -v, the test logs the duration of both programs;
 // HINDSIGHT_TEST_BURST sets the number of seconds.
 func TestBurst(t *testing.T) {
 	seconds, each := 4, 3625

@@ -15,8 +15,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// TestOnCallQueries runs the queries of an on-call engineer on the recorded outage: in Loki and in files,
-// in every format, with and without structured metadata.
+// TestOnCallQueries runs the queries of an on-call engineer on the recorded outage: in Loki and in
+// files, in every format, with and without structured metadata.
 func TestOnCallQueries(t *testing.T) {
 	events := outage(t)
 	formats := []string{"logfmt", "json", "eventrouter", "text"}

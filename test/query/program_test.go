@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package query runs hindsight query against a real Loki and against files, and compares its output with
-// the Events that were stored.
+// Package query runs hindsight query against a real Loki and against files, and compares its output
+// with the Events that were stored.
 package query
 
 import (
@@ -79,8 +79,8 @@ func lokiSink(l *cluster.Loki, more string) string {
 	return fmt.Sprintf("loki: {url: %s, max_rate: 0%s}", l.URL(), more)
 }
 
-// outage returns the Events of the recorded outage in order of time, shifted so that the newest is of
-// now.
+// outage returns the Events of the recorded outage in order of time, shifted so that the newest is
+// of now.
 func outage(t *testing.T) []corev1.Event {
 	t.Helper()
 	stdout, stderr, code := hindsight(t, "", "replay", "../../examples/outage/events.json", "--shift-to-now")
