@@ -3,9 +3,9 @@
 //
 // The package is independent of the code that exports Events, so that a bug there cannot hide
 // itself: it has its own selectors, redaction and rules for times (rules.go, state.go), and imports
-// only the packages that read lines back. TestIsIndependent checks that. It cannot see states that
-// were overwritten before the audit, Events that the API server has deleted, and fields that it
-// does not compare.
+// only the packages that read lines back, and small helpers. TestIsIndependent checks that. It
+// cannot see states that were overwritten before the audit, Events that the API server has deleted,
+// and fields that it does not compare.
 package audit
 
 import (
@@ -47,9 +47,9 @@ type Options struct {
 }
 
 const (
-	margin     = time.Hour      // of a search around the times of states
-	wideMargin = 24 * time.Hour // of the last search for single states
-	maxAge     = 30 * 24 * time.Hour
+	margin     = time.Hour           // of a search around the times of states
+	wideMargin = 24 * time.Hour      // of the last search for single states
+	maxAge     = 30 * 24 * time.Hour // of entries to search
 
 	// maxUIDs is the maximum number of Events that are searched for by uid.
 	maxUIDs = 100

@@ -18,6 +18,7 @@ import (
 )
 
 func TestRun(t *testing.T) {
+	t.Parallel()
 	gapRecord := func(at time.Time, name, from, to string) format.Entry {
 		return format.Entry{
 			Time: at,
@@ -282,18 +283,18 @@ func TestRun(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			start := begun()
-			var server api
+			var events []*corev1.Event
 			var stored []format.Entry
 			for i := range 5 {
-				server.events = append(server.events, podEvent(i, start.Add(time.Duration(i)*time.Second)))
+				events = append(events, podEvent(i, start.Add(time.Duration(i)*time.Second)))
 			}
 			if tt.events != nil {
-				tt.events(server.events)
+				tt.events(events)
 			}
-			for _, e := range server.events {
+			for _, e := range events {
 				stored = append(stored, entryOf(e))
 			}
-			o := Options{Client: server.client(t)}
+			o := Options{Client: clientOf(t, serve(t, events...))}
 			if tt.change != nil {
 				stored = tt.change(stored, &o.Rules)
 			}
@@ -325,19 +326,19 @@ func TestRun(t *testing.T) {
 }
 
 func TestNothingStored(t *testing.T) {
-	server := api{events: []*corev1.Event{podEvent(1, begun())}}
-	_, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{}})
+	t.Parallel()
+	_, err := Run(t.Context(), Options{Client: clientOf(t, serve(t, podEvent(1, begun()))), Store: &memory{}})
 	if err == nil || err.Error() != "read the stored entries: memory is empty: check address or path, tenant, job and cluster" {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestLinesWithoutUID(t *testing.T) {
+	t.Parallel()
 	e := podEvent(1, begun())
-	server := api{events: []*corev1.Event{e}}
 	at := entryOf(e).Time
 	store := &memory{entries: []format.Entry{{Time: at, Line: at.Format(time.RFC3339Nano) + " team-a Warning BackOff Pod/web-1: Back-off"}}}
-	_, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
+	_, err := Run(t.Context(), Options{Client: clientOf(t, serve(t, e)), Store: store})
 	if err == nil || !strings.Contains(err.Error(), "the lines have neither uid nor resourceVersion") {
 		t.Errorf("error %v", err)
 	}
@@ -348,7 +349,6 @@ func TestSettle(t *testing.T) {
 	run := func(t *testing.T, arrives time.Duration) (*Result, []string) {
 		t.Helper()
 		young, old := podEvent(1, time.Now().Add(-10*time.Second)), podEvent(2, time.Now().Add(-time.Hour))
-		server := api{events: []*corev1.Event{young, old}}
 		store := &memory{entries: []format.Entry{entryOf(old)}}
 		arrival := time.Now().Add(arrives)
 		store.onFind = func() {
@@ -358,7 +358,7 @@ func TestSettle(t *testing.T) {
 		}
 		var messages []string
 		r, err := Run(t.Context(), Options{
-			Client: server.client(t), Store: store, Settle: 30 * time.Second,
+			Client: clientOf(t, serve(t, young, old)), Store: store, Settle: 30 * time.Second,
 			Notify: func(message string) { messages = append(messages, message) },
 		})
 		if err != nil {
@@ -387,9 +387,8 @@ func TestSettle(t *testing.T) {
 func TestSettleClockAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, ahead := podEvent(1, time.Now().Add(-time.Hour)), podEvent(2, time.Now().Add(10*time.Minute))
-		server := api{events: []*corev1.Event{first, ahead}}
 		began := time.Now()
-		r, err := Run(t.Context(), Options{Client: server.client(t), Store: &memory{entries: []format.Entry{entryOf(first)}}, Settle: 30 * time.Second})
+		r, err := Run(t.Context(), Options{Client: clientOf(t, serve(t, first, ahead)), Store: &memory{entries: []format.Entry{entryOf(first)}}, Settle: 30 * time.Second})
 		if err != nil || r.Missing != 1 {
 			t.Errorf("%v, error %v", r, err)
 		}
@@ -401,15 +400,16 @@ func TestSettleClockAhead(t *testing.T) {
 
 // TestSearches checks that few Events are searched for by uid, and many are not.
 func TestSearches(t *testing.T) {
+	t.Parallel()
 	for _, missing := range []int{1, maxUIDs, maxUIDs + 1} {
 		t.Run(fmt.Sprint(missing), func(t *testing.T) {
 			start := begun()
 			first := podEvent(0, start.Add(-time.Minute))
-			server, store := api{events: []*corev1.Event{first}}, &memory{entries: []format.Entry{entryOf(first)}}
+			events, store := []*corev1.Event{first}, &memory{entries: []format.Entry{entryOf(first)}}
 			for i := range missing {
-				server.events = append(server.events, podEvent(i+1, start))
+				events = append(events, podEvent(i+1, start))
 			}
-			r, err := Run(t.Context(), Options{Client: server.client(t), Store: store, Namespace: "team-a", Limit: 3})
+			r, err := Run(t.Context(), Options{Client: clientOf(t, serve(t, events...)), Store: store, Namespace: "team-a", Limit: 3})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -428,9 +428,9 @@ func TestSearches(t *testing.T) {
 }
 
 func TestStoreFails(t *testing.T) {
-	server := api{}
+	t.Parallel()
 	want := errors.New("no route to host")
-	_, err := Run(t.Context(), Options{Client: server.client(t), Store: failing{&memory{}, want}})
+	_, err := Run(t.Context(), Options{Client: clientOf(t, serve(t)), Store: failing{&memory{}, want}})
 	if !errors.Is(err, want) {
 		t.Errorf("error %v, want %v, also without Events to compare", err, want)
 	}
@@ -445,11 +445,12 @@ func (f failing) Find(context.Context, Search, func(format.Entry) error) error {
 
 // TestSpanIsBounded checks that a very old Event does not extend the search.
 func TestSpanIsBounded(t *testing.T) {
+	t.Parallel()
 	e := podEvent(1, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.ManagedFields, e.CreationTimestamp = nil, metav1.Time{}
-	server, store := api{events: []*corev1.Event{e, podEvent(2, begun())}}, &memory{}
-	store.entries = []format.Entry{entryOf(server.events[1])}
-	r, err := Run(t.Context(), Options{Client: server.client(t), Store: store})
+	other := podEvent(2, begun())
+	store := &memory{entries: []format.Entry{entryOf(other)}}
+	r, err := Run(t.Context(), Options{Client: clientOf(t, serve(t, e, other)), Store: store})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,8 +117,8 @@ func (a storedCopy) difference(b storedCopy) string {
 }
 
 var (
-	// keyed matches the begin of a line with a separate message. In the format text the message
-	// has no clear begin.
+	// keyed matches a line of a format with a separate field for the message. In the format text the
+	// message cannot be told from the rest.
 	keyed = regexp.MustCompile(`^(\{|\w+=)`)
 
 	// shortened matches the end of text that was too long for Loki.

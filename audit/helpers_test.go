@@ -1,102 +1,41 @@
 package audit
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
-// api is an API server with Events, as a transport.
-type api struct {
-	events      []*corev1.Event
-	protobuf    bool
-	respondWith func(req *http.Request) (status int, body any) // replaces the response unless status is 0
-	requests    []string
-}
-
-func (a *api) RoundTrip(req *http.Request) (*http.Response, error) {
-	a.requests = append(a.requests, req.URL.Path+"?"+req.URL.RawQuery)
-	if a.respondWith != nil {
-		if status, body := a.respondWith(req); status != 0 {
-			return a.respond(req, status, body)
-		}
-	}
-	namespace := ""
-	if parts := strings.Split(req.URL.Path, "/"); len(parts) == 6 {
-		namespace = parts[4]
-	}
-	q := req.URL.Query()
-	limit, _ := strconv.Atoi(q.Get("limit"))
-	from, _ := strconv.Atoi(q.Get("continue"))
-	page := &corev1.EventList{ListMeta: metav1.ListMeta{ResourceVersion: "9999"}}
-	for i := from; i < len(a.events); i++ {
-		if namespace != "" && a.events[i].Namespace != namespace {
-			continue
-		}
-		if len(page.Items) == limit {
-			page.Continue = strconv.Itoa(i)
-			break
-		}
-		page.Items = append(page.Items, *a.events[i])
-	}
-	return a.respond(req, http.StatusOK, page)
-}
-
-func (a *api) respond(req *http.Request, status int, body any) (*http.Response, error) {
-	var b []byte
-	var err error
-	kind := "application/json"
-	switch body := body.(type) {
-	case *corev1.EventList:
-		body.Kind, body.APIVersion = "EventList", "v1"
-		if a.protobuf {
-			kind = "application/vnd.kubernetes.protobuf"
-			var buf bytes.Buffer
-			s := runtime.NewScheme()
-			s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.EventList{})
-			err = protobuf.NewSerializer(s, s).Encode(body, &buf)
-			b = buf.Bytes()
-		} else {
-			b, err = json.Marshal(body)
-		}
-	default:
-		b, err = json.Marshal(body)
-	}
-	return &http.Response{
-		StatusCode: status, Status: http.StatusText(status), Request: req,
-		Header: http.Header{"Content-Type": {kind}},
-		Body:   io.NopCloser(bytes.NewReader(b)),
-	}, err
-}
-
-func refusal(status int, reason metav1.StatusReason, message string) *metav1.Status {
-	return &metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure, Code: int32(status), Reason: reason, Message: message,
-	}
-}
-
-func (a *api) client(t testing.TB) rest.Interface {
+// serve returns a fake API server with Events.
+func serve(t testing.TB, events ...*corev1.Event) *fakeapi.Server {
 	t.Helper()
-	c, err := NewClient(&rest.Config{Host: "http://api.example", Transport: a})
+	s := fakeapi.New(t)
+	for _, e := range events {
+		version, err := strconv.ParseUint(e.ResourceVersion, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Append(fakeapi.Change{Version: version, Type: watch.Added, Event: e})
+	}
+	return s
+}
+
+func clientOf(t testing.TB, s *fakeapi.Server) rest.Interface {
+	t.Helper()
+	c, err := NewClient(s.Config())
 	if err != nil {
 		t.Fatal(err)
 	}

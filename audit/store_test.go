@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/config"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query"
@@ -39,9 +40,10 @@ func storeOf(t *testing.T, l *fakeloki.Server) *Loki {
 }
 
 func TestLoki(t *testing.T) {
+	t.Parallel()
 	const n = 2500 // more than two pages
 	start := begun()
-	server := api{protobuf: true}
+	var events []*corev1.Event
 	l := fakeloki.Start(t, fakeloki.Options{})
 	var mu sync.Mutex
 	var queries []string
@@ -54,7 +56,7 @@ func TestLoki(t *testing.T) {
 	var missing format.Entry
 	for i := range n {
 		e := podEvent(i, start.Add(time.Duration(i)*time.Millisecond).Truncate(time.Second))
-		server.events = append(server.events, e)
+		events = append(events, e)
 		if i == n/2 {
 			missing = entryOf(e)
 			continue
@@ -62,7 +64,7 @@ func TestLoki(t *testing.T) {
 		entry := entryOf(e)
 		l.Store(fakeloki.Entry{Time: entry.Time, Line: entry.Line, Labels: entry.Labels, Metadata: entry.Metadata})
 	}
-	r, err := Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l), Namespace: "team-a"})
+	r, err := Run(t.Context(), Options{Client: clientOf(t, serve(t, events...)), Store: storeOf(t, l), Namespace: "team-a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,26 +90,28 @@ func TestLoki(t *testing.T) {
 }
 
 func TestLokiErrors(t *testing.T) {
+	t.Parallel()
 	l := fakeloki.Start(t, fakeloki.Options{Auth: true})
-	server := api{}
-	_, err := Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l)})
+	client := clientOf(t, serve(t))
+	_, err := Run(t.Context(), Options{Client: client, Store: storeOf(t, l)})
 	if err == nil || !strings.HasPrefix(err.Error(), "read the stored entries: loki at http://127.0.0.1:") || !strings.Contains(err.Error(), "401") {
 		t.Errorf("error %v", err)
 	}
 	l.Close()
-	_, err = Run(t.Context(), Options{Client: server.client(t), Store: storeOf(t, l)})
+	_, err = Run(t.Context(), Options{Client: client, Store: storeOf(t, l)})
 	if err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	start := begun()
-	server := api{}
+	var events []*corev1.Event
 	var lines []string
 	for i := range 6 {
 		e := podEvent(i, start.Add(time.Duration(i)*time.Second))
-		server.events = append(server.events, e)
+		events = append(events, e)
 		b, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
@@ -117,6 +121,7 @@ func TestFiles(t *testing.T) {
 	// 2 is missing, 3 is stored twice, 4 has another message, 5 another time
 	lines[4] = strings.ReplaceAll(lines[4], "Back-off", "Front-off")
 	lines[5] = strings.TrimSuffix(lines[5], "}") + `,"time":"` + start.Format(time.RFC3339) + `"}`
+	client := clientOf(t, serve(t, events...))
 	dir := t.TempDir()
 	path := filepath.Join(dir, "events.jsonl")
 	var old bytes.Buffer
@@ -133,7 +138,7 @@ func TestFiles(t *testing.T) {
 	}
 	write(filepath.Join(dir, "events-"+time.Now().UTC().Format("20060102T150405.000Z")+".jsonl.gz"), old.Bytes())
 	write(path, []byte(lines[3]+"\n"+lines[3]+"\n"+lines[4]+"\n"+lines[5]+"\n"))
-	r, err := Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: path}})
+	r, err := Run(t.Context(), Options{Client: client, Store: Files{Path: path}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,27 +160,27 @@ func TestFiles(t *testing.T) {
 
 	page := filepath.Join(dir, "page.jsonl")
 	write(page, []byte("<html>\n"+strings.Repeat("</p>\n", 9)))
-	_, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: page}})
+	_, err = Run(t.Context(), Options{Client: client, Store: Files{Path: page}})
 	if err == nil || !strings.HasSuffix(err.Error(), page+`: line 1: looks like an HTML page, such as one for signing in or of an error: "<html>" (and 9 more)`) {
 		t.Errorf("error %v", err)
 	}
 	list := filepath.Join(dir, "list.json")
 	write(list, []byte(`{"kind":"List","items":[`+strings.Join([]string{itemOf(lines[0]), itemOf(lines[4])}, ",")+`]}`))
-	r, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: list}})
+	r, err = Run(t.Context(), Options{Client: client, Store: Files{Path: list}})
 	if want := "6 Events compared, 2 found, 4 missing, 0 repeated, 0 mistimed, 1 altered, 0 explained"; err != nil || r.Summary() != want {
 		t.Errorf("a list: %v, %v, want %q", r, err, want)
 	}
 	var warnings []string
 	write(path, []byte("hello\n"+lines[3]+"\n"))
 	files := Files{Path: path, Warn: func(s string) { warnings = append(warnings, s) }}
-	if _, err := Run(t.Context(), Options{Client: server.client(t), Store: files}); err != nil {
+	if _, err := Run(t.Context(), Options{Client: client, Store: files}); err != nil {
 		t.Error(err)
 	}
 	if want := path + `: line 1: looks like text: "hello"`; len(warnings) == 0 || warnings[0] != want {
 		t.Errorf("warnings %q, want %s", warnings, want)
 	}
 
-	_, err = Run(t.Context(), Options{Client: server.client(t), Store: Files{Path: filepath.Join(dir, "other.jsonl")}})
+	_, err = Run(t.Context(), Options{Client: client, Store: Files{Path: filepath.Join(dir, "other.jsonl")}})
 	if err == nil || !strings.Contains(err.Error(), "other.jsonl: no such file or directory") {
 		t.Errorf("error %v", err)
 	}
@@ -190,6 +195,7 @@ func itemOf(line string) string {
 // TestIsIndependent checks that an audit uses no code that exports Events. Reading files is shared
 // with replay, and sorting with the watch.
 func TestIsIndependent(t *testing.T) {
+	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)

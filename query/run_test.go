@@ -95,6 +95,7 @@ func rows(t *testing.T, source Source, limit int, states bool) []string {
 // TestLatestState checks that an Event is one row, of its highest version, for any counts and times
 // of its states.
 func TestLatestState(t *testing.T) {
+	t.Parallel()
 	at := func(minute int) time.Time { return noon.Add(time.Duration(minute-120) * time.Minute) }
 	source := &memory{entries: []format.Entry{
 		state(at(0), "annotated", 10, "1", "annotated-10"),
@@ -127,6 +128,7 @@ func TestLatestState(t *testing.T) {
 
 // TestStatesWithoutVersions checks that states are distinguished also if the version is missing.
 func TestStatesWithoutVersions(t *testing.T) {
+	t.Parallel()
 	source := &memory{}
 	for _, count := range []string{"1", "4", "4"} { // one of them twice
 		e := state(noon.Add(-time.Minute), "a", 0, count, "again")
@@ -144,6 +146,7 @@ func TestStatesWithoutVersions(t *testing.T) {
 // TestLimitCountsEvents checks that the rows are the same when read from either end and with any
 // limit.
 func TestLimitCountsEvents(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range nightly.Size(5, 30) {
 		source := &memory{}
@@ -172,6 +175,7 @@ func TestLimitCountsEvents(t *testing.T) {
 
 // TestLimitReadsOnlyTheEnd checks that older entries are not read.
 func TestLimitReadsOnlyTheEnd(t *testing.T) {
+	t.Parallel()
 	source := &memory{}
 	for i := range 50_000 {
 		at := noon.Add(-23*time.Hour + time.Duration(i)*time.Second)

@@ -157,6 +157,7 @@ func TestAgesAndTimes(t *testing.T) {
 // TestTableFitsTheTerminal checks, for all kinds of messages, that each line fits, that no control
 // character is printed, and that no part of the message is missing.
 func TestTableFitsTheTerminal(t *testing.T) {
+	t.Parallel()
 	messages := []string{
 		"short", "", strings.Repeat("many words ", 60), strings.Repeat("x", 700),
 		"漢字かな交じり文" + strings.Repeat("表示幅", 50), "a\nb\tc", "\x1b[2J\x1b]0;title\x07 gone?", "\u202eright to left\u202c",

@@ -1,14 +1,12 @@
 package canary
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
+	"maps"
 	"net/http"
-	"strconv"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -18,23 +16,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 	"github.com/hindsight-events/hindsight/watch"
 )
 
-// world is an API server that holds one Event, its watch, and a Loki.
+// world is an API server, the watch of the canary Event, and a Loki.
 type world struct {
 	canary *Canary
+	server *fakeapi.Server
 
 	mu       sync.Mutex
-	event    *corev1.Event
-	version  int
-	requests []string
 	deny     bool
 	watch    time.Duration // delay of the watch; negative: it is silent
-	response time.Duration // delay of the API server's response
+	response time.Duration // delay of the API server's responses to writes
 
 	stored  map[string]time.Time // versions in Loki
 	store   time.Duration        // delay until an entry is stored
@@ -42,55 +38,33 @@ type world struct {
 	lokiErr error
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func respond(r *http.Request, code int, body any) (*http.Response, error) {
-	b, err := json.Marshal(body)
-	return &http.Response{
-		StatusCode: code, Status: strconv.Itoa(code) + " " + http.StatusText(code),
-		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(b)), Request: r,
-	}, err
-}
-
-func status(code int, reason metav1.StatusReason) *metav1.Status {
-	return &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: string(reason)}
-}
-
-func (w *world) api(r *http.Request) (*http.Response, error) {
+// respond is the interceptor of the API server.
+func (w *world) respond(rw http.ResponseWriter, r *http.Request) bool {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.requests = append(w.requests, r.Method+" "+r.URL.Path)
-	const path = "/api/v1/namespaces/monitoring/events"
-	e := &corev1.Event{}
-	switch {
-	case w.deny:
-		return respond(r, http.StatusForbidden, status(http.StatusForbidden, metav1.StatusReasonForbidden))
-	case r.Method == http.MethodPost && r.URL.Path == path && w.event == nil:
-	case r.URL.Path != path+"/"+Name || w.event == nil:
-		return respond(r, http.StatusNotFound, status(http.StatusNotFound, metav1.StatusReasonNotFound))
-	case r.Method == http.MethodGet:
-		return respond(r, http.StatusOK, w.event)
-	default:
-		e = w.event.DeepCopy()
+	deny, delay, response := w.deny, w.watch, w.response
+	w.mu.Unlock()
+	if deny {
+		fakeapi.Fail(rw, r, http.StatusForbidden, "forbidden")
+		return true
 	}
-	if err := json.NewDecoder(r.Body).Decode(e); err != nil {
-		return nil, err
+	if r.Method == http.MethodGet {
+		return false
 	}
-	w.version++
-	e.ResourceVersion = strconv.Itoa(w.version)
-	w.event = e
-	if w.watch >= 0 {
-		time.AfterFunc(w.watch, func() { w.deliver(e) })
+	before := w.event()
+	recorded := httptest.NewRecorder()
+	w.server.Serve(recorded, r)
+	if e := w.event(); e != before && delay >= 0 {
+		time.AfterFunc(delay, func() { w.deliver(e) })
 	}
-	if w.response > 0 {
-		w.mu.Unlock()
-		time.Sleep(w.response)
-		w.mu.Lock()
-	}
-	return respond(r, http.StatusOK, e)
+	time.Sleep(response)
+	maps.Copy(rw.Header(), recorded.Header())
+	rw.WriteHeader(recorded.Code)
+	_, _ = rw.Write(recorded.Body.Bytes())
+	return true
 }
+
+// event returns the canary Event, or nil.
+func (w *world) event() *corev1.Event { return w.server.Event("monitoring", Name) }
 
 // deliver passes a state through the watch and the sink.
 func (w *world) deliver(e *corev1.Event) {
@@ -131,8 +105,9 @@ func newWorld(t *testing.T, pod string) (*world, *strings.Builder) {
 	t.Helper()
 	// The watch's delay is no multiple of a second, so that it never coincides with the canary's
 	// timers.
-	w := &world{stored: make(map[string]time.Time), watch: 500 * time.Millisecond, store: time.Second}
-	client, err := watch.NewClient(&rest.Config{Host: "http://api", Transport: roundTripper(w.api)})
+	w := &world{server: fakeapi.New(t), stored: make(map[string]time.Time), watch: 500 * time.Millisecond, store: time.Second}
+	w.server.Intercept(w.respond)
+	client, err := watch.NewClient(w.server.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,11 +163,11 @@ func TestWritesEveryMinute(t *testing.T) {
 		w.want(t, 0.5, 2) // Loki is queried every two seconds
 		stop()
 		w.want(t, 0, 0)
-		if got, want := strings.Join(w.requests, " "), "GET /api/v1/namespaces/monitoring/events/hindsight-canary POST /api/v1/namespaces/monitoring/events"+
+		if got, want := strings.Join(w.server.Requests(), " "), "GET /api/v1/namespaces/monitoring/events/hindsight-canary POST /api/v1/namespaces/monitoring/events"+
 			strings.Repeat(" PATCH /api/v1/namespaces/monitoring/events/hindsight-canary", 3); got != want {
 			t.Errorf("requests\n%s\nwant\n%s", got, want)
 		}
-		e := w.event
+		e := w.event()
 		if e.Count != 4 || e.Reason != Reason || e.Type != "Normal" || e.InvolvedObject.Kind != "Pod" || e.InvolvedObject.Name != "hindsight-0" ||
 			e.LastTimestamp.Sub(e.FirstTimestamp.Time) != 3*time.Minute {
 			t.Errorf("the Event is %+v", e)
@@ -216,13 +191,12 @@ func TestWatchFasterThanResponse(t *testing.T) {
 func TestContinuesAfterFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newWorld(t, "hindsight-1")
-		w.event = &corev1.Event{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "7"}, Count: 41, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "hindsight-0"}}
-		w.version = 7
+		w.server.Put(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "monitoring", Name: Name}, Count: 41, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "hindsight-0"}})
 		stop := w.start(t)
 		time.Sleep(30 * time.Second)
 		stop()
-		if w.event.Count != 42 || w.event.InvolvedObject.Name != "hindsight-1" {
-			t.Errorf("the Event is %+v", w.event)
+		if e := w.event(); e.Count != 42 || e.InvolvedObject.Name != "hindsight-1" {
+			t.Errorf("the Event is %+v", e)
 		}
 	})
 }
@@ -232,11 +206,11 @@ func TestRecreatesExpiredEvent(t *testing.T) {
 		w, log := newWorld(t, "")
 		defer w.start(t)()
 		time.Sleep(90 * time.Second)
-		w.set(func() { w.event = nil })
+		w.server.Delete("monitoring", Name)
 		time.Sleep(time.Minute)
 		w.want(t, 0.5, 2)
-		if w.event == nil || w.event.Count != 1 || w.event.InvolvedObject.Kind != "Namespace" {
-			t.Errorf("the Event is %+v", w.event)
+		if e := w.event(); e == nil || e.Count != 1 || e.InvolvedObject.Kind != "Namespace" {
+			t.Errorf("the Event is %+v", e)
 		}
 		if strings.Contains(logged(log), "WARN") {
 			t.Errorf("want no warning about an expired Event:\n%s", log)
@@ -308,7 +282,7 @@ func TestMissingPermission(t *testing.T) {
 		if log := logged(log); strings.Count(log, "grant get, create and patch on events in namespace monitoring") != 1 {
 			t.Errorf("want one hint:\n%s", log)
 		}
-		if n := len(w.requests); n != 6 {
+		if n := len(w.server.Requests()); n != 6 {
 			t.Errorf("%d requests in five minutes, want one a minute", n)
 		}
 		w.set(func() { w.deny = false })

@@ -42,6 +42,7 @@ const fileSinks = `  - {name: whole, match: '{type="Warning"}', file: {path: %[1
 
 // TestAuditOfFiles exports Events to files and audits those, then an edited file.
 func TestAuditOfFiles(t *testing.T) {
+	t.Parallel()
 	c := cluster.ForTest(t, cluster.Options{})
 	w := newWriter(t, c)
 	dir := t.TempDir()
@@ -119,6 +120,7 @@ func auditedBy(t *testing.T, kubeconfig string) func(args ...string) result {
 
 // TestAudit exports Events to Loki and audits them, then copies with faults.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	c, l := cluster.ForTest(t, cluster.Options{}), cluster.LokiForTest(t, cluster.LokiOptions{})
 	w := newWriter(t, c)
 	dir := t.TempDir()

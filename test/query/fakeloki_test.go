@@ -27,6 +27,7 @@ import (
 // TestLogQLFindsSelection checks, for every layout of a sink, that the LogQL of a selection finds
 // all Events that match it; it may find more.
 func TestLogQLFindsSelection(t *testing.T) {
+	t.Parallel()
 	selections := map[string]query.Filter{
 		"all":           {},
 		"a namespace":   {Namespace: "prod-metrics", Types: []string{"warning"}},

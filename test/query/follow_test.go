@@ -70,6 +70,7 @@ func checkRows(t *testing.T, o *program.Output, n int) {
 // TestFollowLoki checks that each Event is printed once, also one that was stored while Loki or the
 // connection was down.
 func TestFollowLoki(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	config := configure(t, lokiSink(l, ""))
 	store(t, config, batch(0))
@@ -95,6 +96,7 @@ func TestFollowLoki(t *testing.T) {
 }
 
 func TestFollowFiles(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	config := configure(t, "file: {path: "+path+", max_size: 2KiB, keep: 0, gzip: true}")
 	store(t, config, batch(0))
@@ -112,6 +114,7 @@ func TestFollowFiles(t *testing.T) {
 
 // TestKubectlPlugin runs the program as a plugin that kubectl finds in PATH.
 func TestKubectlPlugin(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	plugin := filepath.Join(dir, "kubectl-hindsight")
 	if err := os.Symlink(program.Binary, plugin); err != nil {

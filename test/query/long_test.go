@@ -36,6 +36,7 @@ func made(i int, at time.Time, version, message string) corev1.Event {
 // and an Event with many states. Each must be found once, in files and in Loki with its default
 // limits.
 func TestLongRanges(t *testing.T) {
+	t.Parallel()
 	const spread, ties, repeats = 6000, 2500, 150
 	now := time.Now().Truncate(time.Second)
 	start := now.Add(-40 * 24 * time.Hour)
@@ -70,6 +71,7 @@ func TestLongRanges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			source := storeEvents(t)
 			check := func(want int, args ...string) []string {
 				t.Helper()
@@ -118,6 +120,7 @@ func sameSet(a, b []string) bool {
 // TestResponsesOver4MiB checks a query whose response would exceed 4 MiB: Loki would close the
 // connection after a minute.
 func TestResponsesOver4MiB(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	const n = 900
 	now := time.Now().Truncate(time.Second)
@@ -133,6 +136,7 @@ func TestResponsesOver4MiB(t *testing.T) {
 }
 
 func TestMessages(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	config := configure(t, lokiSink(l, ", tenant_id: a"))
 	store(t, config, []corev1.Event{made(1, time.Now(), "1", "here")})

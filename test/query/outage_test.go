@@ -18,10 +18,12 @@ import (
 // TestOnCallQueries runs the queries of an on-call engineer on the recorded outage: in Loki and in
 // files, in every format, with and without structured metadata.
 func TestOnCallQueries(t *testing.T) {
+	t.Parallel()
 	events := outage(t)
 	formats := []string{"logfmt", "json", "eventrouter", "text"}
 	for _, format := range formats {
 		t.Run("file/"+format, func(t *testing.T) {
+			t.Parallel()
 			path := t.TempDir() + "/events.jsonl"
 			store(t, configure(t, fmt.Sprintf("file: {path: %s, format: %s, max_size: 64KiB, keep: 0, gzip: true}", path, format)), events)
 			checkQueries(t, events, "--file", path)
