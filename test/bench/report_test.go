@@ -49,7 +49,7 @@ func TestTable(t *testing.T) {
                      events/s       CPU   floor  ratio  cores peak RSS  allocs   pushes     sent    first  lag
                                µs/event      µs                     MB  /event                MB        s  median, p99, max in s
 firehose                50000      10.0     5.0   2.00   0.50     48.0    18.2    20000     30.5     0.12  1.500, 2.250, 3.000
-drain                   50000      10.0     5.0   2.00   0.50             18.2    20000     30.5     0.12  1.500, 2.250, 3.000 (2 retries) (3 entries came twice)
+drain                   50000      10.0     5.0   2.00   0.50             18.2    20000     30.5     0.12  1.500, 2.250, 3.000 (2 retries) (3 repeated entries)
 
 drain: as it is
 `
