@@ -70,7 +70,7 @@ func TestUsageErrors(t *testing.T) {
 		"no cluster":         {[]string{"run"}, "hindsight: connect to Kubernetes: neither a kubeconfig nor a service account was found; set --kubeconfig or --server"},
 		"unknown context":    {[]string{"run", "--context", "x"}, `hindsight: connect to Kubernetes: context "x" does not exist`},
 		"missing kubeconfig": {[]string{"run", "--kubeconfig", "/absent"}, "hindsight: connect to Kubernetes: stat /absent: no such file or directory"},
-		"invalid listen":     {[]string{"run", "--server", "http://127.0.0.1:1", "--listen", "8080"}, `hindsight: listen: "8080" is not an address to listen on; write it as in :8080`},
+		"invalid listen":     {[]string{"run", "--server", "http://127.0.0.1:1", "--listen", "8080"}, `hindsight: listen: "8080" is not a listen address, such as :8080`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := call(t, "", c.args...)

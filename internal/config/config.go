@@ -1,5 +1,4 @@
-// Package config reads Hindsight's configuration: one YAML file, decoded
-// strictly, checked as a whole before anything starts.
+// Package config reads and validates the configuration: one YAML file, without unknown keys.
 package config
 
 import (
@@ -44,49 +43,47 @@ type Config struct {
 	Sinks []Sink `yaml:"sinks"`
 }
 
-// Source says which Events are watched.
+// Source selects the Events to watch.
 type Source struct {
-	// Namespaces to watch, each with a watch of its own; empty: all of them
-	// with a single one.
+	// Namespaces to watch, with one watch each; empty: all namespaces, with a single watch.
 	Namespaces []string `yaml:"namespaces"`
 }
 
-// Journal is what is kept between the watch and the sinks.
+// Journal is the log of records between the watch and the sinks.
 type Journal struct {
-	// Dir is where it is kept, and survives the process; empty: in memory.
+	// Dir is the directory of the journal; empty: it is in memory and ends with the process.
 	Dir      string        `yaml:"dir"`
 	MaxBytes quantity.Size `yaml:"max_bytes"`
 }
 
-// LeaderElection is for several replicas, of which one is active: that which
-// holds the Lease. The positions of all sinks are kept there, so that another
-// replica goes on where this one stopped.
+// LeaderElection is for several replicas, of which the holder of the Lease is active. The Lease has a
+// checkpoint, from which the next leader resumes.
 type LeaderElection struct {
 	Enabled bool `yaml:"enabled"`
 
-	// The Lease. An empty namespace is our own.
+	// Namespace and Name of the Lease; the default namespace is Hindsight's own.
 	Namespace string `yaml:"namespace"`
 	Name      string `yaml:"name"`
 
-	LeaseDuration quantity.Duration `yaml:"lease_duration"` // after which others take an unrenewed Lease
-	RenewDeadline quantity.Duration `yaml:"renew_deadline"` // after which its holder gives up
-	RetryPeriod   quantity.Duration `yaml:"retry_period"`   // between renewals, and between attempts
+	LeaseDuration quantity.Duration `yaml:"lease_duration"` // after which a candidate acquires an unrenewed Lease
+	RenewDeadline quantity.Duration `yaml:"renew_deadline"` // after which the holder stops
+	RetryPeriod   quantity.Duration `yaml:"retry_period"`   // between renewals and between attempts of a candidate
 }
 
-// Canary is an Event of our own, written every minute, that must come back
-// through the watch and, with QueryURL, be found in Loki.
+// Canary is an Event that Hindsight writes every minute and that must arrive through the watch and,
+// with QueryURL, be found in Loki.
 type Canary struct {
 	Enabled  bool     `yaml:"enabled"`
 	QueryURL loki.URL `yaml:"query_url,omitempty"` // base URL of Loki's API
 }
 
-// Log is about Hindsight's own log, on the standard error.
+// Log configures Hindsight's own log, on stderr.
 type Log struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`
 }
 
-// Handler returns a handler that writes the log to w.
+// Handler returns the log handler for w.
 func (l Log) Handler(w io.Writer) slog.Handler {
 	var o slog.HandlerOptions
 	level, err := l.level()
@@ -101,20 +98,19 @@ func (l Log) Handler(w io.Writer) slog.Handler {
 
 func (l Log) level() (level slog.Level, err error) {
 	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
-		return level, fmt.Errorf("%q is not a log level; valid are debug, info, warn and error", l.Level)
+		return level, fmt.Errorf("unknown log level %q, want debug, info, warn or error", l.Level)
 	}
 	return level, nil
 }
 
-// Sink is one destination with what it wants. Exactly one of its kinds is set.
+// Sink is one destination and its options. Exactly one of Stdout, File and Loki is set.
 type Sink struct {
 	Name     string           `yaml:"name"`
 	Match    router.Selectors `yaml:"match,omitempty"`
 	WhenFull journal.WhenFull `yaml:"when_full"`
 	Start    journal.Start    `yaml:"start"`
 
-	// MaxParkedBytes bounds the records that are parked because the sink refuses
-	// their stream while it accepts others.
+	// MaxParkedBytes bounds the parked records.
 	MaxParkedBytes quantity.Size `yaml:"max_parked_bytes"`
 
 	Stdout *stdout.Config `yaml:"stdout,omitempty"`
@@ -122,13 +118,13 @@ type Sink struct {
 	Loki   *loki.Config   `yaml:"loki,omitempty"`
 }
 
-// Default is what applies to keys that are not set, without any sink.
+// Default returns the defaults, without sinks.
 func Default() *Config {
 	return &Config{
 		Listen:       ":8080",
 		MaxStreams:   2500,
 		DrainTimeout: quantity.Duration(20 * time.Second),
-		// What client-go's components use.
+		// As in client-go's components.
 		LeaderElection: LeaderElection{
 			Name:          "hindsight",
 			LeaseDuration: quantity.Duration(15 * time.Second),
@@ -139,8 +135,7 @@ func Default() *Config {
 	}
 }
 
-// Eventrouter is the configuration of a run without a file: what eventrouter
-// did, every Event to the standard output.
+// Eventrouter returns the configuration without a file: all Events to stdout, in eventrouter's format.
 func Eventrouter() *Config {
 	c := Default()
 	out := stdout.DefaultConfig()
@@ -149,7 +144,7 @@ func Eventrouter() *Config {
 	return c
 }
 
-// setDefaults sets what depends on other keys, and what an absent key leaves empty.
+// setDefaults sets the defaults that depend on other keys, and those within lists.
 func (c *Config) setDefaults() {
 	if c.Journal.MaxBytes == 0 {
 		c.Journal.MaxBytes = journal.DefaultMemoryBytes
@@ -170,7 +165,7 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// SetListen overrides the address for metrics and probes; empty: none.
+// SetListen overrides the address of metrics and probes; empty disables them.
 func (c *Config) SetListen(address string) error {
 	c.Listen = address
 	if err := c.checkListen(); err != nil {
@@ -185,13 +180,13 @@ func (c *Config) checkListen() error {
 	}
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
-		return fmt.Errorf("%q is not an address to listen on; write it as in :8080", c.Listen)
+		return fmt.Errorf("%q is not a listen address, such as :8080", c.Listen)
 	}
 	if n, err := strconv.ParseUint(port, 10, 64); err != nil || n > 65535 {
-		return fmt.Errorf("%q has a port that is not a number from 0 to 65535; write it as in :8080", c.Listen)
+		return fmt.Errorf("%q: the port must be a number from 0 to 65535, as in :8080", c.Listen)
 	}
 	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostName.MatchString(host) {
-		return fmt.Errorf("%q has a host that is neither an IP address nor a name; write it as in 127.0.0.1:8080", c.Listen)
+		return fmt.Errorf("%q: the host must be an IP address or a host name, as in 127.0.0.1:8080", c.Listen)
 	}
 	return nil
 }
@@ -199,22 +194,22 @@ func (c *Config) checkListen() error {
 // A problem is something wrong at a key, such as sinks[0].name.
 type validationError struct {
 	key  string
-	line int // 0: that of the key
+	line int // 0: the line of the key
 	err  error
 }
 
 var (
 	sinkName      = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$`)
 	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	// hostName ends in a letter's label: one in digits would be a wrong IP address.
+	// The last label of a host name begins with a letter; otherwise it would be an invalid IP address.
 	hostName  = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.?$`)
 	leaseName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 )
 
-// check looks at what single values cannot show by themselves.
-func (c *Config) check() (problems []validationError) {
+// check validates values and their relations, beyond their types.
+func (c *Config) check() (invalid []validationError) {
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, validationError{key: key, err: fmt.Errorf(format, args...)})
+		invalid = append(invalid, validationError{key: key, err: fmt.Errorf(format, args...)})
 	}
 	if err := c.checkListen(); err != nil {
 		bad("listen", "%w", err)
@@ -223,9 +218,9 @@ func (c *Config) check() (problems []validationError) {
 	for i, ns := range c.Source.Namespaces {
 		key := fmt.Sprintf("source.namespaces[%d]", i)
 		if !namespaceName.MatchString(ns) {
-			bad(key, "%q is not the name of a namespace", ns)
+			bad(key, "%q is not a valid namespace name", ns)
 		} else if seen[ns] {
-			bad(key, "namespace %q is listed twice", ns)
+			bad(key, "duplicate namespace %q", ns)
 		}
 		seen[ns] = true
 	}
@@ -242,28 +237,28 @@ func (c *Config) check() (problems []validationError) {
 		bad("log.level", "%w", err)
 	}
 	if c.Log.Format != "logfmt" && c.Log.Format != "json" {
-		bad("log.format", "%q is not a log format; valid are logfmt and json", c.Log.Format)
+		bad("log.format", "unknown log format %q, want logfmt or json", c.Log.Format)
 	}
-	problems = append(problems, c.checkLeaderElection()...)
-	problems = append(problems, c.checkCanary()...)
-	return append(problems, c.checkSinks()...)
+	invalid = append(invalid, c.checkLeaderElection()...)
+	invalid = append(invalid, c.checkCanary()...)
+	return append(invalid, c.checkSinks()...)
 }
 
-func (c *Config) checkLeaderElection() (problems []validationError) {
+func (c *Config) checkLeaderElection() (invalid []validationError) {
 	e := c.LeaderElection
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, validationError{key: "leader_election." + key, err: fmt.Errorf(format, args...)})
+		invalid = append(invalid, validationError{key: "leader_election." + key, err: fmt.Errorf(format, args...)})
 	}
 	if e.Namespace != "" && !namespaceName.MatchString(e.Namespace) {
-		bad("namespace", "%q is not the name of a namespace", e.Namespace)
+		bad("namespace", "%q is not a valid namespace name", e.Namespace)
 	}
 	if !leaseName.MatchString(e.Name) {
-		bad("name", "%q cannot be the name of a Lease", e.Name)
+		bad("name", "%q is not a valid name of a Lease", e.Name)
 	}
 	if e.RetryPeriod < quantity.Duration(100*time.Millisecond) {
 		bad("retry_period", "%s is too short; it must be at least 100ms", e.RetryPeriod)
 	}
-	// A renewal must be tried at least twice before it is given up.
+	// It leaves time for two attempts.
 	if e.RenewDeadline < 2*e.RetryPeriod {
 		bad("renew_deadline", "%s is too short; it must be at least twice leader_election.retry_period, %s", e.RenewDeadline, e.RetryPeriod)
 	}
@@ -274,36 +269,36 @@ func (c *Config) checkLeaderElection() (problems []validationError) {
 		bad("lease_duration", "%s is too long; it must be at most %s", e.LeaseDuration, longest)
 	}
 	if e.LeaseDuration%quantity.Duration(time.Second) != 0 {
-		bad("lease_duration", "%s cannot be kept in a Lease, which counts whole seconds", e.LeaseDuration)
+		bad("lease_duration", "%s is not in whole seconds, which a Lease requires", e.LeaseDuration)
 	}
-	return problems
+	return invalid
 }
 
-func (c *Config) checkCanary() (problems []validationError) {
+func (c *Config) checkCanary() (invalid []validationError) {
 	if c.Canary.QueryURL == "" {
 		return nil
 	}
 	bad := func(format string, args ...any) {
-		problems = append(problems, validationError{key: "canary.query_url", err: fmt.Errorf(format, args...)})
+		invalid = append(invalid, validationError{key: "canary.query_url", err: fmt.Errorf(format, args...)})
 	}
 	if _, err := c.Canary.QueryURL.Parse(); err != nil {
 		bad("%w", err)
 	}
 	i := slices.IndexFunc(c.Sinks, func(s Sink) bool { return s.Loki != nil })
 	if i < 0 {
-		bad("there is no Loki sink whose Events could be queried")
+		bad("needs a Loki sink to query")
 	} else if l := c.Sinks[i].Loki; !l.StructuredMetadata && l.Format == format.Text {
-		bad("lines of the format text do not say the version of an Event; set structured_metadata or another format for sink %q", c.Sinks[i].Name)
+		bad("lines of format text have no version; set structured_metadata or another format for sink %q", c.Sinks[i].Name)
 	}
-	return problems
+	return invalid
 }
 
-func (c *Config) checkSinks() (problems []validationError) {
+func (c *Config) checkSinks() (invalid []validationError) {
 	bad := func(key, format string, args ...any) {
-		problems = append(problems, validationError{key: key, err: fmt.Errorf(format, args...)})
+		invalid = append(invalid, validationError{key: key, err: fmt.Errorf(format, args...)})
 	}
 	if len(c.Sinks) == 0 {
-		bad("sinks", "at least one sink is needed")
+		bad("sinks", "at least one sink is required")
 	}
 	names := map[string]bool{}
 	toStdout, files := "", map[string]string{}
@@ -311,18 +306,18 @@ func (c *Config) checkSinks() (problems []validationError) {
 		key := fmt.Sprintf("sinks[%d]", i)
 		switch {
 		case s.Name == "":
-			bad(key, "the sink needs a name")
+			bad(key, "the sink has no name")
 		case !sinkName.MatchString(s.Name):
-			bad(key+".name", "%q cannot be a sink's name: use letters, digits, and - _ . between them, at most 63", s.Name)
+			bad(key+".name", "%q is not a valid sink name: use at most 63 letters, digits and, between them, - _ .", s.Name)
 		case names[s.Name]:
-			bad(key+".name", "there are two sinks of the name %q", s.Name)
+			bad(key+".name", "duplicate sink name %q", s.Name)
 		}
 		names[s.Name] = true
 		if s.WhenFull != journal.Block && s.WhenFull != journal.DropOldest {
-			bad(key+".when_full", "%q is unknown; valid are %s and %s", s.WhenFull, journal.Block, journal.DropOldest)
+			bad(key+".when_full", "unknown value %q, want %s or %s", s.WhenFull, journal.Block, journal.DropOldest)
 		}
 		if s.Start != journal.StartTail && s.Start != journal.StartOldest {
-			bad(key+".start", "%q is unknown; valid are %s and %s", s.Start, journal.StartTail, journal.StartOldest)
+			bad(key+".start", "unknown value %q, want %s or %s", s.Start, journal.StartTail, journal.StartOldest)
 		}
 		if s.MaxParkedBytes < 1<<20 {
 			bad(key+".max_parked_bytes", "%s is too small; it must be at least 1MiB", s.MaxParkedBytes)
@@ -331,7 +326,7 @@ func (c *Config) checkSinks() (problems []validationError) {
 		if s.Stdout != nil {
 			kinds++
 			if toStdout != "" {
-				bad(key+".stdout", "sink %q writes to stdout already; lines of two sinks would mix", toStdout)
+				bad(key+".stdout", "sink %q already writes to stdout", toStdout)
 			}
 			toStdout = cmp.Or(s.Name, "without a name")
 		}
@@ -340,25 +335,25 @@ func (c *Config) checkSinks() (problems []validationError) {
 			s.File.Check(func(k, format string, args ...any) { bad(key+".file."+k, format, args...) })
 			path, err := filepath.Abs(s.File.Path)
 			if other, taken := files[path]; err == nil && taken {
-				bad(key+".file.path", "sink %q writes to this file already", other)
+				bad(key+".file.path", "sink %q already writes to this file", other)
 			}
 			if dir, dirErr := filepath.Abs(c.Journal.Dir); err == nil && dirErr == nil && c.Journal.Dir != "" && filepath.Dir(path) == dir {
-				bad(key+".file.path", "the directory is the journal's (journal.dir); choose another")
+				bad(key+".file.path", "the file must not be in the journal's directory (journal.dir)")
 			}
 			files[path] = s.Name
 		}
 		if s.Loki != nil {
 			kinds++
 			s.Loki.Check(c.Cluster, func(k string, err error) {
-				if k != "cluster" { // which is a key of its own
+				if k != "cluster" { // a top-level key
 					k = strings.TrimSuffix(key+".loki."+k, ".")
 				}
 				bad(k, "%w", err)
 			})
 		}
 		if kinds != 1 {
-			bad(key, "the sink needs one destination: stdout, file or loki")
+			bad(key, "the sink must have exactly one destination: stdout, file or loki")
 		}
 	}
-	return problems
+	return invalid
 }

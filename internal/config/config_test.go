@@ -13,8 +13,7 @@ import (
 	"github.com/hindsight-events/hindsight/internal/config"
 )
 
-// Each file in testdata/bad begins with the error that it must give, a comment
-// "# want: …" for each line of it.
+// The comments "# want: …" of each file in testdata/bad are the lines of the expected error.
 func TestBadConfigurations(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -63,14 +62,14 @@ func TestDefaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, want := print(t, c), print(t, config.Eventrouter()); got != want {
-				t.Errorf("got\n%s\nwant what applies without a file\n%s", got, want)
+				t.Errorf("got\n%s\nwant the configuration without a file\n%s", got, want)
 			}
 		})
 	}
 }
 
-// What check prints is a configuration again, and means the same.
-func TestPrintedConfigurationCanBeRead(t *testing.T) {
+// The output of the command check is an equal configuration.
+func TestPrintedConfigurationIsEqual(t *testing.T) {
 	const text = `
 listen: ""
 source: {namespaces: [team-a, team-b]}
@@ -97,7 +96,7 @@ sinks:
 		t.Fatalf("%v\nin\n%s", err, printed)
 	}
 	if print(t, again) != printed {
-		t.Errorf("got\n%s\nafter reading\n%s", print(t, again), printed)
+		t.Errorf("got\n%s\nafter parsing\n%s", print(t, again), printed)
 	}
 	for _, want := range []string{"max_bytes: 1536MiB", "drain_timeout: 1h30m\n", "- team-b", `token=\S+`, "labels: {}\n", "reason: reason\n"} {
 		if !strings.Contains(printed, want) {
@@ -143,7 +142,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// What the docs show as YAML is valid: whole configurations, and pieces of one.
+// The YAML in the documentation is valid: whole configurations and parts of one.
 func TestExamplesInDocs(t *testing.T) {
 	blocks := 0
 	for _, path := range []string{"../../README.md", "../../docs/configuration.md"} {
@@ -163,12 +162,11 @@ func TestExamplesInDocs(t *testing.T) {
 		}
 	}
 	if blocks < 2 {
-		t.Errorf("%d blocks of YAML were found, want those of README and docs", blocks)
+		t.Errorf("%d YAML blocks found, want those of README and docs", blocks)
 	}
 }
 
-// A null in place of any value is an error at that key, however it is spelled,
-// and so is one in any list.
+// A null in place of a value is an error at that key, in each spelling, also in a list.
 func TestNulls(t *testing.T) {
 	all := append(keys(reflect.TypeFor[config.Config](), ""),
 		"source.namespaces.-", "drop.-", "redact.-", "redact.-.match", "redact.-.with",
@@ -181,15 +179,15 @@ func TestNulls(t *testing.T) {
 		for _, null := range []string{"", "~", "null", "!!null ''"} {
 			text, path, line := nullAt(key, null)
 			_, err := config.Parse("c.yaml", []byte(text))
-			if want := fmt.Sprintf("c.yaml:%d: %s: ", line, path); err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "without a value (null)") {
-				t.Errorf("error %v, want one that begins with %q, for\n%s", err, want, text)
+			if want := fmt.Sprintf("c.yaml:%d: %s: ", line, path); err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "no value (null)") {
+				t.Errorf("error %v, want the prefix %q, for\n%s", err, want, text)
 			}
 		}
 	}
 }
 
-// nullAt returns a configuration that has a null at a key ("-" stands for an
-// element of a list), and the path and the line of the null.
+// nullAt returns a configuration with a null at a key, and the path and the line of the null. In the
+// key, "-" is an element of a list.
 func nullAt(key, null string) (text, path string, line int) {
 	if rest, ok := strings.CutPrefix(key, "sinks."); ok && !strings.HasPrefix(rest, "-") {
 		key = "sinks.-." + rest
@@ -211,7 +209,7 @@ func nullAt(key, null string) (text, path string, line int) {
 	return text, path, strings.Count(text, "\n")
 }
 
-// docs/configuration.md names every key with its default.
+// docs/configuration.md has each key and its default.
 func TestDocumentation(t *testing.T) {
 	data, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
@@ -230,8 +228,7 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
-// keys returns the keys of a configuration that have a value, nested ones with a
-// dot.
+// keys returns the keys of a configuration that have a value, nested keys with a dot.
 func keys(t reflect.Type, prefix string) (all []string) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()

@@ -16,8 +16,8 @@ import (
 	"github.com/hindsight-events/hindsight/sink/stdout"
 )
 
-// Load reads and checks a configuration file. An error names file, line and key
-// of everything that is wrong, a line each.
+// Load reads and validates a configuration file. Its error has a line for each invalid key, with file,
+// line and key.
 func Load(path string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -26,14 +26,13 @@ func Load(path string) (*Config, error) {
 	return Parse(path, data)
 }
 
-// Parse is Load for data that has been read; name stands for the file in
-// errors.
+// Parse is Load for the data of a file. name is the file's name in errors.
 func Parse(name string, data []byte) (*Config, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
 		return nil, syntaxError(name, err)
 	}
-	// First of all: the decoder has errors of its own for some nulls, and skips others.
+	// Before decoding: the decoder has its own errors for some nulls, and ignores others.
 	if err := withLines(name, &root, findNulls(&root)); err != nil {
 		return nil, err
 	}
@@ -41,14 +40,14 @@ func Parse(name string, data []byte) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		if problems := checkTypes(&root); len(problems) > 0 {
-			return nil, withLines(name, &root, problems)
+		if invalid := checkTypes(&root); len(invalid) > 0 {
+			return nil, withLines(name, &root, invalid)
 		}
 		return nil, syntaxError(name, err)
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:%d: a second document: the configuration is a single one", name, max(second.Line, 1))
+		return nil, fmt.Errorf("%s:%d: the configuration must be a single document", name, max(second.Line, 1))
 	}
 	c.setEmptySinks(&root)
 	c.setDefaults()
@@ -59,11 +58,10 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// withLines returns problems as errors of the form "file:line: key: what"; nil if
-// there are none.
-func withLines(name string, root *yaml.Node, problems []validationError) error {
+// withLines joins errors in the form "file:line: key: error".
+func withLines(name string, root *yaml.Node, invalid []validationError) error {
 	var errs []error
-	for _, p := range problems {
+	for _, p := range invalid {
 		line := p.line
 		if line == 0 {
 			line = lineOf(root, p.key)
@@ -73,8 +71,8 @@ func withLines(name string, root *yaml.Node, problems []validationError) error {
 	return errors.Join(errs...)
 }
 
-// setEmptySinks gives its defaults to a destination that is named without a value,
-// as in a bare "stdout:". The decoder leaves it nil.
+// setEmptySinks sets the defaults of a destination without a value, such as "stdout:", which the
+// decoder leaves nil.
 func (c *Config) setEmptySinks(root *yaml.Node) {
 	for i := range c.Sinks {
 		s := &c.Sinks[i]
@@ -99,9 +97,8 @@ var (
 	quotedValue = regexp.MustCompile("(?s)!!\\w+(?: `.*`)?")
 )
 
-// syntaxError is an error of a document that is no YAML, or of one that cannot be
-// decoded for a reason that diagnose does not find. It repeats no value, which may
-// be a secret.
+// syntaxError returns the error of a document that is not YAML, or that cannot be decoded for a reason
+// that checkTypes does not find. It has no values, which may be secret.
 func syntaxError(name string, err error) error {
 	messages := []string{err.Error()}
 	var typeError *yaml.TypeError
@@ -110,11 +107,11 @@ func syntaxError(name string, err error) error {
 	}
 	var errs []error
 	for _, message := range messages {
-		what := " " + strings.TrimPrefix(message, "yaml: ")
+		reason := " " + strings.TrimPrefix(message, "yaml: ")
 		if m := lineError.FindStringSubmatch(message); m != nil {
-			what = m[1] + ": " + m[2]
+			reason = m[1] + ": " + m[2]
 		}
-		errs = append(errs, fmt.Errorf("%s:%s", name, quotedValue.ReplaceAllString(what, "a value")))
+		errs = append(errs, fmt.Errorf("%s:%s", name, quotedValue.ReplaceAllString(reason, "a value")))
 	}
 	return errors.Join(errs...)
 }
@@ -127,8 +124,7 @@ type location struct {
 	value *yaml.Node
 }
 
-// lineOf returns the line of a path or, where it is absent, of the nearest key
-// above it.
+// lineOf returns the line of a path, or of its nearest parent.
 func lineOf(root *yaml.Node, path string) int {
 	for path != "" {
 		if line := findLine(root, path); line != 0 {
@@ -139,7 +135,7 @@ func lineOf(root *yaml.Node, path string) int {
 	return max(root.Line, 1)
 }
 
-// findLine returns the line of a path, zero if it is absent.
+// findLine returns the line of a path, 0 if it is absent.
 func findLine(root *yaml.Node, path string) (line int) {
 	walk(root, "", func(p location) {
 		if p.path == path {

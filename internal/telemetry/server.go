@@ -1,5 +1,4 @@
-// Package telemetry is the HTTP side of a running Hindsight: its metrics, and
-// whether it is alive and ready.
+// Package telemetry serves metrics and health probes over HTTP.
 package telemetry
 
 import (
@@ -17,26 +16,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// A Check says what is wrong, a line each; none is fine. It is called on every
-// request and must return at once.
+// A Check returns the problems, one per line; none if healthy. It is called on each request and must
+// not block.
 type Check func() []string
 
 // Options of a Server.
 type Options struct {
 	Metrics     prometheus.Gatherer
 	Live, Ready Check
-	Profile     bool // whether /debug/pprof/ is answered
+	Profile     bool // serve /debug/pprof/
 	Log         *slog.Logger
 }
 
-// Server answers /metrics, /livez and /readyz.
+// Server serves /metrics, /livez and /readyz.
 type Server struct {
 	listener net.Listener
 	server   *http.Server
 }
 
-// Listen opens the address at once, so that one that cannot be used is an error
-// before anything starts.
+// Listen opens the address. Run then serves on it.
 func Listen(address string, o Options) (*Server, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -45,11 +43,11 @@ func Listen(address string, o Options) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
 		ErrorLog:           slog.NewLogLogger(o.Log.Handler(), slog.LevelError),
-		DisableCompression: true, // it takes 0.9 MB of memory to save some 20 kB a scrape
+		DisableCompression: true, // it costs 0.9 MB of memory and saves 20 kB per scrape
 	}))
-	mux.HandleFunc("GET /livez", answer(o.Live))
-	mux.HandleFunc("GET /readyz", answer(o.Ready))
-	if o.Profile { // without the command line, which may hold a token
+	mux.HandleFunc("GET /livez", handle(o.Live))
+	mux.HandleFunc("GET /readyz", handle(o.Ready))
+	if o.Profile { // without /debug/pprof/cmdline: the command line may have a token
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
@@ -63,7 +61,7 @@ func Listen(address string, o Options) (*Server, error) {
 	}}, nil
 }
 
-// Addr is the address that is listened on.
+// Addr returns the listening address.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // Run serves until ctx ends.
@@ -75,16 +73,16 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-func answer(check Check) http.HandlerFunc {
+func handle(check Check) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		wrong := check()
-		if len(wrong) == 0 {
+		problems := check()
+		if len(problems) == 0 {
 			fmt.Fprintln(w, "ok")
 			return
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintln(w, strings.Join(wrong, "\n"))
+		fmt.Fprintln(w, strings.Join(problems, "\n"))
 	}
 }

@@ -19,10 +19,10 @@ func TestServer(t *testing.T) {
 	counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "hindsight_test_total"})
 	reg.MustRegister(counter)
 	counter.Inc()
-	fine := func() []string { return nil }
+	healthy := func() []string { return nil }
 	stuck := func() []string { return []string{"sink a: stuck", "journal: full"} }
 	log := slog.New(slog.DiscardHandler)
-	s, err := telemetry.Listen("127.0.0.1:0", telemetry.Options{Metrics: reg, Live: fine, Ready: stuck, Log: log})
+	s, err := telemetry.Listen("127.0.0.1:0", telemetry.Options{Metrics: reg, Live: healthy, Ready: stuck, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,17 +39,17 @@ func TestServer(t *testing.T) {
 		"/metrics": {http.StatusOK, "hindsight_test_total 1\n"},
 		"/":        {http.StatusNotFound, ""},
 	} {
-		answer, err := http.Get("http://" + s.Addr() + path)
+		response, err := http.Get("http://" + s.Addr() + path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := io.ReadAll(answer.Body)
-		answer.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if answer.StatusCode != want.status || !strings.HasSuffix(string(body), want.body) {
-			t.Errorf("%s answers %d %q, want %d %q", path, answer.StatusCode, body, want.status, want.body)
+		if response.StatusCode != want.status || !strings.HasSuffix(string(body), want.body) {
+			t.Errorf("%s: got %d %q, want %d %q", path, response.StatusCode, body, want.status, want.body)
 		}
 	}
 	cancel()
@@ -66,6 +66,6 @@ func TestAddressInUse(t *testing.T) {
 	defer l.Close()
 	_, err = telemetry.Listen(l.Addr().String(), telemetry.Options{Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "listen") {
-		t.Errorf("got %v, want an error that says what to change", err)
+		t.Errorf("got %v, want an error with the address and the key", err)
 	}
 }

@@ -14,29 +14,28 @@ import (
 	"github.com/hindsight-events/hindsight/router"
 )
 
-// checkTypes returns what keeps a document from being a Config, each with its line
-// and key. The decoder names lines alone, and of some errors not even these; so
-// once it has failed, every value is decoded by itself. Nothing is returned for an
-// error that this does not find.
+// checkTypes returns the errors that keep a document from being a Config, with line and key. The
+// decoder's errors have at most a line; after it has failed, checkTypes decodes each value by
+// itself. It returns nothing for an error that no single value causes.
 func checkTypes(root *yaml.Node) []validationError {
 	var d checker
 	d.value(root, reflect.TypeFor[Config](), "")
-	return d.problems
+	return d.invalid
 }
 
 type checker struct {
-	problems []validationError
-	merges   int
+	invalid []validationError
+	merges  int
 }
 
-// maxMerges bounds how many merges (<<) are followed, for one may hold itself.
+// maxMerges bounds the merges (<<) that are followed: one may contain itself.
 const maxMerges = 100
 
 func (d *checker) bad(n *yaml.Node, path, format string, args ...any) {
-	d.problems = append(d.problems, validationError{key: path, line: n.Line, err: fmt.Errorf(format, args...)})
+	d.invalid = append(d.invalid, validationError{key: path, line: n.Line, err: fmt.Errorf(format, args...)})
 }
 
-// value checks a value of a type that the configuration has at a path.
+// value checks that the value at a path has a type.
 func (d *checker) value(n *yaml.Node, t reflect.Type, path string) {
 	for n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
 		n = n.Content[0]
@@ -50,7 +49,7 @@ func (d *checker) value(n *yaml.Node, t reflect.Type, path string) {
 	if n.Kind == 0 || n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
 		return
 	}
-	before := len(d.problems)
+	before := len(d.invalid)
 	switch kind := t.Kind(); {
 	case kind == reflect.Struct && hasKeys(t):
 		d.section(n, t, path)
@@ -61,7 +60,7 @@ func (d *checker) value(n *yaml.Node, t reflect.Type, path string) {
 				d.value(element, t.Elem(), at)
 				continue
 			}
-			found := len(d.problems)
+			found := len(d.invalid)
 			if t == reflect.TypeFor[router.Redactions]() {
 				d.section(element, reflect.TypeFor[struct {
 					Match string `yaml:"match"`
@@ -70,7 +69,7 @@ func (d *checker) value(n *yaml.Node, t reflect.Type, path string) {
 			}
 			list := *n // so that the type sees one element at a time
 			list.Content = n.Content[i : i+1]
-			if len(d.problems) == found {
+			if len(d.invalid) == found {
 				d.decode(&list, t, at)
 			}
 		}
@@ -82,15 +81,15 @@ func (d *checker) value(n *yaml.Node, t reflect.Type, path string) {
 		d.decode(n, t, path)
 		return
 	}
-	if len(d.problems) == before && path != "" {
-		d.decode(n, t, path) // its values do not go together
+	if len(d.invalid) == before && path != "" {
+		d.decode(n, t, path) // an invalid combination of values
 	}
 }
 
 // section checks the keys of a mapping.
 func (d *checker) section(n *yaml.Node, t reflect.Type, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.bad(n, path, "%s does not fit here, want a mapping", describe(n, path))
+		d.bad(n, path, "%s is not a mapping", describe(n, path))
 		return
 	}
 	first := map[string]int{} // lines
@@ -106,7 +105,7 @@ func (d *checker) section(n *yaml.Node, t reflect.Type, path string) {
 		field := keyType(t, key.Value)
 		switch line := first[key.Value]; {
 		case line != 0:
-			d.bad(key, at, "the key is set twice, first on line %d", line)
+			d.bad(key, at, "duplicate key, first set on line %d", line)
 		case field == nil:
 			d.bad(key, at, "unknown key")
 		default:
@@ -116,7 +115,7 @@ func (d *checker) section(n *yaml.Node, t reflect.Type, path string) {
 	}
 }
 
-// decode has the decoder decode a value by itself.
+// decode decodes a single value.
 func (d *checker) decode(n *yaml.Node, t reflect.Type, path string) {
 	err := n.Decode(reflect.New(t).Interface())
 	if err == nil {
@@ -128,28 +127,28 @@ func (d *checker) decode(n *yaml.Node, t reflect.Type, path string) {
 		messages = typeError.Errors
 	}
 	for _, message := range messages {
-		at, what := n, strings.TrimPrefix(message, "yaml: ")
+		at, reason := n, strings.TrimPrefix(message, "yaml: ")
 		if m := lineError.FindStringSubmatch(message); m != nil {
 			line, _ := strconv.Atoi(m[1])
-			at, what = &yaml.Node{Line: line}, m[2]
+			at, reason = &yaml.Node{Line: line}, m[2]
 		}
 		switch {
-		case strings.HasPrefix(what, "cannot unmarshal "):
-			what = fmt.Sprintf("%s does not fit here, want %s", describe(n, path), wanted(t))
+		case strings.HasPrefix(reason, "cannot unmarshal "):
+			reason = fmt.Sprintf("%s is not %s", describe(n, path), wanted(t))
 		case secretKey.MatchString(path) && n.Kind == yaml.ScalarNode:
-			what = "the value cannot be used here" // the message may repeat it
+			reason = "invalid value" // the message may have the value
 			if strings.HasSuffix(path, "url") {
-				what = "is not a URL"
+				reason = "is not a URL"
 			}
 		}
-		d.bad(at, path, "%s", what)
+		d.bad(at, path, "%s", reason)
 	}
 }
 
-// secretKey matches the keys whose values may be secret, or hold a secret.
+// secretKey matches keys with secret values.
 var secretKey = regexp.MustCompile(`(^|[._])(url|password|credentials|secrets?|bearer_token|key|client_certificate_key|basic_auth|authorization|oauth2|proxy_connect_header|http_headers|endpoint_params)(\.|\[|$)`)
 
-// describe names a value that does not fit.
+// describe names a value of the wrong type, without secrets.
 func describe(n *yaml.Node, path string) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
@@ -162,11 +161,11 @@ func describe(n *yaml.Node, path string) string {
 	return strconv.Quote(mask.URL(n.Value))
 }
 
-// wanted names a type.
+// wanted names a type for an error message.
 func wanted(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
-		return "a text"
+		return "a string"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int, reflect.Int64, reflect.Uint64:
@@ -177,8 +176,8 @@ func wanted(t reflect.Type) string {
 	return "a mapping"
 }
 
-// hasKeys reports whether a struct is a mapping with keys of its own, rather than
-// a value that decodes itself from something else.
+// hasKeys reports whether a struct is a mapping with known keys, rather than a type that decodes
+// itself.
 func hasKeys(t reflect.Type) bool {
 	for i := range t.NumField() {
 		if _, ok := t.Field(i).Tag.Lookup("yaml"); ok {
@@ -188,8 +187,7 @@ func hasKeys(t reflect.Type) bool {
 	return false
 }
 
-// keyType returns the type that a key of a mapping has, nil if there is no such
-// key.
+// keyType returns the type of a key of a mapping, nil for an unknown key.
 func keyType(t reflect.Type, key string) reflect.Type {
 	for i := range t.NumField() {
 		f := t.Field(i)
