@@ -26,7 +26,7 @@ type Config struct {
 	URL            URL               `yaml:"url"` // pushPath is added if it has no path
 	TenantID       string            `yaml:"tenant_id,omitempty"`
 	Format         format.Format     `yaml:"format"`
-	Job            string            `yaml:"job"`                       // the label job
+	Job            string            `yaml:"job"`                       // the label job; required
 	Labels         map[string]string `yaml:"labels"`                    // label → field; nil: namespace and reason
 	ExternalLabels map[string]string `yaml:"external_labels,omitempty"` // label → value
 
@@ -118,7 +118,7 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 	if err := checkTenant(c.TenantID); err != nil {
 		bad("tenant_id", err)
 	}
-	if _, err := c.labels(cluster); err != nil {
+	if _, err := newLabelSet(c, cluster); err != nil {
 		var labelErr *labelError
 		errors.As(err, &labelErr)
 		bad(labelErr.Key, err)
@@ -237,15 +237,6 @@ func (c *Config) endpoint() (*url.URL, error) {
 		u.Path = pushPath
 	}
 	return u, nil
-}
-
-func (c *Config) labels(cluster string) (*labelSet, error) {
-	return newLabelSet(labelOptions{
-		Job:      c.Job,
-		Cluster:  cluster,
-		Fields:   c.Labels,
-		External: c.ExternalLabels,
-	})
 }
 
 // checkTenant checks a tenant ID like Loki:

@@ -26,19 +26,6 @@ const (
 	serviceName = "service_name"
 )
 
-// labelOptions define the labels of a record.
-type labelOptions struct {
-	Job     string // the label job; required, so that each stream has a label
-	Cluster string // the label cluster; empty: none
-
-	// Fields map the name of a label to the name of a field of the record, one of
-	// event.LabelFields. Nil: namespace and reason.
-	Fields map[string]string
-
-	// External are additional labels with fixed values.
-	External map[string]string
-}
-
 // labelSet encodes the labels of a record. It is safe for concurrent use.
 type labelSet struct {
 	labels []label // sorted by name
@@ -55,7 +42,7 @@ type label struct {
 	field event.Field
 }
 
-// labelError is an error in labelOptions.
+// labelError is an error in the labels of a Config.
 type labelError struct {
 	Key string // in the configuration, such as labels.pod
 	Err error
@@ -66,18 +53,18 @@ func (e *labelError) Unwrap() error { return e.Err }
 
 // newLabelSet checks the labels against the limits of Loki, and that their names are unique. The
 // error is a labelError.
-func newLabelSet(o labelOptions) (*labelSet, error) {
+func newLabelSet(c *Config, cluster string) (*labelSet, error) {
 	bad := func(key, format string, args ...any) (*labelSet, error) {
 		return nil, &labelError{Key: key, Err: fmt.Errorf(format, args...)}
 	}
-	if o.Job == "" {
+	if c.Job == "" {
 		return bad("job", "job is empty")
 	}
 	l := &labelSet{}
 	addFixed := func(name, value string) {
 		l.labels = append(l.labels, label{name: name, fixed: string(appendLabel(nil, name, value))})
 	}
-	for _, own := range []struct{ name, value string }{{"cluster", o.Cluster}, {"job", o.Job}} {
+	for _, own := range []struct{ name, value string }{{"cluster", cluster}, {"job", c.Job}} {
 		if err := checkLabelValue(own.value); err != nil {
 			return bad(own.name, "%s: %w", own.name, err)
 		}
@@ -86,7 +73,7 @@ func newLabelSet(o labelOptions) (*labelSet, error) {
 		}
 	}
 
-	fields := o.Fields
+	fields := c.Labels
 	if fields == nil {
 		fields = event.DefaultLabelFields()
 	}
@@ -101,8 +88,8 @@ func newLabelSet(o labelOptions) (*labelSet, error) {
 		l.labels = append(l.labels, label{name: name, field: field})
 		l.fields |= event.LabelSetOf(field)
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.External)) {
-		value := o.External[name]
+	for _, name := range slices.Sorted(maps.Keys(c.ExternalLabels)) {
+		value := c.ExternalLabels[name]
 		err := checkLabelName(name)
 		if _, twice := fields[name]; err == nil && twice {
 			err = errors.New("there is a label of that name already")

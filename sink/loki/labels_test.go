@@ -30,9 +30,9 @@ func preempted() event.Record {
 	})
 }
 
-func mustLabels(t testing.TB, o labelOptions) *labelSet {
+func mustLabels(t testing.TB, c Config, cluster string) *labelSet {
 	t.Helper()
-	l, err := newLabelSet(o)
+	l, err := newLabelSet(&c, cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,31 +45,36 @@ func keepAll(r *event.Record, l *labelSet) {
 }
 
 func TestLabelsOfARecord(t *testing.T) {
+	t.Parallel()
 	all := map[string]string{
 		"namespace": "namespace", "reason": "reason", "kind": "kind",
 		"type": "type", "component": "component", "host": "node",
 	}
 	for _, tt := range []struct {
 		name    string
-		options labelOptions
+		config  Config
+		cluster string
 		change  func(*event.Record)
 		want    string
 	}{
 		{
 			"namespace and reason by default",
-			labelOptions{Job: "hindsight", Cluster: "prod-eu-1"},
+			Config{Job: "hindsight"},
+			"prod-eu-1",
 			nil,
 			`{cluster="prod-eu-1", job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
 			"no cluster",
-			labelOptions{Job: "hindsight"},
+			Config{Job: "hindsight"},
+			"",
 			nil,
 			`{job="hindsight", namespace="loki", reason="Preempted"}`,
 		},
 		{
 			"a reason that the intake did not keep",
-			labelOptions{Job: "hindsight"},
+			Config{Job: "hindsight"},
+			"",
 			func(r *event.Record) {
 				r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
 			},
@@ -77,7 +82,8 @@ func TestLabelsOfARecord(t *testing.T) {
 		},
 		{
 			"fields that the intake did not keep are other, even if they are empty",
-			labelOptions{Job: "hindsight", Fields: all},
+			Config{Job: "hindsight", Labels: all},
+			"",
 			func(r *event.Record) {
 				r.Event.InvolvedObject.Kind = ""
 				r.Decisions[0] = event.LabelDecision{Set: event.LabelSetOf(event.LabelFields...), Kept: event.DefaultLabels}
@@ -86,13 +92,15 @@ func TestLabelsOfARecord(t *testing.T) {
 		},
 		{
 			"more fields, sorted by label",
-			labelOptions{Job: "hindsight", Fields: all},
+			Config{Job: "hindsight", Labels: all},
+			"",
 			nil,
 			`{component="default-scheduler", host="n-12", job="hindsight", kind="Pod", namespace="loki", reason="Preempted", type="Warning"}`,
 		},
 		{
 			"empty fields are omitted",
-			labelOptions{Job: "hindsight", Fields: all},
+			Config{Job: "hindsight", Labels: all},
+			"",
 			func(r *event.Record) {
 				r.Event.Source.Component, r.Event.Source.Host, r.Event.InvolvedObject.Kind = "", "", ""
 			},
@@ -100,37 +108,43 @@ func TestLabelsOfARecord(t *testing.T) {
 		},
 		{
 			"external labels",
-			labelOptions{Job: "hindsight", External: map[string]string{"zone": "b", "env": `"x"` + "\n"}},
+			Config{Job: "hindsight", ExternalLabels: map[string]string{"zone": "b", "env": `"x"` + "\n"}},
+			"",
 			nil,
 			`{env="\"x\"\n", job="hindsight", namespace="loki", reason="Preempted", zone="b"}`,
 		},
 		{
 			"no fields",
-			labelOptions{Job: "hindsight", Fields: map[string]string{}},
+			Config{Job: "hindsight", Labels: map[string]string{}},
+			"",
 			nil,
 			`{job="hindsight"}`,
 		},
 		{
 			"values are quoted",
-			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			Config{Job: "hindsight", Labels: map[string]string{"kind": "kind"}},
+			"",
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\"b\\c\n\x00é" },
 			`{job="hindsight", kind="a\"b\\c\n\x00\u00e9"}`,
 		},
 		{
 			"bytes that are not UTF-8 are replaced",
-			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			Config{Job: "hindsight", Labels: map[string]string{"kind": "kind"}},
+			"",
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\xffb" },
 			`{job="hindsight", kind="a_b"}`,
 		},
 		{
 			"replacement characters are replaced",
-			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			Config{Job: "hindsight", Labels: map[string]string{"kind": "kind"}},
+			"",
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a\uFFFDb" },
 			`{job="hindsight", kind="a_b"}`,
 		},
 		{
 			"a long value is truncated between characters",
-			labelOptions{Job: "hindsight", Fields: map[string]string{"kind": "kind"}},
+			Config{Job: "hindsight", Labels: map[string]string{"kind": "kind"}},
+			"",
 			func(r *event.Record) { r.Event.InvolvedObject.Kind = "a" + strings.Repeat("é", 2000) },
 			`{job="hindsight", kind="a` + strings.Repeat(`\u00e9`, 1023) + `"}`,
 		},
@@ -140,7 +154,7 @@ func TestLabelsOfARecord(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&r)
 			}
-			l := mustLabels(t, tt.options)
+			l := mustLabels(t, tt.config, tt.cluster)
 			if r.Decisions == (event.LabelDecisions{}) {
 				keepAll(&r, l)
 			}
@@ -157,8 +171,9 @@ func TestLabelsOfARecord(t *testing.T) {
 }
 
 func TestAppendLabelsAppends(t *testing.T) {
+	t.Parallel()
 	r := preempted()
-	l := mustLabels(t, labelOptions{Job: "j"})
+	l := mustLabels(t, Config{Job: "j"}, "")
 	if got, want := string(l.Append([]byte("x"), &r)), `x{job="j", namespace="loki", reason="Preempted"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -166,6 +181,7 @@ func TestAppendLabelsAppends(t *testing.T) {
 
 // Values are quoted only if they need it.
 func TestLabelsAreQuotedAsGoStrings(t *testing.T) {
+	t.Parallel()
 	for c := range rune(0x250) {
 		value := "a" + string(c)
 		if got, want := string(appendLabel(nil, "x", value)), "x="+strconv.QuoteToASCII(value); got != want {
@@ -175,6 +191,7 @@ func TestLabelsAreQuotedAsGoStrings(t *testing.T) {
 }
 
 func TestInvalidLabels(t *testing.T) {
+	t.Parallel()
 	many := func(n int, names ...string) map[string]string {
 		m := map[string]string{}
 		for i := range n {
@@ -185,48 +202,49 @@ func TestInvalidLabels(t *testing.T) {
 		}
 		return m
 	}
-	external := func(name, value string) labelOptions {
-		return labelOptions{Job: "j", External: map[string]string{name: value}}
+	external := func(name, value string) Config {
+		return Config{Job: "j", ExternalLabels: map[string]string{name: value}}
 	}
-	field := func(name, field string) labelOptions {
-		return labelOptions{Job: "j", Fields: map[string]string{name: field}}
+	field := func(name, field string) Config {
+		return Config{Job: "j", Labels: map[string]string{name: field}}
 	}
 	const names = "a label's name is made of letters, digits and _, and does not begin with a digit"
 	const fields = "; valid are namespace, reason, kind, type, component and node"
 	for _, tt := range []struct {
 		name    string
-		options labelOptions
+		config  Config
+		cluster string
 		want    string // empty: valid
 	}{
-		{"no job", labelOptions{Cluster: "c"}, `job is empty`},
-		{"a long cluster", labelOptions{Job: "j", Cluster: strings.Repeat("c", 2049)}, `cluster: its value is longer than 2048 bytes`},
-		{"an unknown field", field("pod", "pods"), `label "pod": "pods" cannot be a label` + fields},
-		{"a field with too many values", field("pod", "name"), `label "pod": "name" cannot be a label` + fields},
-		{"the message", field("m", "message"), `label "m": "message" cannot be a label` + fields},
-		{"no field", field("pod", ""), `label "pod": "" cannot be a label` + fields},
-		{"a bad name", field("a-b", "kind"), `label "a-b": ` + names},
-		{"a name of UTF-8", field("é", "kind"), `label "é": ` + names},
-		{"no name", field("", "kind"), `label "": ` + names},
-		{"a reserved name", field("__kind", "kind"), `label "__kind": names that begin with __ are reserved`},
-		{"one underscore is not reserved", field("_", "kind"), ""},
-		{"a field as job", field("job", "component"), `label "job": the option "job" sets it`},
-		{"an external cluster", external("cluster", "c"), `external label "cluster": the option "cluster" sets it`},
-		{"an external bad name", external("1a", "x"), `external label "1a": ` + names},
-		{"a long name", external(strings.Repeat("a", 1025), "x"), `external label "` + strings.Repeat("a", 1025) + `": its name is longer than 1024 bytes`},
-		{"an empty value", external("env", ""), `external label "env": its value is empty`},
-		{"a long value", external("env", strings.Repeat("x", 2049)), `external label "env": its value is longer than 2048 bytes`},
-		{"the longest value", external("env", strings.Repeat("x", 2048)), ""},
-		{"a value that is not UTF-8", external("env", "\xff"), `external label "env": its value is not valid UTF-8`},
-		{"a value that Loki cannot parse", external("env", "a\uFFFD"), `external label "env": its value has a replacement character (U+FFFD), which Loki does not accept`},
-		{"a name of a field's label", external("namespace", "x"), `external label "namespace": there is a label of that name already`},
-		{"the name of a label that was replaced", labelOptions{Job: "j", Fields: map[string]string{"kind": "kind"}, External: map[string]string{"namespace": "x"}}, ""},
-		{"as many as Loki accepts", labelOptions{Job: "j", External: many(12)}, ""},
-		{"service_name is not counted", labelOptions{Job: "j", External: many(12, "service_name")}, ""},
-		{"one too many", labelOptions{Job: "j", External: many(13)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
-		{"one too many with cluster", labelOptions{Job: "j", Cluster: "c", External: many(12)}, `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
+		{"no job", Config{}, "c", `job is empty`},
+		{"a long cluster", Config{Job: "j"}, strings.Repeat("c", 2049), `cluster: its value is longer than 2048 bytes`},
+		{"an unknown field", field("pod", "pods"), "", `label "pod": "pods" cannot be a label` + fields},
+		{"a field with too many values", field("pod", "name"), "", `label "pod": "name" cannot be a label` + fields},
+		{"the message", field("m", "message"), "", `label "m": "message" cannot be a label` + fields},
+		{"no field", field("pod", ""), "", `label "pod": "" cannot be a label` + fields},
+		{"a bad name", field("a-b", "kind"), "", `label "a-b": ` + names},
+		{"a name of UTF-8", field("é", "kind"), "", `label "é": ` + names},
+		{"no name", field("", "kind"), "", `label "": ` + names},
+		{"a reserved name", field("__kind", "kind"), "", `label "__kind": names that begin with __ are reserved`},
+		{"one underscore is not reserved", field("_", "kind"), "", ""},
+		{"a field as job", field("job", "component"), "", `label "job": the option "job" sets it`},
+		{"an external cluster", external("cluster", "c"), "", `external label "cluster": the option "cluster" sets it`},
+		{"an external bad name", external("1a", "x"), "", `external label "1a": ` + names},
+		{"a long name", external(strings.Repeat("a", 1025), "x"), "", `external label "` + strings.Repeat("a", 1025) + `": its name is longer than 1024 bytes`},
+		{"an empty value", external("env", ""), "", `external label "env": its value is empty`},
+		{"a long value", external("env", strings.Repeat("x", 2049)), "", `external label "env": its value is longer than 2048 bytes`},
+		{"the longest value", external("env", strings.Repeat("x", 2048)), "", ""},
+		{"a value that is not UTF-8", external("env", "\xff"), "", `external label "env": its value is not valid UTF-8`},
+		{"a value that Loki cannot parse", external("env", "a\uFFFD"), "", `external label "env": its value has a replacement character (U+FFFD), which Loki does not accept`},
+		{"a name of a field's label", external("namespace", "x"), "", `external label "namespace": there is a label of that name already`},
+		{"the name of a label that was replaced", Config{Job: "j", Labels: map[string]string{"kind": "kind"}, ExternalLabels: map[string]string{"namespace": "x"}}, "", ""},
+		{"as many as Loki accepts", Config{Job: "j", ExternalLabels: many(12)}, "", ""},
+		{"service_name is not counted", Config{Job: "j", ExternalLabels: many(12, "service_name")}, "", ""},
+		{"one too many", Config{Job: "j", ExternalLabels: many(13)}, "", `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
+		{"one too many with cluster", Config{Job: "j", ExternalLabels: many(12)}, "c", `16 labels, of which Loki by default accepts 15; job, cluster and external labels count`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := newLabelSet(tt.options)
+			_, err := newLabelSet(&tt.config, tt.cluster)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -240,7 +258,7 @@ func TestInvalidLabels(t *testing.T) {
 
 func TestAppendingLabelsDoesNotAllocate(t *testing.T) {
 	r := preempted()
-	l := mustLabels(t, labelOptions{Job: "hindsight", Cluster: "prod-eu-1", External: map[string]string{"env": "x"}})
+	l := mustLabels(t, Config{Job: "hindsight", ExternalLabels: map[string]string{"env": "x"}}, "prod-eu-1")
 	buf := make([]byte, 0, 256)
 	if n := testing.AllocsPerRun(100, func() { l.Append(buf, &r) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -249,7 +267,7 @@ func TestAppendingLabelsDoesNotAllocate(t *testing.T) {
 
 func BenchmarkAppendLabels(b *testing.B) {
 	r := preempted()
-	l := mustLabels(b, labelOptions{Job: "hindsight", Cluster: "prod-eu-1"})
+	l := mustLabels(b, Config{Job: "hindsight"}, "prod-eu-1")
 	buf := make([]byte, 0, 256)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -261,7 +279,7 @@ func FuzzLabelsCanBeParsed(f *testing.F) {
 	for _, s := range []string{"Pod", "", "a\"b\\", "\xff\uFFFD", "\x00\n\u0085\u2028é", strings.Repeat("é", 2000)} {
 		f.Add(s)
 	}
-	l := mustLabels(f, labelOptions{Job: "j", Fields: map[string]string{"kind": "kind", "type": "type"}})
+	l := mustLabels(f, Config{Job: "j", Labels: map[string]string{"kind": "kind", "type": "type"}}, "")
 	p := parser.NewParser(parser.Options{})
 	f.Fuzz(func(t *testing.T, value string) {
 		r := preempted()

@@ -83,7 +83,7 @@ func New(c Config, o Options) (*Sink, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("loki: %w", err)
 	}
-	labels, err := c.labels(o.Cluster)
+	labels, err := newLabelSet(&c, o.Cluster)
 	if err != nil {
 		return nil, fmt.Errorf("loki: %w", err)
 	}
