@@ -5,6 +5,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -54,22 +55,13 @@ const DefaultWindowBytes = 64 << 20
 const windowRecords = 100_000
 
 func setDefaults(l *sink.Limits) {
-	setDefault := func(v *int, to int) {
-		if *v == 0 {
-			*v = to
-		}
-	}
-	setDefault(&l.BatchBytes, 512<<10)
-	setDefault(&l.Concurrency, 1)
-	setDefault(&l.WindowBytes, DefaultWindowBytes)
+	l.BatchBytes = cmp.Or(l.BatchBytes, 512<<10)
+	l.Concurrency = cmp.Or(l.Concurrency, 1)
+	l.WindowBytes = cmp.Or(l.WindowBytes, DefaultWindowBytes)
+	l.MinBackoff = cmp.Or(l.MinBackoff, 500*time.Millisecond)
+	l.MaxBackoff = cmp.Or(l.MaxBackoff, 30*time.Second)
 	if l.Size == nil {
 		l.Size = func(b *sink.Batch) int { return len(b.Data) }
-	}
-	if l.MinBackoff == 0 {
-		l.MinBackoff = 500 * time.Millisecond
-	}
-	if l.MaxBackoff == 0 {
-		l.MaxBackoff = 30 * time.Second
 	}
 }
 

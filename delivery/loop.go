@@ -44,13 +44,12 @@ type loop struct {
 	drained        bool     // the journal will have no more entries
 	inFlight       inFlight // batches of queue
 	faultyInFlight inFlight // batches of faulty
-	everAccepted   bool
 
 	// Attempts are numbered in the order of their start, which shows whether an attempt
 	// began after the end of another.
 	attempts     uint64    // started so far
 	lastAccepted uint64    // the highest accepted one
-	acceptedAt   time.Time // of the last accepted one
+	acceptedAt   time.Time // of the last accepted one; zero: none was
 	failing      map[*stream]struct{}
 
 	// State of the destination as a whole.
@@ -61,9 +60,8 @@ type loop struct {
 	failures          int       // consecutive
 	attemptsAtFailure uint64    // number of attempts started when one failed last
 	outage            *outage
-	recovering        []*outage // that may be over
-	gapErr            error     // a gap record was rejected
-	journalErr        error     // ends the delivery
+	gapErr            error // a gap record was rejected
+	journalErr        error // ends the delivery
 
 	streamOutage *outage // of faulty streams
 	parking      parking
@@ -101,7 +99,10 @@ func newLoop(ctx context.Context, d *Delivery, goroutines *sync.WaitGroup) *loop
 func (l *loop) run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	defer l.endAllOutages()
+	defer func() {
+		l.outage.end(time.Now())
+		l.streamOutage.end(time.Now())
+	}()
 	if err := l.resumeParked(); err != nil {
 		return err
 	}

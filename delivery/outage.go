@@ -16,11 +16,10 @@ type outage struct {
 	log           *slog.Logger
 	failed, ended string // messages
 
-	began      time.Time // zero: there is no outage
-	recovered  time.Time // zero: attempts fail
-	recovering bool      // it is in loop.recovering
-	failures   int
-	err        error // of the last attempt; nil if it succeeded
+	began     time.Time // zero: there is no outage
+	recovered time.Time // zero: attempts fail
+	failures  int
+	err       error // of the last attempt; nil if it succeeded
 }
 
 func (o *outage) noteFailure(r result, delay time.Duration) {
@@ -37,15 +36,19 @@ func (o *outage) noteFailure(r result, delay time.Duration) {
 }
 
 // noteRecovery notes that an attempt was accepted.
-func (l *loop) noteRecovery(o *outage, now time.Time) {
-	if o.began.IsZero() || !o.recovered.IsZero() {
+func (o *outage) noteRecovery(now time.Time) {
+	if !o.began.IsZero() && o.recovered.IsZero() {
+		o.recovered, o.err = now, nil
+	}
+}
+
+// end ends an outage that has recovered by the given time.
+func (o *outage) end(by time.Time) {
+	if o.recovered.IsZero() || o.recovered.After(by) {
 		return
 	}
-	o.recovered, o.err = now, nil
-	if !o.recovering {
-		o.recovering = true
-		l.recovering = append(l.recovering, o)
-	}
+	o.log.Info(o.ended, "after", o.recovered.Sub(o.began).Round(time.Millisecond), "failed_attempts", o.failures)
+	*o = outage{log: o.log, failed: o.failed, ended: o.ended}
 }
 
 // noteStreamRecovery notes that a stream was accepted after a failure.
@@ -60,41 +63,17 @@ func (l *loop) noteStreamRecovery(now time.Time) {
 			return
 		}
 	}
-	l.noteRecovery(l.streamOutage, now)
+	l.streamOutage.noteRecovery(now)
 }
 
 // endOutages ends the outages that are over, and returns when to call it again.
 func (l *loop) endOutages(now time.Time) (next time.Time) {
 	next = now.Add(time.Hour)
-	rest := l.recovering[:0]
-	for _, o := range l.recovering {
-		switch end := o.recovered.Add(outageEndsAfter); {
-		case o.recovered.IsZero():
-			o.recovering = false // it failed again
-		case end.After(now):
-			rest = append(rest, o)
-			if end.Before(next) {
-				next = end
-			}
-		default:
-			o.end()
+	for _, o := range []*outage{l.outage, l.streamOutage} {
+		o.end(now.Add(-outageEndsAfter))
+		if end := o.recovered.Add(outageEndsAfter); !o.recovered.IsZero() && end.Before(next) {
+			next = end
 		}
 	}
-	clear(l.recovering[len(rest):])
-	l.recovering = rest
 	return next
-}
-
-// endAllOutages ends the outages that have recovered, when the delivery ends.
-func (l *loop) endAllOutages() {
-	for _, o := range l.recovering {
-		if !o.recovered.IsZero() {
-			o.end()
-		}
-	}
-}
-
-func (o *outage) end() {
-	o.log.Info(o.ended, "after", o.recovered.Sub(o.began).Round(time.Millisecond), "failed_attempts", o.failures)
-	*o = outage{log: o.log, failed: o.failed, ended: o.ended}
 }

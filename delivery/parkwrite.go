@@ -76,7 +76,7 @@ func (l *loop) completeWrite(r result, now time.Time) error {
 	return l.completeEntries(s, n, now)
 }
 
-// retryWrite delays a source whose records could not be written to the queue.
+// retryWrite delays a source after a failure to write its records to the queue.
 func (l *loop) retryWrite(s *stream, err error, now time.Time) {
 	if l.parking.writeBackoff == nil {
 		l.parking.writeBackoff = newBackoff(l.ctx, l.MinBackoff, l.MaxBackoff)

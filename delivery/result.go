@@ -76,14 +76,13 @@ func (l *loop) complete(r result) error {
 // noteAccepted ends the backoff of the destination, unless an attempt has failed since
 // this one began.
 func (l *loop) noteAccepted(r result, now time.Time) {
-	l.everAccepted = true
 	l.acceptedAt = now
 	l.lastAccepted = max(l.lastAccepted, r.attempt)
 	if r.attempt <= l.attemptsAtFailure {
 		return
 	}
 	l.concurrency = min(l.concurrency+1, l.Concurrency)
-	l.noteRecovery(l.outage, now)
+	l.outage.noteRecovery(now)
 	l.failures = 0
 	l.backoff.Reset()
 	l.backoffUntil = time.Time{}

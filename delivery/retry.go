@@ -24,7 +24,7 @@ const (
 	maxSharedBackoff = 45 * time.Second
 )
 
-// failure is the state of a stream whose last attempt failed. A single failure does not
+// failure is the state of a stream after a failed attempt. A single failure does not
 // show whether the destination or the stream is at fault. The stream is at fault if an
 // attempt of another stream began after the failure and was accepted, and this stream
 // fails again. Such streams are called faulty.

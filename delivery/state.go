@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hindsight-events/hindsight/sink"
@@ -46,7 +47,7 @@ func (d *Delivery) Ready() error {
 	case overdue && s.Err == nil:
 		s.Err = errors.New("no response from the destination")
 	case overdue:
-	case s.Since.IsZero(), s.Err == nil, s.Accepted && !needsOperator(s.Err):
+	case s.Since.IsZero(), s.Err == nil, s.Accepted && !hasReason(s.Err, operatorReasons):
 		return s.NeedsOperator
 	}
 	return fmt.Errorf("not delivering since %s: %w", s.Since.UTC().Format(time.RFC3339), s.Err)
@@ -57,7 +58,7 @@ func (l *loop) updateState() {
 	for len(l.attempted) > 0 && l.attempted[0].completed {
 		l.attempted = l.attempted[1:]
 	}
-	s := State{Err: l.outage.err, Accepted: l.everAccepted, NeedsOperator: l.parking.needsOperator, ParkedErr: l.parking.err}
+	s := State{Err: l.outage.err, Accepted: !l.acceptedAt.IsZero(), NeedsOperator: l.parking.needsOperator, ParkedErr: l.parking.err}
 	if s.NeedsOperator == nil {
 		s.NeedsOperator = l.gapErr
 	}
@@ -73,27 +74,16 @@ func (l *loop) updateState() {
 	l.state = s
 }
 
-// needsOperator reports whether only an operator can end a failure.
-func needsOperator(err error) bool {
-	var why *sink.Error
-	if !errors.As(err, &why) {
-		return false
-	}
-	switch why.Reason {
-	case sink.ReasonBlocked, sink.ReasonNoSpace, sink.ReasonNotFound, sink.ReasonUnauthorized:
-		return true
-	default:
-		return false
-	}
-}
+// operatorReasons are the reasons of failures that only an operator can end, and
+// faultyOperatorReasons those of a faulty stream.
+var (
+	operatorReasons       = []string{sink.ReasonBlocked, sink.ReasonNoSpace, sink.ReasonNotFound, sink.ReasonUnauthorized}
+	faultyOperatorReasons = append(slices.Clone(operatorReasons), sink.ReasonRejected, sink.ReasonStreamLimit)
+)
 
-// streamNeedsOperator is needsOperator for a faulty stream.
-func streamNeedsOperator(err error) bool {
+func hasReason(err error, reasons []string) bool {
 	var why *sink.Error
-	if !errors.As(err, &why) {
-		return false
-	}
-	return needsOperator(err) || why.Reason == sink.ReasonRejected || why.Reason == sink.ReasonStreamLimit
+	return errors.As(err, &why) && slices.Contains(reasons, why.Reason)
 }
 
 // parkedNeedsOperator returns the failure of a parked stream that only an operator can
@@ -104,7 +94,7 @@ func (l *loop) parkedNeedsOperator() error {
 			continue
 		}
 		err := s.failure.err
-		if gap := s.batch != nil && len(s.batch.gaps) > 0; gap || streamNeedsOperator(err) {
+		if gap := s.batch != nil && len(s.batch.gaps) > 0; gap || hasReason(err, faultyOperatorReasons) {
 			return fmt.Errorf("%d streams are refused and parked; one of them is %s: %w", len(l.parking.streams), s.name, err)
 		}
 	}

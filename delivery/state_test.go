@@ -66,7 +66,7 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// A gap whose record is missing at the destination would be a silent loss.
+// Without its record at the destination, a gap would be a silent loss.
 func TestMissingGapRecordMakesTheSinkUnready(t *testing.T) {
 	gap := event.NewGap(event.Gap{Namespace: "ns-0", Cause: event.CauseTooOld})
 	for name, answer := range map[string]answer{

@@ -20,10 +20,10 @@ type stream struct {
 	notBefore time.Time // of the next attempt
 	failure   *failure  // nil unless the last attempt failed
 
-	readFailures int // consecutive failures to read its next record from the journal again
+	readFailures int // consecutive failures to read the next record for a batch
 
-	// A parked stream has two of these structs: the source, whose entries are written to
-	// the queue, and the parked one, which is sent from the queue.
+	// A parked stream has two of these structs: the source, with entries to write to the
+	// queue, and the parked one, which is sent from the queue.
 	parkedAs *stream       // of the source
 	queue    *parked.Queue // of the parked one
 

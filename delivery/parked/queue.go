@@ -78,7 +78,7 @@ func (q *Queue) fileRemoved() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Append adds records, whose ends in data are given. They are synced to disk, or in
+// Append adds records; ends are their ends in data. They are synced to disk, or in
 // memory, when it returns nil; after an error, none of them was added.
 func (q *Queue) Append(data []byte, ends []int, now time.Time) error {
 	if err := q.append(data, ends, now); err != nil {
