@@ -75,7 +75,7 @@ func (m *Metrics) forSink(name string) sinkMetrics {
 		sent:     m.sent.WithLabelValues(name),
 		resent:   m.resent.WithLabelValues(name),
 		parked:   m.parked.WithLabelValues(name),
-		rejected: m.dropped.WithLabelValues(name, "refused"),
+		rejected: m.dropped.WithLabelValues(name, "rejected"),
 		damaged:  m.dropped.WithLabelValues(name, string(event.CauseDamage)),
 
 		overflow: m.dropped.WithLabelValues(name, "parked_overflow"),

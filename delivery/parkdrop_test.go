@@ -68,7 +68,7 @@ hindsight_sink_dropped_total{reason="overflow",sink="test"} 0
 hindsight_sink_dropped_total{reason="parked_expired",sink="test"} 0
 hindsight_sink_dropped_total{reason="parked_lost",sink="test"} 0
 hindsight_sink_dropped_total{reason="parked_overflow",sink="test"} %d
-hindsight_sink_dropped_total{reason="refused",sink="test"} 0
+hindsight_sink_dropped_total{reason="rejected",sink="test"} 0
 hindsight_sink_dropped_total{reason="removed",sink="test"} 0
 `, len(out.dead)))
 		if err := testutil.GatherAndCompare(metrics, want, "hindsight_sink_dropped_total"); err != nil {

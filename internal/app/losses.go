@@ -75,7 +75,7 @@ func countLosses(metrics prometheus.Gatherer, c *config.Config, rejected *reject
 			n := dropped[name][reason]
 			switch first := strings.Join(strings.Fields(rejected.first(name)), " "); {
 			case n == 0:
-			case (reason == "refused" || reason == "parked_lost") && first != "":
+			case (reason == "rejected" || reason == "parked_lost") && first != "":
 				losses = append(losses, fmt.Errorf("sink %s rejected %d of %d records: %s", name, n, total, first))
 			default:
 				losses = append(losses, fmt.Errorf("%d of %d records were dropped for sink %s: %s", n, total, name, reason))
