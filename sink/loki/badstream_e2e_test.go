@@ -19,26 +19,29 @@ import (
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/test/fakeloki"
+	"github.com/hindsight-events/hindsight/test/nightly"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // One stream of twenty is rejected, or not responded to. All others arrive; that one arrives after
 // the outage.
 func TestOneBadStreamOfTwenty(t *testing.T) {
+	t.Parallel()
 	const records, bad = 250_000, `namespace="team-7"`
-	for _, test := range []struct {
+	tests := []struct {
 		name    string
 		onDisk  bool            // the journal and the parked records
 		respond fakeloki.Script // nil: not
 	}{
 		{"403, in memory", false, fakeloki.Respond(403, "forbidden")},
+		{"no response", true, nil},
 		{"403, on disk", true, fakeloki.Respond(403, "forbidden")},
 		{"429", true, fakeloki.Respond(429, "Maximum active stream limit exceeded, reduce the number of active streams (reduce labels or reduce label values)")},
 		{"504", false, fakeloki.Respond(504, "upstream timed out")},
 		{"400", true, fakeloki.Respond(400, "no")},
 		{"500", false, fakeloki.Respond(500, "at least 2 live replicas required, could only find 1")},
-		{"no response", true, nil},
-	} {
+	}
+	for _, test := range tests[:nightly.Size(2, len(tests))] {
 		t.Run(test.name, func(t *testing.T) {
 			l := startLoki(t)
 			if test.respond == nil {

@@ -92,6 +92,7 @@ func faultyProxy(t *testing.T, l *cluster.Loki) *httptest.Server {
 }
 
 func TestFaultyProxy(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	c := configFor(l)
 	c.URL = loki.URL(faultyProxy(t, l).URL)

@@ -107,6 +107,7 @@ func recent(n int) []event.Record {
 }
 
 func TestManyStreamsArriveUnchanged(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	d := deliver(t, configFor(l), nil)
 	records := recent(20_000)
@@ -136,6 +137,7 @@ func TestManyStreamsArriveUnchanged(t *testing.T) {
 }
 
 func TestOneBusyStreamIsNotSplit(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	c := configFor(l)
 	c.MaxRate = 0
@@ -154,6 +156,7 @@ func TestOneBusyStreamIsNotSplit(t *testing.T) {
 }
 
 func TestEntriesOfRejectedAgeAreDeadLetters(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	d := deliver(t, configFor(l), func(limits *sink.Limits) { limits.BatchWait = 3 * time.Second })
 	now := time.Now()
@@ -176,6 +179,7 @@ func TestEntriesOfRejectedAgeAreDeadLetters(t *testing.T) {
 }
 
 func TestEntriesTooFarBehindAreDeadLetters(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	for name, count := range map[string]int{"few": 3, "more than Loki names": 60} {
 		t.Run(name, func(t *testing.T) {
@@ -226,6 +230,7 @@ func wantDeadLetters(t *testing.T, d *pipeline, records []event.Record, message 
 }
 
 func TestRateLimitsLoseNothing(t *testing.T) {
+	t.Parallel()
 	for name, limits := range map[string]map[string]any{
 		"of a stream":                 {"per_stream_rate_limit": "64KB", "per_stream_rate_limit_burst": "64KB"},
 		"of a stream, entry by entry": {"per_stream_rate_limit": "64KB", "per_stream_rate_limit_burst": "64KB", "shard_streams": map[string]any{"enabled": false}},
@@ -233,6 +238,7 @@ func TestRateLimitsLoseNothing(t *testing.T) {
 		"of streams":                  {"max_global_streams_per_user": 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: limits})
 			d := deliver(t, configFor(l), nil)
 			start := time.Now().Add(-20 * time.Minute)
@@ -255,6 +261,7 @@ func TestRateLimitsLoseNothing(t *testing.T) {
 
 // Each of these settings blocks the delivery with a clear error until it is corrected.
 func TestWrongSettingsLoseNothing(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		limits  map[string]any
 		message string
@@ -271,6 +278,7 @@ func TestWrongSettingsLoseNothing(t *testing.T) {
 		"fewer labels allowed":   {map[string]any{"max_label_names_per_series": 2}, "labels exceed the limits"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: c.limits})
 			d := deliver(t, configFor(l), nil)
 			records := recent(50)
@@ -291,6 +299,7 @@ func TestWrongSettingsLoseNothing(t *testing.T) {
 }
 
 func TestWithoutStructuredMetadata(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"allow_structured_metadata": false, "discover_log_levels": false}})
 	c := configFor(l)
 	c.StructuredMetadata = false
@@ -302,6 +311,7 @@ func TestWithoutStructuredMetadata(t *testing.T) {
 }
 
 func TestLabelValuesOfAnyBytes(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	c := configFor(l)
 	c.Labels = map[string]string{"kind": "kind"}
@@ -325,6 +335,7 @@ func TestLabelValuesOfAnyBytes(t *testing.T) {
 }
 
 func TestTenant(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Auth: true})
 	l.Tenant = "team-a"
 	without := deliver(t, configFor(l), nil)
@@ -341,6 +352,7 @@ func TestTenant(t *testing.T) {
 }
 
 func TestWrongPath(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	c := configFor(l)
 	c.URL += "/loki/push"
@@ -350,6 +362,7 @@ func TestWrongPath(t *testing.T) {
 }
 
 func TestLokiOutages(t *testing.T) {
+	t.Parallel()
 	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
 	c := configFor(l)
 	c.Timeout = 2e9
@@ -380,6 +393,7 @@ func TestLokiOutages(t *testing.T) {
 
 // Rejections of a real Loki can be parsed.
 func TestMessagesOfLoki(t *testing.T) {
+	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{Limits: map[string]any{"max_line_size": "300", "max_structured_metadata_entries_count": 100}})
 	c := configFor(l)
 	s, err := loki.New(c, loki.Options{Name: "loki"})
