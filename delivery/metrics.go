@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hindsight-events/hindsight/event"
@@ -58,50 +60,58 @@ func (m *Metrics) CountDropped(sink, reason string, records int) {
 	m.dropped.WithLabelValues(sink, reason).Add(float64(records))
 }
 
+// Reasons of records that a delivery drops, as values of the label reason.
+const (
+	droppedRejected       = "rejected"
+	droppedDamaged        = string(event.CauseDamage)
+	droppedParkedOverflow = "parked_overflow"
+	droppedParkedExpired  = "parked_expired"
+	droppedParkedLost     = "parked_lost"
+)
+
 // sinkMetrics are the metrics of one sink.
 type sinkMetrics struct {
 	sent, resent, parked       prometheus.Counter
-	rejected, damaged          prometheus.Counter // dropped
-	overflow, expired, ended   prometheus.Counter // dropped while they were parked
+	retries, dropped           *prometheus.CounterVec // by reason
 	parkedRecords, parkedBytes prometheus.Gauge
-	retriesByReason            map[string]prometheus.Counter
 }
 
+// forSink returns the metrics of a sink. All reasons are exported from the start.
 func (m *Metrics) forSink(name string) sinkMetrics {
 	if m == nil {
 		m = NewMetrics(nil)
 	}
+	labels := prometheus.Labels{"sink": name}
 	s := sinkMetrics{
-		sent:     m.sent.WithLabelValues(name),
-		resent:   m.resent.WithLabelValues(name),
-		parked:   m.parked.WithLabelValues(name),
-		rejected: m.dropped.WithLabelValues(name, "rejected"),
-		damaged:  m.dropped.WithLabelValues(name, string(event.CauseDamage)),
-
-		overflow: m.dropped.WithLabelValues(name, "parked_overflow"),
-		expired:  m.dropped.WithLabelValues(name, "parked_expired"),
-		ended:    m.dropped.WithLabelValues(name, "parked_lost"),
-
-		parkedRecords: m.parkedRecords.WithLabelValues(name),
-		parkedBytes:   m.parkedBytes.WithLabelValues(name),
-
-		retriesByReason: make(map[string]prometheus.Counter, len(sink.Reasons)),
+		sent:          m.sent.With(labels),
+		resent:        m.resent.With(labels),
+		parked:        m.parked.With(labels),
+		retries:       m.retries.MustCurryWith(labels),
+		dropped:       m.dropped.MustCurryWith(labels),
+		parkedRecords: m.parkedRecords.With(labels),
+		parkedBytes:   m.parkedBytes.With(labels),
 	}
-	for _, reason := range []event.Cause{event.CauseOverflow, event.CauseDamage, journal.CauseRemoved} {
-		m.dropped.WithLabelValues(name, string(reason)) // exports 0
+	for _, reason := range []string{
+		string(event.CauseOverflow), string(journal.CauseRemoved),
+		droppedRejected, droppedDamaged, droppedParkedOverflow, droppedParkedExpired, droppedParkedLost,
+	} {
+		s.dropped.WithLabelValues(reason)
 	}
 	for _, reason := range sink.Reasons {
-		s.retriesByReason[reason] = m.retries.WithLabelValues(name, reason)
+		s.retries.WithLabelValues(reason)
 	}
 	return s
 }
 
-// retries returns the counter of failed attempts; why is nil if the sink returned no *Error.
-func (s sinkMetrics) retries(why *sink.Error) prometheus.Counter {
-	if why != nil {
-		if c, ok := s.retriesByReason[why.Reason]; ok {
-			return c
-		}
+// countRetry counts a failed attempt; why is nil if the sink returned no *Error.
+func (s sinkMetrics) countRetry(why *sink.Error) {
+	reason := sink.ReasonOther
+	if why != nil && slices.Contains(sink.Reasons, why.Reason) {
+		reason = why.Reason
 	}
-	return s.retriesByReason[sink.ReasonOther]
+	s.retries.WithLabelValues(reason).Inc()
+}
+
+func (s sinkMetrics) countDropped(reason string, records int) {
+	s.dropped.WithLabelValues(reason).Add(float64(records))
 }

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"errors"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/sink"
@@ -34,7 +32,7 @@ func (l *loop) dropExcess() {
 			l.parking.overflowing = true
 			l.Logger.Error("parked records exceed their bound; dropping the oldest", "stream", q.Name())
 		}
-		l.dropRecords(q, records, l.metrics.overflow, "the stream is refused, and too many records are parked")
+		l.dropRecords(q, records, droppedParkedOverflow, "the stream is refused, and too many records are parked")
 	}
 }
 
@@ -42,7 +40,7 @@ func (l *loop) dropExcess() {
 func (d *Delivery) dropDamaged(q *parked.Queue, err error) {
 	n, dropErr := q.DropAll()
 	d.Logger.Error("parked records are damaged; dropping them", "stream", q.Name(), "records", n, "err", err, "drop_err", dropErr)
-	d.metrics.damaged.Add(float64(n))
+	d.metrics.countDropped(droppedDamaged, n)
 }
 
 // DropParked drops all parked records if they are kept in memory, and returns their
@@ -62,17 +60,17 @@ func (d *Delivery) DropParked() (records int) {
 			if err != nil || len(oldest) == 0 {
 				break
 			}
-			d.dropRecords(q, oldest, d.metrics.ended, reason)
+			d.dropRecords(q, oldest, droppedParkedLost, reason)
 			records += len(oldest)
 		}
 	}
 	return records
 }
 
-// dropRecords removes records from their queue. They become dead letters if the sink
-// stores those; else their number is logged.
-func (d *Delivery) dropRecords(q *parked.Queue, records []parked.Record, count prometheus.Counter, reason string) {
-	count.Add(float64(len(records)))
+// dropRecords removes records from their queue and counts them by the label. They become
+// dead letters if the sink stores those; otherwise their number is logged.
+func (d *Delivery) dropRecords(q *parked.Queue, records []parked.Record, label, reason string) {
+	d.metrics.countDropped(label, len(records))
 	if d.OnRejected != nil {
 		d.OnRejected(reason)
 	}

@@ -12,7 +12,7 @@ import (
 // letters, if it stores any.
 func (l *loop) countRejected(b *batch, rejected []sink.Rejection) {
 	first := rejected[0].Reason
-	l.metrics.rejected.Add(float64(len(rejected)))
+	l.metrics.countDropped(droppedRejected, len(rejected))
 	l.Logger.Error("records rejected and dropped", "stream", b.stream.name, "records", len(rejected), "first_reason", first)
 	if l.OnRejected != nil {
 		l.OnRejected(first)

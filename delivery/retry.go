@@ -45,7 +45,7 @@ type failure struct {
 
 // retryLater delays the next attempt of the stream, or of all streams.
 func (l *loop) retryLater(r result, why *sink.Error, now time.Time) {
-	l.metrics.retries(why).Inc()
+	l.metrics.countRetry(why)
 	s := r.stream
 	f := l.noteFailure(s, r.attempt, why, now)
 	f.err = r.err

@@ -26,8 +26,8 @@ type State struct {
 	ParkedErr error
 }
 
-// unreadyAfter is the age of a batch from which the delivery is not ready, whatever the
-// error. A rolling restart of a destination takes less.
+// unreadyAfter is the age of a batch from which the delivery is not ready, for any error.
+// A rolling restart of a destination takes less.
 const unreadyAfter = 5 * time.Minute
 
 // State may be called at any time.

@@ -42,7 +42,7 @@ func (l *loop) readParked(b *batch) error {
 			l.encodeParked(b, records)
 			return nil
 		}
-		l.dropRecords(q, records[:old], l.metrics.expired, fmt.Sprintf("the stream was refused for %d days", int(maxParkedAge.Hours()/24)))
+		l.dropRecords(q, records[:old], droppedParkedExpired, fmt.Sprintf("the stream was refused for %d days", int(maxParkedAge.Hours()/24)))
 	}
 }
 
@@ -58,7 +58,7 @@ func (l *loop) encodeParked(b *batch, records []parked.Record) {
 		b.parked = append(b.parked, p)
 		if err != nil {
 			l.Logger.Error("cannot decode a parked record; dropping it", "stream", b.stream.name, "err", err)
-			l.metrics.damaged.Inc()
+			l.metrics.countDropped(droppedDamaged, 1)
 			continue
 		}
 		l.encode(b, r)
