@@ -51,7 +51,7 @@ const DefaultWindowBytes = 64 << 20
 
 // windowRecords bounds the records of the window, including completed ones behind the
 // oldest incomplete one: with streams of equal rate, these are half of them. Each takes
-// some 90 bytes of memory, here and in the journal.
+// some 80 bytes of memory, here and in the journal.
 const windowRecords = 100_000
 
 func setDefaults(l *sink.Limits) {
