@@ -20,7 +20,7 @@ import (
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
-// auditFlags are those of hindsight audit.
+// auditFlags are the flags of hindsight audit.
 type auditFlags struct {
 	connection    *connection
 	namespace     string
@@ -33,58 +33,57 @@ type auditFlags struct {
 	output        string
 }
 
-const auditExamples = `  # is everything that the cluster has now in the Loki of Hindsight's configuration?
+const auditExamples = `  # compare all Events of the cluster with the Loki of Hindsight's configuration
   hindsight audit -A --config /etc/hindsight/config.yaml
 
-  # the same for one namespace, and a Loki that is named here
+  # one namespace, and the address of Loki
   hindsight audit -n prod --loki-url http://loki-gateway.monitoring --cluster prod-eu-1
 
   # the files of a file sink
   hindsight audit -A --file /var/log/hindsight/events.jsonl
 
-  # every ten minutes, until it is interrupted, a line of JSON each time
+  # every ten minutes, a line of JSON each time
   hindsight audit -A --config /etc/hindsight/config.yaml --watch 10m -o json`
 
 func auditCommand() *cobra.Command {
 	var a auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit [flags]",
-		Short: "Compare the Events of the cluster with what was stored of them",
-		Long: `Compare the Events that the API server holds now with what Loki or the files of a
-file sink hold: of each Event the latest state, by uid and resourceVersion. It is
-decided here, from the Event alone, what should be there, and none of what ships
-Events is used for it.
+		Short: "Compare the Events of the cluster with the exported ones",
+		Long: `Compare the latest state of each Event in the API server, by uid and
+resourceVersion, with the lines in Loki or in the files of a file sink. The audit
+derives the expected lines from the Events with code of its own, independent of
+the export.
 
 Each difference is a line:
 
   missing    the state is not stored
-  repeated   it is stored more than once, and readers see that
-  mistimed   it is stored under another time than it should be
-  altered    what is stored says something else
-  explained  it is not stored, for a reason: dropped by a rule or not matched (with
-             --config), inside a declared gap, before the first start
+  repeated   the state is stored more than once, visibly to readers
+  mistimed   the state is stored with a different time
+  altered    the stored line differs from the Event
+  explained  the state is not stored for a known reason: dropped by a rule or not
+             matched (with --config), inside a declared gap, before the first start
 
-The last line sums up. What is missing and younger than --settle is looked for
-again before it is called missing.
+The last line is a summary. A missing state that is younger than --settle is
+looked up again before it is reported.
 
-The exit code is 0 if there are no differences but explained ones, 1 if there are
-some, 2 if nothing could be compared. The only permission that is needed is to
-list events.
+The exit code is 0 without differences other than explained ones, 1 with
+differences, 2 if the comparison failed. The required permission is to list
+events.
 
-Where Loki is, is said as for hindsight query. Without -n or -A, the namespace is
-that of the kubeconfig's current context, else "default".`,
+The address of Loki and the namespace are chosen as by hindsight query.`,
 		Example: auditExamples,
 		Args:    cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	a.connection = connectionFlags(f)
 	f.StringVarP(&a.namespace, "namespace", "n", "", "`NAMESPACE` of the Events")
-	f.BoolVarP(&a.allNamespaces, "all-namespaces", "A", false, "Events of all namespaces")
-	f.StringVar(&a.cluster, "cluster", "", "the label cluster (default: that of --config; else any)")
-	a.from.register(cmd, "configuration `FILE` of Hindsight, whose sink is read and whose rules explain what is not there")
-	f.DurationVar(&a.settle, "settle", 30*time.Second, "how long a state may take until it is stored")
-	f.DurationVar(&a.every, "watch", 0, "audit again and again, each `INTERVAL`, until interrupted (default: once)")
-	f.IntVar(&a.limit, "limit", 20, "list at most `N` findings of one kind and reason; 0: all")
+	f.BoolVarP(&a.allNamespaces, "all-namespaces", "A", false, "compare the Events of all namespaces")
+	f.StringVar(&a.cluster, "cluster", "", "label cluster (default: from --config, else any)")
+	a.from.register(cmd, "configuration `FILE` of Hindsight with the sink to read and the rules that explain missing states")
+	f.DurationVar(&a.settle, "settle", 30*time.Second, "time in which a state must be stored")
+	f.DurationVar(&a.every, "watch", 0, "repeat the audit every `INTERVAL` until interrupted (default: once)")
+	f.IntVar(&a.limit, "limit", 20, "list at most `N` differences of one kind and reason; 0: all")
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT`: text or json")
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
@@ -95,13 +94,13 @@ that of the kubeconfig's current context, else "default".`,
 func (a *auditFlags) run(cmd *cobra.Command) error {
 	switch {
 	case a.output != "text" && a.output != "json":
-		return fmt.Errorf("--output: %q is unknown; valid are text and json", a.output)
+		return fmt.Errorf("--output: unknown format %q, want text or json", a.output)
 	case a.settle < 0:
-		return errors.New("--settle: must not be less than 0s")
+		return errors.New("--settle must not be negative")
 	case a.limit < 0:
-		return errors.New("--limit: must not be less than 0")
+		return errors.New("--limit must not be negative")
 	case a.every < 0, a.every == 0 && cmd.Flags().Changed("watch"):
-		return errors.New("--watch: must be more than 0s")
+		return errors.New("--watch must be positive")
 	}
 	log := newLogger(cmd, config.Default())
 	o, err := a.options(log)
@@ -125,12 +124,12 @@ func (a *auditFlags) run(cmd *cobra.Command) error {
 	return differences(r)
 }
 
-// differences is an error of the work itself, and so the exit code 1.
+// differences returns an error if the audit has found unexplained differences.
 func differences(r *audit.Result) error {
 	if r.Clean() {
 		return nil
 	}
-	return failed(errors.New("what is stored is not what the API server has"))
+	return failed(errors.New("the stored Events differ from those of the API server"))
 }
 
 func (a *auditFlags) write(w io.Writer, r *audit.Result) error {
@@ -145,8 +144,7 @@ func (a *auditFlags) write(w io.Writer, r *audit.Result) error {
 	return nil
 }
 
-// repeat audits until ctx ends, and returns the worst that it has seen:
-// differences, else the last error.
+// repeat audits until ctx ends. It returns an error if there were differences, else if an audit failed.
 func (a *auditFlags) repeat(ctx context.Context, log *slog.Logger, o audit.Options, stdout io.Writer) error {
 	var worst error
 	tick := time.NewTicker(a.every)
@@ -157,9 +155,9 @@ func (a *auditFlags) repeat(ctx context.Context, log *slog.Logger, o audit.Optio
 		case ctx.Err() != nil:
 			return worst
 		case err != nil:
-			log.Error("nothing could be compared", "err", err)
+			log.Error("audit failed", "err", err)
 			if worst == nil {
-				worst = errors.New("nothing could be compared at least once; the log says why")
+				worst = errors.New("at least one audit failed; see the log")
 			}
 		default:
 			if err := a.write(stdout, r); err != nil {
@@ -177,7 +175,7 @@ func (a *auditFlags) repeat(ctx context.Context, log *slog.Logger, o audit.Optio
 	}
 }
 
-// options says what to audit.
+// options returns the options of the audit.
 func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 	o := audit.Options{
 		Namespace: a.namespace,
@@ -189,7 +187,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 		client := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(a.connection.rules, &a.connection.overrides)
 		namespace, _, err := client.Namespace()
 		if err != nil && !clientcmd.IsEmptyConfig(err) {
-			return o, fmt.Errorf("find out the namespace: %w; or say it with -n or -A", err)
+			return o, fmt.Errorf("find the default namespace: %w; set -n or -A", err)
 		}
 		o.Namespace = cmp.Or(namespace, "default")
 	}
@@ -198,21 +196,21 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 		return o, err
 	}
 	if a.from.config != "" {
-		if o.Rules, err = rulesOf(a.from); err != nil {
+		if o.Rules, err = readRules(a.from); err != nil {
 			return o, err
 		}
 	}
 	switch {
 	case where.file != "":
-		warned := map[string]bool{} // files are read several times
+		warned := map[string]bool{} // each file is read several times
 		o.Store = audit.Files{Path: where.file, Warn: func(problem string) {
 			if !warned[problem] {
 				warned[problem] = true
-				log.Warn("not all that is stored could be read", "problem", problem)
+				log.Warn("a part of the files could not be read", "problem", problem)
 			}
 		}}
 	case where.loki.URL == nil:
-		return o, errors.New("where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH")
+		return o, errors.New("no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file")
 	default:
 		client, err := loki.New(where.loki)
 		if err != nil {
@@ -229,9 +227,8 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 	return o, err
 }
 
-// rulesOf takes from a configuration, as it is written there, what concerns the
-// sink that is read.
-func rulesOf(w sourceFlags) (rules audit.Rules, err error) {
+// readRules reads the rules of a configuration that apply to the sink.
+func readRules(w sourceFlags) (rules audit.Rules, err error) {
 	c, err := config.Load(w.config)
 	if err != nil {
 		return rules, err

@@ -105,7 +105,7 @@ func TestAudit(t *testing.T) {
 		"missing": {
 			args: []string{"-A"}, change: func(s *auditServers) { s.line = "" }, code: 1,
 			stdout: "1 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained\n",
-			stderr: "hindsight: what is stored is not what the API server has\n",
+			stderr: "hindsight: the stored Events differ from those of the API server\n",
 		},
 		"dropped by a rule": {
 			args: []string{"-A", "--sink", "logs"}, config: config("drop: ['{reason=\"Pulled\"}']\n"), change: func(s *auditServers) { s.line = "" },
@@ -121,17 +121,17 @@ func TestAudit(t *testing.T) {
 			stdout: "1 found, 0 missing, 0 repeated, 0 mistimed, 0 altered, 0 explained\n",
 		},
 		"several sinks": {
-			args: []string{"-A"}, config: config(""), code: 2, stderr: "there are several sinks; say which one with --sink: logs, out\n",
+			args: []string{"-A"}, config: config(""), code: 2, stderr: "several readable sinks; choose one with --sink: logs, out\n",
 		},
-		"no Loki named": {args: []string{"-A"}, config: func(*testing.T, *auditServers) []string { return nil }, code: 2, stderr: "where is Loki? Say it with --loki-url"},
+		"no Loki named": {args: []string{"-A"}, config: func(*testing.T, *auditServers) []string { return nil }, code: 2, stderr: "no address of Loki: set --loki-url"},
 		"a file that is not there": {
 			args: []string{"-A", "--file", "/nowhere/events.jsonl"}, config: func(*testing.T, *auditServers) []string { return nil },
 			code: 2, stderr: "hindsight: read the stored entries: open /nowhere/events.jsonl: ",
 		},
-		"no such output":     {args: []string{"-A", "-o", "yaml"}, code: 2, stderr: `hindsight: --output: "yaml" is unknown; valid are text and json` + "\n"},
-		"a bad interval":     {args: []string{"-A", "--watch", "0s"}, code: 2, stderr: "hindsight: --watch: must be more than 0s\n"},
-		"a bad settle":       {args: []string{"-A", "--settle", "-1s"}, code: 2, stderr: "hindsight: --settle: must not be less than 0s\n"},
-		"a bad limit":        {args: []string{"-A", "--limit", "-1"}, code: 2, stderr: "hindsight: --limit: must not be less than 0\n"},
+		"no such output":     {args: []string{"-A", "-o", "yaml"}, code: 2, stderr: `hindsight: --output: unknown format "yaml", want text or json` + "\n"},
+		"a bad interval":     {args: []string{"-A", "--watch", "0s"}, code: 2, stderr: "hindsight: --watch must be positive\n"},
+		"a bad settle":       {args: []string{"-A", "--settle", "-1s"}, code: 2, stderr: "hindsight: --settle must not be negative\n"},
+		"a bad limit":        {args: []string{"-A", "--limit", "-1"}, code: 2, stderr: "hindsight: --limit must not be negative\n"},
 		"both namespaces":    {args: []string{"-A", "-n", "a"}, code: 2, stderr: "none of the others can be; [all-namespaces namespace] were all set\n"},
 		"too many arguments": {args: []string{"-A", "pods"}, code: 2, stderr: "unknown command \"pods\""},
 	}

@@ -10,9 +10,9 @@ import (
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [--config FILE]",
-		Short: "Validate a configuration and print what it amounts to",
-		Long: `Validate a configuration and print it with all defaults filled in. Nothing is
-started. The exit code is 2 if it is invalid.`,
+		Short: "Validate a configuration and print it with all defaults",
+		Long: `Validate a configuration and print it with all defaults. The exit code is 2 if it
+is invalid.`,
 		Args: cobra.NoArgs,
 	}
 	load := configFlag(cmd)

@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// completionWait is how long the person who has pressed a key waits at most.
-	completionWait = 3 * time.Second
+	// completionTimeout bounds the time for a completion.
+	completionTimeout = 3 * time.Second
 
-	// completionRange is how far back values are looked for.
+	// completionRange is the age of the oldest values.
 	completionRange = 7 * 24 * time.Hour
 )
 
-// completions offers values of flags: those that are known, and those that are
-// stored.
-func completions(cmd *cobra.Command, q *queryFlags) {
+// addCompletions completes the values of flags from known and stored values.
+func addCompletions(cmd *cobra.Command, q *queryFlags) {
 	register := func(flag string, list bool, values func(cmd *cobra.Command) []string) {
 		_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 			directive := cobra.ShellCompDirectiveNoFileComp
@@ -68,7 +67,7 @@ func completions(cmd *cobra.Command, q *queryFlags) {
 	})
 }
 
-// union returns a and what of b is not in it.
+// union returns a and the values of b that are not in a.
 func union(a, b []string) []string {
 	seen := map[string]bool{}
 	for _, v := range a {
@@ -82,10 +81,10 @@ func union(a, b []string) []string {
 	return a
 }
 
-// storedValues returns the values of a field in what the flags name, none if it
-// cannot be read: completion has no place for errors.
+// storedValues returns the values of a field in the source that the flags name. Errors are ignored:
+// a completion cannot show them.
 func (q *queryFlags) storedValues(ctx context.Context, f event.Field) []string {
-	q.filter = query.Filter{} // may be incomplete
+	q.filter = query.Filter{} // the flags may be incomplete
 	_, source, _, err := q.open()
 	if err != nil {
 		return nil
@@ -93,7 +92,7 @@ func (q *queryFlags) storedValues(ctx context.Context, f event.Field) []string {
 	if c, ok := source.(io.Closer); ok {
 		defer c.Close()
 	}
-	ctx, cancel := context.WithTimeout(ctx, completionWait)
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
 	s, ok := source.(interface {
 		Values(ctx context.Context, f event.Field, from, to time.Time) ([]string, error)
@@ -106,7 +105,7 @@ func (q *queryFlags) storedValues(ctx context.Context, f event.Field) []string {
 	return values
 }
 
-// storedClusters is storedValues of the label cluster, which is no field.
+// storedClusters is storedValues for the label cluster, which is not a field.
 func (q *queryFlags) storedClusters(cmd *cobra.Command) []string {
 	q.filter = query.Filter{}
 	_, source, _, err := q.open()
@@ -114,7 +113,7 @@ func (q *queryFlags) storedClusters(cmd *cobra.Command) []string {
 	if err != nil || !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionWait)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	now := time.Now()
 	values, _ := l.Client.LabelValues(ctx, "cluster", (&query.Selection{}).Streams(l.Layout), now.Add(-completionRange), now)

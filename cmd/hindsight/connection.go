@@ -8,22 +8,21 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways of logging in that kubectl knows
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // the authentication methods of kubectl
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// connection is how to reach the API server, as kubectl's flags say it.
+// connection is the value of kubectl's flags for the API server.
 type connection struct {
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides clientcmd.ConfigOverrides
 }
 
-// connectionFlags adds those flags of kubectl that choose a cluster and a user.
-// They are clientcmd's own, so they mean what they mean there.
+// connectionFlags adds the flags of kubectl that choose a cluster and a user, from clientcmd.
 func connectionFlags(flags *pflag.FlagSet) *connection {
 	c := &connection{rules: clientcmd.NewDefaultClientConfigLoadingRules()}
-	flags.StringVar(&c.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `FILE` (default: as kubectl; inside a cluster, its service account)")
+	flags.StringVar(&c.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `FILE` (default: as kubectl; in a cluster, the service account)")
 	known := clientcmd.RecommendedConfigOverrideFlags("")
 	clientcmd.BindOverrideFlags(&c.overrides, flags, clientcmd.ConfigOverrideFlags{
 		CurrentContext:       known.CurrentContext,
@@ -36,13 +35,13 @@ func connectionFlags(flags *pflag.FlagSet) *connection {
 	return c
 }
 
-// config returns the client configuration, and the namespace that counts as our
-// own: POD_NAMESPACE, else the service account's, else the kubeconfig's.
+// config returns the client configuration and Hindsight's own namespace: POD_NAMESPACE, else the
+// namespace of the service account or of the kubeconfig.
 func (c *connection) config() (*rest.Config, string, error) {
 	client := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(c.rules, &c.overrides)
 	cfg, err := client.ClientConfig()
 	if clientcmd.IsEmptyConfig(err) || errors.Is(err, rest.ErrNotInCluster) {
-		return nil, "", errors.New("connect to Kubernetes: neither a kubeconfig nor a service account was found; set --kubeconfig or --server")
+		return nil, "", errors.New("connect to Kubernetes: no kubeconfig and no service account found; set --kubeconfig or --server")
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("connect to Kubernetes: %w", err)
@@ -55,15 +54,14 @@ func (c *connection) config() (*rest.Config, string, error) {
 	return cfg, cmp.Or(os.Getenv("POD_NAMESPACE"), serviceAccountNamespace(), namespace), nil
 }
 
-// impersonate applies --as, which clientcmd leaves out of the configuration of a
-// service account.
+// impersonate applies --as, which clientcmd ignores for a service account.
 func (c *connection) impersonate(cfg *rest.Config) {
 	if user := c.overrides.AuthInfo.Impersonate; user != "" {
 		cfg.Impersonate.UserName = user
 	}
 }
 
-// serviceAccountNamespace is empty outside a cluster.
+// serviceAccountNamespace returns the namespace of the service account, empty outside a cluster.
 func serviceAccountNamespace() string {
 	b, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 	if err != nil {

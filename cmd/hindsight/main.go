@@ -1,5 +1,4 @@
-// Hindsight ships every Event of a Kubernetes cluster to where it can be
-// queried after the cluster has forgotten it.
+// Hindsight exports Kubernetes Events to Grafana Loki, files or stdout, and queries them there.
 package main
 
 import (
@@ -21,16 +20,15 @@ import (
 
 // Exit codes.
 const (
-	exitFailure = 1 // something went wrong while it ran
+	exitFailure = 1 // the command failed
 	exitUsage   = 2 // the command line or the configuration is invalid
 )
 
 func main() {
-	// A closed pipe at the standard output shall be an error of the write, not
-	// a signal that ends the program without a word.
+	// A write to a closed pipe must return an error, not end the program without a message.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// A second signal ends the program at once.
+	// A second signal kills the program.
 	context.AfterFunc(ctx, stop)
 	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -40,15 +38,13 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	return executeAs(ctx, os.Args[0], args, stdin, stdout, stderr)
 }
 
-// executeAs is execute by another name of the program, such as that of kubectl's
-// plugin.
+// executeAs is execute with a given program name, such as the name of the kubectl plugin.
 func executeAs(ctx context.Context, program string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:   "hindsight",
-		Short: "Ship every Kubernetes Event to where it can be queried later",
-		Long: `Hindsight ships every Event of a Kubernetes cluster to Loki, to files or to the
-standard output, and finds it there again, so that an outage can be understood
-after the cluster has forgotten it.`,
+		Short: "Export Kubernetes Events and query them later",
+		Long: `Hindsight exports Kubernetes Events to Grafana Loki, files or stdout, so that you
+can query them long after the API server has deleted them.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -75,14 +71,14 @@ after the cluster has forgotten it.`,
 	return exitUsage
 }
 
-// failure is an error of the work itself, as opposed to one of the command line
-// or the configuration.
+// failure is an error with exit code exitFailure. Others are errors of the command line or the
+// configuration.
 type failure struct{ err error }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// failed marks an error as a failure; nil stays nil.
+// failed wraps an error as a failure; nil stays nil.
 func failed(err error) error {
 	if err == nil {
 		return nil
@@ -90,17 +86,17 @@ func failed(err error) error {
 	return &failure{err}
 }
 
-// configFile is what --config names.
+// configFile is the file of --config.
 type configFile struct {
 	path string
 	data []byte
 }
 
-// configFlag adds --config and returns how to read what it names. Without it,
-// there is no file.
+// configFlag adds the flag --config and returns a function that reads its file. Without the flag, the
+// file is nil.
 func configFlag(cmd *cobra.Command) (load func() (*config.Config, *configFile, error)) {
 	var path string
-	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (default: every Event to the standard output)")
+	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (default: write all Events to stdout)")
 	return func() (*config.Config, *configFile, error) {
 		if !cmd.Flags().Changed("config") {
 			return config.Eventrouter(), nil, nil
@@ -117,8 +113,7 @@ func configFlag(cmd *cobra.Command) (load func() (*config.Config, *configFile, e
 	}
 }
 
-// readFile is os.ReadFile, but returns errInterrupted once ctx ends, also while a
-// pipe has nothing to read.
+// readFile is os.ReadFile that returns errInterrupted when ctx ends, also while a pipe blocks.
 func readFile(ctx context.Context, path string) ([]byte, error) {
 	type result struct {
 		data []byte
@@ -137,8 +132,7 @@ func readFile(ctx context.Context, path string) ([]byte, error) {
 	}
 }
 
-// newLogger returns the log of a configuration, on the standard error. What
-// client-go has to say goes there too.
+// newLogger returns the logger of a configuration, on stderr. client-go logs to it as well.
 func newLogger(cmd *cobra.Command, c *config.Config) *slog.Logger {
 	log := slog.New(c.Log.Handler(cmd.ErrOrStderr()))
 	klog.SetSlogLogger(log.With("component", "client-go"))

@@ -7,17 +7,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The names under which kubectl finds a plugin and its completion:
+// The program names of a kubectl plugin and its completion:
 // https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/
 const (
 	pluginName     = "kubectl-hindsight"
 	completionName = "kubectl_complete-hindsight"
 )
 
-// asPlugin makes the root command that of kubectl's plugin, if the program goes by
-// that name: it queries, and has the other commands below it. By the name of the
-// plugin's completion it completes the arguments. asPlugin returns the arguments
-// for the root.
+// asPlugin turns the root command into the kubectl plugin, if the program has the plugin's name: it is
+// then the command query, with the other commands below it. With the name of the plugin's completion,
+// it completes the arguments. asPlugin returns the arguments for the root command.
 func asPlugin(root *cobra.Command, program string, args []string) []string {
 	name := strings.TrimSuffix(filepath.Base(program), ".exe")
 	switch {
@@ -31,6 +30,6 @@ func asPlugin(root *cobra.Command, program string, args []string) []string {
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl hindsight"}
 	root.Short, root.Long, root.RunE, root.Args = query.Short, query.Long, query.RunE, query.Args
 	root.Example = strings.ReplaceAll(query.Example, "hindsight query", "kubectl hindsight")
-	root.Flags().AddFlagSet(query.Flags()) // with their completion, which cobra knows by flag
+	root.Flags().AddFlagSet(query.Flags()) // completions included
 	return args
 }

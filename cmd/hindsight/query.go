@@ -21,13 +21,13 @@ import (
 	"github.com/hindsight-events/hindsight/query/loki"
 )
 
-// errInterrupted ends a command whose user has ended it.
+// errInterrupted is the error of a command that was interrupted.
 var errInterrupted = errors.New("interrupted")
 
-// exitInterrupted is what a shell makes of SIGINT.
+// exitInterrupted is the exit code that shells use for SIGINT.
 const exitInterrupted = 130
 
-// queryFlags are those of hindsight query.
+// queryFlags are the flags of hindsight query.
 type queryFlags struct {
 	filter        query.Filter
 	span          query.TimeRange
@@ -49,51 +49,51 @@ func queryCommand() *cobra.Command {
 	var q queryFlags
 	cmd := &cobra.Command{
 		Use:   "query [flags]",
-		Short: "Show Events of any time, as kubectl events does for the last hour",
-		Long: `Show Events that Hindsight has shipped to Loki or to files, oldest first, as
-kubectl events does for those that the cluster still has. Each Event is a row, of
+		Short: "Show exported Events, like kubectl events",
+		Long: `Show the Events that Hindsight has exported to Loki or files, oldest first, like
+kubectl events does for the Events of the last hour. Each Event is one row with
 its latest state.
 
-Where Loki is, is said by --loki-url or the environment (HINDSIGHT_LOKI_URL, or
-what logcli reads: LOKI_ADDR, LOKI_ORG_ID, LOKI_USERNAME, LOKI_PASSWORD,
-LOKI_BEARER_TOKEN, LOKI_BEARER_TOKEN_FILE, LOKI_CA_CERT_PATH), or by --config:
-the configuration that Hindsight runs with, with its tenant and credentials.
+The address of Loki is --loki-url, or it is read from the environment
+(HINDSIGHT_LOKI_URL, or the variables of logcli: LOKI_ADDR, LOKI_ORG_ID,
+LOKI_USERNAME, LOKI_PASSWORD, LOKI_BEARER_TOKEN, LOKI_BEARER_TOKEN_FILE,
+LOKI_CA_CERT_PATH), or from the configuration of Hindsight (--config), together
+with the tenant and the credentials.
 
-Without -n or -A, the namespace is that of the kubeconfig's current context, else
-"default". An object without a namespace, as in --for node/a, is found from any.
+Without -n or -A, the namespace of the kubeconfig's current context applies, else
+"default". Objects without a namespace, as in --for node/a, are found in all.
 
-Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday
-15:04", 3h (ago), or RFC 3339. Without a zone they are local time, or UTC with
---utc.`,
+Times are 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h
+(ago), or RFC 3339. Without a zone they are in local time, or in UTC with --utc.`,
 		Example: queryExamples,
 		Args:    cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&q.filter.Namespace, "namespace", "n", "", "`NAMESPACE` of the Events")
-	f.BoolVarP(&q.allNamespaces, "all-namespaces", "A", false, "Events of all namespaces")
-	f.StringVar(&q.filter.For, "for", "", "the `OBJECT` they are about, as in pod/web-0, deployments.apps/web or no/a")
-	f.StringSliceVar(&q.filter.Types, "types", nil, "`TYPE`, or several: Normal, Warning or one that a controller has made up")
-	f.StringSliceVar(&q.filter.Reasons, "reason", nil, "`REASON`, or several")
-	f.StringVar(&q.filter.Node, "node", "", "the `NODE` they are about, or were reported from")
-	f.StringVar(&q.filter.Cluster, "cluster", "", "the label cluster (default: that of --config; else any)")
-	f.StringVar(&q.filter.Grep, "grep", "", "regular expression (`RE2`) to be found in the message")
+	f.BoolVarP(&q.allNamespaces, "all-namespaces", "A", false, "show the Events of all namespaces")
+	f.StringVar(&q.filter.For, "for", "", "involved `OBJECT`, as in pod/web-0, deployments.apps/web or no/a")
+	f.StringSliceVar(&q.filter.Types, "types", nil, "`TYPE` or several: Normal, Warning or the custom type of a controller")
+	f.StringSliceVar(&q.filter.Reasons, "reason", nil, "`REASON` or several")
+	f.StringVar(&q.filter.Node, "node", "", "involved or reporting `NODE`")
+	f.StringVar(&q.filter.Cluster, "cluster", "", "label cluster (default: from --config, else any)")
+	f.StringVar(&q.filter.Grep, "grep", "", "regular expression (`RE2`) that the message contains")
 	f.StringVarP(&q.filter.Selector, "selector", "l", "", "`SELECTOR` of fields and labels, as in {reason=~\"Preempted|Evicted\"}")
-	f.StringVar(&q.span.Since, "since", "", "how far back, as in 30m or 7d (default 24h)")
-	f.StringVar(&q.span.From, "from", "", "`TIME` of the first")
-	f.StringVar(&q.span.To, "to", "", "`TIME` behind the last (default now)")
-	f.IntVar(&q.limit, "limit", 0, "the newest `N` rows (default: all)")
-	f.BoolVar(&q.states, "states", false, "a row for each state of an Event, not only for its latest")
-	f.BoolVarP(&q.watch, "watch", "w", false, "go on with each state that comes")
+	f.StringVar(&q.span.Since, "since", "", "show Events of the last `DURATION`, as in 30m or 7d (default 24h)")
+	f.StringVar(&q.span.From, "from", "", "start `TIME`")
+	f.StringVar(&q.span.To, "to", "", "end `TIME`, exclusive (default now)")
+	f.IntVar(&q.limit, "limit", 0, "show the newest `N` rows (default: all)")
+	f.BoolVar(&q.states, "states", false, "show a row for each state of an Event, not only the latest")
+	f.BoolVarP(&q.watch, "watch", "w", false, "continue with each new state")
 	f.StringVarP(&q.output, "output", "o", "", "`FORMAT`: "+strings.Join(query.Outputs, ", "))
-	f.BoolVar(&q.noHeaders, "no-headers", false, "no headings")
-	f.BoolVar(&q.times, "times", false, "times instead of ages; always so with --from, --to or a row older than a day")
-	f.BoolVar(&q.utc, "utc", false, "times are in UTC, those read and those written")
-	f.BoolVar(&q.logql, "logql", false, "print the query, such as for Grafana, and do not run it")
-	q.from.register(cmd, "configuration `FILE` of Hindsight, whose sink is read")
-	f.StringVar(&q.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` that the namespace is taken from")
-	f.StringVar(&q.context, "context", "", "`CONTEXT` in it")
+	f.BoolVar(&q.noHeaders, "no-headers", false, "omit the headings")
+	f.BoolVar(&q.times, "times", false, "show times instead of ages; default with --from, --to or a row older than a day")
+	f.BoolVar(&q.utc, "utc", false, "read and write times in UTC")
+	f.BoolVar(&q.logql, "logql", false, "print the query for Loki, for example for Grafana, without running it")
+	q.from.register(cmd, "configuration `FILE` of Hindsight with the sink to read")
+	f.StringVar(&q.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` with the default namespace")
+	f.StringVar(&q.context, "context", "", "`CONTEXT` of the kubeconfig")
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
-	completions(cmd, &q)
+	addCompletions(cmd, &q)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		err := q.run(cmd)
 		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
@@ -104,28 +104,28 @@ Times are written as in 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "frida
 	return cmd
 }
 
-const queryExamples = `  # what went wrong in the namespace that kubectl uses
+const queryExamples = `  # Warnings in kubectl's current namespace
   hindsight query --types Warning
 
-  # all that happened to a pod in the last week, also if it is gone
+  # all Events of a pod in the last week, also if it was deleted
   hindsight query -n prod --for pod/web-0 --since 7d
 
-  # who was preempted or evicted last Friday afternoon, anywhere
+  # preemptions and evictions of last Friday afternoon in all namespaces
   hindsight query -A --reason Preempted,Evicted --from "friday 12:00" --to "friday 18:00"
 
-  # what was said about a node and on it, with the reporter
+  # Events about a node and from it, with the reporter
   hindsight query -A --node node-3 --from "2 Jan 2026" --to "4 Jan 2026" -o wide
 
-  # messages about quotas, as JSON
+  # Events about exceeded quotas, as JSON
   hindsight query -A --grep 'exceeded quota' -o json
 
-  # Warnings as they come
+  # Warnings as they arrive
   hindsight query -A --types Warning -w
 
-  # the same question for Grafana
+  # print a query for Grafana
   hindsight query -A -l '{reason=~"Failed.*", kind="Pod"}' --logql
 
-  # without a server, from files
+  # read files instead of Loki
   hindsight query -A --file /var/log/hindsight/events.jsonl --since 30d`
 
 func (q *queryFlags) run(cmd *cobra.Command) error {
@@ -139,10 +139,10 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if q.watch && q.span.To != "" {
-		return errors.New("--watch goes on from now; leave --to out")
+		return errors.New("--watch continues without an end: remove --to")
 	}
 	if q.limit < 0 {
-		return errors.New("--limit: must not be less than 0")
+		return errors.New("--limit must not be negative")
 	}
 	if err := q.chooseNamespace(); err != nil {
 		return err
@@ -158,7 +158,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	if q.logql {
 		l, ok := source.(*query.Loki)
 		if !ok {
-			return errors.New("--logql: files are not asked in LogQL")
+			return errors.New("--logql needs Loki: files are not queried in LogQL")
 		}
 		_, err := fmt.Fprintln(stdout, selection.LogQL(l.Layout))
 		return failed(err)
@@ -187,7 +187,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if assumed {
-		warn(fmt.Sprintf("searching from %s to %s; times without a zone are taken as %s",
+		warn(fmt.Sprintf("searching from %s to %s; times without a zone are in %s",
 			from.Format(time.RFC3339), to.Format(time.RFC3339), zoneName(q.span.Zone)))
 	}
 	var progress *query.Progress
@@ -220,7 +220,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	if result.Foreign > 0 {
-		warn(fmt.Sprintf("%d of %d lines were not Hindsight's, and were left out", result.Foreign, result.Entries))
+		warn(fmt.Sprintf("ignored %d of %d lines that Hindsight did not write", result.Foreign, result.Entries))
 	}
 	if result.Rows == 0 {
 		warn(query.ExplainEmpty(cmd.Context(), source, selection, from.In(q.span.Zone), to.In(q.span.Zone)))
@@ -228,7 +228,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// zoneName says which zone local time is.
+// zoneName describes a time zone.
 func zoneName(zone *time.Location) string {
 	if zone == time.UTC {
 		return "UTC"
@@ -236,7 +236,7 @@ func zoneName(zone *time.Location) string {
 	return time.Now().In(zone).Format("local time (MST, -07:00)")
 }
 
-// terminal returns the width of the terminal that w is, if it is one.
+// terminal reports whether w is a terminal, and returns its width.
 func terminal(w io.Writer) (width int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -249,7 +249,7 @@ func terminal(w io.Writer) (width int, ok bool) {
 	return max(width, 20), true
 }
 
-// chooseNamespace fills in the namespace as kubectl does.
+// chooseNamespace sets the default namespace, as kubectl does.
 func (q *queryFlags) chooseNamespace() error {
 	if q.allNamespaces || q.filter.Namespace != "" {
 		return nil
@@ -262,13 +262,13 @@ func (q *queryFlags) chooseNamespace() error {
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: q.context}
 	namespace, _, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).Namespace()
 	if err != nil && !clientcmd.IsEmptyConfig(err) {
-		return fmt.Errorf("find out the namespace: %w; or say it with -n or -A", err)
+		return fmt.Errorf("find the default namespace: %w; set -n or -A", err)
 	}
 	q.filter.Namespace = cmp.Or(namespace, "default")
 	return nil
 }
 
-// open returns what is to be read.
+// open returns the selection and the source to read.
 func (q *queryFlags) open() (*query.Selection, query.Source, format.Parser, error) {
 	fail := func(err error) (*query.Selection, query.Source, format.Parser, error) {
 		return nil, nil, format.Parser{}, err
@@ -295,7 +295,7 @@ func (q *queryFlags) open() (*query.Selection, query.Source, format.Parser, erro
 		return selection, query.Files{Files: files, Selection: selection}, format.Parser{}, nil
 	}
 	if where.loki.URL == nil && !q.logql {
-		return fail(errors.New("where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH"))
+		return fail(errors.New("no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file"))
 	}
 	source := &query.Loki{Layout: where.layout, Selection: selection}
 	if !q.logql {

@@ -96,17 +96,17 @@ func TestQueryUsageErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no Loki":            {nil, "where is Loki? Say it with --loki-url URL, the environment (HINDSIGHT_LOKI_URL) or --config FILE; or read files with --file PATH"},
-		"an odd address":     {[]string{"--loki-url", "loki:3100"}, "the address of Loki begins neither with http:// nor with https://; write it as in http://loki:3100"},
+		"no Loki":            {nil, "no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file"},
+		"an odd address":     {[]string{"--loki-url", "loki:3100"}, "address of Loki: begins neither with http:// nor with https://; write it as in http://loki:3100"},
 		"missing file":       {[]string{"--file", "/absent/events.jsonl"}, "open /absent/events.jsonl: open /absent: no such file or directory"},
-		"no readable sink":   {[]string{"--config", stdout}, stdout + ": there is no sink that can be read: neither loki nor file"},
-		"sink to stdout":     {[]string{"--config", stdout, "--sink", "out"}, stdout + ": sink out writes to the standard output, where nothing can be read"},
-		"several sinks":      {[]string{"--config", two}, two + ": there are several sinks; say which one with --sink: a, b"},
-		"unknown sink":       {[]string{"--config", two, "--sink", "c"}, two + `: there is no sink "c" that can be read; there are: a, b`},
-		"no base address":    {[]string{"--config", two, "--sink", "b"}, two + ": sink b: url: where /push takes queries is not known; say it with --loki-url"},
+		"no readable sink":   {[]string{"--config", stdout}, stdout + ": no readable sink: neither loki nor file"},
+		"sink to stdout":     {[]string{"--config", stdout, "--sink", "out"}, stdout + ": sink out writes to stdout, which cannot be read"},
+		"several sinks":      {[]string{"--config", two}, two + ": several readable sinks; choose one with --sink: a, b"},
+		"unknown sink":       {[]string{"--config", two, "--sink", "c"}, two + `: no readable sink "c"; readable sinks: a, b`},
+		"no base address":    {[]string{"--config", two, "--sink", "b"}, two + ": sink b: url: cannot derive the query URL from the path /push; set --loki-url"},
 		"unknown output":     {[]string{"--loki-url", "http://a", "-o", "xml"}, `--output: "xml" is unknown; valid are table, wide, json, yaml, logfmt, text, name`},
 		"no time":            {[]string{"--from", "soon"}, `--from: "soon" is not a time; examples are 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h, and RFC 3339`},
-		"following the past": {[]string{"-w", "--to", "1h"}, "--watch goes on from now; leave --to out"},
+		"following the past": {[]string{"-w", "--to", "1h"}, "--watch continues without an end: remove --to"},
 		"an argument":        {[]string{"pod/web-0"}, `unknown command "pod/web-0" for "hindsight query"`},
 		"labels of files":    {[]string{"--file", stdout, "--cluster", "eu"}, "cluster: unknown field; Events in files have no labels"},
 	} {

@@ -11,28 +11,26 @@ import (
 	"github.com/hindsight-events/hindsight/internal/config"
 )
 
-// gcPercent is half of what Go collects garbage by. There is little to go through,
-// so that twice as often costs a few percent of CPU, and saves 8 MB of 55 while a
-// long list is taken in.
+// gcPercent is half of Go's default. The heap is small: collecting it twice as often costs a few percent
+// of CPU, and saves 8 of 55 MB during a long list.
 const gcPercent = 50
 
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [--config FILE]",
-		Short: "Watch a cluster and ship its Events",
-		Long: `Watch a cluster and ship each state of each of its Events to the configured
-sinks. Without --config every Event goes to the standard output, in the lines
-that eventrouter wrote.`,
-		Example: `  # every Event of the cluster that kubectl talks to
+		Short: "Watch a cluster and export its Events",
+		Long: `Watch a cluster and export each state of its Events to the configured sinks.
+Without --config, all Events are written to stdout in eventrouter's format.`,
+		Example: `  # print the Events of kubectl's current cluster
   hindsight run
 
-  # as in a cluster
+  # run with a configuration, as in a Deployment
   hindsight run --config /etc/hindsight/config.yaml`,
 		Args: cobra.NoArgs,
 	}
 	load := configFlag(cmd)
-	listen := cmd.Flags().String("listen", "", "`ADDRESS` for metrics and probes; overrides the configuration's, empty: none")
-	profile := cmd.Flags().Bool("pprof", false, "serve Go's profiles under /debug/pprof/, beside the metrics")
+	listen := cmd.Flags().String("listen", "", "`ADDRESS` of metrics and probes, overrides the configuration; empty: disabled")
+	profile := cmd.Flags().Bool("pprof", false, "serve Go profiles at /debug/pprof/ of the metrics address")
 	to := connectionFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, file, err := load()

@@ -17,7 +17,7 @@ import (
 	sink "github.com/hindsight-events/hindsight/sink/loki"
 )
 
-// sourceFlags says where Events are read from.
+// sourceFlags are the flags that name the source of Events.
 type sourceFlags struct {
 	url    string
 	tenant string
@@ -26,19 +26,19 @@ type sourceFlags struct {
 	file   string
 }
 
-// register adds those that say it; configUsage is what --config is for.
+// register adds the flags. configUsage is the help of --config.
 func (w *sourceFlags) register(cmd *cobra.Command, configUsage string) {
 	f := cmd.Flags()
 	f.StringVar(&w.url, "loki-url", "", "`URL` of Loki, without /loki/api/v1")
 	f.StringVar(&w.tenant, "tenant", "", "`ID` of the tenant in Loki")
 	f.StringVar(&w.config, "config", "", configUsage)
-	f.StringVar(&w.sink, "sink", "", "`NAME` of the sink in it, if there are several")
-	f.StringVar(&w.file, "file", "", "read the `PATH` that a file sink writes to, and what was moved away from there; or any other file with Events that replay reads")
+	f.StringVar(&w.sink, "sink", "", "`NAME` of the sink in --config, if it has several")
+	f.StringVar(&w.file, "file", "", "read the files of a file sink with this `PATH`, rotated ones included, or any file that replay reads")
 	cmd.MarkFlagsMutuallyExclusive("file", "loki-url")
 	cmd.MarkFlagsMutuallyExclusive("file", "config")
 }
 
-// source is a whence with everything looked up: a file, or a Loki.
+// source is the file or the Loki to read from.
 type source struct {
 	file    string
 	loki    loki.Config
@@ -61,9 +61,9 @@ func (w sourceFlags) readSource() (source, error) {
 	if address := cmp.Or(w.url, r.address(w)); address != "" {
 		u, err := sink.URL(address).Parse()
 		if err != nil {
-			return r, fmt.Errorf("the address of Loki %w", err)
+			return r, fmt.Errorf("address of Loki: %w", err)
 		}
-		// Whoever copies the address of pushes means the same Loki.
+		// The address may be the push URL of a sink.
 		u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/loki/api/v1/push")
 		u.Path = strings.TrimSuffix(u.Path, "/loki/api/v1")
 		r.loki.URL = u
@@ -74,7 +74,7 @@ func (w sourceFlags) readSource() (source, error) {
 	return r, nil
 }
 
-// address is that of the environment, unless a configuration says it.
+// address returns the address in the environment; a configuration takes precedence.
 func (r *source) address(w sourceFlags) string {
 	if w.config != "" {
 		return ""
@@ -82,7 +82,7 @@ func (r *source) address(w sourceFlags) string {
 	return cmp.Or(os.Getenv("HINDSIGHT_LOKI_URL"), os.Getenv("LOKI_ADDR"))
 }
 
-// readConfig takes the sink of a configuration.
+// readConfig reads the source from a sink of a configuration.
 func (w sourceFlags) readConfig(r *source) error {
 	c, err := hindsight.Load(w.config)
 	if err != nil {
@@ -117,15 +117,15 @@ func (w sourceFlags) readConfig(r *source) error {
 	}
 	base, ok := strings.CutSuffix(strings.TrimSuffix(u.Path, "/"), "/loki/api/v1/push")
 	if !ok && base != "" {
-		return fmt.Errorf("%s: sink %s: url: where %s takes queries is not known; say it with --loki-url", w.config, s.Name, u.Path)
+		return fmt.Errorf("%s: sink %s: url: cannot derive the query URL from the path %s; set --loki-url", w.config, s.Name, u.Path)
 	}
 	u.Path = base
 	r.loki.URL = u
 	return nil
 }
 
-// chooseSink returns the sink of a name, else the only one that can be read,
-// else the only Loki.
+// chooseSink returns the sink of the given name; without a name, the only readable sink or the only Loki
+// sink.
 func chooseSink(c *hindsight.Config, name string) (*hindsight.Sink, error) {
 	var readable, lokis []*hindsight.Sink
 	var names []string
@@ -133,7 +133,7 @@ func chooseSink(c *hindsight.Config, name string) (*hindsight.Sink, error) {
 		s := &c.Sinks[i]
 		if s.Loki == nil && s.File == nil {
 			if s.Name == name {
-				return nil, fmt.Errorf("sink %s writes to the standard output, where nothing can be read", name)
+				return nil, fmt.Errorf("sink %s writes to stdout, which cannot be read", name)
 			}
 			continue
 		}
@@ -147,18 +147,18 @@ func chooseSink(c *hindsight.Config, name string) (*hindsight.Sink, error) {
 	}
 	switch {
 	case name != "":
-		return nil, fmt.Errorf("there is no sink %q that can be read; there are: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
+		return nil, fmt.Errorf("no readable sink %q; readable sinks: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
 	case len(readable) == 1:
 		return readable[0], nil
 	case len(lokis) == 1:
 		return lokis[0], nil
 	case len(readable) == 0:
-		return nil, errors.New("there is no sink that can be read: neither loki nor file")
+		return nil, errors.New("no readable sink: neither loki nor file")
 	}
-	return nil, fmt.Errorf("there are several sinks; say which one with --sink: %s", strings.Join(names, ", "))
+	return nil, fmt.Errorf("several readable sinks; choose one with --sink: %s", strings.Join(names, ", "))
 }
 
-// readEnvironment takes what logcli takes:
+// readEnvironment reads the environment variables of logcli:
 // https://grafana.com/docs/loki/latest/query/logcli/
 func readEnvironment(c *loki.Config) error {
 	c.TenantID = os.Getenv("LOKI_ORG_ID")
@@ -173,7 +173,7 @@ func readEnvironment(c *loki.Config) error {
 	c.HTTP.TLSConfig.CertFile = os.Getenv("LOKI_CLIENT_CERT_PATH")
 	c.HTTP.TLSConfig.KeyFile = os.Getenv("LOKI_CLIENT_KEY_PATH")
 	if err := c.HTTP.Validate(); err != nil {
-		return fmt.Errorf("the environment's LOKI_…: %w", err)
+		return fmt.Errorf("environment variables LOKI_…: %w", err)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the build of a release: -ldflags "-X main.version=…".
+// version is set in release builds: -ldflags "-X main.version=…".
 var version string
 
 func versionCommand() *cobra.Command {
@@ -23,7 +23,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// versionString falls back on what the Go toolchain recorded.
+// versionString falls back to the version that the Go toolchain recorded.
 func versionString() string {
 	if version != "" {
 		return version

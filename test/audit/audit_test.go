@@ -341,7 +341,7 @@ func TestAudit(t *testing.T) {
 		}
 		// Without Loki it logs an error and continues.
 		l.Kill()
-		wait.Until(t, "the error is logged", func() bool { return p.Logged("nothing could be compared") })
+		wait.Until(t, "the error is logged", func() bool { return p.Logged("audit failed") })
 		if err := p.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}

@@ -150,7 +150,7 @@ func TestMessages(t *testing.T) {
 		"no match":         {[]string{"--config", config, "-n", "elsewhere"}, 0, `by {job="hindsight", cluster="test", namespace="elsewhere"}; 1 streams of {job="hindsight", cluster="test"} have entries in this range`},
 		"another time":     {[]string{"--config", config, "-A", "--to", "2h"}, 0, "has no entries of"},
 		"no server":        {[]string{"--loki-url", "http://127.0.0.1:1"}, 1, "connection refused"},
-		"no address":       {nil, 2, "where is Loki?"},
+		"no address":       {nil, 2, "no address of Loki"},
 		"refused selector": {[]string{"--loki-url", l.URL(), "--tenant", "a", "-A", "-l", `{job=~".*"}`}, 1, "responded 400: parse error"},
 	} {
 		t.Run(name, func(t *testing.T) {
