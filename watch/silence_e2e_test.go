@@ -18,6 +18,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 	"github.com/hindsight-events/hindsight/test/fakeapi"
+	"github.com/hindsight-events/hindsight/test/nightly"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
@@ -69,7 +70,7 @@ func TestRealBufferingProxy(t *testing.T) {
 	s.mustWrite(t, "a")
 	r := s.follow(t, bufferingProxy(t, s.Config(), new(atomic.Bool)), s.here(t))
 	var want []string
-	for i := range 360 {
+	for i := range nightly.Size(90, 360) {
 		want = append(want, s.mustWrite(t, "b"+strconv.Itoa(i%20))...)
 		time.Sleep(time.Second)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/test/fakeapi"
+	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
 // mute keeps every watch open and silent until its timeout.
@@ -235,7 +236,7 @@ func TestBufferingProxy(t *testing.T) {
 					r := run(a, at(101))
 					synctest.Wait()
 					var want []string
-					for i := range 360 {
+					for i := range nightly.Size(120, 360) {
 						want = append(want, fmt.Sprintf("b%d@%d", i%7, a.write(fmt.Sprint("b", i%7))))
 						time.Sleep(apart)
 						if age := time.Duration(i%40) * apart; age > 5*time.Minute && i%40 == 39 {
