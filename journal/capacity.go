@@ -62,9 +62,9 @@ func (w *writer) waitForCapacity() bool {
 	}
 }
 
-// waitToRetry pauses, or waits until a request of the group is cancelled. It returns false when
+// waitToRetry pauses, or waits until a request is cancelled. It returns false when
 // the journal is closed.
-func (w *writer) waitToRetry(group []*request, pause time.Duration) bool {
+func (w *writer) waitToRetry(requests []*request, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
@@ -72,7 +72,7 @@ func (w *writer) waitToRetry(group []*request, pause time.Duration) bool {
 		case <-timer.C:
 			return true
 		case <-w.j.changed:
-			if slices.ContainsFunc(group, func(r *request) bool { return r.ctx.Err() != nil }) {
+			if slices.ContainsFunc(requests, func(r *request) bool { return r.ctx.Err() != nil }) {
 				return true
 			}
 		case <-w.j.closing:

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
+
+	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
 func TestConsumersReadAllRecordsInOrder(t *testing.T) {
@@ -161,6 +164,55 @@ func TestStuckConsumerDelaysNoOther(t *testing.T) {
 			t.Errorf("stats: %+v", s)
 		}
 	})
+}
+
+// Segments are pinned while records in them are in flight, and no longer.
+func TestSegmentsAreUnpinned(t *testing.T) {
+	t.Parallel()
+	fs := &countingFS{FS: storage.NewMemory()}
+	j := mustOpen(t, fs, Options{MaxBytes: smallCapacity, Consumers: consumers("a")})
+	c := mustConsumer(t, j, "a")
+	before := fs.open.Load()
+	for v := uint64(1); v <= 300; v++ {
+		mustAppend(t, j, record(v, smallRecord))
+		if v%10 == 0 {
+			ackAll(t, c, read(t, c, 10))
+		}
+	}
+	if n := fs.open.Load() - before; n > 2 { // the reader's segment, pinned too
+		t.Errorf("%d more files are open after the last acknowledgement", n)
+	}
+	must(t, j.Close())
+	if n := fs.open.Load(); n != 0 {
+		t.Errorf("%d files are open after Close", n)
+	}
+}
+
+// countingFS counts open files.
+type countingFS struct {
+	storage.FS
+	open atomic.Int32
+}
+
+func (c *countingFS) Create(name string) (storage.File, error) { return c.count(c.FS.Create(name)) }
+func (c *countingFS) Open(name string) (storage.File, error)   { return c.count(c.FS.Open(name)) }
+
+func (c *countingFS) count(f storage.File, err error) (storage.File, error) {
+	if err == nil {
+		c.open.Add(1)
+		f = &countedFile{File: f, open: &c.open}
+	}
+	return f, err
+}
+
+type countedFile struct {
+	storage.File
+	open *atomic.Int32
+}
+
+func (f *countedFile) Close() error {
+	f.open.Add(-1)
+	return f.File.Close()
 }
 
 func TestRead(t *testing.T) {

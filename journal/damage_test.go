@@ -118,7 +118,7 @@ func TestDamage(t *testing.T) {
 		{
 			// This looks like a torn write: the tail is before it, and the watch reads the
 			// record again.
-			name: "bit flipped in the last batch",
+			name: "bit flipped in the last group",
 			damage: func(t *testing.T, dir string) {
 				j := openDir(t, dir, Options{MaxBytes: 150_000, Consumers: consumers("a")})
 				mustAppend(t, j, records(101, 104, 10)...)

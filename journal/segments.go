@@ -36,24 +36,24 @@ func (j *Journal) nextHeader() (base uint64, header []byte, err error) {
 	return base, header, err
 }
 
-// publish makes a durable batch visible to consumers.
-func (w *writer) publish(b *batch) {
-	w.pending = b.pending
+// publish makes a durable group visible to consumers.
+func (w *writer) publish(g *group) {
+	w.pending = g.pending
 	j := w.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	maps.Copy(j.tail, b.tail)
-	if b.size == 0 {
+	maps.Copy(j.tail, g.tail)
+	if g.size == 0 {
 		return
 	}
 	for _, c := range j.consumers {
 		if c.unread == j.next {
-			c.unreadSince = b.time
+			c.unreadSince = g.time
 		}
 	}
 	j.used += w.out.Size() - j.committed.Size
 	j.committed.Size = w.out.Size()
-	j.next = b.next
+	j.next = g.next
 	close(j.appended)
 	j.appended = make(chan struct{})
 }

@@ -31,14 +31,14 @@ type writer struct {
 	pending map[string]event.Record
 }
 
-// run commits staged requests. Requests that are staged during a sync form the next group.
+// run commits staged requests. Those staged during a sync form the next group.
 func (w *writer) run() {
 	defer func() { w.out.Close() }()
 	flush := time.NewTimer(flushInterval)
 	flush.Stop()
 	for {
-		group := w.nextGroup()
-		if len(group) == 0 {
+		requests := w.nextRequests()
+		if len(requests) == 0 {
 			select {
 			case <-w.j.appending:
 			case <-flush.C:
@@ -52,15 +52,15 @@ func (w *writer) run() {
 			continue
 		}
 		idle := len(w.pending) == 0
-		w.commit(group)
+		w.commit(requests)
 		if idle && len(w.pending) > 0 {
 			flush.Reset(flushInterval)
 		}
 	}
 }
 
-// nextGroup takes staged requests, up to the size of a group but at least one if there is one.
-func (w *writer) nextGroup() []*request {
+// nextRequests takes staged requests for one group: at least one, if there is one.
+func (w *writer) nextRequests() []*request {
 	j := w.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -72,55 +72,55 @@ func (w *writer) nextGroup() []*request {
 		}
 		n++
 	}
-	group := slices.Clone(j.staged[:n])
+	requests := slices.Clone(j.staged[:n])
 	j.staged = slices.Delete(j.staged, 0, n)
-	return group
+	return requests
 }
 
 // commit writes a group and replies to its requests. It retries until it succeeds; cancelled
 // requests leave the group.
-func (w *writer) commit(group []*request) {
+func (w *writer) commit(requests []*request) {
 	for pause := minRetry; ; {
-		group = slices.DeleteFunc(group, func(r *request) bool {
+		requests = slices.DeleteFunc(requests, func(r *request) bool {
 			err := r.ctx.Err()
 			if err != nil {
 				r.done <- err
 			}
 			return err != nil
 		})
-		if len(group) == 0 {
+		if len(requests) == 0 {
 			w.j.unblock()
 			return
 		}
-		b, err := w.assemble(group)
+		g, err := w.assemble(requests)
 		full := false
 		if err == nil {
-			full, err = w.write(b)
+			full, err = w.write(g)
 		}
 		switch {
 		case err != nil:
 			w.j.block(err.Error())
-			if !w.waitToRetry(group, pause) {
-				reply(group, fmt.Errorf("%w: %w", ErrClosed, err))
+			if !w.waitToRetry(requests, pause) {
+				reply(requests, fmt.Errorf("%w: %w", ErrClosed, err))
 				return
 			}
 			pause = min(2*pause, maxRetry)
 		case full:
 			w.j.block("")
 			if !w.waitForCapacity() {
-				reply(group, ErrClosed)
+				reply(requests, ErrClosed)
 				return
 			}
 		default:
 			w.j.unblock()
-			reply(group, nil)
+			reply(requests, nil)
 			return
 		}
 	}
 }
 
-func reply(group []*request, err error) {
-	for _, r := range group {
+func reply(requests []*request, err error) {
+	for _, r := range requests {
 		r.done <- err
 	}
 }
@@ -131,10 +131,10 @@ func (w *writer) flushPositions() bool {
 	if len(w.pending) == 0 {
 		return true
 	}
-	b, err := w.assemblePending()
+	g, err := w.assemblePending()
 	full := false
 	if err == nil {
-		full, err = w.write(b)
+		full, err = w.write(g)
 	}
 	if err != nil {
 		w.j.log.Debug("cannot write positions, retrying", "err", err)
@@ -143,22 +143,22 @@ func (w *writer) flushPositions() bool {
 	return err == nil && !full
 }
 
-// write makes a batch durable and visible to consumers, or reports that the journal is full.
-// After an error none of the batch is in the log.
-func (w *writer) write(b *batch) (full bool, err error) {
-	if b.size > 0 {
-		if ok, err := w.reserve(b.size); err != nil || !ok {
+// write makes a group durable and visible to consumers, or reports that the journal is full.
+// After an error none of the group is in the log.
+func (w *writer) write(g *group) (full bool, err error) {
+	if g.size > 0 {
+		if ok, err := w.reserve(g.size); err != nil || !ok {
 			return err == nil, err
 		}
-		if w.needsSegment(b.size) {
+		if w.needsSegment(g.size) {
 			if err := w.startSegment(); err != nil {
 				return false, err
 			}
 		}
-		if err := w.out.Write(b.frames); err != nil {
+		if err := w.out.Write(g.frames); err != nil {
 			return false, err
 		}
 	}
-	w.publish(b)
+	w.publish(g)
 	return false, nil
 }

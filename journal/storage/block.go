@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 const (
@@ -24,6 +25,7 @@ var (
 // appendBlock appends content with its magic, length and checksum.
 func appendBlock(b []byte, magic string, content []byte) []byte {
 	start := len(b)
+	b = slices.Grow(b, blockHead+len(content))
 	b = append(b, magic...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(content)))
 	b = append(b, 0, 0, 0, 0)

@@ -55,7 +55,7 @@ func mustRecover(t testing.TB, fs FS) *Recovered {
 	return r
 }
 
-// write appends records as one batch.
+// write appends records as one group.
 func (r *Recovered) write(t testing.TB, records ...event.Record) {
 	t.Helper()
 	var frames []byte

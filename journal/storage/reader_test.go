@@ -74,7 +74,7 @@ func TestEveryBit(t *testing.T) {
 			b := slices.Clone(intact)
 			b[bit/8] ^= 1 << (bit % 8)
 			put(t, damaged, name, b)
-			// A crash could have damaged the last batch, of two records, in the same way.
+			// A crash could have damaged the last group, of two records, in the same way.
 			if lost := int(n) - len(checkDamaged(t, damaged, n)); lost > 2 || lost == 2 && name != names[2] {
 				t.Fatalf("bit %d of %s costs %d records", bit, name, lost)
 			}

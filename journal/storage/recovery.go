@@ -22,7 +22,7 @@ type Recovered struct {
 }
 
 // Recover opens the log. Damage is logged and left to the readers, except that the last segment
-// is truncated after its last intact batch. An error means that the files cannot be accessed.
+// is truncated after its last intact group. An error means that the files cannot be accessed.
 func Recover(fs FS, log *slog.Logger) (*Recovered, error) {
 	segments, err := listSegments(fs)
 	if err != nil {
@@ -123,9 +123,9 @@ func (r *recovery) openLast() (intact bool, err error) {
 	return header && readable, nil
 }
 
-// findEnd finds the end of the last intact batch in the last segment. A hole in the last batch is
-// the result of a crash: the batch ends before it, and so do the recovered positions, so that the
-// rest is read from the API server again. A hole before a later batch is damage.
+// findEnd finds the end of the last intact group in the last segment. A hole in the last group is
+// the result of a crash: the group ends before it, and so do the recovered positions, so that the
+// rest is read from the API server again. A hole before a later group is damage.
 func (r *recovery) findEnd() (size int64, header, readable bool, err error) {
 	last := r.Log.Last()
 	reader := NewReader(r.fs)

@@ -10,7 +10,7 @@ import (
 
 func TestRecovery(t *testing.T) {
 	t.Parallel()
-	// Records 1 to 9, in segments of three, and a last batch of 10 to 12.
+	// Records 1 to 9, in segments of three, and a last group of 10 to 12.
 	write := func(t *testing.T) (m *Memory, last string) {
 		m = NewMemory()
 		r := mustRecover(t, m)
@@ -45,15 +45,15 @@ func TestRecovery(t *testing.T) {
 		{"last head incomplete", func(b []byte) []byte { return b[:start(12)+frameHead-1] }, 12, 11, frameHead - 1},
 		{"garbage after the end", func(b []byte) []byte { return append(b, make([]byte, 500)...) }, 13, 12, 500},
 		{
-			"hole in the last batch",
+			"hole in the last group",
 			func(b []byte) []byte { b[start(11)+60]++; return b }, 11, 10, size - start(11),
 		},
 		{
-			"hole at the start of the last batch",
+			"hole at the start of the last group",
 			func(b []byte) []byte { b[start(10)+60]++; return b }, 10, 9, size - start(10),
 		},
 		{
-			"hole before the last batch",
+			"hole before the last group",
 			func(b []byte) []byte { b[start(9)+60]++; return b }, 13, 12, 0,
 		},
 		{"damaged header", func(b []byte) []byte { b[5]++; return b }, 13, 12, 0},

@@ -34,13 +34,13 @@
 // Segments and cursor files are created under a temporary name, synced and renamed: they exist
 // whole or not at all.
 //
-// Frames are appended in batches; a batch is synced as a whole and never split between segments.
-// A loss of power may leave any part of the last batch. Recovery truncates it before the first
+// Frames are appended in groups; a group is synced as a whole and never split between segments.
+// A loss of power may leave any part of the last group. Recovery truncates it before the first
 // hole, so that no record follows a missing one. A hole before a frame of index 0 is older than
 // the last sync: that is damage, and stays.
 //
 // After a failed sync the content of the file is unknown. The segment ends at its last synced
-// frame and the batch is written to a new segment. Readers skip leftover frames, whose
+// frame and the group is written to a new segment. Readers skip leftover frames, whose
 // offsets belong to the next segment.
 //
 // A cursor is written to one slot until that is synced, then to the other, so that the last

@@ -19,7 +19,7 @@ type Writer struct {
 func (w *Writer) Size() int64 { return w.size }
 
 // NeedsSegment reports whether so many bytes must go to a new segment, given the largest size of
-// one and the next offset. A batch larger than a segment goes to an empty one.
+// one and the next offset. A group larger than a segment goes to an empty one.
 func (w *Writer) NeedsSegment(bytes, maxBytes int64, next uint64) bool {
 	return w.broken || w.size+bytes > maxBytes && w.segment.Base < next
 }
