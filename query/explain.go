@@ -26,7 +26,7 @@ func ExplainEmpty(ctx context.Context, source Source, s *Selection, from, to tim
 	case err != nil:
 		return message + "; cannot check for streams: " + err.Error()
 	case len(found) > 0:
-		return message + fmt.Sprintf("; %d streams of %s have entries in this range, none of which match", len(found), streams)
+		return message + fmt.Sprintf("; %s has entries in this range (streams: %d), but none that match", streams, len(found))
 	}
 	return message + fmt.Sprintf("; Loki at %s has no entries of %s in this range: check address, tenant (%s), job and cluster",
 		l.Client.URL(), streams, l.Client.Tenant())

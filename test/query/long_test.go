@@ -147,7 +147,7 @@ func TestMessages(t *testing.T) {
 	}{
 		"no tenant":        {[]string{"--loki-url", l.URL()}, 1, "responded 401: no org id; it is multi-tenant: name a tenant"},
 		"another tenant":   {[]string{"--loki-url", l.URL(), "--tenant", "b"}, 0, "has no entries of {job=\"hindsight\"} in this range: check address, tenant (b), job and cluster"},
-		"no match":         {[]string{"--config", config, "-n", "elsewhere"}, 0, `by {job="hindsight", cluster="test", namespace="elsewhere"}; 1 streams of {job="hindsight", cluster="test"} have entries in this range`},
+		"no match":         {[]string{"--config", config, "-n", "elsewhere"}, 0, `by {job="hindsight", cluster="test", namespace="elsewhere"}; {job="hindsight", cluster="test"} has entries in this range (streams: 1), but none that match`},
 		"another time":     {[]string{"--config", config, "-A", "--to", "2h"}, 0, "has no entries of"},
 		"no server":        {[]string{"--loki-url", "http://127.0.0.1:1"}, 1, "connection refused"},
 		"no address":       {nil, 2, "no address of Loki"},
