@@ -21,13 +21,12 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// auditServers are an API server with one Event, and a Loki that holds it, unless
-// the test changes that.
+// auditServers are an API server with one Event and a Loki that has it, unless the test changes that.
 type auditServers struct {
 	api, loki string
 	store     *fakeloki.Server
 	event     *corev1.Event
-	line      string // empty: Loki has nothing of it
+	line      string // empty: Loki does not have it
 	asked     chan string
 }
 
@@ -44,7 +43,7 @@ func newAuditServers(t *testing.T) *auditServers {
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		select {
 		case s.asked <- req.URL.Path:
-		default: // nobody wants to know
+		default: // not expected by the test
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(corev1.EventList{
@@ -57,7 +56,7 @@ func newAuditServers(t *testing.T) *auditServers {
 	return s
 }
 
-// fill stores the line, and one of another Event.
+// fill stores the line and a line of another Event.
 func (s *auditServers) fill() {
 	labels := map[string]string{"job": "hindsight", "cluster": "test", "namespace": s.event.Namespace, "reason": "Pulled"}
 	other := `name=web-1 kind=Pod eventRV=5 reason=Pulled type=Normal count=1 msg="" event=web-1.17a event_uid=u-2`
@@ -82,12 +81,12 @@ func TestAudit(t *testing.T) {
 	}
 	tests := map[string]struct {
 		args   []string
-		config func(*testing.T, *auditServers) []string // in place of --loki-url
+		config func(*testing.T, *auditServers) []string // instead of --loki-url
 		change func(s *auditServers)
 		code   int
-		stdout string // ends with it
+		stdout string // a suffix
 		stderr string
-		path   string // that the API server was asked for
+		path   string // of the request to the API server
 	}{
 		"all is there": {
 			args: []string{"-A"}, path: "/api/v1/events",
@@ -154,22 +153,21 @@ func TestAudit(t *testing.T) {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
 			if !strings.HasSuffix(stdout.String(), tt.stdout) || tt.stdout == "" && stdout.Len() > 0 {
-				t.Errorf("it prints\n%s\nwant\n%s", stdout.String(), tt.stdout)
+				t.Errorf("stdout\n%s\nwant\n%s", stdout.String(), tt.stdout)
 			}
 			if !strings.Contains(stderr.String(), tt.stderr) || tt.stderr == "" && stderr.Len() > 0 {
-				t.Errorf("it says\n%s\nwant\n%s", stderr.String(), tt.stderr)
+				t.Errorf("stderr\n%s\nwant\n%s", stderr.String(), tt.stderr)
 			}
 			if tt.path != "" {
 				if path := <-s.asked; path != tt.path {
-					t.Errorf("the API server was asked for %s, want %s", path, tt.path)
+					t.Errorf("requested %s, want %s", path, tt.path)
 				}
 			}
 		})
 	}
 }
 
-// An audit that is repeated ends when it is interrupted, and then tells the worst
-// it has seen.
+// The exit code of an interrupted --watch is that of the worst result.
 func TestAuditWatch(t *testing.T) {
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	for stored, want := range map[bool]int{true: 0, false: 1} {
@@ -201,7 +199,7 @@ func TestAuditWatch(t *testing.T) {
 	}
 }
 
-// The examples of the help are command lines of this program.
+// The examples of the help are valid command lines.
 func TestAuditExamples(t *testing.T) {
 	var lines []string
 	for line := range strings.Lines(auditExamples) {

@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// A signal ends the program also while it waits for its configuration, here at a
-// pipe that nobody writes to.
-func TestSignalEndsTheWaitForAConfiguration(t *testing.T) {
+// A signal ends the program while it waits for its configuration, here from a pipe without a writer.
+func TestSignalWhileReadingTheConfiguration(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -29,7 +28,7 @@ func TestSignalEndsTheWaitForAConfiguration(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %d; stdout %q, stderr %q", command, code, exitInterrupted, stdout.String(), stderr.String())
 		}
 	}
-	// Let go of what still waits for the pipe.
+	// End the goroutine that still reads from the pipe.
 	f, err := syscall.Open(pipe, syscall.O_RDWR|syscall.O_NONBLOCK, 0)
 	if err == nil {
 		syscall.Close(f)

@@ -16,18 +16,18 @@ func TestPluginHasTheFlagsOfQuery(t *testing.T) {
 	root := &cobra.Command{Use: "hindsight"}
 	asPlugin(root, "/usr/bin/hindsight", nil)
 	if root.RunE != nil || root.Flags().Lookup("for") != nil {
-		t.Error("hindsight by its own name asks by itself")
+		t.Error("hindsight without a command has the flags of query")
 	}
 	for _, name := range []string{"kubectl-hindsight", "/home/a/bin/kubectl-hindsight", "kubectl-hindsight.exe"} {
 		root := &cobra.Command{Use: "hindsight"}
 		asPlugin(root, name, nil)
 		if root.RunE == nil || root.Flags().Lookup("for") == nil || root.Flags().ShorthandLookup("A") == nil {
-			t.Errorf("%s does not ask", name)
+			t.Errorf("%s lacks the flags of query", name)
 		}
 	}
 }
 
-// labelsLoki is a Loki that has values of labels, and one entry.
+// labelsLoki is a Loki with label values and one entry.
 func labelsLoki(t *testing.T) string {
 	labels := map[string][]string{
 		"namespace": {"default", "prod", "prod-metrics"}, "reason": {"BackOff", "Failed", "FailedMount", "other"}, "cluster": {"eu"},
@@ -47,10 +47,9 @@ func labelsLoki(t *testing.T) string {
 	return s.URL
 }
 
-// What completes a value of hindsight query does so in kubectl's plugin too, both
-// by its own script and by kubectl's.
+// Values are completed for hindsight query and for the kubectl plugin, whose completion kubectl calls.
 func TestCompletionOfValues(t *testing.T) {
-	lonely(t)
+	clearEnvironment(t)
 	loki, file := labelsLoki(t), eventsFile(t)
 	for name, c := range map[string]struct {
 		args []string
@@ -67,7 +66,7 @@ func TestCompletionOfValues(t *testing.T) {
 		"kinds, without":     {[]string{"--for", "networkp"}, "networkpolicy/ :6"},
 		"namespaces, files'": {[]string{"--file", file, "--namespace", ""}, "default team-a :4"},
 		"outputs":            {[]string{"-o", "w"}, "wide :4"},
-		"nobody there":       {[]string{"--loki-url", "http://127.0.0.1:1", "-n", ""}, ":4"},
+		"Loki is down":       {[]string{"--loki-url", "http://127.0.0.1:1", "-n", ""}, ":4"},
 		"behind other flags": {[]string{"--loki-url=" + loki, "-A", "--types", "Warning", "--reason=Back"}, "BackOff :4"},
 	} {
 		for program, words := range map[string][]string{

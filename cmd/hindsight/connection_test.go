@@ -7,9 +7,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// The configuration of a service account, which clientcmd makes without looking at
-// --as, impersonates all the same.
-func TestImpersonationInsideACluster(t *testing.T) {
+// --as also applies to a service account, for which clientcmd ignores it.
+func TestImpersonationWithAServiceAccount(t *testing.T) {
 	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	c := connectionFlags(flags)
 	if err := flags.Parse([]string{"--as", "system:serviceaccount:monitoring:reader"}); err != nil {

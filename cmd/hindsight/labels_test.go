@@ -15,9 +15,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The configuration's labels and max_streams reach the intake: of Events with a
-// component that is another one each time, all are delivered, in few streams.
-func TestReplayBoundsEveryLabel(t *testing.T) {
+// The labels and max_streams of the configuration apply to a replay: Events with a different component
+// each are all delivered, in few streams.
+func TestReplayLimitsLabelValues(t *testing.T) {
 	var (
 		mu      sync.Mutex // guards the fields below
 		streams = map[string]int{}
@@ -48,7 +48,7 @@ func TestReplayBoundsEveryLabel(t *testing.T) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, `
 cluster: test
 max_streams: 20
-sinks: [{name: loki, loki: {url: %q, batch_wait: 0s, labels: {namespace: namespace, reason: reason, who: component}}}]
+sinks: [{name: loki, loki: {url: %q, batch_wait: 0s, labels: {namespace: namespace, reason: reason, by: component}}}]
 `, server.URL), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +68,10 @@ sinks: [{name: loki, loki: {url: %q, batch_wait: 0s, labels: {namespace: namespa
 	for _, n := range streams {
 		total += n
 	}
-	if total != events || len(streams) > 20+1 || streams[`{cluster="test", job="hindsight", namespace="kube-system", reason="LeaderElection", who="other"}`] == 0 {
-		t.Errorf("%d entries in %d streams, want %d in at most 21, most of them in one with who=\"other\": %v", total, len(streams), events, streams)
+	if total != events || len(streams) > 20+1 || streams[`{cluster="test", job="hindsight", namespace="kube-system", reason="LeaderElection", by="other"}`] == 0 {
+		t.Errorf("%d entries in %d streams, want %d in at most 21, most of them in one with by=\"other\": %v", total, len(streams), events, streams)
 	}
 	if n := strings.Count(stderr, "max_streams is reached"); n != 1 || !strings.Contains(stderr, "sink=loki") {
-		t.Errorf("%d lines of the log say it, want 1 that names the sink:\n%s", n, stderr)
+		t.Errorf("%d warnings, want 1 with the name of the sink:\n%s", n, stderr)
 	}
 }

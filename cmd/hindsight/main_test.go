@@ -24,7 +24,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
-// buffer is a bytes.Buffer for several goroutines.
+// buffer is a bytes.Buffer that is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex // guards b
 	b  bytes.Buffer
@@ -42,7 +42,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// call runs a command line to its end.
+// call runs a command line.
 func call(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, log buffer
@@ -121,7 +121,7 @@ sinks:
 		input  string
 		args   []string
 		code   int
-		stdout []string // what each line holds
+		stdout []string // a part of each line
 		stderr string
 	}{
 		"a list is sorted by time": {
@@ -141,13 +141,13 @@ sinks:
 			args:   []string{"--config", config},
 			stdout: []string{"2019-07-19T11:05:00.000000011Z team-b Warning Preempted Event/newer: token=… by x"},
 		},
-		"what is no Event is reported and the rest shipped": {
+		"a line that is no Event is reported and the rest exported": {
 			input:  older + "\nhello\n" + newer + "\n",
 			code:   exitFailure,
 			stdout: []string{`"older"`, `"newer"`},
 			stderr: "hindsight: stdin: line 2: looks like text: \"hello\"\n",
 		},
-		"what is not for us is named once": {
+		"objects that are not Events are reported once": {
 			input:  strings.Repeat("apiVersion: apps/v1\nkind: Deployment\n---\n", 50),
 			code:   exitFailure,
 			stderr: "hindsight: stdin: line 1: not Events, but Deployment (50)\n",
@@ -182,16 +182,15 @@ sinks:
 			}
 			for i, want := range c.stdout {
 				if !strings.Contains(lines[i], want) {
-					t.Errorf("line %d is\n%s\nwant it to hold\n%s", i+1, lines[i], want)
+					t.Errorf("line %d is\n%s\nwant it to contain\n%s", i+1, lines[i], want)
 				}
 			}
 		})
 	}
 }
 
-// What a sink refuses for good is no success: the last line says how much it is,
-// and why.
-func TestReplayOfWhatIsRefused(t *testing.T) {
+// If a sink rejects records, the command fails with their number and the reason.
+func TestReplayOfRejectedRecords(t *testing.T) {
 	const tooOld = "entry for stream '{}' has timestamp too old: 2019-07-19T11:00:00Z, oldest acceptable timestamp is: 2026-01-01T00:00:00Z"
 	loki := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		push, err := io.ReadAll(r.Body)
@@ -248,15 +247,14 @@ func TestReplayShiftedToNow(t *testing.T) {
 		t.Fatalf("%d lines, want 2; stderr: %s", len(times), stderr)
 	}
 	if age := time.Since(times[1]); age < 0 || age > time.Minute {
-		t.Errorf("the newest is of %v, want now", times[1])
+		t.Errorf("the newest time is %v, want now", times[1])
 	}
 	if apart := times[1].Sub(times[0]); apart != 5*time.Minute {
-		t.Errorf("they are %v apart, want 5m as before", apart)
+		t.Errorf("the times are %v apart, want 5m as before", apart)
 	}
 }
 
-// What a watch prints is delivered while it goes on, and sorted as far as it came
-// without a pause.
+// The output of a watch is delivered while it continues, sorted between two pauses.
 func TestReplayOfAWatch(t *testing.T) {
 	in, out := io.Pipe()
 	var stdout, stderr buffer
@@ -292,8 +290,8 @@ func TestReplayOfAWatch(t *testing.T) {
 	}
 }
 
-// What has come is delivered when a replay is ended in the middle of a watch.
-func TestReplayIsEnded(t *testing.T) {
+// An interrupted replay delivers the Events that it has read.
+func TestInterruptedReplay(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
 	ctx, terminate := context.WithCancel(t.Context())
@@ -301,7 +299,7 @@ func TestReplayIsEnded(t *testing.T) {
 	ended := make(chan int)
 	go func() { ended <- execute(ctx, []string{"replay", "-"}, in, &stdout, &stderr) }()
 	text := newer + "\n" + older + "\n" + newer[:20]
-	for range 2 { // the second is taken once the first was read
+	for range 2 { // the second write returns once the first was read
 		_, _ = io.WriteString(out, text)
 		text = newer[20:40]
 	}
@@ -344,8 +342,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// The README shows real output: each line of it that is no command comes from
-// the command above it.
+// Each line of output in the README is printed by the command above it.
 func TestReadmeShowsRealOutput(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

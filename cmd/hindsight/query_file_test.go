@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// query --file reads what replay reads, in the order of time, and names what it
-// does not read once.
+// query --file reads all formats that replay reads, sorted by time, and reports other content once.
 func TestQueryOtherFiles(t *testing.T) {
-	lonely(t)
+	clearEnvironment(t)
 	at := func(ago time.Duration) string { return time.Now().Add(-ago).UTC().Format(time.RFC3339) }
 	item := func(name, version, count string, ago time.Duration) string {
 		return `{"metadata":{"name":"` + name + `.1","namespace":"shop","uid":"` + name + `","resourceVersion":"` + version + `"},"involvedObject":{"kind":"Pod","name":"` + name +
@@ -69,10 +68,9 @@ func TestQueryOtherFiles(t *testing.T) {
 	}
 }
 
-// The time under which an Event was stored goes from a line to query's output and
-// from there to replay.
-func TestTheTimeOfALineIsKept(t *testing.T) {
-	lonely(t)
+// The stored time of an Event is in the output of query, and a replay of that output keeps it.
+func TestStoredTimeIsKept(t *testing.T) {
+	clearEnvironment(t)
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	stored := time.Now().Add(-time.Hour).UTC().Truncate(time.Second).Add(100).Format(time.RFC3339Nano)
 	line := `{"verb":"ADDED","event":{"metadata":{"name":"edge-1.1","namespace":"default","uid":"u","resourceVersion":"100"},"involvedObject":{"kind":"Node","name":"edge-1"},` +
@@ -94,7 +92,7 @@ func TestTheTimeOfALineIsKept(t *testing.T) {
 			t.Errorf("-o %s:\n%s\nbecomes\n%s%s", output, printed, again, stderr)
 		}
 	}
-	// Neither a terminal nor YAML changes what a message holds.
+	// Colors and YAML do not change a message.
 	for _, message := range []string{`a\u2028b: \u202ex`, `panic\n\tmain.go:1\n`, `\u001b[0m`} {
 		line := strings.Replace(line, "Starting kubelet.", message, 1)
 		if err := os.WriteFile(path, []byte(line), 0o644); err != nil {

@@ -25,8 +25,8 @@ func eventsFile(t *testing.T) string {
 	return path
 }
 
-// lonely leaves nothing of the environment that a query would use.
-func lonely(t *testing.T) {
+// clearEnvironment removes the environment variables that a query uses.
+func clearEnvironment(t *testing.T) {
 	t.Helper()
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "absent"))
 	for _, name := range []string{"HINDSIGHT_LOKI_URL", "LOKI_ADDR", "LOKI_ORG_ID", "LOKI_USERNAME", "LOKI_BEARER_TOKEN", "LOKI_BEARER_TOKEN_FILE"} {
@@ -35,7 +35,7 @@ func lonely(t *testing.T) {
 }
 
 func TestQueryFiles(t *testing.T) {
-	lonely(t)
+	clearEnvironment(t)
 	path := eventsFile(t)
 	for name, c := range map[string]struct {
 		args []string
@@ -63,11 +63,11 @@ default     20h                 Warning   Rebooted   Node/node-3   was it?
 				t.Errorf("exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, stderr, stdout, c.want)
 			}
 			if c.want == "" && !strings.Contains(stderr, "no Events found from ") {
-				t.Errorf("that nothing was found is not said: %q", stderr)
+				t.Errorf("no message about the empty result: %q", stderr)
 			}
 		})
 	}
-	t.Run("it can be replayed", func(t *testing.T) {
+	t.Run("the output can be replayed", func(t *testing.T) {
 		_, found, _ := call(t, "", "query", "-A", "--states", "--file", path, "-o", "json")
 		code, again, stderr := call(t, found, "replay", "-")
 		original, err := os.ReadFile(path)
@@ -81,7 +81,7 @@ default     20h                 Warning   Rebooted   Node/node-3   was it?
 }
 
 func TestQueryUsageErrors(t *testing.T) {
-	lonely(t)
+	clearEnvironment(t)
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -97,7 +97,7 @@ func TestQueryUsageErrors(t *testing.T) {
 		want string
 	}{
 		"no Loki":            {nil, "no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file"},
-		"an odd address":     {[]string{"--loki-url", "loki:3100"}, "address of Loki: begins neither with http:// nor with https://; write it as in http://loki:3100"},
+		"invalid address":    {[]string{"--loki-url", "loki:3100"}, "address of Loki: begins neither with http:// nor with https://; write it as in http://loki:3100"},
 		"missing file":       {[]string{"--file", "/absent/events.jsonl"}, "open /absent/events.jsonl: open /absent: no such file or directory"},
 		"no readable sink":   {[]string{"--config", stdout}, stdout + ": no readable sink: neither loki nor file"},
 		"sink to stdout":     {[]string{"--config", stdout, "--sink", "out"}, stdout + ": sink out writes to stdout, which cannot be read"},
@@ -119,10 +119,10 @@ func TestQueryUsageErrors(t *testing.T) {
 	}
 }
 
-// Each example of the help does what it says, as far as it can be said without a
-// Loki: its query, or its answer from a file.
+// Each example of the help works, as far as that shows without a Loki: it prints its query, or it reads
+// a file.
 func TestQueryExamples(t *testing.T) {
-	lonely(t)
+	clearEnvironment(t)
 	path := eventsFile(t)
 	examples := 0
 	for text := range strings.Lines(queryExamples) {
@@ -133,7 +133,7 @@ func TestQueryExamples(t *testing.T) {
 		examples++
 		args := words(t, text)
 		if args[0] != "hindsight" || args[1] != "query" {
-			t.Fatalf("%s is no query", text)
+			t.Fatalf("%s is not a query", text)
 		}
 		args = args[1:]
 		fromFile := false
@@ -164,7 +164,7 @@ func words(t *testing.T, s string) (all []string) {
 			if q := s[0]; q == '"' || q == '\'' {
 				quoted, rest, ok := strings.Cut(s[1:], string(q))
 				if !ok {
-					t.Fatalf("no end of %s", s)
+					t.Fatalf("missing quote in %s", s)
 				}
 				word, s = word+quoted, rest
 				continue
@@ -177,9 +177,9 @@ func words(t *testing.T, s string) (all []string) {
 	return all
 }
 
-// What a configuration says of its Loki is how that is read.
+// --config sets the address, the tenant, the credentials and the labels of Loki.
 func TestQueryByConfiguration(t *testing.T) {
-	lonely(t)
+	clearEnvironment(t)
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	const yaml = `
 cluster: eu
