@@ -36,8 +36,8 @@ type demo struct {
 	began     time.Time // before the first Event
 }
 
-// run runs the demo with a Loki or with files, and stops all processes. On failure it keeps logs and
-// data, and the error names their folder.
+// run runs the demo with a Loki or with files, and stops all processes. On failure it keeps logs
+// and data, and the error names their folder.
 func run(ctx context.Context, out io.Writer, withLoki, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "hindsight-demo-*")
 	if err != nil {

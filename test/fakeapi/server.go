@@ -1,6 +1,6 @@
 // Package fakeapi is a fake Kubernetes API server for tests. It serves Events (lists in pages,
-// watches, create, get, update, patch), Leases and the namespace kube-system, in protobuf or JSON as
-// the client accepts. It keeps the history of the Events, as etcd does, so that a watch can resume
+// watches, create, get, update, patch), Leases and the namespace kube-system, in protobuf or JSON
+// as the client accepts. It keeps the history of the Events, as etcd does, so that a watch can resume
 // from an old version until Compact removes it.
 //
 // Faults are scripted with Intercept, which sees each request first:

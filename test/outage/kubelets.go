@@ -22,8 +22,8 @@ import (
 
 // kubelets simulates the kubelets of all nodes: it runs no containers, but reports the status of
 // pods and records Events with the messages of the real kubelet (pkg/kubelet of Kubernetes 1.36).
-// The annotation "behaviour" of a pod is crash, fail, missing-image, slow or succeed; a pod without it
-// runs.
+// The annotation "behaviour" of a pod is crash, fail, missing-image, slow or succeed; a pod without
+// it runs.
 type kubelets struct {
 	client      kubernetes.Interface
 	broadcaster record.EventBroadcaster

@@ -47,8 +47,8 @@ type Program struct {
 	serves     bool // the command is run, which logs and handles signals
 }
 
-// Command returns the command of o, which is killed at the end of ctx. It writes the configuration to a
-// file.
+// Command returns the command of o, which is killed at the end of ctx. It writes the configuration
+// to a file.
 func Command(ctx context.Context, o Options) (cmd *exec.Cmd, configPath string, err error) {
 	command := append(append([]string{}, o.Prefix...), o.Binary)
 	command = append(command, o.Args...)
@@ -65,8 +65,8 @@ func Command(ctx context.Context, o Options) (cmd *exec.Cmd, configPath string, 
 	return cmd, configPath, nil
 }
 
-// Start starts hindsight, which runs until it ends by itself or by a method. The command run listens on
-// a free loopback port (see Address), unless Args or Config name an address.
+// Start starts hindsight, which runs until it ends by itself or by a method. The command run listens
+// on a free loopback port (see Address), unless Args or Config name an address.
 func Start(o Options) (*Program, error) {
 	serves := len(o.Args) > 0 && o.Args[0] == "run"
 	if serves && !strings.Contains(strings.Join(o.Args, " "), "--listen") && !strings.Contains(o.Config, "listen:") {
@@ -127,8 +127,7 @@ func (p *Program) ExitCode(ctx context.Context) (int, error) {
 	}
 }
 
-// Stop sends SIGTERM and returns the exit code. If the process has ended already, it returns that exit
-// code.
+// Stop sends SIGTERM and returns the exit code, also if the process has ended already.
 func (p *Program) Stop(ctx context.Context) (int, error) {
 	if err := p.started(ctx); err != nil {
 		return 0, err
@@ -190,7 +189,7 @@ func (p *Program) WaitUntilReady(ctx context.Context) error {
 	})
 }
 
-// Metric returns the value of a series, named as /metrics shows it: "name" or `name{label="value"}`.
+// Metric returns the value of a series, named as in /metrics: "name" or `name{label="value"}`.
 func (p *Program) Metric(ctx context.Context, series string) (float64, error) {
 	_, body, err := p.Get(ctx, "/metrics")
 	if err != nil {
@@ -204,7 +203,8 @@ func (p *Program) Metric(ctx context.Context, series string) (float64, error) {
 	return 0, fmt.Errorf("read the metrics of hindsight: no series %s", series)
 }
 
-// Build builds a command of this module, such as "cmd/hindsight", with further arguments of go build.
+// Build builds a command of this module, such as "cmd/hindsight", with further arguments of go
+// build.
 func Build(ctx context.Context, path, pkg string, args ...string) error {
 	return build(exec.CommandContext(ctx, "go", append([]string{"build", "-o", path}, args...)...), pkg)
 }

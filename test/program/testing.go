@@ -32,8 +32,8 @@ func Main(m *testing.M, args ...string) int {
 	return m.Run()
 }
 
-// ForTest starts hindsight until the end of the test. If the test fails, it logs hindsight's log. Binary
-// and a temporary directory are the defaults.
+// ForTest starts hindsight until the end of the test. If the test fails, it logs hindsight's log.
+// Binary and a temporary directory are the defaults.
 func ForTest(t testing.TB, o Options) *Program {
 	t.Helper()
 	p, err := Start(withDefaults(t, o))

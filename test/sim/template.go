@@ -19,8 +19,8 @@ const (
 	openWritten = 1_922_222_222
 )
 
-// encoding encodes Events in protobuf: once for each template, which is copied and filled in for each
-// state. That costs a tenth of encoding a state.
+// encoding encodes Events in protobuf: once for each template, which is copied and completed for
+// each state. That costs a tenth of encoding a state.
 type encoding struct {
 	templates [2][]template // first states, and bumped ones
 }
