@@ -68,7 +68,7 @@ sinks: [{name: loki, loki: {url: %q, batch_wait: 0s, labels: {namespace: namespa
 	for _, n := range streams {
 		total += n
 	}
-	if total != events || len(streams) > 20+1 || streams[`{cluster="test", job="hindsight", namespace="kube-system", reason="LeaderElection", by="other"}`] == 0 {
+	if total != events || len(streams) > 20+1 || streams[`{by="other", cluster="test", job="hindsight", namespace="kube-system", reason="LeaderElection"}`] == 0 {
 		t.Errorf("%d entries in %d streams, want %d in at most 21, most of them in one with by=\"other\": %v", total, len(streams), events, streams)
 	}
 	if n := strings.Count(stderr, "max_streams is reached"); n != 1 || !strings.Contains(stderr, "sink=loki") {
