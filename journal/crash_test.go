@@ -28,9 +28,9 @@ var crashSinks = []string{"steady", "flaky"}
 
 // TestKilledProcess kills a process under load at random moments. Records whose append returned are
 // delivered, in order; acknowledged records are not delivered again; records that are delivered
-// again have the same bytes.
+// again have the same bytes. It is not parallel: until its exec, a forked process holds the locks of
+// the directories of other tests.
 func TestKilledProcess(t *testing.T) {
-	t.Parallel()
 	kills := nightly.Size(10, 50)
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(7, 7))
