@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/wait"
 )
 
 // reserve reports whether so many bytes can be added now. If not, it makes garbage collection
@@ -34,7 +36,7 @@ func (w *writer) reserve(bytes int64) (bool, error) {
 	}
 	// All records are garbage: start a segment, so that the last one can be deleted.
 	err := w.startSegment()
-	j.wakeGC()
+	wait.Notify(j.collecting)
 	return false, err
 }
 
@@ -42,7 +44,7 @@ func (j *Journal) setBytesWanted(bytes int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if bytes != 0 && j.bytesWanted != bytes {
-		j.wakeGC()
+		wait.Notify(j.collecting)
 	}
 	j.bytesWanted = bytes
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/wait"
 	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
@@ -104,7 +105,7 @@ func (c *Consumer) Ack(offset uint64) error {
 		c.saveCursor(false)
 	}
 	if garbage {
-		j.wakeGC()
+		wait.Notify(j.collecting)
 	}
 	return nil
 }

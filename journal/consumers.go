@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/wait"
 	"github.com/hindsight-events/hindsight/journal/storage"
 )
 
@@ -81,7 +84,7 @@ func (j *Journal) setConsumers(consumers []ConsumerOptions) error {
 			j.removeConsumer(c)
 		}
 	}
-	j.wakeGC()
+	wait.Notify(j.collecting)
 	return j.removeCursors(declared)
 }
 
@@ -216,4 +219,14 @@ func (j *Journal) backlogOf(consumer string) uint64 {
 		from = max(from, cursor.KeepFrom())
 	}
 	return next - min(next, from)
+}
+
+func (j *Journal) sortedConsumers() []*Consumer {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := make([]*Consumer, 0, len(j.consumers))
+	for _, name := range slices.Sorted(maps.Keys(j.consumers)) {
+		all = append(all, j.consumers[name])
+	}
+	return all
 }

@@ -52,7 +52,32 @@ func (f *inflight) add(s *step) {
 		p.seconds = uint32(seconds)
 	}
 	p.shared = f.share(sharedFields{s.source, s.moves, s.position.Epoch, s.position.ListVersion})
-	f.steps.Push(p)
+	if !f.merge(&p) {
+		f.steps.Push(p)
+	}
+}
+
+// merge adds a step without an entry to the steps after the last entry, of which each source has one
+// at most: a consumer may wait for long while positions move.
+func (f *inflight) merge(p *packedStep) bool {
+	last := f.steps.Len() - 1
+	if p.offset != 0 || last < 0 {
+		return false
+	}
+	shared := &f.shared[p.shared]
+	if !shared.moves {
+		f.steps.At(last).next = p.next
+		return true
+	}
+	for i := last; i >= 0 && f.steps.At(i).offset == 0; i-- {
+		s := f.steps.At(i)
+		if other := &f.shared[s.shared]; other.moves && other.source == shared.source {
+			s.version, s.seconds, s.shared = p.version, p.seconds, p.shared
+			f.steps.At(last).next = p.next
+			return true
+		}
+	}
+	return false
 }
 
 func (f *inflight) share(fields sharedFields) uint32 {

@@ -265,15 +265,3 @@ func (j *Journal) Close() error {
 	}
 	return errors.Join(append(errs, j.fs.Close())...)
 }
-
-func (j *Journal) wakeGC() { wait.Notify(j.collecting) }
-
-func (j *Journal) sortedConsumers() []*Consumer {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	all := make([]*Consumer, 0, len(j.consumers))
-	for _, name := range slices.Sorted(maps.Keys(j.consumers)) {
-		all = append(all, j.consumers[name])
-	}
-	return all
-}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/journal/storage"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
@@ -121,6 +122,35 @@ func TestPositionsOutliveRecords(t *testing.T) {
 			}
 		}
 		j.Close()
+	})
+}
+
+// Positions that move while an entry is in flight take bounded memory.
+func TestPositionsWhileAnEntryIsInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := mustOpen(t, storage.NewMemory(), Options{Consumers: consumers("a")})
+		defer j.Close()
+		c := mustConsumer(t, j, "a")
+		mustAppend(t, j, record(1, 10))
+		entries := read(t, c, 1)
+		for v := uint64(2); v < 100; v++ {
+			mustAppend(t, j, positionOnly("", v), positionOnly("loki", v), positionOnly("tempo", v))
+			time.Sleep(2 * flushInterval)
+			readAll(t, c)
+		}
+		if n := c.inflight.steps.Len(); n > 4 {
+			t.Errorf("%d steps are in flight", n)
+		}
+		ackAll(t, c, entries)
+		for _, source := range []string{"", "loki", "tempo"} {
+			if p := j.Positions("a")[source]; p != positionAt(99) {
+				t.Errorf("position of source %q is %v, want 99", source, p)
+			}
+		}
+		if n := j.Stats().Consumers["a"].Behind; n != 0 {
+			t.Errorf("behind by %d records", n)
+		}
 	})
 }
 

@@ -44,7 +44,7 @@ func (j *Journal) collectGarbage() {
 			for _, c := range laggards {
 				c.dropOldest(until)
 			}
-			j.wakeGC()
+			wait.Notify(j.collecting)
 		}
 	}
 }

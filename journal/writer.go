@@ -33,7 +33,7 @@ type writer struct {
 
 // run commits staged requests. Those staged during a sync form the next group.
 func (w *writer) run() {
-	defer func() { w.out.Close() }()
+	defer w.out.Close()
 	flush := time.NewTimer(flushInterval)
 	flush.Stop()
 	for {
