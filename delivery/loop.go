@@ -69,28 +69,20 @@ type loop struct {
 
 func newLoop(ctx context.Context, d *Delivery, goroutines *sync.WaitGroup) *loop {
 	return &loop{
-		Delivery:    d,
-		ctx:         ctx,
-		goroutines:  goroutines,
-		began:       time.Now(),
-		requests:    make(chan struct{}, 1),
-		fetched:     make(chan *fetched),
-		results:     make(chan result),
-		streams:     make(map[string]*stream),
-		failing:     make(map[*stream]struct{}),
-		concurrency: d.Concurrency,
-		backoff:     newBackoff(ctx, d.MinBackoff, d.MaxBackoff),
-		outage: &outage{
-			log:    d.Logger,
-			failed: "send failed; retrying until it succeeds",
-			ended:  "sending succeeds again",
-		},
-		streamOutage: &outage{
-			log:    d.Logger,
-			failed: "destination refuses a stream and accepts others; retrying until it accepts the stream",
-			ended:  "destination accepts all streams again",
-		},
-		parking: parking{streams: make(map[string]*stream)},
+		Delivery:     d,
+		ctx:          ctx,
+		goroutines:   goroutines,
+		began:        time.Now(),
+		requests:     make(chan struct{}, 1),
+		fetched:      make(chan *fetched),
+		results:      make(chan result),
+		streams:      make(map[string]*stream),
+		failing:      make(map[*stream]struct{}),
+		concurrency:  d.Concurrency,
+		backoff:      newBackoff(ctx, d.MinBackoff, d.MaxBackoff),
+		outage:       &outage{log: d.Logger.With("scope", "destination")},
+		streamOutage: &outage{log: d.Logger.With("scope", "faulty streams")},
+		parking:      parking{streams: make(map[string]*stream)},
 	}
 }
 

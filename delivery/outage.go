@@ -13,9 +13,7 @@ const outageEndsAfter = 30 * time.Second
 // outage is a period in which attempts fail. Its first failure and its end are logged,
 // further failures at debug.
 type outage struct {
-	log           *slog.Logger
-	failed, ended string // messages
-
+	log       *slog.Logger
 	began     time.Time // zero: there is no outage
 	recovered time.Time // zero: attempts fail
 	failures  int
@@ -31,7 +29,7 @@ func (o *outage) noteFailure(r result, delay time.Duration) {
 	o.recovered = time.Time{}
 	o.failures++
 	o.err = r.err
-	o.log.Log(context.Background(), level, o.failed, "stream", r.stream.name, "records", r.stream.batch.len(),
+	o.log.Log(context.Background(), level, "send failed; retrying until it succeeds", "stream", r.stream.name, "records", r.stream.batch.len(),
 		"attempt", o.failures, "pause", delay.Round(time.Millisecond), "err", r.err)
 }
 
@@ -47,8 +45,8 @@ func (o *outage) end(by time.Time) {
 	if o.recovered.IsZero() || o.recovered.After(by) {
 		return
 	}
-	o.log.Info(o.ended, "after", o.recovered.Sub(o.began).Round(time.Millisecond), "failed_attempts", o.failures)
-	*o = outage{log: o.log, failed: o.failed, ended: o.ended}
+	o.log.Info("sending succeeds again", "after", o.recovered.Sub(o.began).Round(time.Millisecond), "failed_attempts", o.failures)
+	*o = outage{log: o.log}
 }
 
 // noteStreamRecovery notes that a stream was accepted after a failure.
