@@ -1,9 +1,9 @@
 //go:build e2e
 
-// Package chaos lets everything go wrong, one thing after the other, while
-// Events are written, and holds what came out against what was written.
+// Package chaos injects one fault after the other while Events are written, and compares the
+// content of all sinks with the written Events.
 //
-// The sequence of faults follows from a seed, which is logged:
+// A seed determines the sequence of faults; it is logged:
 //
 //	go test -race -tags e2e ./test/chaos -v -chaos.seed=42 -chaos.length=10m
 package chaos

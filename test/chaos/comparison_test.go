@@ -29,8 +29,7 @@ func (a *comparison) update(ctx context.Context) {
 	}
 }
 
-// missing returns, for each sink, those of the first n states of the ledger that
-// it does not have.
+// missing returns, for each sink, the missing ones of the first n states of the ledger.
 func (a *comparison) missing(n int) map[*output][]*state {
 	all := map[*output][]*state{}
 	for _, o := range a.outputs {

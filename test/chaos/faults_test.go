@@ -12,6 +12,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // fault is a failure to inject. When do returns, all components run again; the
@@ -287,14 +288,15 @@ func restartWithBacklog(s *scene, r *rand.Rand) {
 	}
 	s.start(first)
 	s.awaitLeading(first)
-	deadline := time.Now().Add(timeout)
 	for _, store := range s.stores {
 		found := newStored(store.Store).output
-		for missing := slices.Clone(backlog); len(missing) > 0; s.pause(pollInterval) {
-			if missing = found.look(s.t.Context(), missing); time.Now().After(deadline) {
-				lost := map[*output][]*state{store.output: missing}
-				s.t.Fatalf("the backlog in the journal of %s was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.comparison.describe(lost, s.history), s.logs(earliest(lost)))
-			}
+		missing := slices.Clone(backlog)
+		if !wait.Within(s.t.Context(), timeout, func() bool {
+			missing = found.look(s.t.Context(), missing)
+			return len(missing) == 0
+		}) {
+			lost := map[*output][]*state{store.output: missing}
+			s.t.Fatalf("the backlog in the journal of %s was not delivered (seed %d)\n%s\n%s", first.name, s.seed, s.comparison.describe(lost, s.history), s.logs(earliest(lost)))
 		}
 	}
 	for _, one := range others {

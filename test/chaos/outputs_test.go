@@ -73,7 +73,7 @@ func (o *output) look(ctx context.Context, states []*state) []*state {
 	return slices.DeleteFunc(states, func(s *state) bool { return o.seen[s.key] != nil })
 }
 
-// missingOf returns those of some states that were not seen so far.
+// missingOf returns the states that were not seen so far.
 func (o *output) missingOf(states []*state) []*state {
 	return slices.DeleteFunc(slices.Clone(states), func(s *state) bool { return o.seen[s.key] != nil })
 }

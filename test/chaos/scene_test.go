@@ -19,11 +19,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 const (
-	timeout      = 2 * time.Minute
-	pollInterval = 100 * time.Millisecond
+	timeout = 2 * time.Minute
 
 	leaseNamespace = "default"
 	leaseName      = "hindsight"
@@ -171,27 +171,22 @@ func (s *scene) pause(d time.Duration) {
 // until waits until a condition holds.
 func (s *scene) until(condition string, holds func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(timeout); !holds(); s.pause(pollInterval) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("not within %v: %s\n%s", timeout, condition, s.logs(time.Now().Add(-timeout)))
-		}
+	if !wait.Within(s.t.Context(), timeout, holds) {
+		s.t.Fatalf("not within %v: %s\n%s", timeout, condition, s.logs(time.Now().Add(-timeout)))
 	}
 }
 
 // settle waits until every sink has all states that were written before.
 func (s *scene) settle() {
 	s.t.Helper()
-	began, n := time.Now(), len(s.ledger.all())
+	n := len(s.ledger.all())
 	var missing map[*output][]*state
-	for {
+	if wait.Within(s.t.Context(), timeout, func() bool {
 		s.comparison.update(s.t.Context())
-		if missing = s.comparison.missing(n); len(missing) == 0 {
-			return
-		}
-		if time.Since(began) > timeout {
-			break
-		}
-		s.pause(pollInterval)
+		missing = s.comparison.missing(n)
+		return len(missing) == 0
+	}) {
+		return
 	}
 	s.t.Fatalf("states are missing %v after the last fault (seed %d)\n%s\n%s", timeout, s.seed, s.comparison.describe(missing, s.history), s.logs(earliest(missing).Add(-time.Second)))
 }

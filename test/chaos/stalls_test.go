@@ -26,6 +26,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // stallTimeout bounds the detection of a stall. The slowest takes two and a half
@@ -156,13 +157,11 @@ func (s *stalling) logText() string {
 
 // within waits until a condition holds, and reports whether it did in time.
 func (s *stalling) within(d time.Duration, condition string, holds func() bool) bool {
-	for deadline := time.Now().Add(d); !holds(); time.Sleep(pollInterval) {
-		if time.Now().After(deadline) || s.t.Context().Err() != nil {
-			s.t.Errorf("%s: not within %v: %s\n%s", s.name, d, condition, s.logText())
-			return false
-		}
+	ok := wait.Within(s.t.Context(), d, holds)
+	if !ok {
+		s.t.Errorf("%s: not within %v: %s\n%s", s.name, d, condition, s.logText())
 	}
-	return true
+	return ok
 }
 
 // gateway is an HTTP/2 server in front of the API server that keeps its

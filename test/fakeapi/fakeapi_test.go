@@ -177,10 +177,11 @@ func TestIntercept(t *testing.T) {
 	c := &client{t: t, host: s.Listen()}
 	c.do("GET", "/api/v1/namespaces/kube-system", nil, 403, &metav1.Status{})
 	s.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
-		if IsList(r) {
-			Fail(w, r, http.StatusTooManyRequests, "too many requests")
+		if r.URL.Path != "/api/v1/events" {
+			return false
 		}
-		return IsList(r)
+		Fail(w, r, http.StatusTooManyRequests, "too many requests")
+		return true
 	})
 	c.do("GET", "/api/v1/events?limit=1", nil, 429, &metav1.Status{})
 	s.SetClusterUID("uid-b")

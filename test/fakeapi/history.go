@@ -60,7 +60,7 @@ func (s *Server) Delete(namespace, name string) uint64 {
 	return change.Version
 }
 
-// Append adds a change with its Version to the history, whatever the version of the last one is.
+// Append adds a change to the history, with any Version.
 func (s *Server) Append(c Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

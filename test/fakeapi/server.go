@@ -160,11 +160,6 @@ next:
 // IsWatch reports whether a request opens a watch.
 func IsWatch(r *http.Request) bool { return r.URL.Query().Get("watch") != "" }
 
-// IsList reports whether a request asks for a page of a list of Events.
-func IsList(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/events") && !IsWatch(r)
-}
-
 func (s *Server) routes() *http.ServeMux {
 	const leases = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 	mux := http.NewServeMux()

@@ -4,6 +4,7 @@ package observe
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 	"github.com/hindsight-events/hindsight/test/program"
+	"github.com/hindsight-events/hindsight/test/wait"
 )
 
 // notInTheOutage lists the panels and rules without data in the recorded outage.
@@ -118,8 +120,7 @@ func wantAlerts(t *testing.T, l *cluster.Loki) {
 	t.Helper()
 	want := map[string]string{"PreemptionCascade": "firing", "NodeNotReady": "firing", "ImagePullFailures": "pending"}
 	all := rules(t, "events.rules.yaml")
-	var wrong []string
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
+	wait.Success(t, "the ruler has the alerts", func() error {
 		var state struct {
 			Groups []struct {
 				Rules []struct{ Name, Health, LastError, State string }
@@ -128,20 +129,17 @@ func wantAlerts(t *testing.T, l *cluster.Loki) {
 		if err := get(t.Context(), strings.TrimPrefix(l.URL(), "http://"), "/prometheus/api/v1/rules", nil, &state); err != nil {
 			t.Fatal(err)
 		}
-		wrong = []string{"no rules"}
-		if len(state.Groups) == 1 && len(state.Groups[0].Rules) == len(all) {
-			wrong = nil
-			for _, r := range state.Groups[0].Rules {
-				if want := cmp.Or(want[r.Name], "inactive"); r.Health != "ok" || r.State != want {
-					wrong = append(wrong, fmt.Sprintf("%s: health %s, state %s, want %s; %s", r.Name, r.Health, r.State, want, r.LastError))
-				}
+		if len(state.Groups) != 1 || len(state.Groups[0].Rules) != len(all) {
+			return errors.New("no rules")
+		}
+		var wrong []error
+		for _, r := range state.Groups[0].Rules {
+			if want := cmp.Or(want[r.Name], "inactive"); r.Health != "ok" || r.State != want {
+				wrong = append(wrong, fmt.Errorf("%s: health %s, state %s, want %s; %s", r.Name, r.Health, r.State, want, r.LastError))
 			}
 		}
-		if len(wrong) == 0 {
-			return
-		}
-	}
-	t.Errorf("after two minutes\n%s", strings.Join(wrong, "\n"))
+		return errors.Join(wrong...)
+	})
 }
 
 // unscheduled returns how many pods of each namespace the recording leaves
