@@ -24,6 +24,7 @@ func TestLeaderThatCannotRenewIsReplaced(t *testing.T) {
 		"requests fail":           fail,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				first, second := a.replica(t, "first"), a.replica(t, "second")
@@ -62,6 +63,7 @@ func TestLeaderThatCannotRenewIsReplaced(t *testing.T) {
 }
 
 func TestShortOutageOfTheAPIServer(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first").start(t)
@@ -80,6 +82,7 @@ func TestShortOutageOfTheAPIServer(t *testing.T) {
 }
 
 func TestSuspendedMachineIsNotTheLeader(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first")
@@ -126,6 +129,7 @@ func TestRenewalAfterTheDeadlineDoesNotCount(t *testing.T) {
 }
 
 func TestDeletedLeaseIsRecreated(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first")
@@ -142,6 +146,7 @@ func TestDeletedLeaseIsRecreated(t *testing.T) {
 }
 
 func TestCandidateKeepsTheCheckpointOfADeletedLease(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		first := a.replica(t, "first")
@@ -199,6 +204,7 @@ func TestChangesByOtherClientsCauseNoTwoLeaders(t *testing.T) {
 	} {
 		for _, hangs := range []time.Duration{0, 12 * time.Second, time.Hour} { // after the change
 			t.Run(fmt.Sprintf("%s, holder hangs after %v", name, hangs), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					a := newAPI(t)
 					first, second := a.replica(t, "first"), a.replica(t, "second")
@@ -232,6 +238,7 @@ func TestChangesByOtherClientsCauseNoTwoLeaders(t *testing.T) {
 }
 
 func TestReleasedLeaseIsAcquiredAtOnce(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		first, second := a.replica(t, "first").start(t), a.replica(t, "second")
@@ -247,6 +254,7 @@ func TestReleasedLeaseIsAcquiredAtOnce(t *testing.T) {
 }
 
 func TestLeaderNoticesThatItWasReplaced(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first").start(t)
@@ -274,6 +282,7 @@ func TestLostResponses(t *testing.T) {
 		return func(r *http.Request) bool { return r.Method != http.MethodGet && writes.Add(1) == n }
 	}
 	t.Run("of the acquisition", func(t *testing.T) {
+		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			a := newAPI(t)
 			r := a.replica(t, "first")
@@ -285,6 +294,7 @@ func TestLostResponses(t *testing.T) {
 		})
 	})
 	t.Run("of a renewal", func(t *testing.T) {
+		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			a := newAPI(t)
 			r := a.replica(t, "first")
@@ -297,6 +307,7 @@ func TestLostResponses(t *testing.T) {
 		})
 	})
 	t.Run("of the release", func(t *testing.T) {
+		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			a := newAPI(t)
 			r := a.replica(t, "first").start(t)
@@ -314,6 +325,7 @@ func TestLostResponses(t *testing.T) {
 }
 
 func TestFailedReleaseIsReported(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first").start(t)
@@ -332,6 +344,7 @@ func TestFailedReleaseIsReported(t *testing.T) {
 }
 
 func TestMissingPermission(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first")
@@ -358,6 +371,7 @@ func TestMissingPermission(t *testing.T) {
 }
 
 func TestUnreachableAPIServerMakesUnready(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newAPI(t).replica(t, "first")
 		r.wire.fault = hang
@@ -374,6 +388,7 @@ func TestUnreachableAPIServerMakesUnready(t *testing.T) {
 }
 
 func TestStopDuringAcquisitionReleasesTheLease(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first")

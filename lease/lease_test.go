@@ -14,6 +14,7 @@ import (
 )
 
 func TestOrderlyFailover(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		first, second := a.replica(t, "first"), a.replica(t, "second")
@@ -57,6 +58,7 @@ func TestOrderlyFailover(t *testing.T) {
 }
 
 func TestCheckpointNeedsNoRequests(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		r := a.replica(t, "first")
@@ -74,6 +76,7 @@ func TestCheckpointNeedsNoRequests(t *testing.T) {
 
 // Two processes with the same identity are two candidates.
 func TestEqualIdentities(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		first := a.replica(t, "twin").start(t)
@@ -89,6 +92,7 @@ func TestEqualIdentities(t *testing.T) {
 }
 
 func TestLabelsByOtherClients(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		first := a.replica(t, "first")
@@ -120,6 +124,7 @@ func TestLabelsByOtherClients(t *testing.T) {
 }
 
 func TestSimultaneousCandidates(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t)
 		replicas := []*replica{a.replica(t, "a"), a.replica(t, "b"), a.replica(t, "c")}
@@ -150,6 +155,7 @@ func TestExpiredLeaseIsAcquired(t *testing.T) {
 		"the clock of its holder is an hour ahead":  time.Hour,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI(t)
 				a.create(otherLease(skew))
@@ -184,6 +190,7 @@ func TestUnreadableCheckpointIsNotUsedInPart(t *testing.T) {
 		"one invalid epoch": `{"v":1,"epoch":"a/0","sinks":{"loki":{"*":{"version":7}},"file":{"*":{"epoch":"b","version":7}}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := otherLease(0)
 				l.Annotations = map[string]string{annotation: text}
@@ -232,6 +239,7 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a, reg := newAPI(t), prometheus.NewRegistry()
 				r := a.replica(t, "first", func(o *Options) { o.Registerer = reg })
@@ -281,6 +289,7 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a, reg := newAPI(t), prometheus.NewRegistry()
 		r := a.replica(t, "first", func(o *Options) { o.Registerer = reg })
