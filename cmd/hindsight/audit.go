@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/hindsight-events/hindsight/audit"
 	"github.com/hindsight-events/hindsight/event/format"
@@ -183,13 +182,11 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 		Limit:     a.limit,
 		Notify:    func(message string) { log.Info(message) },
 	}
+	var err error
 	if !a.allNamespaces && a.namespace == "" {
-		client := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(a.connection.rules, &a.connection.overrides)
-		namespace, _, err := client.Namespace()
-		if err != nil && !clientcmd.IsEmptyConfig(err) {
-			return o, fmt.Errorf("find the default namespace: %w; set -n or -A", err)
+		if o.Namespace, err = defaultNamespace(a.connection.rules, &a.connection.overrides); err != nil {
+			return o, err
 		}
-		o.Namespace = cmp.Or(namespace, "default")
 	}
 	where, err := a.from.readSource()
 	if err != nil {
@@ -210,7 +207,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 			}
 		}}
 	case where.loki.URL == nil:
-		return o, errors.New("no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file")
+		return o, errNoLoki
 	default:
 		client, err := loki.New(where.loki)
 		if err != nil {

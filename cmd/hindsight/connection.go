@@ -69,3 +69,12 @@ func serviceAccountNamespace() string {
 	}
 	return strings.TrimSpace(string(b))
 }
+
+// defaultNamespace returns the namespace that kubectl would use without flags.
+func defaultNamespace(rules clientcmd.ClientConfigLoader, overrides *clientcmd.ConfigOverrides) (string, error) {
+	namespace, _, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).Namespace()
+	if err != nil && !clientcmd.IsEmptyConfig(err) {
+		return "", fmt.Errorf("find the default namespace: %w; set -n or -A", err)
+	}
+	return cmp.Or(namespace, "default"), nil
+}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -250,22 +249,14 @@ func terminal(w io.Writer) (width int, ok bool) {
 }
 
 // chooseNamespace sets the default namespace, as kubectl does.
-func (q *queryFlags) chooseNamespace() error {
-	if q.allNamespaces || q.filter.Namespace != "" {
-		return nil
-	}
-	if query.ClusterScoped(q.filter.For) {
+func (q *queryFlags) chooseNamespace() (err error) {
+	if q.allNamespaces || q.filter.Namespace != "" || query.ClusterScoped(q.filter.For) {
 		return nil
 	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = q.kubeconfig
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: q.context}
-	namespace, _, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).Namespace()
-	if err != nil && !clientcmd.IsEmptyConfig(err) {
-		return fmt.Errorf("find the default namespace: %w; set -n or -A", err)
-	}
-	q.filter.Namespace = cmp.Or(namespace, "default")
-	return nil
+	q.filter.Namespace, err = defaultNamespace(rules, &clientcmd.ConfigOverrides{CurrentContext: q.context})
+	return err
 }
 
 // open returns the selection and the source to read.
@@ -295,7 +286,7 @@ func (q *queryFlags) open() (*query.Selection, query.Source, format.Parser, erro
 		return selection, query.Files{Files: files, Selection: selection}, format.Parser{}, nil
 	}
 	if where.loki.URL == nil && !q.logql {
-		return fail(errors.New("no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file"))
+		return fail(errNoLoki)
 	}
 	source := &query.Loki{Layout: where.layout, Selection: selection}
 	if !q.logql {

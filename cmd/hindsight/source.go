@@ -27,13 +27,13 @@ type sourceFlags struct {
 }
 
 // register adds the flags. configUsage is the help of --config.
-func (w *sourceFlags) register(cmd *cobra.Command, configUsage string) {
+func (flags *sourceFlags) register(cmd *cobra.Command, configUsage string) {
 	f := cmd.Flags()
-	f.StringVar(&w.url, "loki-url", "", "`URL` of Loki, without /loki/api/v1")
-	f.StringVar(&w.tenant, "tenant", "", "`ID` of the tenant in Loki")
-	f.StringVar(&w.config, "config", "", configUsage)
-	f.StringVar(&w.sink, "sink", "", "`NAME` of the sink in --config, if it has several")
-	f.StringVar(&w.file, "file", "", "read the files of a file sink with this `PATH`, rotated ones included, or any file that replay reads")
+	f.StringVar(&flags.url, "loki-url", "", "`URL` of Loki, without /loki/api/v1")
+	f.StringVar(&flags.tenant, "tenant", "", "`ID` of the tenant in Loki")
+	f.StringVar(&flags.config, "config", "", configUsage)
+	f.StringVar(&flags.sink, "sink", "", "`NAME` of the sink in --config, if it has several")
+	f.StringVar(&flags.file, "file", "", "read the files of a file sink with this `PATH`, rotated ones included, or any file that replay reads")
 	cmd.MarkFlagsMutuallyExclusive("file", "loki-url")
 	cmd.MarkFlagsMutuallyExclusive("file", "config")
 }
@@ -46,19 +46,20 @@ type source struct {
 	cluster string
 }
 
-func (w sourceFlags) readSource() (source, error) {
-	r := source{file: w.file, layout: query.DefaultLayout(), loki: loki.Config{TenantID: w.tenant, HTTP: config.DefaultHTTPClientConfig}}
-	if w.file != "" {
+// readSource reads the source from the flags, a configuration and the environment.
+func (flags sourceFlags) readSource() (source, error) {
+	r := source{file: flags.file, layout: query.DefaultLayout(), loki: loki.Config{TenantID: flags.tenant, HTTP: config.DefaultHTTPClientConfig}}
+	if flags.file != "" {
 		return r, nil
 	}
-	if w.config != "" {
-		if err := w.readConfig(&r); err != nil || r.file != "" {
+	if flags.config != "" {
+		if err := flags.readConfig(&r); err != nil || r.file != "" {
 			return r, err
 		}
 	} else if err := readEnvironment(&r.loki); err != nil {
 		return r, err
 	}
-	if address := cmp.Or(w.url, r.address(w)); address != "" {
+	if address := cmp.Or(flags.url, r.address(flags)); address != "" {
 		u, err := sink.URL(address).Parse()
 		if err != nil {
 			return r, fmt.Errorf("address of Loki: %w", err)
@@ -68,29 +69,29 @@ func (w sourceFlags) readSource() (source, error) {
 		u.Path = strings.TrimSuffix(u.Path, "/loki/api/v1")
 		r.loki.URL = u
 	}
-	if w.tenant != "" {
-		r.loki.TenantID = w.tenant
+	if flags.tenant != "" {
+		r.loki.TenantID = flags.tenant
 	}
 	return r, nil
 }
 
 // address returns the address in the environment; a configuration takes precedence.
-func (r *source) address(w sourceFlags) string {
-	if w.config != "" {
+func (r *source) address(flags sourceFlags) string {
+	if flags.config != "" {
 		return ""
 	}
 	return cmp.Or(os.Getenv("HINDSIGHT_LOKI_URL"), os.Getenv("LOKI_ADDR"))
 }
 
 // readConfig reads the source from a sink of a configuration.
-func (w sourceFlags) readConfig(r *source) error {
-	c, err := hindsight.Load(w.config)
+func (flags sourceFlags) readConfig(r *source) error {
+	c, err := hindsight.Load(flags.config)
 	if err != nil {
 		return err
 	}
-	s, err := chooseSink(c, w.sink)
+	s, err := chooseSink(c, flags.sink)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.config, err)
+		return fmt.Errorf("%s: %w", flags.config, err)
 	}
 	if s.File != nil {
 		r.file = s.File.Path
@@ -108,7 +109,7 @@ func (w sourceFlags) readConfig(r *source) error {
 		r.layout.Labels = event.DefaultLabelFields()
 	}
 	r.loki.TenantID, r.loki.HTTP = s.Loki.TenantID, s.Loki.HTTP
-	if w.url != "" {
+	if flags.url != "" {
 		return nil
 	}
 	u, err := s.Loki.URL.Parse()
@@ -117,7 +118,7 @@ func (w sourceFlags) readConfig(r *source) error {
 	}
 	base, ok := strings.CutSuffix(strings.TrimSuffix(u.Path, "/"), "/loki/api/v1/push")
 	if !ok && base != "" {
-		return fmt.Errorf("%s: sink %s: url: cannot derive the query URL from the path %s; set --loki-url", w.config, s.Name, u.Path)
+		return fmt.Errorf("%s: sink %s: url: cannot derive the query URL from the path %s; set --loki-url", flags.config, s.Name, u.Path)
 	}
 	u.Path = base
 	r.loki.URL = u
@@ -177,3 +178,5 @@ func readEnvironment(c *loki.Config) error {
 	}
 	return nil
 }
+
+var errNoLoki = errors.New("no address of Loki: set --loki-url, HINDSIGHT_LOKI_URL or --config, or read files with --file")
