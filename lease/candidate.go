@@ -99,8 +99,8 @@ func (c *candidate) tryAcquire(ctx context.Context) (begun clockReading, acquire
 	return begun, acquired, err
 }
 
-// observe notes the state of the Lease and whether it was renewed since the last call. Only a change
-// of the spec is a renewal: other clients may change labels and annotations.
+// observe notes the state of the Lease and whether it was renewed since the last call. Only a
+// change of the spec is a renewal: other clients may change labels and annotations.
 func (c *candidate) observe(l *coordinationv1.Lease) {
 	if c.seen == nil || c.seen.UID != l.UID || !equality.Semantic.DeepEqual(c.seen.Spec, l.Spec) {
 		c.renewedAt = time.Now()
@@ -135,8 +135,8 @@ func (c *candidate) restoreCheckpoint(l *coordinationv1.Lease) {
 }
 
 // recreate creates a deleted Lease without a holder. A live holder takes it back. Waiting for the
-// duration alone would not be safe: the Lease may have been renewed, or recreated and deleted again,
-// since it was last read.
+// duration alone would not be safe: the Lease may have been renewed, or recreated and deleted
+// again, since it was last read.
 func (c *candidate) recreate(ctx context.Context) error {
 	created, err := c.api.create(ctx, c.newLease())
 	switch {

@@ -140,7 +140,8 @@ func TestCheckpointString(t *testing.T) {
 	}
 }
 
-// A decoded checkpoint is encoded to an annotation with the same meaning, and always to the same bytes.
+// A decoded checkpoint is encoded to an annotation with the same meaning, and always to the same
+// bytes.
 func FuzzAnnotation(f *testing.F) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "annotation.golden"))
 	if err != nil {

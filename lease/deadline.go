@@ -42,8 +42,8 @@ func (d *leaseDeadline) end() {
 	d.held = false
 }
 
-// check returns the start of the last renewal and the time until the deadline, 0 if the Lease is not
-// held.
+// check returns the start of the last renewal and the time until the deadline, 0 if the Lease is
+// not held.
 func (d *leaseDeadline) check() (renewed clockReading, left time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,8 +73,8 @@ func readClock() clockReading {
 	return clockReading{wall: t, mono: t.Sub(processStart)}
 }
 
-// since returns the time that has passed since an earlier reading, by the clock that advanced more. A
-// holder that overestimates it stops early, which is safe.
+// since returns the time that has passed since an earlier reading, by the clock that advanced more.
+// A holder that overestimates it stops early, which is safe.
 func (r clockReading) since(earlier clockReading) time.Duration {
 	// Round strips the monotonic reading, by which Sub would compare both.
 	return max(r.mono-earlier.mono, r.wall.Round(0).Sub(earlier.wall.Round(0)))

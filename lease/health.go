@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// unreachableFor is how long requests may fail before the replica is unready. A rolling restart of a
-// control plane takes less.
+// unreachableFor is how long requests may fail before the replica is unready. A rolling restart of
+// a control plane takes less.
 const unreachableFor = 5 * time.Minute
 
 // health is the result of the latest requests. It is safe for concurrent use.

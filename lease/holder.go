@@ -91,8 +91,8 @@ func (h *holder) renewDelay(begun time.Time) time.Duration {
 	return max(0, min(h.RetryPeriod-time.Since(begun), left))
 }
 
-// tryWrite makes one attempt to write the Lease, with this replica as its holder or none. It reports
-// whether the attempt succeeded; lost is an error after which no attempt can succeed.
+// tryWrite makes one attempt to write the Lease, with this replica as its holder or none. It
+// reports whether the attempt succeeded; lost is an error after which no attempt can succeed.
 func (h *holder) tryWrite(identity string) (done bool, lost error) {
 	renewed, left := h.deadline.check()
 	if left <= 0 {

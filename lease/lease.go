@@ -6,17 +6,18 @@
 // has not seen renewed for its duration, measured by the candidate's own clock, so that clocks need
 // not agree; each write is a compare-and-swap. Three properties go beyond that library:
 //
-//   - Each renewal stores the checkpoint, which therefore needs no requests of its own. A new leader
-//     reads it from the version of the Lease that it acquired.
+//   - Each renewal stores the checkpoint, which therefore needs no requests of its own. A new
+//     leader reads it from the version of the Lease that it acquired.
 //   - The holder keeps the Lease during its drain, and releases it afterwards.
-//   - Valid depends on the clock alone: a process that was suspended sends nothing after it wakes up.
+//   - Valid depends on the clock alone: a process that was suspended sends nothing after it wakes
+//     up.
 //
-// They change the inside of that library's loop. Besides, importing it registers every kind of
-// the Kubernetes API: a waiting candidate peaks at 12 MB of memory with this package and at 22 MB with
+// These change the inside of that library's loop. Besides, importing it registers every kind of the
+// Kubernetes API: a waiting candidate peaks at 12 MB of memory with this package and at 22 MB with
 // the library, and the program would be 22 MB larger.
 //
-// The Lease does not fence the destination: a request sent before it was lost may arrive afterwards.
-// Its records are byte-identical to those that the next leader sends.
+// The Lease does not fence the destination: a request sent before it was lost may arrive
+// afterwards. Its records are byte-identical to those that the next leader sends.
 //
 // Required permissions: get, create and update of leases in the namespace of the Lease.
 package lease
@@ -111,8 +112,8 @@ func (o *Options) check() error {
 func (l *Lease) SetCheckpoint(current func() Checkpoint) { l.checkpoint.Store(&current) }
 
 // Valid reports whether this replica may begin a request, and returns the time by which the request
-// must end, because another replica may lead from then on. It is valid for RenewDeadline after
-// the start of the last successful renewal, by the monotonic and by the wall clock: the former stops
+// must end, because another replica may lead from then on. It is valid for RenewDeadline after the
+// start of the last successful renewal, by the monotonic and by the wall clock: the former stops
 // while a machine is suspended. Once it is invalid, it stays invalid.
 func (l *Lease) Valid() (until time.Time, ok bool) {
 	_, left := l.deadline.check()
@@ -146,8 +147,8 @@ func (l *Lease) describe() string { return l.Namespace + "/" + l.Name }
 // with ctx, or with the cause ErrLost when the Lease is lost; lead must then return without sending
 // anything. If ctx has ended, the Lease is renewed until lead returns, and then released.
 //
-// The error is that of lead, or ErrLost with the cause. ErrLost may mean that the Lease could not be
-// released: the next leader then waits for its duration, and resends the records accepted since
+// The error is that of lead, or ErrLost with the cause. ErrLost may mean that the Lease could not
+// be released: the next leader then waits for its duration, and resends the records accepted since
 // the last renewal.
 //
 // Run must be called once.

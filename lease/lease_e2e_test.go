@@ -309,8 +309,8 @@ func (s *server) deleted(t *testing.T) {
 	}
 }
 
-// While a checkpoint is larger than the API server accepts, the Lease is renewed and keeps the previous
-// one.
+// While a checkpoint is larger than the API server accepts, the Lease is renewed and keeps the
+// previous one.
 func (s *server) tooLarge(t *testing.T) {
 	const name = "too-large"
 	many := func(namespaces int) *lease.Checkpoint {
@@ -418,8 +418,8 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// process starts a replica in a process of its own. led is the last time at which it was the leader, in
-// nanoseconds.
+// process starts a replica in a process of its own. led is the last time at which it was the
+// leader, in nanoseconds.
 func (s *server) process(t *testing.T, name string) (cmd *exec.Cmd, led *atomic.Int64, lost chan bool) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0], "-test.run=^TestProcess$")

@@ -148,7 +148,8 @@ func TestSimultaneousCandidates(t *testing.T) {
 	})
 }
 
-// Clocks need not agree: a candidate measures with its own clock for how long it has seen no renewal.
+// Clocks need not agree: a candidate measures with its own clock for how long it has seen no
+// renewal.
 func TestExpiredLeaseIsAcquired(t *testing.T) {
 	for name, skew := range map[string]time.Duration{
 		"the clock of its holder is an hour behind": -time.Hour,

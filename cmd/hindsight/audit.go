@@ -143,7 +143,8 @@ func (a *auditFlags) write(w io.Writer, r *audit.Result) error {
 	return nil
 }
 
-// repeat audits until ctx ends. It returns an error if there were differences, else if an audit failed.
+// repeat audits until ctx ends. It returns an error if there were differences, else if an audit
+// failed.
 func (a *auditFlags) repeat(ctx context.Context, log *slog.Logger, o audit.Options, stdout io.Writer) error {
 	var worst error
 	tick := time.NewTicker(a.every)

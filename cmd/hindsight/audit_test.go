@@ -21,7 +21,8 @@ import (
 	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
-// auditServers are an API server with one Event and a Loki that has it, unless the test changes that.
+// auditServers are an API server with one Event and a Loki that has it, unless the test changes
+// that.
 type auditServers struct {
 	api, loki string
 	store     *fakeloki.Server

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// A signal ends the program while it waits for its configuration, here from a pipe without a writer.
+// A signal ends the program while it waits for its configuration, here from a pipe without a
+// writer.
 func TestSignalWhileReadingTheConfiguration(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

@@ -47,7 +47,8 @@ func labelsLoki(t *testing.T) string {
 	return s.URL
 }
 
-// Values are completed for hindsight query and for the kubectl plugin, whose completion kubectl calls.
+// Values are completed for hindsight query and for the kubectl plugin, whose completion kubectl
+// calls.
 func TestCompletionOfValues(t *testing.T) {
 	clearEnvironment(t)
 	loki, file := labelsLoki(t), eventsFile(t)

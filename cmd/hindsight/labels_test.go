@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The labels and max_streams of the configuration apply to a replay: Events with a different component
-// each are all delivered, in few streams.
+// The labels and max_streams of the configuration apply to a replay: Events with a different
+// component each are all delivered, in few streams.
 func TestReplayLimitsLabelValues(t *testing.T) {
 	var (
 		mu      sync.Mutex // guards the fields below

@@ -92,8 +92,8 @@ type configFile struct {
 	data []byte
 }
 
-// configFlag adds the flag --config and returns a function that reads its file. Without the flag, the
-// file is nil.
+// configFlag adds the flag --config and returns a function that reads its file. Without the flag,
+// the file is nil.
 func configFlag(cmd *cobra.Command) (load func() (*config.Config, *configFile, error)) {
 	var path string
 	cmd.Flags().StringVar(&path, "config", "", "configuration `FILE` (default: write all Events to stdout)")

@@ -14,9 +14,9 @@ const (
 	completionName = "kubectl_complete-hindsight"
 )
 
-// asPlugin turns the root command into the kubectl plugin, if the program has the plugin's name: it is
-// then the command query, with the other commands below it. With the name of the plugin's completion,
-// it completes the arguments. asPlugin returns the arguments for the root command.
+// asPlugin turns the root command into the kubectl plugin, if the program has the plugin's name: it
+// is then the command query, with the other commands below it. With the name of the plugin's
+// completion, it completes the arguments. asPlugin returns the arguments for the root command.
 func asPlugin(root *cobra.Command, program string, args []string) []string {
 	name := strings.TrimSuffix(filepath.Base(program), ".exe")
 	switch {

@@ -119,8 +119,8 @@ func TestQueryUsageErrors(t *testing.T) {
 	}
 }
 
-// Each example of the help works, as far as that shows without a Loki: it prints its query, or it reads
-// a file.
+// Each example of the help works, as far as that shows without a Loki: it prints its query, or it
+// reads a file.
 func TestQueryExamples(t *testing.T) {
 	clearEnvironment(t)
 	path := eventsFile(t)

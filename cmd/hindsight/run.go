@@ -11,8 +11,8 @@ import (
 	"github.com/hindsight-events/hindsight/internal/config"
 )
 
-// gcPercent is half of Go's default. The heap is small: collecting it twice as often costs a few percent
-// of CPU, and saves 8 of 55 MB during a long list.
+// gcPercent is half of Go's default. The heap is small: collecting it twice as often costs a few
+// percent of CPU, and saves 8 of 55 MB during a long list.
 const gcPercent = 50
 
 func runCommand() *cobra.Command {

@@ -125,8 +125,8 @@ func (flags sourceFlags) readConfig(r *source) error {
 	return nil
 }
 
-// chooseSink returns the sink of the given name; without a name, the only readable sink or the only Loki
-// sink.
+// chooseSink returns the sink of the given name; without a name, the only readable sink or the only
+// Loki sink.
 func chooseSink(c *hindsight.Config, name string) (*hindsight.Sink, error) {
 	var readable, lokis []*hindsight.Sink
 	var names []string

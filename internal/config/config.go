@@ -56,8 +56,8 @@ type Journal struct {
 	MaxBytes quantity.Size `yaml:"max_bytes"`
 }
 
-// LeaderElection is for several replicas, of which the holder of the Lease is active. The Lease has a
-// checkpoint, from which the next leader resumes.
+// LeaderElection is for several replicas, of which the holder of the Lease is active. The Lease has
+// a checkpoint, from which the next leader resumes.
 type LeaderElection struct {
 	Enabled bool `yaml:"enabled"`
 
@@ -135,7 +135,8 @@ func Default() *Config {
 	}
 }
 
-// Eventrouter returns the configuration without a file: all Events to stdout, in eventrouter's format.
+// Eventrouter returns the configuration without a file: all Events to stdout, in eventrouter's
+// format.
 func Eventrouter() *Config {
 	c := Default()
 	out := stdout.DefaultConfig()

@@ -186,8 +186,8 @@ func TestNulls(t *testing.T) {
 	}
 }
 
-// nullAt returns a configuration with a null at a key, and the path and the line of the null. In the
-// key, "-" is an element of a list.
+// nullAt returns a configuration with a null at a key, and the path and the line of the null. In
+// the key, "-" is an element of a list.
 func nullAt(key, null string) (text, path string, line int) {
 	if rest, ok := strings.CutPrefix(key, "sinks."); ok && !strings.HasPrefix(rest, "-") {
 		key = "sinks.-." + rest

@@ -16,8 +16,8 @@ import (
 	"github.com/hindsight-events/hindsight/sink/stdout"
 )
 
-// Load reads and validates a configuration file. Its error has a line for each invalid key, with file,
-// line and key.
+// Load reads and validates a configuration file. Its error has a line for each invalid key, with
+// file, line and key.
 func Load(path string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -97,8 +97,8 @@ var (
 	quotedValue = regexp.MustCompile("(?s)!!\\w+(?: `.*`)?")
 )
 
-// syntaxError returns the error of a document that is not YAML, or that cannot be decoded for a reason
-// that checkTypes does not find. It has no values, which may be secret.
+// syntaxError returns the error of a document that is not YAML, or that cannot be decoded for a
+// reason that checkTypes does not find. It has no values, which may be secret.
 func syntaxError(name string, err error) error {
 	messages := []string{err.Error()}
 	var typeError *yaml.TypeError

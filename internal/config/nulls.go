@@ -9,8 +9,8 @@ import (
 )
 
 // mayBeNull matches the keys that need no value: sections and destinations, such as "log:" or
-// "stdout:", whose keys then have their defaults. Any other null is an error. The decoder would ignore
-// it, so that "namespaces: [~]" or "match:" silently meant all Events.
+// "stdout:", whose keys then have their defaults. Any other null is an error. The decoder would
+// ignore it, so that "namespaces: [~]" or "match:" silently meant all Events.
 var mayBeNull = regexp.MustCompile(`^(source|journal|leader_election|canary|log|sinks\[\d+\]\.(stdout|file|loki))$`)
 
 // findNulls returns an error for each null in place of a value.

@@ -20,21 +20,19 @@
 //
 // Replicas A and B deliver to the sinks loki and file. Each has a journal on its own disk.
 //
-//  1. A leads and journals the versions 1 to 100. loki accepts all of them; file stops at 40, as its
-//     disk is full. The checkpoint is loki 100, file 40.
+//  1. A leads and journals the versions 1 to 100. loki accepts all of them; file stops at 40,
+//     because its disk is full. The checkpoint is loki 100, file 40.
 //
-//  2. A's node fails. B becomes leader, with an empty journal. Its watch resumes from 100; it reads 41 to
-//     100 again for file alone. The API server has already deleted 41 to 60, so that B records the
-//     gap (40, 60] of file. Once the disk has space, file continues. When B fails, the checkpoint
-//     is loki 150, file 120 and the gap.
+//  2. A's node fails. B becomes leader, with an empty journal. Its watch resumes from 100; it
+//     reads 41 to 100 again for file alone. The API server has already deleted 41 to 60, so that
+//     B records the gap (40, 60] of file. Once the disk has space, file continues. When B fails,
+//     the checkpoint is loki 150, file 120 and the gap.
 //
-//  3. A becomes leader again, with its old journal: the tail is 100, the cursor of loki 100, the cursor of
-//     file 40.
-//
-//     loki  at 150, its checkpoint. Nothing in the journal is left for it.
-//     file  at 120, its checkpoint. Of the journal it still gets 41 to 60, which are inside the
-//     gap, and skips 61 to 100, which B delivered.
-//     watch resumes from 150, the position of loki. It reads 121 to 150 again for file alone.
+//  3. A becomes leader again, with its old journal: the tail is 100, the cursor of loki 100, the
+//     cursor of file 40. loki is at 150, its checkpoint; nothing in the journal is left for it.
+//     file is at 120, its checkpoint; from the journal it still gets 41 to 60, which are inside
+//     the gap, and skips 61 to 100, which B delivered. The watch resumes from 150, the position
+//     of loki, and reads 121 to 150 again for file alone.
 package resume
 
 import (

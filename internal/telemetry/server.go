@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// A Check returns the problems, one per line; none if healthy. It is called on each request and must
-// not block.
+// A Check returns the problems, one per line; none if healthy. It is called on each request and
+// must not block.
 type Check func() []string
 
 // Options of a Server.
