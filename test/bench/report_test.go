@@ -99,10 +99,10 @@ func TestContainerOfTheManifests(t *testing.T) {
 		t.Fatalf("read %+v", c)
 	}
 	if err := c.holds(c.memory); err != nil {
-		t.Errorf("what is granted is refused: %v", err)
+		t.Errorf("a peak within the limit is rejected: %v", err)
 	}
 	if c.holds(c.memory+1) == nil {
-		t.Error("more than what is granted is taken")
+		t.Error("a peak above the limit is accepted")
 	}
 }
 

@@ -33,7 +33,7 @@ func TestLedger(t *testing.T) {
 		entries []entry
 		want    string
 	}{
-		{"everything, and what came later", []entry{stored("a", "1"), stored("a", "2"), stored("b", "3"), stored("c", "9")}, ""},
+		{"everything, and later states", []entry{stored("a", "1"), stored("a", "2"), stored("b", "3"), stored("c", "9")}, ""},
 		{
 			"a count bump is lacking",
 			[]entry{stored("a", "2"), stored("b", "3")},
