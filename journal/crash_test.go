@@ -26,7 +26,7 @@ const (
 
 var crashSinks = []string{"steady", "flaky"}
 
-// TestKilledProcess kills a process under load at random moments. Records whose append returned are
+// TestKilledProcess kills a process under load at random moments. Appended records are
 // delivered, in order; acknowledged records are not delivered again; records that are delivered
 // again have the same bytes. It is not parallel: until its exec, a forked process holds the locks of
 // the directories of other tests.
@@ -57,10 +57,10 @@ func TestKilledProcess(t *testing.T) {
 // history is collected from the output of the processes.
 type history struct {
 	t            *testing.T
-	appended     uint64            // the last record whose append returned
+	appended     uint64            // the last record, once its append returned
 	sums         map[uint64]string // checksums of records delivered
 	delivered    map[string]uint64 // by sink: the newest record
-	acknowledged map[string]uint64 // by sink: the newest whose Ack returned
+	acknowledged map[string]uint64 // by sink: the newest record, once its Ack returned
 	repeated     int
 }
 

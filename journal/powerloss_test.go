@@ -13,7 +13,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/nightly"
 )
 
-// Power is lost, or the process killed, at random moments. Records whose append returned are
+// Power is lost, or the process killed, at random moments. Appended records are
 // delivered, in order; records delivered again are those since the last sync of the cursors.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
