@@ -161,7 +161,7 @@ func TestFiles(t *testing.T) {
 	page := filepath.Join(dir, "page.jsonl")
 	write(page, []byte("<html>\n"+strings.Repeat("</p>\n", 9)))
 	_, err = Run(t.Context(), Options{Client: client, Store: Files{Path: page}})
-	if err == nil || !strings.HasSuffix(err.Error(), page+`: line 1: looks like an HTML page, such as one for signing in or of an error: "<html>" (and 9 more)`) {
+	if err == nil || !strings.HasSuffix(err.Error(), page+`: line 1: looks like an HTML page, such as a login or error page: "<html>" (and 9 more)`) {
 		t.Errorf("error %v", err)
 	}
 	list := filepath.Join(dir, "list.json")

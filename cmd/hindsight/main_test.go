@@ -155,19 +155,19 @@ sinks:
 		"nor is anything read from an archive": {
 			input:  "PK\x03\x04" + strings.Repeat("\n\x01\xff", 100),
 			code:   exitFailure,
-			stderr: "hindsight: stdin looks like a zip archive; Events are not read from that\n",
+			stderr: "hindsight: stdin looks like a zip archive, which is not supported\n",
 		},
 		"packed data that breaks off": {
 			input:  packed[:len(packed)-4],
 			code:   exitFailure,
 			stdout: []string{`"older"`},
-			stderr: "hindsight: stdin cannot be unpacked to its end: unexpected EOF; Events may be missing\n",
+			stderr: "hindsight: stdin cannot be decompressed to its end: unexpected EOF; Events may be missing\n",
 		},
 		"a watch that ended in an error": {
 			input:  `{"type":"ADDED","object":` + older + `}` + "\n" + `{"type":"DELETED","object":` + newer + `}` + "\n" + `{"type":"ERROR","object":{"kind":"Status","message":"too old resource version","reason":"Expired","code":410}}`,
 			code:   exitFailure,
 			stdout: []string{`"older"`},
-			stderr: "hindsight: stdin: line 3: the API server answered with an error: too old resource version (410 Expired)\n",
+			stderr: "hindsight: stdin: line 3: the API server returned an error: too old resource version (410 Expired)\n",
 		},
 		"nothing": {},
 	} {

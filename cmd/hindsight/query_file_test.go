@@ -39,7 +39,7 @@ func TestQueryOtherFiles(t *testing.T) {
 		"packed":               {input: packed.String(), stdout: "event/a.1\nevent/b.1\n"},
 		"packed, and breaking off": {
 			input: packed.String()[:packed.Len()-4], code: exitFailure, stdout: "event/a.1\nevent/b.1\n",
-			stderr: "hindsight: " + path + " cannot be unpacked to its end: unexpected EOF; Events may be missing\n",
+			stderr: "hindsight: " + path + " cannot be decompressed to its end: unexpected EOF; Events may be missing\n",
 		},
 		"frames: a row": {input: frames, stdout: "event/a.1\n"},
 		"text of another program among them": {
@@ -53,7 +53,7 @@ func TestQueryOtherFiles(t *testing.T) {
 		"a watch that ended in an error": {
 			input: frames + `{"type":"ERROR","object":{"kind":"Status","message":"too old","reason":"Expired","code":410}}` + "\n", code: exitFailure,
 			stdout: "event/a.1\n",
-			stderr: "hindsight: " + path + ": line 3: the API server answered with an error: too old (410 Expired)\n",
+			stderr: "hindsight: " + path + ": line 3: the API server returned an error: too old (410 Expired)\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

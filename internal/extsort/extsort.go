@@ -1,5 +1,5 @@
-// Package extsort sorts more states of Events than fit into memory. It is an external
-// merge sort that needs a few MB of memory for any number of states.
+// Package extsort is an external merge sort of states of Events. It needs a few MB of
+// memory for any number of states.
 package extsort
 
 import (
@@ -15,40 +15,38 @@ import (
 	"github.com/golang/snappy"
 )
 
-// Sizes of a sorter. A run is sorted in memory as a whole. The merge holds one block
-// of each run in memory, so blocks are small: a list of a million Events makes some
-// 250 runs.
+// Sizes of a sorter. A run is sorted in memory. The merge holds one block of each run in
+// memory, so blocks are small: a list of a million Events makes some 250 runs.
 const (
 	runBytes   = 2 << 20
 	blockBytes = 8 << 10
 )
 
-// Sorter sorts states by version in a few MB of memory: it keeps sorted and
-// compressed runs and merges them. A state that was added several times is returned
-// once, unless KeepEqual is set. A Sorter is not safe for concurrent use.
+// Sorter sorts states by version: it stores sorted, compressed runs and merges them. It
+// returns a version that was added several times once, unless KeepEqual is set. A Sorter is
+// not safe for concurrent use.
 //
-// Runs are kept in an unlinked file in Dir. They are kept in memory if Dir is empty,
-// and after the file has failed.
+// Runs are stored in an unlinked file in Dir, or in memory if Dir is empty or the file
+// failed.
 type Sorter struct {
 	Dir string
-	// KeepEqual keeps all states of equal versions, in the order in which they
-	// were added.
+	// KeepEqual returns all states of equal versions, in the order of Add.
 	KeepEqual bool
 
 	file *os.File // nil before the first run
 
-	run     []spooled
+	run     []runEntry
 	runData []byte // the states of run
 	scratch []byte // for a compressed run
 	block   []byte // for a block of it
 
 	runs             []*io.SectionReader
 	inFile, inMemory int64 // bytes of all runs
-	fileErr          error // the reason why runs are in memory although Dir is set
+	fileErr          error // of the file in Dir
 }
 
-// spooled is a state of the current run, which is not sorted yet.
-type spooled struct {
+// runEntry is a state of the current run.
+type runEntry struct {
 	version    uint64
 	start, end int // in runData
 }
@@ -57,18 +55,18 @@ type spooled struct {
 func (s *Sorter) Add(version uint64, state []byte) {
 	start := len(s.runData)
 	s.runData = append(s.runData, state...)
-	s.run = append(s.run, spooled{version: version, start: start, end: len(s.runData)})
+	s.run = append(s.run, runEntry{version: version, start: start, end: len(s.runData)})
 	if len(s.runData) >= runBytes {
-		s.store()
+		s.flushRun()
 	}
 }
 
-// store sorts the current run, and writes it to the file or keeps it in memory.
-func (s *Sorter) store() {
+// flushRun sorts the current run and stores it in the file or in memory.
+func (s *Sorter) flushRun() {
 	s.scratch = s.sortedRun(s.scratch[:0])
 	size := int64(len(s.scratch))
 	if s.Dir != "" && s.fileErr == nil {
-		s.fileErr = s.write(s.scratch)
+		s.fileErr = s.writeRun(s.scratch)
 	}
 	if s.Dir != "" && s.fileErr == nil {
 		s.runs = append(s.runs, io.NewSectionReader(s.file, s.inFile, size))
@@ -80,8 +78,8 @@ func (s *Sorter) store() {
 	s.run, s.runData = s.run[:0], s.runData[:0]
 }
 
-// write appends a run to the file.
-func (s *Sorter) write(run []byte) error {
+// writeRun appends a run to the file.
+func (s *Sorter) writeRun(run []byte) error {
 	if s.file == nil {
 		file, err := createUnlinked(s.Dir)
 		if err != nil {
@@ -90,20 +88,20 @@ func (s *Sorter) write(run []byte) error {
 		s.file = file
 	}
 	if _, err := s.file.WriteAt(run, s.inFile); err != nil {
-		return fmt.Errorf("write spool: %w", err)
+		return fmt.Errorf("write run: %w", err)
 	}
 	return nil
 }
 
-// createUnlinked creates a file that vanishes with the process.
+// createUnlinked creates a file without a name, which is deleted when the process ends.
 func createUnlinked(dir string) (*os.File, error) {
-	file, err := os.CreateTemp(dir, "list-*.spool")
+	file, err := os.CreateTemp(dir, "sort-*.tmp")
 	if err != nil {
-		return nil, fmt.Errorf("create spool: %w", err)
+		return nil, fmt.Errorf("create file of runs: %w", err)
 	}
 	if err := os.Remove(file.Name()); err != nil {
 		_ = file.Close()
-		return nil, fmt.Errorf("unlink spool: %w", err)
+		return nil, fmt.Errorf("unlink file of runs: %w", err)
 	}
 	return file, nil
 }
@@ -112,7 +110,7 @@ func createUnlinked(dir string) (*os.File, error) {
 // states, each with version, length and bytes. The length of each block precedes
 // it, and a length of 0 follows the last.
 func (s *Sorter) sortedRun(data []byte) []byte {
-	slices.SortStableFunc(s.run, func(a, b spooled) int { return cmp.Compare(a.version, b.version) })
+	slices.SortStableFunc(s.run, func(a, b runEntry) int { return cmp.Compare(a.version, b.version) })
 	s.block = s.block[:0]
 	for _, e := range s.run {
 		state := s.runData[e.start:e.end]
@@ -131,9 +129,8 @@ func (s *Sorter) sortedRun(data []byte) []byte {
 // lengthBytes is the size of the length of a block.
 const lengthBytes = 4
 
-// appendBlock appends a compressed block to data. Uncompressed blocks would take about
-// as much CPU, but two and a half times the disk and the page cache, which counts as
-// memory of the container.
+// appendBlock appends a compressed block to data. Uncompressed blocks take about as much
+// CPU, but 2.5 times the disk and page cache, which counts as memory of the container.
 func appendBlock(data, block []byte) []byte {
 	start := len(data) + lengthBytes
 	data = slices.Grow(data, lengthBytes+snappy.MaxEncodedLen(len(block)))
@@ -142,25 +139,24 @@ func appendBlock(data, block []byte) []byte {
 	return data[:start+len(packed)]
 }
 
-// Drain calls visit with each state, the lowest version first, and leaves the Sorter
-// empty. A state is valid until visit returns. Drain returns an error of visit
-// unchanged.
+// Drain calls visit with each state, the lowest version first, and empties the Sorter. A
+// state is valid until visit returns. Drain returns an error of visit unchanged.
 func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	defer s.Reset()
 	runs := s.runs
 	switch {
 	case len(s.run) == 0:
 	case len(runs) == 0:
-		// A short list is never stored.
+		// A single run is merged from memory.
 		data := s.sortedRun(nil)
 		runs = append(runs, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))))
 	default:
-		s.store()
+		s.flushRun()
 		runs = s.runs
 	}
 	s.run, s.runData, s.scratch, s.block = nil, nil, nil, nil
 
-	var packed []byte // shared: each block is decompressed right after it was read
+	var packed []byte // shared, because each block is decompressed immediately
 	heap := make([]*runReader, 0, len(runs))
 	for i, run := range runs {
 		r := &runReader{in: run, run: i, packed: &packed}
@@ -220,13 +216,13 @@ func siftDown(heap []*runReader) {
 // Size returns the size of all runs in bytes, and the part of it that is in memory.
 func (s *Sorter) Size() (total, inMemory int64) { return s.inFile + s.inMemory, s.inMemory }
 
-// FileErr returns the reason why runs are in memory although Dir is set, else nil.
+// FileErr returns the error of the file in Dir, if any. Runs are then stored in memory.
 func (s *Sorter) FileErr() error { return s.fileErr }
 
 // Reset empties the sorter.
 func (s *Sorter) Reset() {
 	if s.file != nil {
-		_ = s.file.Close() // unlinked, and not needed any more
+		_ = s.file.Close() // unlinked
 	}
 	*s = Sorter{Dir: s.Dir, KeepEqual: s.KeepEqual, fileErr: s.fileErr}
 }
@@ -244,9 +240,9 @@ type runReader struct {
 	state   []byte
 }
 
-var errDamaged = errors.New("read spool: it is damaged")
+var errDamaged = errors.New("read run: it is damaged")
 
-// next moves on to the next state, or returns io.EOF.
+// next advances to the next state, or returns io.EOF.
 func (r *runReader) next() error {
 	if len(r.rest) == 0 {
 		if err := r.nextBlock(); err != nil {
@@ -266,8 +262,8 @@ func (r *runReader) next() error {
 	return nil
 }
 
-// nextBlock reads a block together with the length of the next one, and before the
-// first block its length.
+// nextBlock reads a block and the length of the next one. Before the first block it reads
+// the length of that.
 func (r *runReader) nextBlock() (err error) {
 	if r.at == 0 {
 		if _, err := r.read(0); err != nil {
@@ -288,14 +284,14 @@ func (r *runReader) nextBlock() (err error) {
 		r.block = make([]byte, 0, blockBytes)
 	}
 	if r.block, err = snappy.Decode(r.block[:cap(r.block)], packed); err != nil {
-		return fmt.Errorf("read spool: %w", err)
+		return fmt.Errorf("read run: %w", err)
 	}
 	r.rest = r.block
 	return nil
 }
 
-// read reads size bytes and the length after them. They are valid until another run is
-// read.
+// read reads size bytes and the length after them. The bytes are valid until the next read
+// of any run.
 func (r *runReader) read(size int) ([]byte, error) {
 	if int64(size+lengthBytes) > r.in.Size()-r.at {
 		return nil, errDamaged
@@ -306,7 +302,7 @@ func (r *runReader) read(size int) ([]byte, error) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, fmt.Errorf("read spool: %w", err)
+		return nil, fmt.Errorf("read run: %w", err)
 	}
 	r.at += int64(len(b))
 	r.length = int(binary.BigEndian.Uint32(b[size:]))

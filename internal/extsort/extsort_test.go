@@ -58,7 +58,7 @@ func TestSort(t *testing.T) {
 	}
 }
 
-func TestSorterEndsWithTheErrorOfVisit(t *testing.T) {
+func TestDrainReturnsTheErrorOfVisit(t *testing.T) {
 	s := Sorter{}
 	s.Add(1, nil)
 	s.Add(2, nil)
@@ -68,13 +68,13 @@ func TestSorterEndsWithTheErrorOfVisit(t *testing.T) {
 	}
 }
 
-// A disk that fails does not stop a list: it is sorted in memory.
-func TestSorterFileFails(t *testing.T) {
+// If the file fails, runs are stored in memory.
+func TestFileError(t *testing.T) {
 	s := Sorter{Dir: filepath.Join(t.TempDir(), "missing")}
 	s.Add(2, []byte("two"))
-	s.store()
+	s.flushRun()
 	s.Add(1, []byte("one"))
-	s.store()
+	s.flushRun()
 	if !errors.Is(s.fileErr, os.ErrNotExist) {
 		t.Errorf("error of the file: %v", s.fileErr)
 	}
@@ -87,8 +87,8 @@ func TestSorterFileFails(t *testing.T) {
 	}
 }
 
-// Data that cannot be read back is an error, not a shorter list.
-func TestSorterFileIsDamaged(t *testing.T) {
+// Damaged runs are an error, not a shorter list.
+func TestDamagedRuns(t *testing.T) {
 	for name, damage := range map[string]func(*os.File) error{
 		"cut":         func(f *os.File) error { return f.Truncate(5) },
 		"zeroed":      func(f *os.File) error { _, err := f.WriteAt(make([]byte, 8), 0); return err },
@@ -98,7 +98,7 @@ func TestSorterFileIsDamaged(t *testing.T) {
 			s := Sorter{Dir: t.TempDir()}
 			defer s.Reset()
 			s.Add(1, []byte("a state of some length"))
-			s.store()
+			s.flushRun()
 			if err := damage(s.file); err != nil {
 				t.Fatal(err)
 			}
@@ -109,14 +109,13 @@ func TestSorterFileIsDamaged(t *testing.T) {
 	}
 }
 
-// States of equal versions come out as they were added, in one run and across
-// runs, version 0 included.
+// States of equal versions keep their order, in one run and across runs, also version 0.
 func TestKeepEqual(t *testing.T) {
 	s := Sorter{KeepEqual: true}
 	for i := range 300 {
 		s.Add(uint64(i%3), fmt.Appendf(nil, "%03d", i))
 		if i%70 == 69 {
-			s.store()
+			s.flushRun()
 		}
 	}
 	var want []string

@@ -4,12 +4,10 @@
 //     arrays and sequences of them; several documents in a row;
 //   - the output of a watch: Events, or frames around them;
 //   - lines of Hindsight in each of its formats, and lines of eventrouter;
-//   - any of these in the log of a container, as a container runtime stores it or
-//     kubectl logs prints it;
+//   - any of these in the log of a container, from a container runtime or kubectl logs;
 //   - any of these compressed with gzip, in UTF-16, or with a byte order mark.
 //
-// One input may mix these forms. A Decoder holds no more than one Event at a time,
-// however long the input is.
+// One input may mix these forms. A Decoder holds at most one Event in memory.
 package input
 
 import (
@@ -22,53 +20,51 @@ import (
 	"github.com/hindsight-events/hindsight/event/format"
 )
 
-// maxLine is the length up to which a line is examined as a whole. Longer lines are
-// read only if they are JSON.
+// maxLine is the maximum length of a line that is not JSON.
 const maxLine = 1 << 20
 
-// maxWraps is how many times a line may be wrapped into another.
+// maxWraps is the maximum number of wrappings of a line.
 const maxWraps = 5
 
-// Decoder finds the Events in text that is written to it in pieces. A problem in the
-// text does not end the reading; Problems lists all of them. A Decoder is not safe
-// for concurrent use.
+// Decoder finds the Events in text that is written to it in pieces. Problems in the text do
+// not end reading; Problems lists them. A Decoder is not safe for concurrent use.
 type Decoder struct {
 	visit    func(format.Entry) error
 	err      error // of visit
 	problems problems
 
-	line    int    // number of the line that is being read
-	buffer  []byte // its beginning
-	rest    bool   // scan has its beginning, or the beginning was skipped
-	scan    scanner
-	scanned wraps // of the document that scan reads
-	torn    bool  // the text up to the next document belongs to a truncated one
-	yaml    yamlDocument
-	parts   map[string][]byte // of lines that a container runtime has split, by stream
-	marker  bool              // a line with --- came before
-	growing bool              // the last line was one of ours
+	line          int    // number of the line that is being read
+	buffer        []byte // its beginning
+	midLongLine   bool   // the beginning of the line was passed to scan or skipped
+	scan          scanner
+	scanWraps     wraps // of the document in scan
+	truncated     bool  // skip text up to the next document
+	yaml          yamlDocument
+	parts         map[string][]byte // of lines split by a container runtime, by stream
+	marker        bool              // a line with --- came before
+	hindsightLine bool              // the last line was a line of Hindsight
 }
 
 // NewDecoder returns a Decoder that calls visit for each state of an Event in the
-// order of the input. Entry.Record is set; Entry.Line is as well if the Event was
-// a line of Hindsight. An error from visit ends the reading.
+// order of the input. Entry.Record is set, and Entry.Line for a line of Hindsight. An error
+// of visit ends reading.
 func NewDecoder(visit func(format.Entry) error) *Decoder {
 	d := &Decoder{visit: visit, parts: map[string][]byte{}}
-	d.scan.object = func(raw []byte, of *list, line int) { d.object(raw, of, place{line: line}) }
-	d.scan.listEnd = func(raw []byte, l *list, line int) { d.listEnd(raw, l, place{line: line}) }
+	d.scan.object = func(raw []byte, of *list, line int) { d.decodeObject(raw, of, location{line: line}) }
+	d.scan.listEnd = func(raw []byte, l *list, line int) { d.listEnd(raw, l, location{line: line}) }
 	return d
 }
 
-// Write reads a piece of the text. It returns the error of visit, if any.
+// Write decodes a piece of the text. It returns the error of visit, if any.
 func (d *Decoder) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 && d.err == nil {
 		end := bytes.IndexByte(p, '\n')
 		if end < 0 {
 			d.buffer = append(d.buffer, p...)
-			if len(d.buffer) > maxLine || d.rest && d.scan.active() {
+			if len(d.buffer) > maxLine || d.midLongLine && d.scan.active() {
 				d.line++
-				d.long(d.buffer, false)
+				d.decodeLongLine(d.buffer, false)
 				d.line--
 				d.buffer = d.buffer[:0]
 			}
@@ -80,63 +76,61 @@ func (d *Decoder) Write(p []byte) (int, error) {
 			text = d.buffer
 		}
 		d.line++
-		if d.rest || len(text) > maxLine {
-			d.long(text, true)
+		if d.midLongLine || len(text) > maxLine {
+			d.decodeLongLine(text, true)
 		} else {
-			d.whole(text)
+			d.decodeLine(text)
 		}
-		d.rest = false
+		d.midLongLine = false
 		d.buffer = d.buffer[:0]
 		p = p[end+1:]
 	}
 	return n, d.err
 }
 
-// Close reads an incomplete last line or document as if it were complete, and
-// records a problem if it is truncated. The Decoder can then read another input,
-// which counts as a continuation of this one.
+// Close decodes an incomplete last line or document, and records a problem if it is
+// truncated. The Decoder can then read another input; line numbers continue.
 func (d *Decoder) Close() error {
-	if len(d.buffer) > 0 || d.rest {
+	if len(d.buffer) > 0 || d.midLongLine {
 		_, _ = d.Write([]byte("\n"))
 	}
 	for _, key := range slices.Sorted(maps.Keys(d.parts)) {
 		text := d.parts[key]
 		delete(d.parts, key)
-		d.content(text, place{line: d.line, wraps: strings.Split(key, "\x00")})
+		d.decodeContent(text, location{line: d.line, wraps: strings.Split(key, "\x00")})
 	}
 	d.endYAML()
 	if d.scan.active() {
-		d.breakOff("it breaks off at the end of the input")
+		d.abortJSON("truncated at the end of the input")
 	}
-	d.torn = false
+	d.truncated = false
 	return d.err
 }
 
-// AtBoundary reports whether everything that was written has been read, so that the
-// input is between two documents.
+// AtBoundary reports whether all written text is decoded: the input is between two
+// documents.
 func (d *Decoder) AtBoundary() bool {
-	return len(d.buffer) == 0 && !d.rest && !d.scan.active() && !d.yaml.active() && len(d.parts) == 0
+	return len(d.buffer) == 0 && !d.midLongLine && !d.scan.active() && !d.yaml.active() && len(d.parts) == 0
 }
 
-// MidLine reports whether the input ends in the middle of a line and, judging by the
-// line before, is the file of a file sink: the rest of the line is being written.
+// MidLine reports whether the input ends in an incomplete line after a line of Hindsight:
+// a file sink is writing the rest.
 func (d *Decoder) MidLine() bool {
-	return d.growing && len(d.buffer) > 0 && !d.scan.active() && !d.yaml.active() && !json.Valid(d.buffer)
+	return d.hindsightLine && len(d.buffer) > 0 && !d.scan.active() && !d.yaml.active() && !json.Valid(d.buffer)
 }
 
-// Problems returns one problem for each sort of text that could not be read so far.
+// Problems returns one problem for each kind of text that could not be read so far.
 func (d *Decoder) Problems() []Problem { return d.problems.list() }
 
-// place is where something was found.
-type place struct {
+// location is the location of an object or a line in the input.
+type location struct {
 	line  int
 	wraps wraps
 }
 
-// hand passes a record to visit. text is the line it was read from, nil if it was
-// not read from a line.
-func (d *Decoder) hand(r *format.Record, text []byte) {
-	d.growing = text != nil
+// emit passes a record to visit. text is its line, nil without a line of Hindsight.
+func (d *Decoder) emit(r *format.Record, text []byte) {
+	d.hindsightLine = text != nil
 	if d.err == nil {
 		d.err = d.visit(format.Entry{Line: string(text), Record: r})
 	}
@@ -144,17 +138,17 @@ func (d *Decoder) hand(r *format.Record, text []byte) {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// whole reads a line.
-func (d *Decoder) whole(text []byte) {
-	text = bytes.TrimPrefix(bytes.TrimRight(text, "\r"), byteOrderMark) // also where files were joined
-	d.growing = false
+// decodeLine decodes a line.
+func (d *Decoder) decodeLine(text []byte) {
+	text = bytes.TrimPrefix(bytes.TrimRight(text, "\r"), byteOrderMark) // also within concatenated files
+	d.hindsightLine = false
 	if d.scan.active() {
-		if inner, part, ok := d.scanned.strip(text); ok {
-			if !begins(inner, d.scan.inArray()) {
-				d.scanOn(inner, !part)
+		if inner, part, ok := d.scanWraps.strip(text); ok {
+			if !beginsDocument(inner, d.scan.inArray()) {
+				d.feedJSON(inner, !part)
 				return
 			}
-			d.breakOff("it breaks off where another begins")
+			d.abortJSON("truncated where another begins")
 		}
 	}
 	if d.yaml.active() {
@@ -164,12 +158,12 @@ func (d *Decoder) whole(text []byte) {
 		}
 		d.endYAML()
 	}
-	d.content(text, place{line: d.line})
+	d.decodeContent(text, location{line: d.line})
 }
 
-// begins reports whether a line begins in its first column with text that cannot
-// continue a JSON document. An array may have elements that begin there.
-func begins(text []byte, inArray bool) bool {
+// beginsDocument reports whether a line cannot continue a JSON document, by its first
+// column. Elements of an array may begin there.
+func beginsDocument(text []byte, inArray bool) bool {
 	if len(text) == 0 {
 		return false
 	}
@@ -179,10 +173,10 @@ func begins(text []byte, inArray bool) bool {
 	return strings.IndexByte(" \t\"}],:", text[0]) < 0
 }
 
-// long reads a part of a line that is too long to be examined as a whole.
-func (d *Decoder) long(text []byte, end bool) {
-	if !d.rest {
-		d.rest = true
+// decodeLongLine decodes a part of a line longer than maxLine.
+func (d *Decoder) decodeLongLine(text []byte, end bool) {
+	if !d.midLongLine {
+		d.midLongLine = true
 		text = bytes.TrimPrefix(text, byteOrderMark)
 		if !d.scan.active() {
 			d.endYAML()
@@ -190,23 +184,23 @@ func (d *Decoder) long(text []byte, end bool) {
 				d.problems.addLine(d.line, text)
 				return
 			}
-			d.scanned = nil
+			d.scanWraps = nil
 		}
 	} else if !d.scan.active() {
-		return // of a line that was left out, or behind a document
+		return // the line is skipped, or follows a document
 	}
-	d.scanOn(text, end)
+	d.feedJSON(text, end)
 }
 
-// scanOn continues a JSON document, or begins one.
-func (d *Decoder) scanOn(text []byte, end bool) {
+// feedJSON begins or continues a JSON document.
+func (d *Decoder) feedJSON(text []byte, end bool) {
 	for {
 		rest, err := d.scan.feed(text, d.line)
 		if err == nil && d.scan.active() && end {
 			rest, err = d.scan.feed([]byte("\n"), d.line)
 		}
 		if err != nil {
-			d.breakOff(err.Error())
+			d.abortJSON(err.Error())
 			return
 		}
 		if d.scan.active() {
@@ -227,21 +221,21 @@ func (d *Decoder) scanOn(text []byte, end bool) {
 	}
 }
 
-func (d *Decoder) breakOff(why string) {
-	d.problems.addDamaged(d.scan.begin, "not an Event in JSON: %s", why)
+func (d *Decoder) abortJSON(reason string) {
+	d.problems.addDamaged(d.scan.begin, "not an Event in JSON: %s", reason)
 	d.scan.reset()
-	d.torn = true
+	d.truncated = true
 }
 
-// content reads a line, or the line that was wrapped into it, that begins a document.
-func (d *Decoder) content(text []byte, at place) {
-	if d.torn && len(at.wraps) == 0 {
-		if !begins(text, false) {
+// decodeContent decodes a line without wrapping, or an unwrapped line.
+func (d *Decoder) decodeContent(text []byte, at location) {
+	if d.truncated && len(at.wraps) == 0 {
+		if !beginsDocument(text, false) {
 			return
 		}
-		d.torn = false
+		d.truncated = false
 	}
-	if bare := bytes.TrimSpace(text); len(bare) == 0 || string(bare) == "null" { // jq .items of a list without any
+	if bare := bytes.TrimSpace(text); len(bare) == 0 || string(bare) == "null" { // jq .items[] of an empty list
 		return
 	}
 	if indented := bytes.TrimLeft(text, " \t"); indented[0] == '{' || indented[0] == '[' {
@@ -249,38 +243,38 @@ func (d *Decoder) content(text []byte, at place) {
 	}
 	if text[0] == '{' {
 		if last := bytes.TrimRight(text, " \t"); last[len(last)-1] == '}' && json.Valid(text) {
-			d.document(text, at)
+			d.decodeObject(text, nil, at)
 		} else {
-			d.beginScan(text, at)
+			d.beginJSON(text, at)
 		}
 		return
 	}
 	inner, how, part := unwrap(text)
 	switch {
 	case inner != nil && len(at.wraps) < maxWraps:
-		d.unwrapped(inner, how, part, at)
+		d.decodeUnwrapped(inner, how, part, at)
 		return
 	case text[0] == '[':
-		d.beginScan(text, at)
+		d.beginJSON(text, at)
 		return
 	case len(at.wraps) == 0 && d.beginYAML(text):
 		return
-	case isOurs(text) && d.ours(text, at):
+	case mayBeHindsightLine(text) && d.decodeHindsightLine(text, at):
 		return
 	}
-	if raw := embedded(text); raw != nil {
-		d.document(raw, at)
+	if raw := embeddedObject(text); raw != nil {
+		d.decodeObject(raw, nil, at)
 		return
 	}
 	d.problems.addLine(at.line, text)
 }
 
-// beginScan begins a document that spans several lines or is malformed.
-func (d *Decoder) beginScan(text []byte, at place) {
-	if d.scan.active() { // of another container's output
-		d.problems.addDamaged(at.line, "not an Event in JSON: %s", excerpt(text))
+// beginJSON begins a document that spans several lines or is malformed.
+func (d *Decoder) beginJSON(text []byte, at location) {
+	if d.scan.active() { // a document of another container
+		d.problems.addDamaged(at.line, "not an Event in JSON: %s", quote(text))
 		return
 	}
-	d.scanned = at.wraps
-	d.scanOn(text, true)
+	d.scanWraps = at.wraps
+	d.feedJSON(text, true)
 }

@@ -37,14 +37,14 @@ type envelope struct {
 	InvolvedObject json.RawMessage `json:"involvedObject"` // of an Event without a kind
 	Regarding      json.RawMessage `json:"regarding"`
 
-	Time          text            `json:"time"` // of a line of ours
+	Time          text            `json:"time"` // of a line of Hindsight
 	DetectedLevel text            `json:"detected_level"`
 	Message       json.RawMessage `json:"message"`
 	Line          json.RawMessage `json:"line"`
 }
 
-// text is a string, and empty for any other JSON value: foreign objects may have any
-// value under the names above.
+// text is a string, and empty for any other JSON value, because other objects may have
+// values of any type in these fields.
 type text string
 
 func (t *text) UnmarshalJSON(b []byte) error {
@@ -55,14 +55,9 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// document reads a JSON object that is not an item of a list.
-func (d *Decoder) document(raw []byte, at place) {
-	d.object(raw, nil, at)
-}
-
-// object reads a JSON object. of is the list that contains it, or nil.
-func (d *Decoder) object(raw []byte, of *list, at place) {
-	if of != nil && of.foreign() {
+// decodeObject decodes a JSON object. of is the list that contains it, or nil.
+func (d *Decoder) decodeObject(raw []byte, of *list, at location) {
+	if of != nil && of.excludesEvents() {
 		return // listEnd records the problem
 	}
 	var e envelope
@@ -75,19 +70,19 @@ func (d *Decoder) object(raw []byte, of *list, at place) {
 	}
 	switch {
 	case e.Log != nil && e.Stream != nil:
-		d.dockerLine(string(*e.Log), string(*e.Stream), at)
+		d.decodeDockerLine(string(*e.Log), string(*e.Stream), at)
 	case e.Verb != "" && isObject(e.Event):
-		d.eventrouter(&e, raw, at)
-	case isObject(e.Object) && d.frame(&e, at):
-	// Before kinds: its kind is that of the object, such as Event.
-	case e.DetectedLevel != "" && e.Time != "" && d.ours(raw, at):
+		d.decodeEventRouter(&e, raw, at)
+	case isObject(e.Object) && d.decodeFrame(&e, at):
+	// Before kinds, because its kind is the kind of the involved object, such as Event.
+	case e.DetectedLevel != "" && e.Time != "" && d.decodeHindsightLine(raw, at):
 	case e.Items != nil:
-		d.items(raw, &e, at)
+		d.decodeItems(raw, &e, at)
 	case e.Kind == "Status":
 		d.problems.addWatchError(at.line, statusText(raw))
 	case e.Kind == "Event", e.Kind == "" && (isObject(e.InvolvedObject) || isObject(e.Regarding)):
-		d.event(raw, &e, at)
-	case d.wrapped(&e, raw, at):
+		d.decodeEvent(raw, &e, at)
+	case d.decodeCollectorObject(&e, raw, at):
 	case e.Kind != "":
 		d.problems.addObject(at.line, kindName(&e))
 	case of != nil && of.kind == "":
@@ -109,13 +104,13 @@ func kindName(e *envelope) string {
 	return string(e.Kind)
 }
 
-// foreign reports whether the kind of a list excludes Events.
-func (l *list) foreign() bool {
-	return strings.HasSuffix(l.kind, "List") && l.kind != "List" && (l.kind != "EventList" || !ofEvents(l.apiVersion))
+// excludesEvents reports whether a list of this kind has no Events.
+func (l *list) excludesEvents() bool {
+	return strings.HasSuffix(l.kind, "List") && l.kind != "List" && (l.kind != "EventList" || !isEventVersion(l.apiVersion))
 }
 
-// inherit gives an item the kind and the version of its list, which an API server
-// leaves out of the items.
+// inherit sets the kind and the version of an item of an EventList, in which the API server
+// omits them.
 func (l *list) inherit(e *envelope) {
 	if l.kind != "EventList" {
 		return
@@ -128,14 +123,14 @@ func (l *list) inherit(e *envelope) {
 	}
 }
 
-// ofEvents reports whether Kubernetes' own Events have that version. An Event that
-// was written by hand may have none.
-func ofEvents(apiVersion string) bool {
+// isEventVersion reports whether apiVersion is a version of Kubernetes Events. It may be
+// empty.
+func isEventVersion(apiVersion string) bool {
 	return apiVersion == "" || apiVersion == "v1" || strings.HasPrefix(apiVersion, eventsv1.GroupName+"/")
 }
 
-// items reads the items of a list that was decoded as a whole.
-func (d *Decoder) items(raw []byte, e *envelope, at place) {
+// decodeItems decodes the items of a list.
+func (d *Decoder) decodeItems(raw []byte, e *envelope, at location) {
 	l := &list{kind: string(e.Kind), apiVersion: string(e.APIVersion)}
 	var items []json.RawMessage
 	if err := json.Unmarshal(e.Items, &items); err != nil {
@@ -148,14 +143,14 @@ func (d *Decoder) items(raw []byte, e *envelope, at place) {
 	}
 	for _, item := range items {
 		if isObject(item) {
-			d.object(item, l, at)
+			d.decodeObject(item, l, at)
 		}
 	}
 	d.listEnd(raw, l, at)
 }
 
-// listEnd checks the remaining fields of a list after its items have been read.
-func (d *Decoder) listEnd(raw []byte, l *list, at place) {
+// listEnd checks the kind of a list after its items.
+func (d *Decoder) listEnd(raw []byte, l *list, at location) {
 	var t metav1.TypeMeta
 	if err := json.Unmarshal(raw, &t); err != nil {
 		d.problems.addDamaged(at.line, "not a list in JSON: %v", err)
@@ -163,7 +158,7 @@ func (d *Decoder) listEnd(raw []byte, l *list, at place) {
 	}
 	l.kind, l.apiVersion = t.Kind, t.APIVersion
 	switch {
-	case l.foreign():
+	case l.excludesEvents():
 		d.problems.addObject(at.line, kindName(&envelope{Kind: text(t.Kind), APIVersion: text(t.APIVersion)}))
 	case l.unknown > 0:
 		for range l.unknown {
@@ -172,12 +167,12 @@ func (d *Decoder) listEnd(raw []byte, l *list, at place) {
 	}
 }
 
-// frame reads an event of a watch. It returns false if it is none.
-func (d *Decoder) frame(e *envelope, at place) bool {
+// decodeFrame decodes a watch frame. It returns false for other objects.
+func (d *Decoder) decodeFrame(e *envelope, at location) bool {
 	switch e.Type {
 	case "ADDED", "MODIFIED":
-		d.object(e.Object, nil, at)
-	case "DELETED", "BOOKMARK": // nothing happened
+		d.decodeObject(e.Object, nil, at)
+	case "DELETED", "BOOKMARK": // no new state
 	case "ERROR":
 		d.problems.addWatchError(at.line, statusText(e.Object))
 	default:
@@ -189,7 +184,7 @@ func (d *Decoder) frame(e *envelope, at place) bool {
 func statusText(raw []byte) string {
 	var s metav1.Status
 	if err := json.Unmarshal(raw, &s); err != nil || s.Message == "" {
-		return excerpt(raw)
+		return quote(raw)
 	}
 	if s.Reason != "" {
 		return fmt.Sprintf("%s (%d %s)", s.Message, s.Code, s.Reason)
@@ -197,7 +192,7 @@ func statusText(raw []byte) string {
 	return s.Message
 }
 
-// anyEvent is an Event of either API, with the fields that our lines add to it.
+// anyEvent is an Event of either API, with the field that query -o json adds.
 type anyEvent struct {
 	corev1.Event
 
@@ -212,10 +207,10 @@ type anyEvent struct {
 	Time text `json:"time"`
 }
 
-var errNoName = errors.New("not an Event: neither it nor the object it is about has a name")
+var errNoName = errors.New("not an Event: neither it nor its involved object has a name")
 
-// readEvent reads an Event of core/v1, or one of events.k8s.io in any version, which
-// it converts to core/v1: both are representations of one object.
+// readEvent decodes an Event of core/v1, or of any version of events.k8s.io, which it
+// converts to core/v1.
 func readEvent(raw []byte, newer bool) (*corev1.Event, string, error) {
 	var a anyEvent
 	if err := json.Unmarshal(raw, &a); err != nil {
@@ -233,13 +228,13 @@ func readEvent(raw []byte, newer bool) (*corev1.Event, string, error) {
 	if e.Name == "" && e.InvolvedObject.Name == "" {
 		return nil, "", errNoName
 	}
-	e.TypeMeta = metav1.TypeMeta{} // as the watch delivers it
+	e.TypeMeta = metav1.TypeMeta{} // as in the watch
 	return e, string(a.Time), nil
 }
 
-// event reads an object that is an Event.
-func (d *Decoder) event(raw []byte, e *envelope, at place) {
-	if !ofEvents(string(e.APIVersion)) {
+// decodeEvent decodes an Event.
+func (d *Decoder) decodeEvent(raw []byte, e *envelope, at location) {
+	if !isEventVersion(string(e.APIVersion)) {
 		d.problems.addObject(at.line, kindName(e))
 		return
 	}
@@ -247,15 +242,15 @@ func (d *Decoder) event(raw []byte, e *envelope, at place) {
 	d.emitEvent(raw, newer, "", nil, at)
 }
 
-// eventrouter reads {"verb":…,"event":{…}}. The Event has no kind, since Go's encoder
-// of API types omits it.
-func (d *Decoder) eventrouter(e *envelope, raw []byte, at place) {
+// decodeEventRouter decodes {"verb":…,"event":{…}}. The Event has no kind, because
+// encoding/json of API types omits it.
+func (d *Decoder) decodeEventRouter(e *envelope, raw []byte, at location) {
 	var inner envelope
 	if err := json.Unmarshal(e.Event, &inner); err != nil {
 		d.problems.addDamaged(at.line, "not an Event in JSON: %v", err)
 		return
 	}
-	if inner.Kind != "" && (inner.Kind != "Event" || !ofEvents(string(inner.APIVersion))) {
+	if inner.Kind != "" && (inner.Kind != "Event" || !isEventVersion(string(inner.APIVersion))) {
 		d.problems.addObject(at.line, kindName(&inner))
 		return
 	}
@@ -266,22 +261,22 @@ func (d *Decoder) eventrouter(e *envelope, raw []byte, at place) {
 	d.emitEvent(e.Event, newer, string(e.Time), raw, at)
 }
 
-// emitEvent passes an Event to visit. filed is the time beside it, and text the line
-// that contained it, if the line is one of ours.
-func (d *Decoder) emitEvent(raw []byte, newer bool, filed string, text []byte, at place) {
+// emitEvent passes an Event to visit. recordTime is the time outside of the Event, and text
+// its line, if it is a line of Hindsight.
+func (d *Decoder) emitEvent(raw []byte, newer bool, recordTime string, text []byte, at location) {
 	e, inside, err := readEvent(raw, newer)
 	if err != nil {
 		d.problems.addDamaged(at.line, "%v", err)
 		return
 	}
-	stored, ok := parseTime(inside) // query -o json and yaml print it there
-	if !ok && filed != "" {
-		if stored, ok = parseTime(filed); ok && !bytes.HasSuffix(text, []byte(`,"time":"`+filed+`"}`)) && !fromVersion(stored, e) {
-			stored = time.Time{} // a log collector's
+	stored, ok := parseTime(inside) // from query -o json or yaml
+	if !ok && recordTime != "" {
+		if stored, ok = parseTime(recordTime); ok && !bytes.HasSuffix(text, []byte(`,"time":"`+recordTime+`"}`)) && !hasVersionNanoseconds(stored, e) {
+			stored = time.Time{} // of a log collector
 		}
 	}
 	r := format.Record{Record: event.NewFromLine(e, stored), WholeEvent: true}
-	d.hand(&r, text)
+	d.emit(&r, text)
 }
 
 func parseTime(s string) (time.Time, bool) {
@@ -292,9 +287,9 @@ func parseTime(s string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// fromVersion reports whether a time ends in the nanoseconds that Hindsight derives
-// from the Event's version, so that Hindsight must have written it.
-func fromVersion(t time.Time, e *corev1.Event) bool {
+// hasVersionNanoseconds reports whether the nanoseconds of a time are derived from the
+// Event's version, so that Hindsight wrote it.
+func hasVersionNanoseconds(t time.Time, e *corev1.Event) bool {
 	of := event.NewReplayed(&corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{ResourceVersion: e.ResourceVersion},
 		FirstTimestamp: metav1.Unix(1, 0),
@@ -302,32 +297,32 @@ func fromVersion(t time.Time, e *corev1.Event) bool {
 	return t.Nanosecond() == of.Time.Nanosecond()
 }
 
-// ours reads a standalone line of the formats logfmt, json or text.
-func (d *Decoder) ours(text []byte, at place) bool {
+// decodeHindsightLine decodes a standalone line of the formats logfmt, json or text.
+func (d *Decoder) decodeHindsightLine(text []byte, at location) bool {
 	r, err := format.Parser{}.Parse(format.Entry{Line: string(text)})
 	if err != nil || r.Time.IsZero() {
 		return false
 	}
-	d.hand(&r, text)
+	d.emit(&r, text)
 	return true
 }
 
-// wrapped reads an object of a log collector that holds a line: as a string, or as
-// an object, which eventrouter can be configured to write.
-func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
+// decodeCollectorObject decodes an object of a log collector that contains a line, as a
+// string or as an object.
+func (d *Decoder) decodeCollectorObject(e *envelope, raw []byte, at location) bool {
 	if len(at.wraps) >= maxWraps {
 		return false
 	}
 	at.wraps = append(slices.Clip(at.wraps), "collector")
-	var lines [3]string // none if it is not a string
+	var lines [3]string // empty if it is not a string
 	_ = json.Unmarshal(e.Message, &lines[0])
 	_ = json.Unmarshal(e.Line, &lines[1])
 	if e.Log != nil {
 		lines[2] = string(*e.Log)
 	}
 	for _, inner := range lines {
-		if beginsRecord([]byte(inner)) {
-			d.content([]byte(strings.TrimRight(inner, "\r\n")), at)
+		if mayBeRecord([]byte(inner)) {
+			d.decodeContent([]byte(strings.TrimRight(inner, "\r\n")), at)
 			return true
 		}
 	}
@@ -342,7 +337,7 @@ func (d *Decoder) wrapped(e *envelope, raw []byte, at place) bool {
 		var inner envelope
 		member := members[name]
 		if isObject(member) && json.Unmarshal(member, &inner) == nil && (inner.Verb != "" && isObject(inner.Event) || isObject(inner.InvolvedObject)) {
-			d.object(member, nil, at)
+			d.decodeObject(member, nil, at)
 			return true
 		}
 	}

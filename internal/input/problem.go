@@ -6,15 +6,17 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/hindsight-events/hindsight/internal/excerpt"
 )
 
-// Problem is a part of an input that could not be read as Events: the first one of
-// its sort, and the number of others.
+// Problem is a part of an input that could not be read as Events: the first one of its
+// kind, and the number of others.
 type Problem struct {
 	Line int // of the first, counted from 1
 	Text string
-	// WatchError is set for an error that the API server sent: a watch that was
-	// recorded ended there, and Events may be missing.
+	// WatchError is set for an error frame: the recorded watch ended there, and Events
+	// may be missing.
 	WatchError bool
 }
 
@@ -22,27 +24,27 @@ func (p Problem) String() string { return fmt.Sprintf("line %d: %s", p.Line, p.T
 
 // problems collects the parts of an input that could not be read.
 type problems struct {
-	damaged, lines, watch sort
-	objects               sort
+	damaged, lines, watch problemCount
+	objects               problemCount
 	kinds                 map[string]int
 }
 
-// sort counts the problems of one sort and keeps the first.
-type sort struct {
+// problemCount counts the problems of one kind and keeps the first.
+type problemCount struct {
 	count int
 	line  int
 	text  string
 }
 
-func (s *sort) add(line int, text func() string) {
+func (s *problemCount) add(line int, text func() string) {
 	s.count++
 	if s.count == 1 {
 		s.line, s.text = line, text()
 	}
 }
 
-// more returns the number of problems beyond the first as a note, or nothing.
-func (s *sort) more() string {
+// more returns " (and 2 more)" for three problems.
+func (s *problemCount) more() string {
 	if s.count == 1 {
 		return ""
 	}
@@ -54,7 +56,7 @@ func (p *problems) addDamaged(line int, format string, args ...any) {
 }
 
 func (p *problems) addLine(line int, text []byte) {
-	p.lines.add(line, func() string { return "looks like " + looksLike(text) + ": " + excerpt(text) })
+	p.lines.add(line, func() string { return "looks like " + guessFormat(text) + ": " + quote(text) })
 }
 
 func (p *problems) addObject(line int, kind string) {
@@ -69,13 +71,16 @@ func (p *problems) addObject(line int, kind string) {
 }
 
 func (p *problems) addWatchError(line int, text string) {
-	p.watch.add(line, func() string { return "the API server answered with an error: " + text })
+	p.watch.add(line, func() string { return "the API server returned an error: " + text })
 }
+
+// quote returns the beginning of a text in quotes.
+func quote[T ~string | ~[]byte](text T) string { return fmt.Sprintf("%q", excerpt.Line(text, 60)) }
 
 // list returns the problems in the order of their lines.
 func (p *problems) list() []Problem {
 	var all []Problem
-	for _, s := range []*sort{&p.damaged, &p.lines, &p.watch} {
+	for _, s := range []*problemCount{&p.damaged, &p.lines, &p.watch} {
 		if s.count > 0 {
 			all = append(all, Problem{Line: s.line, Text: s.text + s.more(), WatchError: s == &p.watch})
 		}

@@ -11,31 +11,30 @@ import (
 	"github.com/hindsight-events/hindsight/internal/extsort"
 )
 
-// Bounds of an Order, compressed: on disk some four million Events.
+// Limits of a TimeSorter, compressed: on disk some four million Events.
 const (
 	maxOnDisk   = 1 << 30
 	maxInMemory = 32 << 20
 )
 
-// TimeSorter sorts records by time, in a few MB of memory. Records that do not fit are
-// kept in an unlinked file in the directory for temporary files, or in memory if
-// that fails. Records of the same time keep their order. An Order is not safe for
-// concurrent use.
+// TimeSorter sorts records by time, in a few MB of memory. Further records are kept in an
+// unlinked temporary file, or in memory if that fails. Records of the same time keep their
+// order. A TimeSorter is not safe for concurrent use.
 type TimeSorter struct {
-	// Visit is called for each record in the order of time. Add or Flush returns its
+	// Visit is called for each record in the order of time. Add and Flush return its
 	// error unchanged.
 	Visit func(*format.Record) error
-	// Overflow, if not nil, is called once when there are more records than an Order
-	// holds: it has visited the records it held, though earlier ones may follow. err
-	// is the reason why there was no file, or nil.
+	// Overflow, if not nil, is called once when the limit is exceeded. The records so
+	// far are visited, although earlier ones may follow. err is the error of the file,
+	// if any.
 	Overflow func(err error)
-	// Unbounded removes the bounds: the order matters more than the space it takes.
+	// Unbounded removes the limits.
 	Unbounded bool
 
 	sorter     extsort.Sorter
 	encoded    []byte
 	overflowed bool
-	most       int64 // for tests: instead of maxOnDisk
+	limit      int64 // in tests, instead of maxOnDisk
 }
 
 // Add adds a copy of a record.
@@ -53,7 +52,7 @@ func (o *TimeSorter) Add(r *format.Record) error {
 	}
 	o.sorter.Add(timeKey(r.Time), o.encoded)
 	size, inMemory := o.sorter.Size()
-	if o.Unbounded || size <= cmp.Or(o.most, maxOnDisk) && inMemory <= maxInMemory {
+	if o.Unbounded || size <= cmp.Or(o.limit, maxOnDisk) && inMemory <= maxInMemory {
 		return nil
 	}
 	if !o.overflowed && o.Overflow != nil {
@@ -63,7 +62,7 @@ func (o *TimeSorter) Add(r *format.Record) error {
 	return o.Flush()
 }
 
-// Flush visits all records that were added and not visited, and empties the Order.
+// Flush visits the remaining records and empties the TimeSorter.
 func (o *TimeSorter) Flush() error {
 	return o.sorter.Drain(func(_ uint64, b []byte) error {
 		r := format.Record{WholeEvent: b[0] == 1}
@@ -74,11 +73,11 @@ func (o *TimeSorter) Flush() error {
 	})
 }
 
-// Close discards records that were added and not visited.
+// Close discards the remaining records.
 func (o *TimeSorter) Close() { o.sorter.Reset() }
 
-// timeKey maps times to numbers of the same order. Times outside of the range of
-// int64 nanoseconds come first or last.
+// timeKey maps times to numbers of the same order. Times out of the range of int64
+// nanoseconds are first or last.
 func timeKey(t time.Time) uint64 {
 	switch {
 	case t.Year() < 1679:

@@ -20,12 +20,12 @@ func recordAt(t time.Time, message string) *format.Record {
 	}}
 }
 
-func TestOrder(t *testing.T) {
+func TestTimeSorter(t *testing.T) {
 	var got []string
 	o := TimeSorter{Visit: func(r *format.Record) error {
 		got = append(got, r.Event.Message)
 		if !r.WholeEvent || !r.ObservedTime.Equal(r.Time.Add(-time.Hour)) {
-			t.Errorf("%s came out as %+v", r.Event.Message, r)
+			t.Errorf("%s is visited as %+v", r.Event.Message, r)
 		}
 		return nil
 	}}
@@ -52,8 +52,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// Records beyond the bound are visited in sorted parts, which is reported once; none is lost.
-func TestOrderOverflows(t *testing.T) {
+// Records beyond the limit are visited in sorted parts, which is reported once. None is lost.
+func TestTimeSorterOverflow(t *testing.T) {
 	const n = 8000
 	seen, descents, overflows := map[string]bool{}, 0, 0
 	var last time.Time
@@ -67,7 +67,7 @@ func TestOrderOverflows(t *testing.T) {
 			return nil
 		},
 		Overflow: func(error) { overflows++ },
-		most:     1,
+		limit:    1,
 	}
 	text := strings.Repeat("a message of some length ", 40)
 	now := time.Date(2026, 3, 6, 14, 0, 0, 0, time.UTC)
@@ -85,7 +85,7 @@ func TestOrderOverflows(t *testing.T) {
 		t.Errorf("%d of %d records, %d calls of Overflow, %d parts", len(seen), n, overflows, descents+1)
 	}
 
-	o.most, o.Unbounded, descents, last = 1, true, 0, time.Time{}
+	o.limit, o.Unbounded, descents, last = 1, true, 0, time.Time{}
 	for i := range n {
 		_ = o.Add(recordAt(now.Add(-time.Duration(i)*time.Second), text))
 	}

@@ -9,31 +9,31 @@ import (
 	"time"
 )
 
-// wraps are the ways in which a line was wrapped into others, outermost first.
-// They distinguish the lines of different containers and streams.
+// wraps are the wrappings of a line, outermost first. They distinguish the lines of
+// different containers and streams.
 type wraps []string
 
-// Ways of wrapping. The name of the stream follows the first three.
+// Kinds of wrapping. The name of the stream follows the first three.
 const (
-	wrapCRI       = "cri:"    // TIME stdout F LINE, as container runtimes keep it
-	wrapDocker    = "docker:" // {"log":"LINE\n","stream":"stdout","time":…}, as Docker keeps it
-	wrapPrefix    = "prefix:" // [pod/NAME/CONTAINER] LINE, as kubectl logs --prefix prints it
-	wrapTimestamp = "time"    // TIME LINE, as kubectl logs --timestamps prints it
+	wrapCRI       = "cri:"    // TIME stdout F LINE, of container runtimes
+	wrapDocker    = "docker:" // {"log":"LINE\n","stream":"stdout","time":…}, of Docker
+	wrapPrefix    = "prefix:" // [pod/NAME/CONTAINER] LINE, of kubectl logs --prefix
+	wrapTimestamp = "time"    // TIME LINE, of kubectl logs --timestamps
 	wrapKlog      = "klog"    // I1129 02:00:01.123456       1 file.go:42] LINE
-	wrapSyslog    = "syslog:" // Nov 29 02:00:01 node-1 hindsight[1]: LINE, as journalctl and syslog print it
+	wrapSyslog    = "syslog:" // Nov 29 02:00:01 node-1 hindsight[1]: LINE, of journalctl and syslog
 )
 
 var podPrefix = regexp.MustCompile(`^\[[a-z]+/[^\s\]/]+/[^\s\]/]+\] `)
 
-// syslogHeader begins a line of journalctl in its formats short*, of syslog (RFC 3164)
-// or, with a version, of RFC 5424. The groups tell sources apart: host and program.
+// syslogHeader is the header of journalctl's formats short*, of syslog (RFC 3164) or of
+// RFC 5424. The groups are host and program.
 var syslogHeader = regexp.MustCompile(`^(?:<\d{1,3}>)?(?:` +
 	`(?:\w{3} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)) (\S+) ([^\s:\[/"]+(?:\[\d+\])?): ` +
 	`|1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+ \S+) \S+ (?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) )`)
 
-// cutSyslog cuts a header of syslog off.
+// cutSyslog removes a syslog header.
 func cutSyslog(text []byte) (inner []byte, how string) {
-	if len(text) > 0 && text[0] >= '0' && text[0] <= '9' { // mostly lines of ours: KIND/NAME is before their first colon
+	if len(text) > 0 && text[0] >= '0' && text[0] <= '9' { // mostly text lines of Hindsight: KIND/NAME is before their first colon
 		before, _, ok := bytes.Cut(text, []byte(": "))
 		if !ok || bytes.IndexByte(before, '/') >= 0 {
 			return nil, ""
@@ -46,11 +46,11 @@ func cutSyslog(text []byte) (inner []byte, how string) {
 	return text[len(m[0]):], wrapSyslog + string(bytes.Join(m[1:], []byte(" ")))
 }
 
-// unwrap removes one wrapping from a line and returns the way of wrapping. It returns
-// nil for a line that is not wrapped. part is set if another line continues this one.
+// unwrap removes one wrapping from a line and returns its kind. It returns nil for a line
+// that is not wrapped. part is set if the next line continues this one.
 func unwrap(text []byte) (inner []byte, how string, part bool) {
-	// Without an Event behind it, the header is that of a program's own logs.
-	if inner, how := cutSyslog(text); beginsRecord(inner) {
+	// Without an Event after it, the header belongs to a program's own log.
+	if inner, how := cutSyslog(text); mayBeRecord(inner) {
 		return inner, how, false
 	}
 	switch c := text[0]; {
@@ -66,9 +66,9 @@ func unwrap(text []byte) (inner []byte, how string, part bool) {
 		if inner, stream, part, ok := cutCRI(rest); ok {
 			return inner, wrapCRI + stream, part
 		}
-		// A line of ours in the format text begins with a time too.
+		// A text line of Hindsight begins with a time, too.
 		_, _, twice := cutTime(rest)
-		if twice || len(rest) > 0 && rest[0] == '{' || podPrefix.Match(rest) || klogHeader.Match(rest) || bytes.HasPrefix(rest, logfmtStart) {
+		if twice || len(rest) > 0 && rest[0] == '{' || podPrefix.Match(rest) || klogHeader.Match(rest) || bytes.HasPrefix(rest, logfmtPrefix) {
 			return rest, wrapTimestamp, false
 		}
 	case c == 'I' || c == 'W' || c == 'E' || c == 'F':
@@ -80,10 +80,10 @@ func unwrap(text []byte) (inner []byte, how string, part bool) {
 	return nil, "", false
 }
 
-// beginsRecord reports whether an object, or a line of ours, may begin the text.
-func beginsRecord(text []byte) bool {
+// mayBeRecord reports whether the text may be an object or a line of Hindsight.
+func mayBeRecord(text []byte) bool {
 	_, _, stamped := cutTime(text)
-	return stamped || bytes.HasPrefix(text, []byte("{")) || bytes.HasPrefix(text, logfmtStart) && isOurs(text)
+	return stamped || bytes.HasPrefix(text, []byte("{")) || bytes.HasPrefix(text, logfmtPrefix) && mayBeHindsightLine(text)
 }
 
 // cutTime removes a time and the space after it.
@@ -105,7 +105,7 @@ func cutCRI(text []byte) (inner []byte, stream string, part, ok bool) {
 			continue
 		}
 		tags, inner, ok := bytes.Cut(rest, []byte(" "))
-		if !ok { // an editor has removed the space at the end of an empty line
+		if !ok { // an editor removed the trailing space of an empty line
 			inner = []byte{}
 		}
 		tag, _, _ := bytes.Cut(tags, []byte(":"))
@@ -119,8 +119,8 @@ func cutCRI(text []byte) (inner []byte, stream string, part, ok bool) {
 	return nil, "", false, false
 }
 
-// strip removes these wrappings from a line. It returns false for a line that is
-// wrapped in another way.
+// strip removes these wrappings from a line. It returns false for a line with other
+// wrappings.
 func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
 	for _, how := range w {
 		if len(text) == 0 {
@@ -154,14 +154,14 @@ func (w wraps) strip(text []byte) (inner []byte, part, ok bool) {
 	return text, part, true
 }
 
-// unwrapped reads a line that was wrapped into another, once it is complete.
-func (d *Decoder) unwrapped(inner []byte, how string, part bool, at place) {
+// decodeUnwrapped decodes an unwrapped line once all its parts are complete.
+func (d *Decoder) decodeUnwrapped(inner []byte, how string, part bool, at location) {
 	at.wraps = append(slices.Clip(at.wraps), how)
 	key := strings.Join(at.wraps, "\x00")
 	if before, ok := d.parts[key]; part || ok {
 		inner = append(before, inner...)
 		if len(inner) > maxValue {
-			d.problems.addDamaged(at.line, "a line that was split is longer than 16 MiB")
+			d.problems.addDamaged(at.line, "a split line is longer than 16 MiB")
 			inner = nil
 		}
 		if part {
@@ -170,17 +170,17 @@ func (d *Decoder) unwrapped(inner []byte, how string, part bool, at place) {
 		}
 		delete(d.parts, key)
 	}
-	d.content(inner, at)
+	d.decodeContent(inner, at)
 }
 
-// dockerLine reads an entry of Docker's json-file driver.
-func (d *Decoder) dockerLine(log, stream string, at place) {
+// decodeDockerLine decodes an entry of Docker's json-file driver.
+func (d *Decoder) decodeDockerLine(log, stream string, at location) {
 	inner, part := dockerText(log)
-	d.unwrapped(inner, wrapDocker+stream, part, at)
+	d.decodeUnwrapped(inner, wrapDocker+stream, part, at)
 }
 
-// dockerText returns the line in an entry of Docker's. Without its end, the rest
-// follows in another. That of a terminal ends in CRLF.
+// dockerText returns the line in an entry of Docker. Without a line break, the next entry
+// continues it. Lines of a terminal end in CRLF.
 func dockerText(log string) (text []byte, part bool) {
 	line, whole := strings.CutSuffix(log, "\n")
 	if whole {
@@ -189,9 +189,9 @@ func dockerText(log string) (text []byte, part bool) {
 	return []byte(line), !whole
 }
 
-// embedded returns the Event in a line that begins with something else, such as
-// the name of a container or a header of syslog.
-func embedded(text []byte) []byte {
+// embeddedObject returns the Event in a line with an unknown prefix, such as the name of a
+// container.
+func embeddedObject(text []byte) []byte {
 	if !bytes.Contains(text, []byte(`"involvedObject"`)) && !bytes.Contains(text, []byte(`"regarding"`)) {
 		return nil
 	}
@@ -209,10 +209,10 @@ func embedded(text []byte) []byte {
 	return nil
 }
 
-var logfmtStart = []byte("time=")
+var logfmtPrefix = []byte("time=")
 
-// isOurs reports whether a line may be one of ours in the format logfmt or text.
-func isOurs(text []byte) bool {
+// mayBeHindsightLine reports whether a line may be a line of Hindsight in logfmt or text.
+func mayBeHindsightLine(text []byte) bool {
 	return text[0] >= '0' && text[0] <= '9' ||
-		bytes.HasPrefix(text, logfmtStart) && bytes.Contains(text, []byte(" detected_level="))
+		bytes.HasPrefix(text, logfmtPrefix) && bytes.Contains(text, []byte(" detected_level="))
 }

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// yamlDocument collects the lines of a YAML document; of a list or a sequence, one
-// item at a time, since the whole would not fit into memory.
+// yamlDocument collects the lines of a YAML document. Of a list or a sequence it holds one
+// item at a time, because all of them may not fit into memory.
 type yamlDocument struct {
 	on    bool
 	begin int             // line
@@ -17,18 +17,18 @@ type yamlDocument struct {
 	keys  map[string]bool // at its first column
 
 	items    bool // the next lines belong to items
-	sequence bool // the document has nothing but items
+	sequence bool // the document has only items
 	indent   int  // of the items' dashes; -1: not known yet
 	item     []byte
 	itemLine int
-	list     *list // nil until its items began
+	list     *list // nil before its items
 }
 
 func (y *yamlDocument) active() bool { return y.on }
 
 var (
 	yamlKey = regexp.MustCompile(`^["']?([A-Za-z_][\w./-]*)["']?:( |$)`)
-	// Keys that objects with Events in them begin with.
+	// First keys of objects with Events.
 	yamlStart = regexp.MustCompile(`^(- )?["']?(action|apiVersion|count|deprecated\w+|event|eventTime|firstTimestamp|involvedObject|items|kind|lastTimestamp|message|metadata|note|object|reason|regarding|related|reportingComponent|reportingController|reportingInstance|series|source|type|verb)["']?:( |$)`)
 	yamlDash  = regexp.MustCompile(`^( *)-( |$)`)
 	yamlItems = regexp.MustCompile(`^["']?items["']?:\s*(#.*)?$`)
@@ -37,8 +37,8 @@ var (
 	yamlVersion = regexp.MustCompile(`(?m)^["']?apiVersion["']?:\s*["']?([^\s"']+)`)
 )
 
-// beginYAML begins a document if the line looks like the first of one. It also accepts
-// lines that may precede a document.
+// beginYAML begins a document if the line looks like its first line. It also accepts lines
+// that may precede a document.
 func (d *Decoder) beginYAML(text []byte) bool {
 	switch {
 	case bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || text[3] == ' '), string(text) == "...", bytes.HasPrefix(text, []byte("%YAML")):
@@ -102,9 +102,9 @@ func (d *Decoder) addYAML(text []byte) {
 	}
 	*to = append(append(*to, text...), '\n')
 	if len(*to) > maxValue {
-		d.problems.addDamaged(y.begin, "not Events in YAML: an object in it is larger than 16 MiB")
+		d.problems.addDamaged(y.begin, "not Events in YAML: an object is larger than 16 MiB")
 		d.yaml = yamlDocument{}
-		d.torn = true
+		d.truncated = true
 	}
 }
 
@@ -115,11 +115,11 @@ func firstMatch(pattern *regexp.Regexp, text []byte) string {
 	return ""
 }
 
-// endItem reads the item that is complete.
+// endItem decodes the complete item.
 func (d *Decoder) endItem() {
 	y := &d.yaml
 	defer func() { y.item = y.item[:0] }()
-	if len(bytes.TrimSpace(y.item)) == 0 || y.list.foreign() {
+	if len(bytes.TrimSpace(y.item)) == 0 || y.list.excludesEvents() {
 		return
 	}
 	text, err := yaml.YAMLToJSON(y.item)
@@ -137,14 +137,14 @@ func (d *Decoder) endItem() {
 	}
 	for _, item := range items {
 		if isObject(item) {
-			d.object(item, of, place{line: y.itemLine})
+			d.decodeObject(item, of, location{line: y.itemLine})
 		} else if string(item) != "null" {
 			d.problems.addLine(y.itemLine, y.item)
 		}
 	}
 }
 
-// endYAML reads the rest of the document.
+// endYAML decodes the rest of the document.
 func (d *Decoder) endYAML() {
 	if !d.yaml.on {
 		return
@@ -164,8 +164,8 @@ func (d *Decoder) endYAML() {
 	case !isObject(text):
 		d.problems.addLine(y.begin, y.rest)
 	case y.list != nil:
-		d.listEnd(text, y.list, place{line: y.begin})
+		d.listEnd(text, y.list, location{line: y.begin})
 	default:
-		d.document(text, place{line: y.begin})
+		d.decodeObject(text, nil, location{line: y.begin})
 	}
 }

@@ -1,5 +1,4 @@
-// Package mask replaces parts of addresses that may be secret, before logs, errors and
-// printed configurations show them.
+// Package mask hides the secrets in addresses for logs, errors and printed configurations.
 package mask
 
 import (
@@ -12,9 +11,9 @@ import (
 // hidden replaces a secret, as in net/url. It can be part of a URL.
 const hidden = "xxxxx"
 
-// URL returns the address with xxxxx in place of its password, of a user without a
-// password, which may be a token, and of its query. An address that has one of
-// these and cannot be parsed is not shown at all.
+// URL returns the address with xxxxx in place of its password, a user without password
+// (which may be a token), and its query. It returns no part of an address that may have
+// these and cannot be parsed.
 func URL(address string) string {
 	if !strings.ContainsAny(address, "@?") {
 		return address
@@ -26,7 +25,7 @@ func URL(address string) string {
 	return ParsedURL(u).String()
 }
 
-// ParsedURL is URL for one that was parsed; it returns a copy.
+// ParsedURL is URL for a parsed address. It returns a copy.
 func ParsedURL(u *url.URL) *url.URL {
 	masked := *u
 	if u.User != nil {
@@ -44,9 +43,8 @@ func ParsedURL(u *url.URL) *url.URL {
 	return &masked
 }
 
-// Error returns the reason why a request failed, without the address of the request,
-// which errors of net/http quote with its query. The address of a request that was
-// made on its behalf, such as one for a token, is masked.
+// Error returns the cause of a failed request, without the URL that net/http adds to the
+// error. The URL of a nested request, such as the one for a token, is masked.
 func Error(err error) error {
 	var request *url.Error
 	if !errors.As(err, &request) {

@@ -1,5 +1,5 @@
-// Package quantity holds the sizes, rates and durations of a configuration as
-// people write them: 1GiB, 3.6MiB/s, 10s.
+// Package quantity parses and prints the sizes, rates and durations of a configuration:
+// 1GiB, 3.6MiB/s, 10s.
 package quantity
 
 import (
@@ -17,8 +17,7 @@ import (
 // Size is a number of bytes.
 type Size int64
 
-// ParseSize reads a size such as 512KiB, 1GiB or 1.5MB. Without a unit it is
-// bytes.
+// ParseSize parses a size such as 512KiB, 1GiB or 1.5MB. The default unit is bytes.
 func ParseSize(s string) (Size, error) {
 	n, err := humanize.ParseBytes(s)
 	if err != nil || n > math.MaxInt64 {
@@ -27,7 +26,7 @@ func ParseSize(s string) (Size, error) {
 	return Size(n), nil
 }
 
-// String is exact: the largest unit of which the size is a whole number.
+// String returns the exact size in the largest unit without decimals.
 func (s Size) String() string {
 	for _, unit := range []struct {
 		size Size
@@ -49,10 +48,10 @@ func (s *Size) UnmarshalYAML(n *yaml.Node) (err error) {
 // MarshalYAML implements yaml.Marshaler.
 func (s Size) MarshalYAML() (any, error) { return s.String(), nil }
 
-// Rate is a number of bytes a second.
+// Rate is a number of bytes per second.
 type Rate int64
 
-// ParseRate reads a rate such as 3.6MiB/s or 500KB/s. 0 needs no unit.
+// ParseRate parses a rate such as 3.6MiB/s or 500KB/s. 0 needs no unit.
 func ParseRate(s string) (Rate, error) {
 	size, found := strings.CutSuffix(s, "/s")
 	n, err := ParseSize(strings.TrimSpace(size))
@@ -62,7 +61,7 @@ func ParseRate(s string) (Rate, error) {
 	return Rate(n), nil
 }
 
-// String is exact: the largest unit of which at most two decimals are needed.
+// String returns the exact rate in the largest unit with at most two decimals.
 func (r Rate) String() string {
 	for _, unit := range []struct {
 		size Size
@@ -89,10 +88,10 @@ func (r *Rate) UnmarshalYAML(n *yaml.Node) (err error) {
 // MarshalYAML implements yaml.Marshaler.
 func (r Rate) MarshalYAML() (any, error) { return r.String(), nil }
 
-// Duration is a time.Duration written as in 10s, 1h30m or 7d.
+// Duration is a time.Duration such as 10s, 1h30m or 7d.
 type Duration time.Duration
 
-// ParseDuration reads a duration.
+// ParseDuration parses a duration.
 func ParseDuration(s string) (Duration, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		if d < 0 {
@@ -127,8 +126,8 @@ func (d *Duration) UnmarshalYAML(n *yaml.Node) (err error) {
 // MarshalYAML implements yaml.Marshaler.
 func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
 
-// scalar parses a scalar node. Its errors carry the line, as the decoder's own
-// do, and so are reported together with them.
+// scalar parses a scalar node. Its errors have the line, like the errors of the decoder,
+// which collects both.
 func scalar[T any](n *yaml.Node, parse func(string) (T, error)) (T, error) {
 	var zero T
 	if n.Kind != yaml.ScalarNode {

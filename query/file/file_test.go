@@ -138,12 +138,12 @@ func TestOtherFiles(t *testing.T) {
 			text:   `{"type":"ADDED","object":{"kind":"Event","metadata":{"name":"a"}}}` + "\n" + `{"type":"DELETED","object":{"kind":"Event","metadata":{"name":"a"}}}` + "\n",
 			events: "a",
 		},
-		"truncated list":               {text: list[:len(list)-3], events: "a", problems: []string{path + ": line 1: not an Event in JSON: it breaks off at the end of the input"}},
+		"truncated list":               {text: list[:len(list)-3], events: "a", problems: []string{path + ": line 1: not an Event in JSON: truncated at the end of the input"}},
 		"foreign lines":                {text: "hello\n" + event("a"), events: "a", problems: []string{path + `: line 1: looks like text: "hello"`}},
-		"truncated line":               {text: event("a")[:20], problems: []string{path + ": line 1: not an Event in JSON: it breaks off in a string"}, failed: true},
+		"truncated line":               {text: event("a")[:20], problems: []string{path + ": line 1: not an Event in JSON: truncated in a string"}, failed: true},
 		"a Deployment":                 {text: "apiVersion: apps/v1\nkind: Deployment\n", problems: []string{path + ": line 1: not an Event, but Deployment"}, failed: true},
-		"archive":                      {text: "PK\x03\x04\x00", problems: []string{path + " looks like a zip archive; Events are not read from that"}, failed: true},
-		"watch that ended in an error": {text: event("a") + `{"type":"ERROR","object":{"message":"gone"}}`, events: "a", problems: []string{path + ": line 2: the API server answered with an error: gone"}, failed: true},
+		"archive":                      {text: "PK\x03\x04\x00", problems: []string{path + " looks like a zip archive, which is not supported"}, failed: true},
+		"watch that ended in an error": {text: event("a") + `{"type":"ERROR","object":{"message":"gone"}}`, events: "a", problems: []string{path + ": line 2: the API server returned an error: gone"}, failed: true},
 		"empty":                        {},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxValue bounds one object of JSON or YAML. etcd refuses objects of more than
-// 1.5 MiB by default.
+// maxValue is the maximum size of an object in JSON or YAML. etcd rejects objects of more
+// than 1.5 MiB by default.
 const maxValue = 16 << 20
 
-// scanner finds the objects in JSON that it receives in pieces: the elements of arrays
-// and the items of lists one by one, however long these are, and any other object
-// whole. It recognizes nothing but brackets and strings.
+// scanner finds the objects in JSON that it receives in pieces: elements of arrays and
+// items of lists one by one, and other objects as a whole. It recognizes only brackets and
+// strings.
 type scanner struct {
 	// object is called with each object and the list that contains it, or nil.
 	// listEnd is called with a list after its items, without them. raw is valid until
@@ -22,11 +22,11 @@ type scanner struct {
 	listEnd func(raw []byte, l *list, line int)
 
 	stack    []byte  // open brackets
-	frames   []frame // open objects, but for those inside an object that is no list
-	arrays   []int   // lengths of stack inside the open arrays whose elements are examined
+	frames   []frame // open objects, except inside an object that is not a list
+	arrays   []int   // lengths of stack inside the open arrays with elements to examine
 	inString bool
 	escaped  bool
-	scalars  bool // an array had elements that are no objects
+	scalars  bool // an array had elements that are not objects
 	begin    int  // the line that the value begins on
 }
 
@@ -36,24 +36,24 @@ type frame struct {
 	raw   []byte // so far, without items
 	line  int
 	list  *list // nil until items were found in it
-	text  int   // where in raw the last string directly inside begins
+	text  int   // offset in raw of the last string directly inside
 	key   string
 }
 
-// list is a list whose items are read one by one.
+// list is a list of which the items are read one by one.
 type list struct {
-	kind, apiVersion string // as far as they came before the items
+	kind, apiVersion string // empty if they follow the items
 	unknown          int    // items of an unknown kind
 	unknownLine      int    // of the first
 }
 
-// maxDepth is the greatest depth that encoding/json accepts.
+// maxDepth is the maximum depth of encoding/json.
 const maxDepth = 10_000
 
-// broken is the reason why a value cannot be read to its end.
-type broken string
+// syntaxError is the reason why a value cannot be read.
+type syntaxError string
 
-func (e broken) Error() string { return string(e) }
+func (e syntaxError) Error() string { return string(e) }
 
 func (s *scanner) active() bool { return len(s.stack) > 0 }
 
@@ -63,12 +63,12 @@ func (s *scanner) reset() {
 }
 
 // feed reads a piece of a value. Once the value is complete, it returns the rest of
-// the piece. line is the line number of the piece. An error is of the type broken.
+// the piece. line is the line number of the piece. An error is a syntaxError.
 func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 	if !s.active() {
 		s.begin = line
 	}
-	start := 0 // of the bytes that the innermost object does not have yet
+	start := 0 // of the bytes that are not in the innermost object yet
 	keep := func(to int) {
 		if f := s.frame(); f != nil && !s.inArray() {
 			f.raw = append(f.raw, b[start:to]...)
@@ -86,7 +86,7 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 			case c == '"':
 				s.inString = false
 			case c == '\n':
-				return nil, broken("it breaks off in a string")
+				return nil, syntaxError("truncated in a string")
 			}
 			continue
 		}
@@ -110,7 +110,7 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 			}
 		case '{', '[':
 			if len(s.stack) >= maxDepth {
-				return nil, broken("it is nested too deeply")
+				return nil, syntaxError("nested too deeply")
 			}
 			element := len(s.stack) == 0 || s.inArray()
 			items := c == '[' && inside && f.key == `"items"`
@@ -130,7 +130,7 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 			}
 		case '}', ']':
 			if len(s.stack) == 0 || c-2 != s.stack[len(s.stack)-1] {
-				return nil, broken("its brackets do not match")
+				return nil, syntaxError("mismatched brackets")
 			}
 			if s.inArray() {
 				s.arrays = s.arrays[:len(s.arrays)-1]
@@ -139,7 +139,7 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 			if c == '}' && inside {
 				keep(i + 1)
 				s.stack = s.stack[:len(s.stack)-1]
-				s.pop()
+				s.endObject()
 			} else {
 				s.stack = s.stack[:len(s.stack)-1]
 			}
@@ -155,13 +155,13 @@ func (s *scanner) feed(b []byte, line int) (rest []byte, err error) {
 	}
 	keep(len(b))
 	if f := s.frame(); f != nil && len(f.raw) > maxValue {
-		return nil, broken("an object in it is larger than 16 MiB")
+		return nil, syntaxError("an object is larger than 16 MiB")
 	}
 	return nil, nil
 }
 
-// pop passes on the object that is complete.
-func (s *scanner) pop() {
+// endObject emits the complete object.
+func (s *scanner) endObject() {
 	last := len(s.frames) - 1
 	f := s.frames[last]
 	s.frames[last] = frame{}
@@ -184,7 +184,7 @@ func (s *scanner) frame() *frame {
 	return &s.frames[len(s.frames)-1]
 }
 
-// inArray reports whether the next value is an element that is examined.
+// inArray reports whether the next value is an element to examine.
 func (s *scanner) inArray() bool {
 	return len(s.arrays) > 0 && s.arrays[len(s.arrays)-1] == len(s.stack)
 }

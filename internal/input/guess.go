@@ -2,7 +2,6 @@ package input
 
 import (
 	"bytes"
-	"fmt"
 	"regexp"
 )
 
@@ -14,17 +13,16 @@ var (
 	described  = regexp.MustCompile(`^(Name|Namespace|Events):( |$)`)
 )
 
-// looksLike describes the likely format of a line that is not read, and of the lines
-// after it.
-func looksLike(line []byte) string {
+// guessFormat describes the likely format of a line that is not supported.
+func guessFormat(line []byte) string {
 	lower := bytes.ToLower(bytes.TrimSpace(line))
 	switch {
 	case bytes.HasPrefix(lower, []byte("<!doctype html")), bytes.HasPrefix(lower, []byte("<html")):
-		return "an HTML page, such as one for signing in or of an error"
+		return "an HTML page, such as a login or error page"
 	case bytes.HasPrefix(lower, []byte("<?xml")), bytes.HasPrefix(lower, []byte("<")):
 		return "XML or HTML"
 	case eventTable.Match(line):
-		return "the table that kubectl prints; save Events with -o json or -o yaml"
+		return "the table of kubectl; save Events with -o json or -o yaml"
 	case described.Match(line):
 		return "the output of kubectl describe; save Events with kubectl get events -o json"
 	case bytes.HasPrefix(line, []byte("# HELP ")), bytes.HasPrefix(line, []byte("# TYPE ")):
@@ -38,14 +36,4 @@ func looksLike(line []byte) string {
 	default:
 		return "text"
 	}
-}
-
-// excerpt returns the beginning of a line in quotes.
-func excerpt(b []byte) string {
-	const most = 60
-	b = bytes.TrimSpace(b)
-	if len(b) > most {
-		return fmt.Sprintf("%q…", b[:most])
-	}
-	return fmt.Sprintf("%q", b)
 }
