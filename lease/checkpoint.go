@@ -180,7 +180,7 @@ func decode(s string) (Checkpoint, error) {
 	return c, nil
 }
 
-// commonEpoch returns the epoch of the first position, which nearly always is that of all.
+// commonEpoch returns the epoch of the first position, which nearly all positions have.
 func commonEpoch(c Checkpoint) string {
 	for _, sink := range slices.Sorted(maps.Keys(c.Sinks)) {
 		for _, source := range slices.Sorted(maps.Keys(c.Sinks[sink])) {

@@ -2,7 +2,7 @@
 // (coordination.k8s.io/v1) that its holder renews, with an annotation that has the position of each
 // sink.
 //
-// The election is that of client-go's tools/leaderelection: a candidate acquires a Lease that it
+// The election works as in client-go's tools/leaderelection: a candidate acquires a Lease that it
 // has not seen renewed for its duration, measured by the candidate's own clock, so that clocks need
 // not agree; each write is a compare-and-swap. Three properties go beyond that library:
 //
@@ -147,7 +147,7 @@ func (l *Lease) describe() string { return l.Namespace + "/" + l.Name }
 // with ctx, or with the cause ErrLost when the Lease is lost; lead must then return without sending
 // anything. If ctx has ended, the Lease is renewed until lead returns, and then released.
 //
-// The error is that of lead, or ErrLost with the cause. ErrLost may mean that the Lease could not
+// Run returns the error of lead, or ErrLost with the cause. ErrLost may mean that the Lease could not
 // be released: the next leader then waits for its duration, and resends the records accepted since
 // the last renewal.
 //

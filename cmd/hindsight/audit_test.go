@@ -168,7 +168,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// The exit code of an interrupted --watch is that of the worst result.
+// An interrupted --watch has the exit code of the worst result.
 func TestAuditWatch(t *testing.T) {
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	for stored, want := range map[bool]int{true: 0, false: 1} {

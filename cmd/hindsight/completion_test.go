@@ -47,8 +47,8 @@ func labelsLoki(t *testing.T) string {
 	return s.URL
 }
 
-// Values are completed for hindsight query and for the kubectl plugin, whose completion kubectl
-// calls.
+// Values are completed for hindsight query and for the kubectl plugin, also when kubectl calls the
+// completion.
 func TestCompletionOfValues(t *testing.T) {
 	clearEnvironment(t)
 	loki, file := labelsLoki(t), eventsFile(t)

@@ -16,7 +16,7 @@ const (
 	blockedAfter = 15 * time.Second
 )
 
-// live returns the watches whose loop hangs.
+// live returns the watches with a hanging loop.
 func (p *process) live() (problems []string) {
 	g := p.current.Load()
 	if g == nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/hindsight-events/hindsight/watch"
 )
 
-// process is a running Hindsight across reloads. Config and Log are those of the current
+// process is a running Hindsight across reloads. Config and Log belong to the current
 // generation.
 type process struct {
 	Options

@@ -15,7 +15,7 @@ import (
 	"github.com/hindsight-events/hindsight/internal/config"
 )
 
-// Parked records outlive a reload. Dropping those of a removed sink is logged and counted.
+// Parked records outlive a reload. The loss of a removed sink's records is logged and counted.
 func TestParkedRecordsAcrossReloads(t *testing.T) {
 	for journal, dir := range map[string]string{"in memory": "", "on disk": t.TempDir()} {
 		t.Run(journal, func(t *testing.T) {

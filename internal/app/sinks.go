@@ -82,8 +82,8 @@ func (all sinkSet) labels() (labels []router.SinkLabels) {
 
 // deliveryLimits bounds the window of records that a sink has read and not completed to a part of
 // the journal. Records that wait for their batch to fill, and the completed ones behind the oldest
-// of them, must not fill the journal. A journal that drops its oldest records keeps those of the
-// window longer.
+// of them, must not fill the journal. A journal that drops its oldest records keeps the records
+// of the window longer.
 func (s openSink) deliveryLimits(journalBytes quantity.Size) sink.Limits {
 	part := 4
 	if s.config.WhenFull == journal.DropOldest {

@@ -162,7 +162,7 @@ func TestExamplesInDocs(t *testing.T) {
 		}
 	}
 	if blocks < 2 {
-		t.Errorf("%d YAML blocks found, want those of README and docs", blocks)
+		t.Errorf("%d YAML blocks found, want the ones of README and docs", blocks)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestRemovedNamespaces(t *testing.T) {
 			t.Errorf("the checkpoint still has the removed sources %v", removed)
 		}
 
-		// A replica leads whose journal still has a position that was pruned.
+		// The journal of the next leader still has a position that was pruned.
 		tracker = setup{
 			sinks: sinks, sources: []string{"a"}, checkpoint: tracker.Snapshot(),
 			journaled: []uint64{20}, acked: map[string]uint64{"loki": 20},
