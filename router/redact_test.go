@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -137,8 +138,8 @@ func TestRedactionsInYAML(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := decode(tt.yaml)
-			typeError, ok := err.(*yaml.TypeError)
-			if !ok {
+			var typeError *yaml.TypeError
+			if !errors.As(err, &typeError) {
 				t.Fatalf("got %v", err)
 			}
 			if !slices.Equal(typeError.Errors, tt.want) {

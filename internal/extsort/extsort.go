@@ -161,7 +161,7 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	for i, run := range runs {
 		r := &runReader{in: run, run: i, packed: &packed}
 		switch err := r.next(); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 		case err != nil:
 			return err
 		default:
@@ -180,7 +180,7 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 			}
 		}
 		switch err := r.next(); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			heap[0] = heap[len(heap)-1]
 			heap = heap[:len(heap)-1]
 		case err != nil:

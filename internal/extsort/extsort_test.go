@@ -63,7 +63,7 @@ func TestDrainReturnsTheErrorOfVisit(t *testing.T) {
 	s.Add(1, nil)
 	s.Add(2, nil)
 	stop := errors.New("stop")
-	if err := s.Drain(func(uint64, []byte) error { return stop }); err != stop {
+	if err := s.Drain(func(uint64, []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -33,7 +33,7 @@ func TestErrorKeepsTheCause(t *testing.T) {
 	if want := "Post https://idp/token?xxxxx: context deadline exceeded"; got.Error() != want || !errors.Is(got, context.DeadlineExceeded) {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if other := errors.New("other"); Error(other) != other {
+	if other := errors.New("other"); !errors.Is(Error(other), other) {
 		t.Error("an error without an address was changed")
 	}
 }

@@ -66,7 +66,7 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { s.server.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = s.server.Close() })()
 	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve metrics and probes: %w", err)
 	}

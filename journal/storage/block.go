@@ -18,7 +18,9 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var (
-	errShort   = errors.New("more bytes are needed")
+	errShort = errors.New("more bytes are needed")
+
+	// ErrDamaged is the error of a block whose content has changed since it was written.
 	ErrDamaged = errors.New("checksum does not match")
 )
 

@@ -105,7 +105,7 @@ func createSynced(fs FS, name string, content []byte) (File, error) {
 	}
 	if err != nil {
 		f.Close()
-		fs.Remove(temp)
+		_ = fs.Remove(temp) // recovery removes it too
 		return nil, err
 	}
 	return f, nil

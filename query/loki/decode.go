@@ -2,6 +2,7 @@ package loki
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -45,7 +46,7 @@ type decoder struct {
 
 // err returns the error of the iterator, nil at the end of the text.
 func (d *decoder) err() error {
-	if d.Error == nil || d.Error == io.EOF {
+	if d.Error == nil || errors.Is(d.Error, io.EOF) {
 		return nil
 	}
 	return fmt.Errorf("decode an entry: %w", d.Error)

@@ -188,7 +188,7 @@ func (c *Client) queryPage(ctx context.Context, query string, from, to time.Time
 	switch {
 	case body.err != nil:
 		return nil, 0, c.readError(body.err)
-	case d.Error != nil && d.Error != io.EOF:
+	case d.Error != nil && !errors.Is(d.Error, io.EOF):
 		return nil, 0, c.formatError(d.Error)
 	case status != "success":
 		return nil, 0, c.formatError(statusError(status))

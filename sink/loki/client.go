@@ -190,7 +190,7 @@ func (c *client) post(ctx context.Context, body []byte) (response, error) {
 	if err == nil {
 		return a, nil
 	}
-	if context.Cause(limited) == errTimeout {
+	if errors.Is(context.Cause(limited), errTimeout) {
 		err = fmt.Errorf("%w (%v)", errTimeout, c.timeout)
 	}
 	return a, c.wrapError(err)

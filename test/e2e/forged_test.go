@@ -87,7 +87,7 @@ func TestForgedEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = start(t, c.Kubeconfig(), config)
+	start(t, c.Kubeconfig(), config)
 	wait.Until(t, "the gap is stored", func() bool { return len(stored(t, l, `{job="hindsight", reason="HindsightGap"}`)) > 0 })
 	gaps := stored(t, l, `{job="hindsight", reason="HindsightGap"}`)
 	if len(gaps) != 1 || gaps[0].Time.After(time.Now()) || strings.Contains(gaps[0].Line, "2099") {

@@ -121,7 +121,7 @@ func TestLokiCanBeSlow(t *testing.T) {
 		l.behave(0, 20*time.Millisecond)
 		began := time.Now()
 		w := httptest.NewRecorder()
-		l.push(w, httptest.NewRequest("POST", "/", strings.NewReader(request("1000000001", "{}"))))
+		l.push(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(request("1000000001", "{}"))))
 		if took := time.Since(began); w.Code != http.StatusNoContent || took != 20*time.Millisecond {
 			t.Errorf("a push is answered with %d after %v, want 20ms", w.Code, took)
 		}
