@@ -1,7 +1,7 @@
 // Command demo demonstrates Hindsight with real components: a control plane that keeps its Events
 // for little more than a minute instead of an hour, and an outage that the real scheduler
 // re-enacts. Hindsight exports the Events to Loki, if it is installed, else to files. Once the
-// cluster has deleted them, the demo analyzes the outage with LogQL or with hindsight query:
+// cluster has deleted them, the demo analyses the outage with LogQL or with hindsight query:
 //
 //	go run ./test/demo [-keep]
 //
