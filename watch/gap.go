@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/hindsight-events/hindsight/event"
@@ -74,9 +73,7 @@ func (w *Watcher) useKnownGap(g *event.Gap) {
 // rememberGap adds a gap to the known ones, replacing the same gap without an end, and calls
 // onGap.
 func (w *Watcher) rememberGap(g event.Gap) {
-	if w.knownGaps = slices.DeleteFunc(w.knownGaps, g.Supersedes); !slices.Contains(w.knownGaps, g) {
-		w.knownGaps = append(w.knownGaps, g)
-	}
+	w.knownGaps.Add(g)
 	if w.onGap != nil {
 		w.onGap(g)
 	}

@@ -116,7 +116,7 @@ type Watcher struct {
 	emittedCount, skippedCount, undecodedCount atomic.Int64 // states, since the start
 
 	// Used by the loop only:
-	knownGaps     []event.Gap
+	knownGaps     event.GapSet
 	uidDeniedAt   time.Time // when reading the uid of kube-system was denied; zero: allowed
 	failedWatches int       // consecutive watches that failed at failedVersion
 	failedVersion uint64
