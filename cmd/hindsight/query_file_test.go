@@ -92,7 +92,7 @@ func TestStoredTimeIsKept(t *testing.T) {
 			t.Errorf("-o %s:\n%s\nbecomes\n%s%s", output, printed, again, stderr)
 		}
 	}
-	// Colors and YAML do not change a message.
+	// Styles and YAML do not change a message.
 	for _, message := range []string{`a\u2028b: \u202ex`, `panic\n\tmain.go:1\n`, `\u001b[0m`} {
 		line := strings.Replace(line, "Starting kubelet.", message, 1)
 		if err := os.WriteFile(path, []byte(line), 0o644); err != nil {
