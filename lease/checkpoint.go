@@ -46,7 +46,7 @@ func (c Checkpoint) String() string {
 }
 
 const (
-	annotation = "hindsight/checkpoint"
+	annotation = "hindsight/positions"
 
 	// version of the annotation. It changes when a reader that does not know the change would lose
 	// Events.
@@ -64,7 +64,7 @@ const (
 //	{"v":1,"epoch":"<epoch>",
 //	 "sinks":{"loki":{"*":{"version":812,"time":"2019-07-19T11:00:00Z"}}},
 //	 "gaps":[{"from":{"version":100},"to":{"version":200},"cause":"too_old","missed_at_least":3}],
-//	 "removed_sources":{"team-a":"2019-07-19T11:00:00Z"}}
+//	 "unlisted":{"team-a":"2019-07-19T11:00:00Z"}}
 //
 // Positions without an epoch have the document's.
 type document struct {
@@ -72,7 +72,7 @@ type document struct {
 	Epoch          string                                     `json:"epoch,omitempty"`
 	Sinks          map[string]map[string]event.StoredPosition `json:"sinks,omitempty"`
 	Gaps           []gap                                      `json:"gaps,omitempty"`
-	RemovedSources map[string]event.StoredTime                `json:"removed_sources,omitempty"`
+	RemovedSources map[string]event.StoredTime                `json:"unlisted,omitempty"`
 }
 
 type gap struct {

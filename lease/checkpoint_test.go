@@ -59,12 +59,12 @@ func TestAnnotationFormat(t *testing.T) {
 
 func TestInvalidAnnotations(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"v":2}`: "decode annotation hindsight/checkpoint: unknown version 2, want 1",
-		`{}`:      "decode annotation hindsight/checkpoint: unknown version 0, want 1",
-		`x`:       "decode annotation hindsight/checkpoint: invalid character 'x' looking for beginning of value",
-		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/checkpoint: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
-		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/checkpoint: json: cannot unmarshal number -1 into Go struct field",
-		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/checkpoint: parse time: parsing time "today"`,
+		`{"v":2}`: "decode annotation hindsight/positions: unknown version 2, want 1",
+		`{}`:      "decode annotation hindsight/positions: unknown version 0, want 1",
+		`x`:       "decode annotation hindsight/positions: invalid character 'x' looking for beginning of value",
+		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/positions: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
+		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/positions: json: cannot unmarshal number -1 into Go struct field",
+		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/positions: parse time: parsing time "today"`,
 	} {
 		c, err := decode(text)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -85,7 +85,7 @@ func TestRemovedSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `"removed_sources":{"*":"2019-07-19T11:00:00Z","team-a":"2019-07-19T12:00:00Z"}`; !strings.Contains(text, want) {
+	if want := `"unlisted":{"*":"2019-07-19T11:00:00Z","team-a":"2019-07-19T12:00:00Z"}`; !strings.Contains(text, want) {
 		t.Errorf("got %s, want it to contain %s", text, want)
 	}
 	if back, err := decode(text); err != nil || !reflect.DeepEqual(back, h) {
@@ -149,7 +149,7 @@ func FuzzAnnotation(f *testing.F) {
 	}
 	f.Add(string(golden))
 	f.Add(`{"v":1,"epoch":"-/0","sinks":{"":{"":{},"*":{"time":"0000-01-01T00:00:00+14:00"}}}}`)
-	f.Add(`{"v":1,"removed_sources":{"*":"2019-07-19T11:00:00Z","":"2019-07-19T13:00:00.5+02:00"}}`)
+	f.Add(`{"v":1,"unlisted":{"*":"2019-07-19T11:00:00Z","":"2019-07-19T13:00:00.5+02:00"}}`)
 	f.Add(`{"v":1,"gaps":[{"from":{"epoch":"-/0"},"to":{"epoch":"-/0"}}]}`)
 	f.Fuzz(func(t *testing.T, s string) {
 		h, err := decode(s)

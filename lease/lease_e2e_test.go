@@ -161,7 +161,7 @@ func (s *server) waitForVersion(t *testing.T, name string, version uint64) {
 	t.Helper()
 	wait.Until(t, "the checkpoint has the version", func() bool {
 		l, err := s.admin.CoordinationV1().Leases(namespace).Get(t.Context(), name, metav1.GetOptions{})
-		return err == nil && strings.Contains(l.Annotations["hindsight/checkpoint"], `"version":`+strconv.FormatUint(version, 10)+`,`)
+		return err == nil && strings.Contains(l.Annotations["hindsight/positions"], `"version":`+strconv.FormatUint(version, 10)+`,`)
 	})
 }
 

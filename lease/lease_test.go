@@ -232,11 +232,11 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 	}{
 		"too many positions": {
 			checkpoint: large(5, 1000), grow: func(api) {}, shrink: func(api) {}, bytes: "369571",
-			why: "annotation hindsight/checkpoint is too large: it has 369571 bytes, and at most 196608 are stored: configure fewer namespaces (or none, for all) or fewer sinks",
+			why: "annotation hindsight/positions is too large: it has 369571 bytes, and at most 196608 are stored: configure fewer namespaces (or none, for all) or fewer sinks",
 		},
 		"large annotations of other clients": {
 			checkpoint: large(5, 500), grow: others(100 << 10), shrink: others(10), bytes: "184571",
-			why: "annotation hindsight/checkpoint is too large: it has 184571 bytes, other annotations of the Lease have 102416, and 262144 are allowed in total: remove other annotations",
+			why: "annotation hindsight/positions is too large: it has 184571 bytes, other annotations of the Lease have 102416, and 262144 are allowed in total: remove other annotations",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -264,7 +264,7 @@ func (s *scene) awaitPositions(version uint64) {
 		var held struct {
 			Sinks map[string]map[string]struct{ Version uint64 }
 		}
-		if err := json.Unmarshal([]byte(l.Annotations["hindsight/checkpoint"]), &held); err != nil {
+		if err := json.Unmarshal([]byte(l.Annotations["hindsight/positions"]), &held); err != nil {
 			return false
 		}
 		for _, positions := range held.Sinks {
