@@ -90,7 +90,7 @@ func podEvent(n int, at time.Time) *corev1.Event {
 	}
 }
 
-// entryOf returns the entry that Loki should have for an Event whose times are whole seconds.
+// entryOf returns the entry that Loki should have for an Event with times in whole seconds.
 func entryOf(e *corev1.Event) format.Entry {
 	version, _ := strconv.Atoi(e.ResourceVersion)
 	return format.Entry{

@@ -30,7 +30,7 @@ func crashOften(t *testing.T, seed uint64, lives int) {
 	disk := newSimDisk()
 	next := uint64(1)                // version to append
 	got := map[string]uint64{}       // newest version read by a consumer
-	undecided := map[uint64]uint64{} // versions whose append did not return
+	undecided := map[uint64]uint64{} // versions of appends that did not return
 	names := []string{"a", "b"}
 	var j *Journal
 	defer func() { j.Close() }()

@@ -179,7 +179,7 @@ func (l *logs) count(message string) int {
 	return strings.Count(l.b.String(), message)
 }
 
-// faultyFS is a file system whose operations fail with the error of before, which may be nil.
+// faultyFS is a file system; its operations fail with the error of before, which may be nil.
 type faultyFS struct {
 	osFileSystem
 	mu     sync.Mutex // guards before and partly

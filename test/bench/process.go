@@ -14,7 +14,7 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// process is a started program whose resources are accounted.
+// process is a started program with accounting of its resources.
 type process struct {
 	*cluster.Process
 	log  string

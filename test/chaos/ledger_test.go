@@ -19,7 +19,7 @@ type key struct {
 
 func (k key) String() string { return fmt.Sprintf("%s@%d", k.uid, k.version) }
 
-// state is a state whose write the API server has confirmed.
+// state is a state that the API server has confirmed as written.
 type state struct {
 	key
 	number  int    // in the ledger

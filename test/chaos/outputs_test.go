@@ -294,7 +294,7 @@ func storedDelivered(e cluster.LokiEntry) *delivered {
 	}
 }
 
-// addStoredGap records a gap, whose line is logfmt.
+// addStoredGap records a gap from its line in logfmt.
 func (o *output) addStoredGap(e cluster.LokiEntry) error {
 	k, err := parseKey(e.Metadata["event_uid"], e.Metadata["event_version"])
 	if err != nil {

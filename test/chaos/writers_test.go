@@ -21,7 +21,7 @@ const (
 	writesPerSecond = 200
 	percentBumps    = 30 // of the writes: another occurrence of an earlier Event
 	writerCount     = 8
-	remembered      = 40 // Events whose count a writer may increase
+	remembered      = 40 // Events that a writer may repeat
 
 	writeTimeout = 5 * time.Second
 )

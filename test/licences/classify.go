@@ -67,7 +67,7 @@ var (
 	textExtension = regexp.MustCompile(`(?i)^(|\.(txt|md|markdown|rst|apache|mit|bsd|libyaml|docs|code|mpl-2\.0|[0-9]+))$`)
 )
 
-// readTexts reads the files of a folder whose names match.
+// readTexts reads the files of a folder with matching names.
 func readTexts(dir string, name *regexp.Regexp) (all []text, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
