@@ -181,7 +181,7 @@ func (a *auditFlags) options(log *slog.Logger) (audit.Options, error) {
 		Namespace: a.namespace,
 		Settle:    a.settle,
 		Limit:     a.limit,
-		Notify:    func(message string) { log.Info(message) }, //nolint:sloglint // a whole sentence
+		Notify:    func(message string) { log.Info(message) },
 	}
 	var err error
 	if !a.allNamespaces && a.namespace == "" {
