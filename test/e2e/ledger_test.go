@@ -174,7 +174,8 @@ func (s *coreSink) noted(e *corev1.Event, err error) (*corev1.Event, error) {
 	return e, err
 }
 
-// seriesSink is the same for events.k8s.io/v1.
+// seriesSink is the same for events.k8s.io/v1. The end of the context does not cancel a request that
+// the API server may already have stored.
 type seriesSink struct {
 	events.EventSinkImpl
 	*ledger
@@ -185,15 +186,15 @@ func newSeriesSink(client kubernetes.Interface, l *ledger) events.EventSink {
 }
 
 func (s *seriesSink) Create(ctx context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
-	return s.noted(s.EventSinkImpl.Create(ctx, e))
+	return s.noted(s.EventSinkImpl.Create(context.WithoutCancel(ctx), e))
 }
 
 func (s *seriesSink) Update(ctx context.Context, e *eventsv1.Event) (*eventsv1.Event, error) {
-	return s.noted(s.EventSinkImpl.Update(ctx, e))
+	return s.noted(s.EventSinkImpl.Update(context.WithoutCancel(ctx), e))
 }
 
 func (s *seriesSink) Patch(ctx context.Context, old *eventsv1.Event, data []byte) (*eventsv1.Event, error) {
-	return s.noted(s.EventSinkImpl.Patch(ctx, old, data))
+	return s.noted(s.EventSinkImpl.Patch(context.WithoutCancel(ctx), old, data))
 }
 
 func (s *seriesSink) noted(e *eventsv1.Event, err error) (*eventsv1.Event, error) {
