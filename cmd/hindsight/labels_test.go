@@ -2,54 +2,26 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/golang/snappy"
-	"google.golang.org/protobuf/encoding/protowire"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 )
 
 // The labels and max_streams of the configuration apply to a replay: Events with a different
 // component each are all delivered, in few streams.
 func TestReplayLimitsLabelValues(t *testing.T) {
-	var (
-		mu      sync.Mutex // guards the fields below
-		streams = map[string]int{}
-	)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		body, err := snappy.Decode(nil, body)
-		if err != nil {
-			t.Error(err)
-		}
-		_, _, n := protowire.ConsumeTag(body)
-		stream, _ := protowire.ConsumeBytes(body[n:])
-		_, _, n = protowire.ConsumeTag(stream)
-		labels, m := protowire.ConsumeString(stream[n:])
-		entries := 0
-		for rest := stream[n+m:]; len(rest) > 0; entries++ {
-			_, _, n := protowire.ConsumeTag(rest)
-			_, m := protowire.ConsumeBytes(rest[n:])
-			rest = rest[n+m:]
-		}
-		mu.Lock()
-		streams[labels] += entries
-		mu.Unlock()
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	defer server.Close()
+	loki := fakeloki.Start(t, fakeloki.Options{})
+	loki.ScriptPushes(fakeloki.Respond(http.StatusNoContent, ""))
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `
 cluster: test
 max_streams: 20
 sinks: [{name: loki, loki: {url: %q, batch_wait: 0s, labels: {namespace: namespace, reason: reason, by: component}}}]
-`, server.URL), 0o644); err != nil {
+`, loki.URL), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var in strings.Builder
@@ -62,11 +34,12 @@ sinks: [{name: loki, loki: {url: %q, batch_wait: 0s, labels: {namespace: namespa
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	total := 0
-	for _, n := range streams {
-		total += n
+	total, streams := 0, map[string]int{}
+	for _, push := range loki.Pushes() {
+		for _, stream := range push.Streams {
+			streams[stream.Labels] += len(stream.Entries)
+			total += len(stream.Entries)
+		}
 	}
 	if total != events || len(streams) > 20+1 || streams[`{by="other", cluster="test", job="hindsight", namespace="kube-system", reason="LeaderElection"}`] == 0 {
 		t.Errorf("%d entries in %d streams, want %d in at most 21, most of them in one with by=\"other\": %v", total, len(streams), events, streams)

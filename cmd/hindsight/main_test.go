@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,10 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang/snappy"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/test/fakeapi"
+	"github.com/hindsight-events/hindsight/test/fakeloki"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
@@ -192,22 +191,19 @@ sinks:
 // If a sink rejects records, the command fails with their number and the reason.
 func TestReplayOfRejectedRecords(t *testing.T) {
 	const tooOld = "entry for stream '{}' has timestamp too old: 2019-07-19T11:00:00Z, oldest acceptable timestamp is: 2026-01-01T00:00:00Z"
-	loki := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		push, err := io.ReadAll(r.Body)
-		if err == nil {
-			push, err = snappy.Decode(nil, push)
+	loki := fakeloki.Start(t, fakeloki.Options{})
+	loki.ScriptPushes(func(p *fakeloki.Push) fakeloki.Response {
+		old := 0
+		for _, e := range p.Entries() {
+			if strings.Contains(e.Line, "name=old-") {
+				old++
+			}
 		}
-		if err != nil {
-			t.Error(err)
+		if old > 0 {
+			return fakeloki.Response{Status: http.StatusBadRequest, Body: fmt.Sprintf("%d errors like: %s\n", old, tooOld)}
 		}
-		if n := bytes.Count(push, []byte("name=old-")); n > 0 {
-			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprintf(w, "%d errors like: %s\n", n, tooOld)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	defer loki.Close()
+		return fakeloki.Response{Status: http.StatusNoContent}
+	})
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(config, []byte("sinks:\n- {name: loki, loki: {url: "+loki.URL+", batch_wait: 0s}}\n- {name: out, stdout: {}}\n"), 0o644); err != nil {
 		t.Fatal(err)
