@@ -73,18 +73,19 @@ func (l *loop) buildBatch(s *stream) error {
 	b := s.batch
 	full := func() bool { return b.full(len(b.ends), len(b.data), l.BatchBytes) }
 	for len(b.ends) < s.len && !full() {
-		e := s.entryAt(len(b.ends))
-		if e.record != nil {
-			l.encode(b, e.record)
+		number := l.entryAt(s, len(b.ends))
+		if r := l.window.unstored[number]; r != nil {
+			l.encode(b, r)
 			continue
 		}
 		// The size of a record in the journal is close to its size in the batch.
 		l.locations = l.locations[:0]
 		size := len(b.data)
-		for n := len(b.ends); n < s.len && e.record == nil && !b.full(n, size, l.BatchBytes); n++ {
+		for n := len(b.ends); n < s.len && l.window.unstored[number] == nil && !b.full(n, size, l.BatchBytes); n++ {
+			e := l.window.at(number)
 			l.locations = append(l.locations, e.location)
 			size += int(e.location.Bytes)
-			e = e.next
+			number += uint64(e.next)
 		}
 		b.data = slices.Grow(b.data, (size-len(b.data))*5/4) // encoding adds field names
 		err := l.Consumer.Read(l.locations, func(r *event.Record) {

@@ -38,15 +38,7 @@ func (q dueQueue) Less(i, j int) bool {
 	if q[i].due != q[j].due {
 		return q[i].due < q[j].due
 	}
-	return q[i].oldest() < q[j].oldest()
-}
-
-// oldest returns the offset of the oldest entry.
-func (s *stream) oldest() uint64 {
-	if s.first == nil {
-		return 0
-	}
-	return s.first.offset
+	return q[i].first < q[j].first // the older record
 }
 
 func (q dueQueue) Swap(i, j int) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 )
 
@@ -20,7 +21,8 @@ type fetched struct {
 
 type fetchedEntry struct {
 	entry
-	streamEnd int // end of its stream's name
+	record    *event.Record // of a matching record that the journal does not store
+	streamEnd int           // end of its stream's name
 }
 
 // fetch reads entries from the journal when the loop requests them, and waits for new
@@ -51,14 +53,16 @@ func (l *loop) fetch(ctx context.Context) {
 func (l *loop) match(e journal.Entry, f *fetched) {
 	r := e.Record
 	matches := !r.PositionOnly() && (r.Gap || l.Match(r))
-	found := entry{offset: e.Offset, location: e.Location, complete: !matches}
+	found := fetchedEntry{entry: entry{offset: e.Offset, location: e.Location, next: completed}}
 	if matches {
+		found.next = 0
 		f.streams = l.Sink.AppendStream(f.streams, r)
 		if e.Location.Bytes == 0 {
 			found.record = r
 		}
 	}
-	f.entries = append(f.entries, fetchedEntry{entry: found, streamEnd: len(f.streams)})
+	found.streamEnd = len(f.streams)
+	f.entries = append(f.entries, found)
 }
 
 // addFetched adds entries to the window and to their streams.
@@ -71,12 +75,13 @@ func (l *loop) addFetched(f *fetched) error {
 	now := time.Since(l.began)
 	start := 0
 	for i := range f.entries {
-		e := l.window.add(f.entries[i].entry)
-		if e.complete {
+		e := &f.entries[i]
+		number := l.window.add(e.entry, e.record)
+		if e.next == completed {
 			continue
 		}
-		end := f.entries[i].streamEnd
-		l.appendEntry(l.stream(f.streams[start:end]), e, now)
+		end := e.streamEnd
+		l.appendEntry(l.stream(f.streams[start:end]), number, now)
 		start = end
 	}
 	clear(f.entries) // for the garbage collector

@@ -10,7 +10,7 @@ import (
 // stream holds the incomplete entries of one stream, as a linked list in the window.
 type stream struct {
 	name         string
-	first, last  *entry // the oldest and the newest
+	first, last  uint64 // numbers of the oldest and the newest
 	len          int
 	bytes        int           // in the journal
 	waitingSince time.Duration // arrival of the oldest entry that is in no batch, or earlier, since the loop began
@@ -43,18 +43,18 @@ func (l *loop) stream(name []byte) *stream {
 }
 
 // appendEntry adds an entry to a stream.
-func (l *loop) appendEntry(s *stream, e *entry, now time.Duration) {
+func (l *loop) appendEntry(s *stream, number uint64, now time.Duration) {
 	if s.len == s.batch.len() {
 		s.waitingSince = now
 	}
 	if s.len == 0 {
-		s.first = e
+		s.first = number
 	} else {
-		s.last.next = e
+		l.window.at(s.last).next = int32(number - s.last)
 	}
-	s.last = e
+	s.last = number
 	s.len++
-	bytes := int(e.location.Bytes)
+	bytes := int(l.window.at(number).location.Bytes)
 	fills := s.bytes < l.BatchBytes && s.bytes+bytes >= l.BatchBytes
 	s.bytes += bytes
 	l.pendingBytes += bytes
@@ -63,13 +63,13 @@ func (l *loop) appendEntry(s *stream, e *entry, now time.Duration) {
 	}
 }
 
-// entryAt returns the n-th entry of a stream.
-func (s *stream) entryAt(n int) *entry {
-	e := s.first
+// entryAt returns the number of the n-th entry of a stream.
+func (l *loop) entryAt(s *stream, n int) uint64 {
+	number := s.first
 	for range n {
-		e = e.next
+		number += uint64(l.window.at(number).next)
 	}
-	return e
+	return number
 }
 
 // schedule puts a stream that is not in flight into the queue it is sent from.
@@ -99,17 +99,15 @@ func (l *loop) schedule(s *stream) {
 // completeEntries completes the first n entries of a stream.
 func (l *loop) completeEntries(s *stream, n int, now time.Time) error {
 	for range n {
-		e := s.first
-		s.first = e.next
+		bytes := int(l.window.at(s.first).location.Bytes)
+		s.first = l.window.complete(s.first)
 		s.len--
-		s.bytes -= int(e.location.Bytes)
-		l.pendingBytes -= int(e.location.Bytes)
-		e.complete, e.next, e.record = true, nil, nil
+		s.bytes -= bytes
+		l.pendingBytes -= bytes
 	}
 	if s.len > 0 {
 		l.schedule(s)
 	} else {
-		s.last = nil
 		l.setIdle(s, now)
 	}
 	return l.acknowledge()
