@@ -104,6 +104,9 @@ func TestRange(t *testing.T) {
 		"several windows":                        {times: times(100, func(i int) int64 { return int64(i+1) * 9000 * 1e9 }), to: from.Add(3*window + 1)},
 		"ties at the border of windows":          {times: times(100, func(int) int64 { return 1e6 + 1 + int64(window) }), to: from.Add(3*window + 1)},
 	} {
+		if c.to.IsZero() {
+			c.to = to
+		}
 		for _, d := range []Direction{Forward, Backward} {
 			t.Run(name+", "+string(d), func(t *testing.T) {
 				t.Parallel()
@@ -111,9 +114,6 @@ func TestRange(t *testing.T) {
 				store(l, 0, "", c.times[:c.chunk]...)
 				l.Flush()
 				store(l, c.chunk, "", c.times[c.chunk:]...)
-				if c.to.IsZero() {
-					c.to = to
-				}
 				var got []int
 				var last time.Time
 				err := clientOf(t, l.URL).Range(t.Context(), selector, from, c.to, d, func(e format.Entry) error {
