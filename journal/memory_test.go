@@ -33,9 +33,14 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 			next()
 		}
 		mustAck(t, c, last)
-		// The queue of steps in flight grows by chunks, and other goroutines allocate too.
-		if n := testing.AllocsPerRun(5, next); n > 50 {
-			t.Errorf("512 records allocate %v times", n)
+		// The queue of steps in flight grows by chunks. Other goroutines allocate too, so the
+		// lowest count is compared.
+		allocations := testing.AllocsPerRun(1, next)
+		for range 3 {
+			allocations = min(allocations, testing.AllocsPerRun(1, next))
+		}
+		if allocations > 50 {
+			t.Errorf("512 records allocate %v times", allocations)
 		}
 	})
 }
