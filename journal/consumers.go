@@ -109,10 +109,12 @@ func (j *Journal) addConsumer(o ConsumerOptions) error {
 	c.saving.Lock()
 	defer c.saving.Unlock()
 
+	j.deleting.Lock() // the oldest segment is not about to be deleted
 	j.mu.Lock()
 	if known := j.consumers[o.Name]; known != nil {
 		known.whenFull = o.WhenFull
 		j.mu.Unlock()
+		j.deleting.Unlock()
 		return nil
 	}
 	// From here on, garbage collection keeps all records that the consumer may need.
@@ -121,6 +123,7 @@ func (j *Journal) addConsumer(o ConsumerOptions) error {
 	c.cursor.Offset = oldest.Base
 	j.consumers[o.Name] = c
 	j.mu.Unlock()
+	j.deleting.Unlock()
 
 	cursor, atTail := c.loadCursor(o.Start, oldest)
 	j.mu.Lock()

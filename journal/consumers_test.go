@@ -61,6 +61,30 @@ func TestSetConsumers(t *testing.T) {
 	})
 }
 
+// A consumer that starts at the oldest record has the positions of sources whose records were
+// deleted before: resumed from there, they are not read again.
+func TestOldestStartHasPositionsOfDeletedRecords(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func(Options) *Journal) {
+		j := open(Options{MaxBytes: smallCapacity, Consumers: consumers("a")})
+		a := mustConsumer(t, j, "a")
+		for v := uint64(1); v <= 200; v++ {
+			r := record(v, smallRecord)
+			if v == 1 {
+				r.Source = "tempo"
+			}
+			mustAppend(t, j, r)
+			ackAll(t, a, read(t, a, 1))
+		}
+		if err := j.SetConsumers([]ConsumerOptions{{Name: "a"}, {Name: "oldest", Start: StartOldest}}); err != nil {
+			t.Fatal(err)
+		}
+		if p := j.Positions("oldest")["tempo"]; p.Version != 1 {
+			t.Errorf("position of the deleted record's source is %v, want 1", p)
+		}
+	})
+}
+
 func TestRemovedConsumerFreesSpace(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func(Options) *Journal) {

@@ -85,6 +85,7 @@ type Journal struct {
 	goroutines sync.WaitGroup
 
 	configuring sync.Mutex // held by SetConsumers and Close
+	deleting    sync.Mutex // held while segments are deleted; taken before mu
 
 	// mu guards these fields, and the marked fields of consumers. It is never held during
 	// file access.

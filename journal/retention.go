@@ -52,6 +52,8 @@ func (j *Journal) collectGarbage() {
 // deleteSegments deletes the segments that no consumer needs, except the last one. keepFrom is the
 // offset of the first record that is needed.
 func (j *Journal) deleteSegments() (deleted bool, keepFrom uint64, err error) {
+	j.deleting.Lock()
+	defer j.deleting.Unlock()
 	for {
 		j.mu.Lock()
 		keepFrom = j.keepFrom()
