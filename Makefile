@@ -3,7 +3,8 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+# Its cache holds the paths of the checkout that filled it, so each checkout has its own.
+GOLANGCI    = GOLANGCI_LINT_CACHE=$(CURDIR)/bin/golangci-lint-cache $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: build help test e2e nightly lint fuzz bench microbench demo record notice
