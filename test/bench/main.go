@@ -2,14 +2,14 @@
 // API server and Loki (../sim), and compares it with the floor: the typed client that decodes
 // the same Events and does nothing (./floor).
 //
-//	go run ./test/bench [-run backlog] [-count 3] [-json FILE] [-profile DIR]
+//	go run ./test/bench [-run backlog] [-pairs 10] [-json FILE] [-profile DIR]
 //	go run ./test/bench -run backlog-1m -exec 'systemd-run --scope -q -p MemoryMax=64M -p MemorySwapMax=0'
 //
-// It needs Go only. The scenario "loki" uses a real Loki, and is skipped without one: see
-// cluster.FindLoki.
+// It needs Go only, and Linux for the scenarios at a rate. The scenario "loki" uses a real Loki, and
+// is skipped without one: see cluster.FindLoki.
 //
-// All processes share the processors, so compare figures of one run only. Of several rounds,
-// the least CPU and the most memory count.
+// All processes share the processors, so compare figures of one run only. Of several pairs, the one
+// with the median ratio of CPU is reported, with the most memory of all.
 package main
 
 import (
@@ -31,7 +31,7 @@ import (
 func main() {
 	var o options
 	run := flag.String("run", ".", "only the scenarios that match this `regexp`")
-	flag.IntVar(&o.count, "count", 3, "`rounds` of each scenario, except the ones that take a minute")
+	flag.IntVar(&o.pairs, "pairs", 0, "how many `pairs` of the floor and Hindsight, one after the other; 0: three, and one of the scenarios at a rate and with Loki")
 	flag.StringVar(&o.json, "json", "", "write the figures to this `file` too")
 	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU, of the heap and of all allocations; that costs it some CPU and memory")
 	flag.IntVar(&o.profileSeconds, "profile-seconds", 5, "for how many `seconds` CPU is profiled, from the start on")
@@ -56,7 +56,7 @@ func main() {
 
 type options struct {
 	run            *regexp.Regexp
-	count          int
+	pairs          int
 	json           string
 	profiles       string
 	profileSeconds int

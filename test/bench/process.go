@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 type process struct {
 	*cluster.Process
 	log  string
-	peak int64 // peak resident bytes before the stop; 0: unknown
+	last usage // before the stop, if known
 }
 
 // startProcess starts a program with further variables in its environment.
@@ -47,34 +46,12 @@ func (p *process) while(ctx context.Context, patience time.Duration) (context.Co
 	return ctx, func() { end(nil); stop() }
 }
 
-// usage holds the resources of a process from start to end, from the operating system.
-type usage struct {
-	cpu       time.Duration
-	peakBytes int64 // resident; 0 if unknown
-}
-
 // peakOf returns the peak resident memory in bytes.
 func peakOf(r *syscall.Rusage) int64 {
 	if runtime.GOOS == "darwin" {
 		return r.Maxrss
 	}
 	return r.Maxrss << 10 // KiB elsewhere
-}
-
-// peakSinceExec returns the peak resident memory of a running process in bytes; 0 on systems
-// other than Linux.
-func peakSinceExec(pid int) int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		var kib int64
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 // wait waits for the end of the process.
@@ -88,7 +65,8 @@ func (p *process) wait(ctx context.Context) (usage, error) {
 		return usage{}, fmt.Errorf("%w; see %s", err, p.log)
 	}
 	state := p.Exited()
-	u := usage{cpu: state.UserTime() + state.SystemTime(), peakBytes: p.peak}
+	u := p.last
+	u.cpu = state.UserTime() + state.SystemTime()
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
 		return u, fmt.Errorf("read the resources of the benchmark: %w", err)
@@ -103,7 +81,7 @@ func (p *process) wait(ctx context.Context) (usage, error) {
 
 // stop sends SIGINT and waits.
 func (p *process) stop(ctx context.Context) (usage, error) {
-	p.peak = peakSinceExec(p.PID())
+	p.last, _ = usageSoFar(p.PID()) // without, its memory is unknown
 	if err := p.Signal(syscall.SIGINT); err != nil {
 		return usage{}, fmt.Errorf("%w; see %s", err, p.log)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -38,50 +39,48 @@ func describe() machine {
 	return m
 }
 
-// figures are the results of a scenario: of several rounds the least CPU and time, and the
-// most memory.
+// figures are the results of a scenario.
 type figures struct {
 	Scenario    string  `json:"scenario"`
-	Events      int     `json:"events"`
-	Seconds     float64 `json:"seconds"`              // from the start (backlog), the write (watch) or the first push (drain) to the last push
-	CPU         float64 `json:"cpu_seconds"`          // of the process; for steady and drain, within those seconds
-	PeakBytes   int64   `json:"peak_bytes,omitempty"` // resident
-	Allocations float64 `json:"allocations"`          // an event, of the same period as CPU
-	Retries     float64 `json:"retries"`              // failed pushes
-	First       float64 `json:"first_seconds"`        // until the first push was received
+	Events      int     `json:"events"`  // states of which the cost is measured
+	Seconds     float64 `json:"seconds"` // at a rate: in which they were written; else from the start (backlog), the write (watch) or the first push (drain) to the last push
+	Used        usage   `json:"hindsight"`
 	Floor       usage   `json:"floor"`
-	Note        string  `json:"note,omitempty"` // on the comparison with the floor
+	Allocations float64 `json:"allocations"`   // an event, of the same period as CPU
+	Retries     float64 `json:"retries"`       // failed pushes
+	First       float64 `json:"first_seconds"` // until the first push was received; 0: not measured
+	Note        string  `json:"note,omitempty"`
 
-	// Received is the content of Loki in the fastest round. A lag is the time from the
-	// availability of a state (its write, the start of Hindsight, or the return of Loki in
-	// drain) to its receipt. With a real Loki it is the age of the oldest record behind, at each
-	// reading of the metrics.
+	// Of several pairs, the others are of the one with the median ratio.
+	Pairs    int     `json:"pairs"`
+	MinRatio float64 `json:"min_ratio"`
+	MaxRatio float64 `json:"max_ratio"`
+
+	// Received is the content of Loki, at a rate: what it received in the measured period. A lag is
+	// the time from the availability of a state (its write, the start of Hindsight, or the return
+	// of Loki in drain) to its receipt, of all states. With a real Loki it is the age of the oldest
+	// record behind, at each reading of the metrics.
 	Received received `json:"received"`
 }
 
-// merge adds another round.
-func (f *figures) merge(o figures) {
-	repeated := max(f.Received.Repeated, o.Received.Repeated)
-	if f.Seconds == 0 || o.Seconds < f.Seconds {
-		f.Received = o.Received
+func (f *figures) ratio() float64 { return f.Used.cpu.Seconds() / f.Floor.cpu.Seconds() }
+
+// median returns the pair with the median ratio, of an even number the higher one, with the most
+// memory and the longest lags of all.
+func median(pairs []figures) figures {
+	slices.SortFunc(pairs, func(a, b figures) int { return cmp.Compare(a.ratio(), b.ratio()) })
+	f := pairs[len(pairs)/2]
+	f.Pairs, f.MinRatio, f.MaxRatio = len(pairs), pairs[0].ratio(), pairs[len(pairs)-1].ratio()
+	for _, o := range pairs {
+		f.Used.peakBytes, f.Used.anonBytes = max(f.Used.peakBytes, o.Used.peakBytes), max(f.Used.anonBytes, o.Used.anonBytes)
+		f.Floor.peakBytes, f.Floor.anonBytes = max(f.Floor.peakBytes, o.Floor.peakBytes), max(f.Floor.anonBytes, o.Floor.anonBytes)
+		f.Retries = max(f.Retries, o.Retries)
+		f.Received.Repeated = max(f.Received.Repeated, o.Received.Repeated)
+		f.Received.LagNinetyNine = max(f.Received.LagNinetyNine, o.Received.LagNinetyNine)
+		f.Received.LagMax = max(f.Received.LagMax, o.Received.LagMax)
+		f.Received.WarningMax = max(f.Received.WarningMax, o.Received.WarningMax)
 	}
-	f.Received.Repeated = repeated
-	least := func(a *float64, b float64) {
-		if *a == 0 || b < *a {
-			*a = b
-		}
-	}
-	least(&f.Seconds, o.Seconds)
-	least(&f.CPU, o.CPU)
-	least(&f.Allocations, o.Allocations)
-	least(&f.First, o.First)
-	f.Retries = max(f.Retries, o.Retries)
-	f.PeakBytes = max(f.PeakBytes, o.PeakBytes)
-	if f.Floor.cpu == 0 || o.Floor.cpu < f.Floor.cpu {
-		f.Floor.cpu = o.Floor.cpu
-	}
-	f.Floor.peakBytes = max(f.Floor.peakBytes, o.Floor.peakBytes)
-	f.Note = o.Note
+	return f
 }
 
 // rates are derived from figures.
@@ -91,16 +90,22 @@ type rates struct {
 	FloorMicros     float64 `json:"floor_cpu_microseconds_per_event"`
 	Ratio           float64 `json:"ratio"` // of the two
 	Cores           float64 `json:"cores"` // that were busy
+	WakeUps         float64 `json:"wakeups_per_second"`
+	Pushes          float64 `json:"pushes_per_event"`
+	Bytes           float64 `json:"bytes_per_event"`
 }
 
 func (f *figures) rates() rates {
-	n, floor := float64(f.Events), f.Floor.cpu.Seconds()
+	n, micros, entries := float64(f.Events), f.Used.cpu.Seconds()*1e6, float64(f.Received.Entries)
 	return rates{
 		EventsPerSecond: n / f.Seconds,
-		CPUMicros:       f.CPU / n * 1e6,
-		FloorMicros:     floor / n * 1e6,
-		Ratio:           f.CPU / floor,
-		Cores:           f.CPU / f.Seconds,
+		CPUMicros:       micros / n,
+		FloorMicros:     f.Floor.cpu.Seconds() * 1e6 / n,
+		Ratio:           f.ratio(),
+		Cores:           micros / 1e6 / f.Seconds,
+		WakeUps:         float64(f.Used.switches) / f.Seconds,
+		Pushes:          float64(f.Received.Pushes) / entries,
+		Bytes:           float64(f.Received.Bytes) / entries,
 	}
 }
 
@@ -117,30 +122,34 @@ func (f figures) MarshalJSON() ([]byte, error) {
 func (u usage) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		CPU       float64 `json:"cpu_seconds"`
+		Switches  int64   `json:"context_switches,omitempty"`
 		PeakBytes int64   `json:"peak_bytes,omitempty"`
-	}{u.cpu.Seconds(), u.peakBytes})
+		AnonBytes int64   `json:"anonymous_bytes,omitempty"`
+	}{u.cpu.Seconds(), u.switches, u.peakBytes, u.anonBytes})
 }
 
-const row = "%-20s %8s %9s %7s %6s %6s %8s %7s %8s %8s %8s  %s\n"
+const row = "%-18s %8s %8s %7s %6s %11s %7s %8s %9s %9s %7s %8s %8s %6s  %s\n"
 
 func (r *report) writeHead(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d processors (%s), %s; binary %.1f MB\n\n", m.OS, m.Processors, cmp.Or(m.Processor, "unknown"), m.Go, float64(r.BinaryBytes)/1e6)
-	fmt.Fprintf(w, row, "", "events/s", "CPU", "floor", "ratio", "cores", "peak RSS", "allocs", "pushes", "sent", "first", "lag")
-	fmt.Fprintf(w, row, "", "", "µs/event", "µs", "", "", "MB", "/event", "", "MB", "s", "median, p99, max in s")
+	fmt.Fprintf(w, row, "", "events/s", "CPU", "floor", "ratio", "(of pairs)", "core", "wake-ups", "peak RSS", "anonymous", "allocs", "pushes", "sent", "first", "lag")
+	fmt.Fprintf(w, row, "", "", "µs/event", "µs", "median", "min-max", "%", "/s", "MB", "MB", "/event", "/event", "B/event", "s", "median, p99, max (Warnings: median, max) in s")
 }
 
 // write writes a row of the table.
 func (f *figures) write(w io.Writer) {
 	r, in := f.rates(), f.Received
-	first, peak := "", ""
-	if f.First > 0 {
-		first = fmt.Sprintf("%.2f", f.First)
-	}
-	if f.PeakBytes > 0 {
-		peak = fmt.Sprintf("%.1f", float64(f.PeakBytes)/1e6)
+	known := func(format string, value float64) string {
+		if value == 0 {
+			return ""
+		}
+		return fmt.Sprintf(format, value)
 	}
 	lag := fmt.Sprintf("%.3f, %.3f, %.3f", in.LagMedian, in.LagNinetyNine, in.LagMax)
+	if in.WarningMax > 0 {
+		lag += fmt.Sprintf(" (%.3f, %.3f)", in.WarningMedian, in.WarningMax)
+	}
 	if f.Retries > 0 {
 		lag += fmt.Sprintf(" (%.0f retries)", f.Retries)
 	}
@@ -150,9 +159,11 @@ func (f *figures) write(w io.Writer) {
 	fmt.Fprintf(w, row, f.Scenario,
 		fmt.Sprintf("%.0f", r.EventsPerSecond),
 		fmt.Sprintf("%.1f", r.CPUMicros), fmt.Sprintf("%.1f", r.FloorMicros), fmt.Sprintf("%.2f", r.Ratio),
-		fmt.Sprintf("%.2f", r.Cores), peak, fmt.Sprintf("%.1f", f.Allocations),
-		fmt.Sprint(in.Pushes), fmt.Sprintf("%.1f", float64(in.Bytes)/1e6),
-		first, lag)
+		fmt.Sprintf("%.2f-%.2f", f.MinRatio, f.MaxRatio),
+		fmt.Sprintf("%.2f", r.Cores*100), known("%.1f", r.WakeUps),
+		known("%.1f", float64(f.Used.peakBytes)/1e6), known("%.1f", float64(f.Used.anonBytes)/1e6),
+		fmt.Sprintf("%.1f", f.Allocations), fmt.Sprintf("%.3f", r.Pushes), fmt.Sprintf("%.1f", r.Bytes),
+		known("%.2f", f.First), lag)
 }
 
 // writeNotes writes the notes on the scenarios.

@@ -8,35 +8,37 @@ import (
 	"time"
 )
 
-func TestOfSeveralRoundsTheLeastCPUAndTheMostMemory(t *testing.T) {
-	var f figures
-	for _, round := range []figures{
-		{Seconds: 2, CPU: 1, PeakBytes: 50e6, Allocations: 20, First: 0.2, Floor: usage{cpu: time.Second, peakBytes: 30e6}, Received: received{Pushes: 7, LagMax: 2}},
-		{Seconds: 1, CPU: 3, PeakBytes: 40e6, Allocations: 21, First: 0.3, Floor: usage{cpu: 2 * time.Second, peakBytes: 31e6}, Received: received{Pushes: 8, LagMax: 1, Repeated: 4}},
-		{Seconds: 3, CPU: 2, PeakBytes: 60e6, Allocations: 19, First: 0.1, Floor: usage{cpu: time.Second / 2, peakBytes: 29e6}, Received: received{Pushes: 9, LagMax: 3}, Retries: 5},
-	} {
-		f.merge(round)
+func TestOfSeveralPairsTheMedianRatioAndTheMostMemory(t *testing.T) {
+	pair := func(ratio int, f figures) figures {
+		f.Used.cpu, f.Floor.cpu = time.Duration(ratio)*time.Second, time.Second
+		return f
 	}
+	got := median([]figures{
+		pair(3, figures{Used: usage{peakBytes: 50e6, anonBytes: 6e6}, Floor: usage{peakBytes: 30e6}, Allocations: 20, Received: received{Pushes: 7, LagMax: 2, WarningMax: 1}}),
+		pair(1, figures{Used: usage{peakBytes: 40e6, anonBytes: 7e6}, Floor: usage{peakBytes: 31e6}, Allocations: 21, Received: received{Pushes: 8, LagMax: 1, Repeated: 4}}),
+		pair(2, figures{Used: usage{peakBytes: 60e6, anonBytes: 5e6}, Floor: usage{peakBytes: 29e6}, Allocations: 19, Received: received{Pushes: 9, LagNinetyNine: 3}, Retries: 5}),
+	})
 	want := figures{
-		Seconds: 1, CPU: 1, PeakBytes: 60e6, Allocations: 19, First: 0.1, Floor: usage{cpu: time.Second / 2, peakBytes: 31e6},
-		Received: received{Pushes: 8, LagMax: 1, Repeated: 4}, // the round of a second
-		Retries:  5,
+		Used: usage{cpu: 2 * time.Second, peakBytes: 60e6, anonBytes: 7e6}, Floor: usage{cpu: time.Second, peakBytes: 31e6}, Allocations: 19, Retries: 5,
+		Received: received{Pushes: 9, LagNinetyNine: 3, LagMax: 2, WarningMax: 1, Repeated: 4},
+		Pairs:    3, MinRatio: 1, MaxRatio: 3,
 	}
-	if !reflect.DeepEqual(f, want) {
-		t.Errorf("merged:\n%+v\nwant\n%+v", f, want)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("median:\n%+v\nwant\n%+v", got, want)
 	}
 }
 
 // some are figures of which everything is easy to compute.
-var some = figures{
-	Scenario: "firehose", Events: 200_000, Seconds: 4, CPU: 2, PeakBytes: 48e6, Allocations: 18.25, First: 0.125,
+var some = median([]figures{{
+	Scenario: "firehose", Events: 200_000, Seconds: 4, Allocations: 18.25, First: 0.125,
+	Used:     usage{cpu: 2 * time.Second, switches: 400, peakBytes: 48e6, anonBytes: 20e6},
 	Floor:    usage{cpu: time.Second, peakBytes: 29e6},
-	Received: received{Entries: 200_000, Pushes: 20_000, Bytes: 30_500_000, LagMedian: 1.5, LagNinetyNine: 2.25, LagMax: 3},
-}
+	Received: received{Entries: 200_000, Pushes: 20_000, Bytes: 30_500_000, LagMedian: 1.5, LagNinetyNine: 2.25, LagMax: 3, WarningMedian: 0.5, WarningMax: 2},
+}})
 
 func TestTable(t *testing.T) {
 	noted := some
-	noted.Scenario, noted.Note, noted.PeakBytes, noted.Retries, noted.Received.Repeated = "drain", "as it is", 0, 2, 3
+	noted.Scenario, noted.Note, noted.Used.peakBytes, noted.Retries, noted.Received.Repeated = "drain", "as it is", 0, 2, 3
 	r := report{Machine: machine{OS: "linux/amd64", Processors: 2, Go: "go1.26"}, BinaryBytes: 25e6, Scenarios: []figures{some, noted}}
 	var out strings.Builder
 	r.writeHead(&out)
@@ -46,10 +48,10 @@ func TestTable(t *testing.T) {
 	r.writeNotes(&out)
 	const want = `linux/amd64, 2 processors (unknown), go1.26; binary 25.0 MB
 
-                     events/s       CPU   floor  ratio  cores peak RSS  allocs   pushes     sent    first  lag
-                               µs/event      µs                     MB  /event                MB        s  median, p99, max in s
-firehose                50000      10.0     5.0   2.00   0.50     48.0    18.2    20000     30.5     0.12  1.500, 2.250, 3.000
-drain                   50000      10.0     5.0   2.00   0.50             18.2    20000     30.5     0.12  1.500, 2.250, 3.000 (2 retries) (3 repeated entries)
+                   events/s      CPU   floor  ratio  (of pairs)    core wake-ups  peak RSS anonymous  allocs   pushes     sent  first  lag
+                            µs/event      µs median     min-max       %       /s        MB        MB  /event   /event  B/event      s  median, p99, max (Warnings: median, max) in s
+firehose              50000     10.0     5.0   2.00   2.00-2.00   50.00    100.0      48.0      20.0    18.2    0.100    152.5   0.12  1.500, 2.250, 3.000 (0.500, 2.000)
+drain                 50000     10.0     5.0   2.00   2.00-2.00   50.00    100.0                20.0    18.2    0.100    152.5   0.12  1.500, 2.250, 3.000 (0.500, 2.000) (2 retries) (3 repeated entries)
 
 drain: as it is
 `
@@ -71,13 +73,16 @@ func TestJSONHasWhatTheTableHas(t *testing.T) {
 	}
 	of := got.Scenarios[0]
 	for name, want := range map[string]any{
-		"scenario": "firehose", "events": 200_000., "seconds": 4., "cpu_seconds": 2., "peak_bytes": 48e6,
+		"scenario": "firehose", "events": 200_000., "seconds": 4.,
 		"allocations": 18.25, "retries": 0., "first_seconds": 0.125, "events_per_second": 50_000.,
 		"cpu_microseconds_per_event": 10., "floor_cpu_microseconds_per_event": 5., "ratio": 2., "cores": 0.5,
-		"floor": map[string]any{"cpu_seconds": 1., "peak_bytes": 29e6},
+		"pairs": 1., "min_ratio": 2., "max_ratio": 2., "wakeups_per_second": 100., "pushes_per_event": 0.1, "bytes_per_event": 152.5,
+		"hindsight": map[string]any{"cpu_seconds": 2., "context_switches": 400., "peak_bytes": 48e6, "anonymous_bytes": 20e6},
+		"floor":     map[string]any{"cpu_seconds": 1., "peak_bytes": 29e6},
 		"received": map[string]any{
 			"entries": 200_000., "repeated": 0., "pushes": 20_000., "bytes": 30_500_000.,
 			"lag_median_seconds": 1.5, "lag_p99_seconds": 2.25, "lag_max_seconds": 3.,
+			"warning_lag_median_seconds": 0.5, "warning_lag_max_seconds": 2.,
 		},
 	} {
 		if !reflect.DeepEqual(of[name], want) {

@@ -1,19 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// round is one round of a scenario: first the floor, then Hindsight.
-func (b *bencher) round(ctx context.Context, s scenario) (f figures, err error) {
+// pair measures the floor, then Hindsight.
+func (b *bencher) pair(ctx context.Context, s scenario) (f figures, err error) {
 	b.rounds++
 	dir := filepath.Join(b.dir, fmt.Sprintf("%03d-%s", b.rounds, s.name))
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -79,6 +78,33 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 		writeProfiles = h.profile(ctx, filepath.Join(b.profiles, s.name), b.profileSeconds)
 	}
 
+	measure := b.bulk
+	if s.rate > 0 {
+		measure = b.steady
+	}
+	if f, err = measure(ctx, s, h); err != nil {
+		return f, err
+	}
+	f.Scenario, f.Note = s.name, s.note
+	if err := writeProfiles(); err != nil {
+		return f, err
+	}
+	used, err := h.stop(ctx)
+	if err != nil {
+		return f, err
+	}
+	if f.Used.cpu == 0 {
+		f.Used.cpu = used.cpu
+	}
+	f.Used.peakBytes, f.Used.anonBytes = used.peakBytes, cmp.Or(f.Used.anonBytes, used.anonBytes)
+	if s.container {
+		return f, granted.holds(used.peakBytes)
+	}
+	return f, nil
+}
+
+// bulk measures until all Events have arrived.
+func (b *bencher) bulk(ctx context.Context, s scenario, h *hindsight) (f figures, err error) {
 	began, before, err := b.work(ctx, s, h)
 	if err != nil {
 		return f, err
@@ -99,14 +125,6 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	if f.Received, err = b.received(ctx, s, h, began); err != nil {
 		return f, err
 	}
-	if err := writeProfiles(); err != nil {
-		return f, err
-	}
-	used, err := h.stop(ctx)
-	if err != nil {
-		return f, err
-	}
-
 	if !f.Received.First.IsZero() {
 		f.First = f.Received.First.Sub(began).Seconds()
 		ended = f.Received.Last
@@ -114,19 +132,74 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 			began = f.Received.First
 		}
 	}
+	f.Events = s.all()
 	f.Seconds = ended.Sub(began).Seconds()
-	f.CPU = used.cpu.Seconds()
-	if before != nil {
-		f.CPU = after[cpu] - before[cpu]
+	if s.held {
+		f.Used.cpu = time.Duration((after[cpu] - before[cpu]) * float64(time.Second))
 	}
-	f.PeakBytes = used.peakBytes
-	f.Allocations = (after[allocations] - before[allocations]) / float64(s.all())
+	f.Allocations = (after[allocations] - before[allocations]) / float64(f.Events)
 	f.Retries = after[retries] - before[retries]
-	f.Note = s.note
-	if s.container {
-		return f, granted.holds(f.PeakBytes)
-	}
 	return f, nil
+}
+
+// steady measures while Events are written at a rate. The records that wait at the end count
+// instead of those that waited at the start.
+func (b *bencher) steady(ctx context.Context, s scenario, h *hindsight) (f figures, err error) {
+	var read []metrics
+	var pushed []received
+	began := time.Now()
+	f.Used, err = b.writeSteadily(ctx, s, h.sim, h.process, func() error {
+		m, err := h.metrics(ctx)
+		if err != nil {
+			return err
+		}
+		r, err := h.sim.received(ctx, 0, 0, time.Time{})
+		read, pushed = append(read, m), append(pushed, r)
+		return err
+	})
+	if err != nil {
+		return f, err
+	}
+	if err := h.waitForArrival(ctx, s.all()); err != nil {
+		return f, err
+	}
+	if f.Received, err = b.received(ctx, s, h, began); err != nil {
+		return f, err
+	}
+	f.Received.Entries = pushed[1].Entries - pushed[0].Entries
+	f.Received.Pushes = pushed[1].Pushes - pushed[0].Pushes
+	f.Received.Bytes = pushed[1].Bytes - pushed[0].Bytes
+	f.Received.CountedBytes = pushed[1].CountedBytes - pushed[0].CountedBytes
+	f.Events, f.Seconds = s.events, float64(s.events)/float64(s.rate)
+	f.Allocations = (read[1][allocations] - read[0][allocations]) / float64(s.events)
+	f.Retries = read[1][retries] - read[0][retries]
+	return f, nil
+}
+
+// writeSteadily writes Events at a rate while p watches, and returns what p has used meanwhile,
+// without the first ones. It calls look before and after the measured period.
+func (b *bencher) writeSteadily(ctx context.Context, s scenario, sim *sim, p *process, look func() error) (used usage, err error) {
+	if err := sim.waitForWatch(ctx, p, b.patience); err != nil {
+		return used, err
+	}
+	if err := sim.write(ctx, s.warmup, s.rate); err != nil {
+		return used, err
+	}
+	if err := look(); err != nil {
+		return used, err
+	}
+	before, err := usageSoFar(p.PID())
+	if err != nil {
+		return used, err
+	}
+	if err := sim.write(ctx, s.events, s.rate); err != nil {
+		return used, err
+	}
+	after, err := usageSoFar(p.PID())
+	if err != nil {
+		return used, err
+	}
+	return after.since(before), look()
 }
 
 // work starts the load beyond the backlog, and returns its start. before holds the metrics at
@@ -136,13 +209,8 @@ func (b *bencher) work(ctx context.Context, s scenario, h *hindsight) (began tim
 		if err := h.sim.waitForWatch(ctx, h.process, b.patience); err != nil {
 			return began, nil, err
 		}
-		if s.rate > 0 {
-			if before, err = h.metrics(ctx); err != nil {
-				return began, nil, err
-			}
-		}
 		began = time.Now()
-		return began, before, h.sim.write(ctx, s.events, s.rate)
+		return began, nil, h.sim.write(ctx, s.events, 0)
 	}
 	if s.held {
 		if err := h.waitFor(ctx, behind, float64(s.backlog)); err != nil {
@@ -171,40 +239,32 @@ func (b *bencher) received(ctx context.Context, s scenario, h *hindsight, since 
 	return r, err
 }
 
-// floorRound measures the floor with the same Events; for Events that are written at a rate,
-// only the watch.
+// floorRound measures the floor with the same Events.
 func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage, error) {
 	sim, err := startSim(ctx, b.sim, dir, s)
 	if err != nil {
 		return usage{}, err
 	}
 	defer sim.Kill()
-	log := filepath.Join(dir, "floor.log")
-	p, err := startProcess(b.floor, log, nil, "-server", sim.url, "-watch", fmt.Sprint(s.events))
+	watch := s.warmup + s.events
+	if s.rate > 0 {
+		watch++ // it runs until it has been measured
+	}
+	p, err := startProcess(b.floor, filepath.Join(dir, "floor.log"), nil, "-server", sim.url, "-watch", fmt.Sprint(watch))
 	if err != nil {
 		return usage{}, err
 	}
 	defer p.Kill()
+	if s.rate > 0 {
+		return b.writeSteadily(ctx, s, sim, p, func() error { return nil })
+	}
 	if s.events > 0 {
 		if err := sim.waitForWatch(ctx, p, b.patience); err != nil {
 			return usage{}, err
 		}
-		if err := sim.write(ctx, s.events, s.rate); err != nil {
+		if err := sim.write(ctx, s.events, 0); err != nil {
 			return usage{}, err
 		}
 	}
-	used, err := p.wait(ctx)
-	if err != nil || s.rate == 0 {
-		return used, err
-	}
-	output, err := os.ReadFile(log)
-	if err != nil {
-		return used, err
-	}
-	before, err := strconv.ParseFloat(strings.TrimSpace(string(output)), 64)
-	if err != nil {
-		return used, fmt.Errorf("read the CPU time of the floor: %w", err)
-	}
-	used.cpu -= time.Duration(before * float64(time.Second))
-	return used, nil
+	return p.wait(ctx)
 }

@@ -12,15 +12,18 @@ import (
 // scenario is one kind of load.
 type scenario struct {
 	name      string
-	backlog   int    // Events present at the start
-	events    int    // Events written once the watch is open
-	rate      int    // of them a second; 0: at once
-	memory    bool   // the journal is in memory
-	held      bool   // Loki refuses pushes until all Events are in the journal; the measurement begins then
-	container bool   // with GOMEMLIMIT as in deploy/, and below limits.memory there
-	loki      bool   // a real Loki with its default limits
-	long      bool   // one round is enough
-	note      string // on the comparison with the floor
+	backlog   int     // Events present at the start
+	events    int     // states written once the watch is open
+	rate      int     // of them a second; 0: at once. Only the period in which they are written is measured
+	warmup    int     // states written at that rate before
+	streams   int     // 0: 2000
+	zipf      float64 // exponent of their rates; 0: all are equal
+	memory    bool    // the journal is in memory
+	held      bool    // Loki refuses pushes until all Events are in the journal; the measurement begins then
+	container bool    // with GOMEMLIMIT as in deploy/, and below limits.memory there
+	loki      bool    // a real Loki with its default limits
+	long      bool    // one pair is enough
+	note      string  // on the comparison with the floor
 }
 
 // scenarios are the loads that decisions in docs/performance.md depend on.
@@ -30,11 +33,14 @@ var scenarios = []scenario{
 	{name: "firehose", events: 200_000},
 	{name: "drain", backlog: 500_000, held: true, note: "CPU from the return of Loki on; the floor lists as many Events, which Hindsight has done before"},
 	{name: "memory-backlog-1m", backlog: 1_000_000, memory: true},
-	{name: "steady", events: 30_000, rate: 500, long: true, note: "CPU while Events are written; the floor watches as many at the same rate"},
+	{name: "steady", events: 9000, warmup: 2500, rate: 500, long: true},
+	{name: "steady-200", events: 9000, warmup: 2500, rate: 500, streams: 200, long: true},
+	{name: "steady-zipf", events: 9000, warmup: 2500, rate: 500, zipf: 1, long: true},
+	{name: "slow", events: 200, warmup: 50, rate: 10, long: true},
 	{name: "loki", events: 200_000, loki: true, long: true, note: "lag is the age of the oldest record behind, as Hindsight reports it"},
 }
 
-func (s *scenario) all() int { return s.backlog + s.events }
+func (s *scenario) all() int { return s.backlog + s.warmup + s.events }
 
 // bencher runs scenarios.
 type bencher struct {
@@ -67,19 +73,21 @@ func (b *bencher) build(ctx context.Context) error {
 	return nil
 }
 
-// measure runs rounds of a scenario, each with the floor.
+// measure runs pairs of a scenario: the floor, then Hindsight.
 func (b *bencher) measure(ctx context.Context, s scenario) (figures, error) {
-	count := b.count
-	if s.long {
-		count = 1
-	}
-	best := figures{Scenario: s.name, Events: s.all()}
-	for range count {
-		f, err := b.round(ctx, s)
-		if err != nil {
-			return best, err
+	pairs := b.pairs
+	if pairs == 0 {
+		if pairs = 3; s.long {
+			pairs = 1
 		}
-		best.merge(f)
 	}
-	return best, nil
+	var all []figures
+	for range pairs {
+		f, err := b.pair(ctx, s)
+		if err != nil {
+			return figures{}, err
+		}
+		all = append(all, f)
+	}
+	return median(all), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,7 +27,7 @@ func startSim(ctx context.Context, binary, dir string, s scenario) (*sim, error)
 		return nil, err
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	args := []string{"-listen", address, "-events", fmt.Sprint(s.backlog)}
+	args := []string{"-listen", address, "-events", fmt.Sprint(s.backlog), "-streams", fmt.Sprint(cmp.Or(s.streams, 2000)), "-zipf", fmt.Sprint(s.zipf)}
 	p, err := startProcess(binary, filepath.Join(dir, "sim.log"), nil, args...)
 	if err != nil {
 		return nil, err
@@ -64,6 +65,8 @@ type received struct {
 	LagMedian     float64   `json:"lag_median_seconds"`
 	LagNinetyNine float64   `json:"lag_p99_seconds"`
 	LagMax        float64   `json:"lag_max_seconds"`
+	WarningMedian float64   `json:"warning_lag_median_seconds,omitempty"`
+	WarningMax    float64   `json:"warning_lag_max_seconds,omitempty"`
 }
 
 // received waits for entries and open watches, and returns the content. The lags of the

@@ -112,7 +112,7 @@ func (a *apiServer) sorted(s snapshot) []int {
 	for i := 1; i <= s.len(); i++ {
 		if !s.gone(i) {
 			event := s.state(i).event
-			items = append(items, item{i, event, object(event)})
+			items = append(items, item{i, event, a.encoding.object(event)})
 		}
 	}
 	slices.SortFunc(items, func(a, b item) int {

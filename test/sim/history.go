@@ -11,8 +11,8 @@ import (
 // as many digits, so that all states of a template have the same length.
 const firstVersion = 1_000_000_000
 
-// bumpDistance is after how many states an Event is written again.
-const bumpDistance = 371
+// bumpDistance is after how many states an Event is written again: at 500 a second, ten seconds.
+const bumpDistance = 5001
 
 // history holds the written states, counted from 1, each one version above the one before.
 // The first ones up to backlog exist from the start, each of another Event. Of the later ones,

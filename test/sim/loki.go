@@ -19,8 +19,9 @@ import (
 // loki accepts pushes and counts their content. It reads the time, the line and the metadata
 // event_version of an entry, which identifies the state.
 type loki struct {
-	history *history
-	seed    maphash.Seed
+	history  *history
+	encoding *encoding
+	seed     maphash.Seed
 
 	mu       sync.Mutex // guards the following
 	answer   int        // the status of all responses; 0: pushes are accepted
@@ -31,6 +32,7 @@ type loki struct {
 	others   map[uint64]struct{} // hashes of entries without a version of ours
 	backlog  []int64             // when the states came that were there at the start, in ns since 1970
 	lags     []int64             // from write to receipt of the later ones, in ns
+	warnings []int64             // those of Warnings
 	changed  chan struct{}       // closed when something is received
 }
 
@@ -48,15 +50,18 @@ type received struct {
 	LagMedian     float64   `json:"lag_median_seconds"`
 	LagNinetyNine float64   `json:"lag_p99_seconds"`
 	LagMax        float64   `json:"lag_max_seconds"`
+	WarningMedian float64   `json:"warning_lag_median_seconds"` // of the later ones
+	WarningMax    float64   `json:"warning_lag_max_seconds"`
 }
 
-func newLoki(h *history) *loki {
+func newLoki(h *history, e *encoding) *loki {
 	return &loki{
-		history: h,
-		seed:    maphash.MakeSeed(),
-		streams: make(map[string]bool),
-		others:  make(map[uint64]struct{}),
-		changed: make(chan struct{}),
+		history:  h,
+		encoding: e,
+		seed:     maphash.MakeSeed(),
+		streams:  make(map[string]bool),
+		others:   make(map[uint64]struct{}),
+		changed:  make(chan struct{}),
 	}
 }
 
@@ -149,7 +154,11 @@ func (l *loki) count(room *room, at time.Time) (err error) {
 		switch n := e.state - present.backlog; {
 		case e.state == 0 || n > len(present.written): // not one of ours
 		case n > 0:
-			l.lags = append(l.lags, at.UnixNano()-present.written[n-1])
+			lag := at.UnixNano() - present.written[n-1]
+			l.lags = append(l.lags, lag)
+			if l.encoding.warning[l.encoding.object(present.state(e.state).event)] {
+				l.warnings = append(l.warnings, lag)
+			}
 		default:
 			l.backlog = append(l.backlog, at.UnixNano())
 		}
@@ -227,7 +236,7 @@ func (l *loki) now() (received, <-chan struct{}) {
 // count.
 func (l *loki) withLags(r received, since time.Time) received {
 	l.mu.Lock()
-	lags, backlog := slices.Clone(l.lags), l.backlog
+	lags, warnings, backlog := slices.Clone(l.lags), slices.Sorted(slices.Values(l.warnings)), l.backlog
 	l.mu.Unlock()
 	if !since.IsZero() {
 		for _, at := range backlog {
@@ -238,8 +247,11 @@ func (l *loki) withLags(r received, since time.Time) received {
 		return r
 	}
 	slices.Sort(lags)
-	at := func(i int) float64 { return time.Duration(lags[i]).Seconds() }
-	r.LagMedian, r.LagNinetyNine, r.LagMax = at(len(lags)/2), at(len(lags)*99/100), at(len(lags)-1)
+	at := func(lags []int64, i int) float64 { return time.Duration(lags[i]).Seconds() }
+	r.LagMedian, r.LagNinetyNine, r.LagMax = at(lags, len(lags)/2), at(lags, len(lags)*99/100), at(lags, len(lags)-1)
+	if n := len(warnings); n > 0 {
+		r.WarningMedian, r.WarningMax = at(warnings, n/2), at(warnings, n-1)
+	}
 	return r
 }
 

@@ -117,7 +117,7 @@ func TestLokiSaysHowLongStatesTook(t *testing.T) {
 
 func TestLokiCanBeSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLoki(newHistory(1, time.Now()))
+		l := newLoki(newHistory(1, time.Now()), nil)
 		l.behave(0, 20*time.Millisecond)
 		began := time.Now()
 		w := httptest.NewRecorder()

@@ -1,6 +1,6 @@
 // Command sim simulates a cluster and Loki, to measure speed:
 //
-//	go run ./test/sim [-events N]
+//	go run ./test/sim [-events N] [-streams N] [-zipf EXPONENT]
 //
 // It serves the requests of an exporter of Events (paged lists and watches of Events in
 // protobuf, and the namespace kube-system), and accepts pushes as Loki does. Events are encoded
@@ -28,20 +28,23 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8001", "`address` of the API server, of Loki and of /sim/")
 	events := flag.Int("events", 10_000, "Events at the start")
+	var s shape
+	flag.IntVar(&s.streams, "streams", 2000, "pairs of a namespace and a reason")
+	flag.Float64Var(&s.exponent, "zipf", 0, "exponent of the `power` law of their rates; 0: all are equal")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *listen, *events); err != nil {
+	if err := run(ctx, *listen, *events, s); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address string, events int) error {
+func run(ctx context.Context, address string, events int, s shape) error {
 	if events < 0 {
 		return fmt.Errorf("-events %d: must not be negative", events)
 	}
-	encoding, err := newEncoding()
+	encoding, err := newEncoding(s)
 	if err != nil {
 		return err
 	}
@@ -62,7 +65,7 @@ func run(ctx context.Context, address string, events int) error {
 // newSim returns the handler of all paths.
 func newSim(events int, e *encoding, now time.Time) http.Handler {
 	h := newHistory(events, now)
-	l := newLoki(h)
+	l := newLoki(h, e)
 	mux := http.NewServeMux()
 	server := newAPIServer(h, e)
 	server.register(mux)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,49 +17,88 @@ import (
 // objects is the number of objects that Events refer to.
 const objects = 1 << 13
 
-// Namespaces and reasons are drawn independently of each other, unlike in a cluster: this
-// makes the most streams of Loki, with the fewest entries in each.
-const namespaces = 100
+// shape is how Events are spread over the streams of Loki: pairs of a namespace and a reason. Each
+// namespace has all reasons, unlike in a cluster: this makes the most streams, with the fewest
+// entries in each.
+type shape struct {
+	streams  int     // len(reasons) in each namespace
+	exponent float64 // a stream's rate is its rank to the power of -exponent; 0: all are equal
+}
+
+func (s shape) validate() error {
+	if s.streams < len(reasons) || s.streams > objects || s.streams%len(reasons) != 0 {
+		return fmt.Errorf("-streams %d: must be a multiple of %d, and at most %d", s.streams, len(reasons), objects)
+	}
+	if s.exponent < 0 {
+		return fmt.Errorf("-zipf %v: must not be negative", s.exponent)
+	}
+	return nil
+}
+
+// slots is how many shares of all Events are spread over the objects.
+const slots = 1 << 17
+
+// spread returns the object of each slot. Of streams with equal rates, slots that are far apart are
+// of different streams, so that Events which come one after the other are, too; otherwise they come
+// as if drawn at random.
+func (s shape) spread(all []corev1.Event) []uint16 {
+	r := rand.New(rand.NewPCG(3, 4))
+	of := make(map[[2]string][]uint16)
+	var streams [][2]string // by rank
+	for i, e := range all {
+		key := [2]string{e.Namespace, e.Reason}
+		if of[key] == nil {
+			streams = append(streams, key)
+		}
+		of[key] = append(of[key], uint16(i))
+	}
+	r.Shuffle(len(streams), func(i, j int) { streams[i], streams[j] = streams[j], streams[i] })
+	total := 0.0
+	weight := func(rank int) float64 { return math.Pow(float64(rank+1), -s.exponent) }
+	for rank := range streams {
+		total += weight(rank)
+	}
+	spread := make([]uint16, 0, slots)
+	sum := 0.0
+	for rank, key := range streams {
+		sum += weight(rank)
+		for len(spread) < int(math.Round(slots*sum/total)) {
+			spread = append(spread, of[key][len(spread)%len(of[key])])
+		}
+	}
+	if s.exponent > 0 {
+		r.Shuffle(slots, func(i, j int) { spread[i], spread[j] = spread[j], spread[i] })
+	}
+	return spread
+}
 
 // reason is a kind of Event, as the components of Kubernetes write it.
 type reason struct {
 	name, kind, component, message string
 }
 
+// Three of them are of Warnings.
 var reasons = [...]reason{
 	{"Scheduled", "Pod", "default-scheduler", "Successfully assigned {namespace}/{object} to {node}"},
 	{"FailedScheduling", "Pod", "default-scheduler", "0/212 nodes are available: 14 node(s) had untolerated taint {dedicated: batch}, 57 Insufficient memory, 141 Insufficient cpu. preemption: 0/212 nodes are available: 14 Preemption is not helpful for scheduling, 198 No preemption victims found for incoming pod."},
-	{"Preempted", "Pod", "default-scheduler", "Preempted by pod 5f1d2c77-9b0e-4a53-8a0d-0f5ed2a0c1b9 on node {node}"},
 	{"Pulling", "Pod", "kubelet", "Pulling image \"registry.example.com/{namespace}/app:v1.42.7\""},
 	{"Pulled", "Pod", "kubelet", "Successfully pulled image \"registry.example.com/{namespace}/app:v1.42.7\" in 1.734s (1.734s including waiting). Image size: 84213904 bytes."},
 	{"Created", "Pod", "kubelet", "Container created"},
 	{"Started", "Pod", "kubelet", "Container started"},
 	{"Killing", "Pod", "kubelet", "Stopping container app"},
+	{"SandboxChanged", "Pod", "kubelet", "Pod sandbox changed, it will be killed and re-created."},
 	{"BackOff", "Pod", "kubelet", "Back-off restarting failed container app in pod {object}_{namespace}(0b7f7a8e-51ac-4d0c-9d0a-3d3e6b6f4c11)"},
-	{"Failed", "Pod", "kubelet", "Failed to pull image \"registry.example.com/{namespace}/app:v1.42.8\": rpc error: code = NotFound desc = failed to pull and unpack image: not found"},
 	{"Unhealthy", "Pod", "kubelet", "Readiness probe failed: Get \"http://10.42.17.93:8080/ready\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"},
-	{"FailedMount", "Pod", "kubelet", "MountVolume.SetUp failed for volume \"tls\" : secret \"{object}-tls\" not found"},
-	{"Evicted", "Pod", "kubelet", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 61372Ki. Container app was using 3914Mi, request is 1Gi."},
-	{"NodeNotReady", "Pod", "node-controller", "Node is not ready"},
 	{"TaintManagerEviction", "Pod", "taint-eviction-controller", "Marking for deletion Pod {namespace}/{object}"},
 	{"SuccessfulCreate", "ReplicaSet", "replicaset-controller", "Created pod: {object}"},
 	{"SuccessfulDelete", "ReplicaSet", "replicaset-controller", "Deleted pod: {object}"},
-	{"FailedCreate", "ReplicaSet", "replicaset-controller", "Error creating: pods \"{object}\" is forbidden: exceeded quota: compute, requested: limits.memory=4Gi, used: limits.memory=61Gi, limited: limits.memory=64Gi"},
 	{"ScalingReplicaSet", "Deployment", "deployment-controller", "Scaled up replica set {object} from 3 to 4"},
 	{"SuccessfulRescale", "HorizontalPodAutoscaler", "horizontal-pod-autoscaler", "New size: 4; reason: cpu resource utilization (percentage of request) above target"},
-	{"FailedGetResourceMetric", "HorizontalPodAutoscaler", "horizontal-pod-autoscaler", "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API"},
 	{"Completed", "Job", "job-controller", "Job completed"},
 	{"SawCompletedJob", "CronJob", "cronjob-controller", "Saw completed job: {object}, condition: Complete"},
+	{"SuccessfulAttachVolume", "Pod", "attachdetach-controller", "AttachVolume.Attach succeeded for volume \"pvc-3b52d0c4-6f1f-4f0e-9d8c-7a7c1f0b9e12\""},
+	{"WaitForFirstConsumer", "PersistentVolumeClaim", "persistentvolume-controller", "waiting for first consumer to be created before binding"},
 	{"ProvisioningSucceeded", "PersistentVolumeClaim", "ebs.csi.aws.com_ebs-csi-controller-6c8f", "Successfully provisioned volume pvc-3b52d0c4-6f1f-4f0e-9d8c-7a7c1f0b9e12"},
-}
-
-func warning(reason string) bool {
-	for _, part := range []string{"Fail", "BackOff", "Unhealthy", "Evicted", "NotReady", "Preempted"} {
-		if strings.Contains(reason, part) {
-			return true
-		}
-	}
-	return false
 }
 
 // Fields of managedFields as a recorder leaves them behind.
@@ -69,11 +109,12 @@ const (
 
 // population returns an Event for each object, in the order of keys in etcd. Values that differ
 // in each state are placeholders, see template.
-func population() []corev1.Event {
+func (s shape) population() []corev1.Event {
 	r := rand.New(rand.NewPCG(1, 2))
 	all := make([]corev1.Event, objects)
 	for i := range all {
-		all[i] = newEvent(r)
+		stream := i % s.streams
+		all[i] = newEvent(r, stream/len(reasons), reasons[stream%len(reasons)])
 	}
 	slices.SortFunc(all, func(a, b corev1.Event) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -81,10 +122,9 @@ func population() []corev1.Event {
 	return all
 }
 
-func newEvent(r *rand.Rand) corev1.Event {
+func newEvent(r *rand.Rand, team int, kind reason) corev1.Event {
 	var (
-		kind      = reasons[r.IntN(len(reasons))]
-		namespace = fmt.Sprintf("team-%02d-production", r.IntN(namespaces))
+		namespace = fmt.Sprintf("team-%02d-production", team)
 		node      = fmt.Sprintf("ip-10-42-%d-%d.eu-central-1.compute.internal", r.IntN(4), r.IntN(256))
 		name      = fmt.Sprintf("%s-%s-%08x-%05x",
 			[]string{"checkout", "search", "ingester", "payments", "frontend", "sessions"}[r.IntN(6)],
@@ -112,7 +152,8 @@ func newEvent(r *rand.Rand) corev1.Event {
 		Message: strings.NewReplacer("{namespace}", namespace, "{object}", name, "{node}", node).Replace(kind.message),
 		Type:    corev1.EventTypeNormal,
 	}
-	if warning(kind.name) {
+	switch kind.name {
+	case "FailedScheduling", "BackOff", "Unhealthy":
 		e.Type = corev1.EventTypeWarning
 	}
 	if kind.component == "default-scheduler" { // it writes events.k8s.io/v1

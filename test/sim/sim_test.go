@@ -19,7 +19,7 @@ import (
 var began = time.Date(2026, 3, 6, 14, 5, 43, 0, time.UTC)
 
 // encoded are the Events that all sims of the tests serve.
-var encoded = sync.OnceValues(newEncoding)
+var encoded = sync.OnceValues(func() (*encoding, error) { return newEncoding(shape{streams: 2000}) })
 
 func served(t testing.TB) *encoding {
 	t.Helper()
@@ -91,7 +91,7 @@ func times(e corev1.Event) int32 {
 }
 
 func TestListsAndWatchesAgree(t *testing.T) {
-	const backlog, written = 2_000, 1_000
+	const backlog, written = 2_000, 8_000
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	url, client := start(t, backlog)
@@ -177,6 +177,55 @@ func TestABacklogIsRealistic(t *testing.T) {
 	}
 	if got := float64(bumps) / events; got < 0.29 || got > 0.31 {
 		t.Errorf("%.0f%% of the Events have been counted up, want 30%%", 100*got)
+	}
+}
+
+func TestSpreadOverStreams(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		shape             shape
+		perSecond         int     // streams with an Event among 500, on average
+		warnings, largest float64 // shares of all Events
+	}{
+		{"evenly", shape{streams: 2000}, 500, 0.15, 0.00055},
+		{"evenly, few", shape{streams: 200}, 200, 0.15, 0.005},
+		{"Zipf", shape{streams: 2000, exponent: 1}, 240, 0.14, 0.125},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const seconds, rate = 60, 500
+			all := test.shape.population()
+			enc := encoding{spread: test.shape.spread(all)}
+			counts, warnings, active := make(map[string]int), 0, 0
+			for second := range seconds {
+				within := make(map[string]bool)
+				for i := range rate {
+					e := all[enc.object(1+second*rate+i)]
+					within[e.Namespace+"/"+e.Reason] = true
+					counts[e.Namespace+"/"+e.Reason]++
+					if e.Type == corev1.EventTypeWarning {
+						warnings++
+					}
+				}
+				active += len(within)
+			}
+			largest := 0
+			for _, n := range counts {
+				largest = max(largest, n)
+			}
+			t.Logf("%d streams, %d of them a second; shares of Warnings: %.4f, of the largest stream: %.4f", len(counts), active/seconds, float64(warnings)/seconds/rate, float64(largest)/seconds/rate)
+			for _, f := range []struct {
+				name      string
+				got, want float64
+			}{
+				{"streams in a second", float64(active) / seconds, float64(test.perSecond)},
+				{"share of Warnings", float64(warnings) / seconds / rate, test.warnings},
+				{"share of the largest stream", float64(largest) / seconds / rate, test.largest},
+			} {
+				if f.got < 0.95*f.want || f.got > 1.05*f.want {
+					t.Errorf("%s: %v, want %v", f.name, f.got, f.want)
+				}
+			}
+		})
 	}
 }
 

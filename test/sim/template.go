@@ -23,6 +23,8 @@ const (
 // each state. That costs a tenth of encoding a state.
 type encoding struct {
 	templates [2][]template // first states, and bumped ones
+	warning   []bool        // of each object
+	spread    []uint16      // an object for each slot
 }
 
 // template is an encoded Event and where it is open.
@@ -32,9 +34,14 @@ type template struct {
 	created, written   []int
 }
 
-func newEncoding() (*encoding, error) {
-	enc := &encoding{}
-	for _, e := range population() {
+func newEncoding(s shape) (*encoding, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	all := s.population()
+	enc := &encoding{spread: s.spread(all)}
+	for _, e := range all {
+		enc.warning = append(enc.warning, e.Type == corev1.EventTypeWarning)
 		for i, e := range []corev1.Event{e, bumped(e)} {
 			t, err := newTemplate(&e)
 			if err != nil {
@@ -80,12 +87,13 @@ func (enc *encoding) of(s state) *template {
 	if s.bumped {
 		i = 1
 	}
-	return &enc.templates[i][object(s.event)]
+	return &enc.templates[i][enc.object(s.event)]
 }
 
 // object is which object the Event is about that begins with a state.
-func object(event int) int {
-	return int(uint32(event)*2654435761) >> 7 % objects // Knuth's multiplicative hash
+func (enc *encoding) object(event int) int {
+	// Knuth's multiplicative hash: of its highest bits, those of successive numbers are far apart.
+	return int(enc.spread[uint32(event)*2654435761>>(32-17)])
 }
 
 // size is how long append makes a state.

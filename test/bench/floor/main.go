@@ -1,8 +1,7 @@
 // Command floor is the least that anything costs which uses client-go's typed
 // client: it lists the Events page by page, watches for -watch more, decodes
 // them all, and does nothing with them. It reads protobuf, or JSON from a server
-// that has nothing else. Before it watches, it writes how many seconds of CPU it
-// has used to stdout.
+// that has nothing else.
 package main
 
 import (
@@ -10,8 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"syscall"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -53,11 +50,6 @@ func run(ctx context.Context, server string, watch int) error {
 		return fmt.Errorf("watch: %w", err)
 	}
 	defer w.Stop()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		return fmt.Errorf("CPU used so far: %w", err)
-	}
-	fmt.Println(time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds())
 	for range watch {
 		if _, ok := <-w.ResultChan(); !ok {
 			return fmt.Errorf("the watch ended before %d Events had come", watch)
