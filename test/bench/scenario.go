@@ -35,7 +35,7 @@ var scenarios = []scenario{
 	{name: "memory-backlog-1m", backlog: 1_000_000, memory: true},
 	{name: "steady", events: 9000, warmup: 2500, rate: 500, long: true},
 	{name: "steady-200", events: 9000, warmup: 2500, rate: 500, streams: 200, long: true},
-	{name: "steady-zipf", events: 9000, warmup: 2500, rate: 500, zipf: 1, long: true},
+	{name: "steady-zipf", events: 9000, warmup: 2500, rate: 500, zipf: 0.9, long: true},
 	{name: "slow", events: 200, warmup: 50, rate: 10, long: true},
 	{name: "loki", events: 200_000, loki: true, long: true, note: "lag is the age of the oldest record behind, as Hindsight reports it"},
 }
