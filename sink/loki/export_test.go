@@ -3,6 +3,8 @@ package loki
 import (
 	"testing"
 
+	"github.com/golang/snappy"
+
 	"github.com/hindsight-events/hindsight/event"
 )
 
@@ -72,4 +74,20 @@ func (s *Sink) AgeConnections() {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	s.client.since = s.client.since.Add(-renewAfter)
+}
+
+// Stream is a stream of a push, with one entry.
+type Stream struct {
+	Labels string
+	Entry  []byte
+}
+
+// EncodeShared returns the body of a push of several streams, which the sink never sends: a
+// message is the concatenation of its repeated fields.
+func EncodeShared(streams ...Stream) []byte {
+	var request []byte
+	for _, s := range streams {
+		request = appendRequest(request, s.Labels, s.Entry)
+	}
+	return snappy.Encode(nil, request)
 }
