@@ -1,9 +1,13 @@
 package lease
 
 import (
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -24,6 +28,15 @@ type Checkpoint struct {
 	// RemovedSources is the time, in whole seconds, since when a source of Sinks is not configured any
 	// more.
 	RemovedSources map[string]time.Time
+}
+
+// onlyAdvances reports whether c differs from a former checkpoint in nothing but positions that have
+// advanced in their epoch.
+func (c Checkpoint) onlyAdvances(former Checkpoint) bool {
+	return slices.Equal(c.Gaps, former.Gaps) && maps.Equal(c.RemovedSources, former.RemovedSources) &&
+		maps.EqualFunc(c.Sinks, former.Sinks, func(positions, former map[string]event.Position) bool {
+			return maps.EqualFunc(positions, former, func(p, f event.Position) bool { return p.Epoch == f.Epoch })
+		})
 }
 
 // String returns the positions for a log line.
@@ -49,14 +62,21 @@ const (
 	annotation = "hindsight/positions"
 
 	// version of the annotation. It changes when a reader that does not know the change would lose
-	// Events.
-	version = 1
+	// Events. compressedVersion is a document that has only another one, compressed.
+	version           = 1
+	compressedVersion = 2
 
-	// maxBytes bounds the annotation. Kubernetes rejects objects with more than maxAllBytes of
-	// annotations, including their keys (TotalAnnotationSizeLimitB in
+	// plainBytes bounds a document that is not compressed, so that people can read the usual ones.
+	plainBytes = 4 << 10
+
+	// maxBytes bounds the annotation: etcd stores it with each renewal. Kubernetes rejects objects with
+	// more than maxAllBytes of annotations, including their keys (TotalAnnotationSizeLimitB in
 	// k8s.io/apimachinery/pkg/api/validation).
-	maxBytes    = 192 << 10
+	maxBytes    = 64 << 10
 	maxAllBytes = 256 << 10
+
+	// maxDocument bounds a document that is decompressed.
+	maxDocument = 16 << 20
 )
 
 // document is the annotation:
@@ -66,9 +86,12 @@ const (
 //	 "gaps":[{"from":{"version":100},"to":{"version":200},"cause":"too_old","missed_at_least":3}],
 //	 "unlisted":{"team-a":"2019-07-19T11:00:00Z"}}
 //
-// Positions without an epoch have the document's.
+// Positions without an epoch have the document's. A larger one is compressed, with gzip and base64:
+//
+//	{"v":2,"gzip":"H4sIAAAA…"}
 type document struct {
 	Version        int                                        `json:"v"`
+	Gzip           []byte                                     `json:"gzip,omitempty"`
 	Epoch          string                                     `json:"epoch,omitempty"`
 	Sinks          map[string]map[string]event.StoredPosition `json:"sinks,omitempty"`
 	Gaps           []gap                                      `json:"gaps,omitempty"`
@@ -121,6 +144,9 @@ func encode(c Checkpoint) (string, error) {
 		d.RemovedSources[sourceKey(source)] = event.StoredTime{Time: since}
 	}
 	b, err := json.Marshal(d)
+	if err == nil && len(b) > plainBytes {
+		b, err = json.Marshal(document{Version: compressedVersion, Gzip: compress(b)})
+	}
 	if err != nil {
 		return "", fmt.Errorf("encode annotation %s: %w", annotation, err)
 	}
@@ -137,7 +163,11 @@ func decode(s string) (Checkpoint, error) {
 		return Checkpoint{}, nil
 	}
 	var d document
-	if err := json.Unmarshal([]byte(s), &d); err != nil {
+	err := json.Unmarshal([]byte(s), &d)
+	if err == nil && d.Version == compressedVersion {
+		d, err = decompress(d.Gzip)
+	}
+	if err != nil {
 		return Checkpoint{}, fmt.Errorf("decode annotation %s: %w", annotation, err)
 	}
 	if d.Version != version {
@@ -178,6 +208,29 @@ func decode(s string) (Checkpoint, error) {
 		return Checkpoint{}, invalid
 	}
 	return c, nil
+}
+
+func compress(b []byte) []byte {
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed) // a buffer accepts all writes
+	_, _ = w.Write(b)
+	_ = w.Close()
+	return compressed.Bytes()
+}
+
+func decompress(b []byte) (d document, err error) {
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return d, err
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, maxDocument))
+	switch {
+	case err != nil:
+		return d, err
+	case len(plain) == maxDocument:
+		return d, errors.New("it is too large")
+	}
+	return d, json.Unmarshal(plain, &d)
 }
 
 // commonEpoch returns the epoch of the first position, which nearly all positions have.

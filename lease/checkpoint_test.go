@@ -1,7 +1,10 @@
 package lease
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -59,9 +62,12 @@ func TestAnnotationFormat(t *testing.T) {
 
 func TestInvalidAnnotations(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"v":2}`: "decode annotation hindsight/positions: unknown version 2, want 1",
-		`{}`:      "decode annotation hindsight/positions: unknown version 0, want 1",
-		`x`:       "decode annotation hindsight/positions: invalid character 'x' looking for beginning of value",
+		`{"v":3}`:          "decode annotation hindsight/positions: unknown version 3, want 1",
+		`{"v":2}`:          "decode annotation hindsight/positions: EOF",
+		gzipped(`{"v":2}`): "decode annotation hindsight/positions: unknown version 2, want 1",
+		gzipped(strings.Repeat(" ", maxDocument)): "decode annotation hindsight/positions: it is too large",
+		`{}`: "decode annotation hindsight/positions: unknown version 0, want 1",
+		`x`:  "decode annotation hindsight/positions: invalid character 'x' looking for beginning of value",
 		`{"v":1,"sinks":{"loki":{"*":{"version":1}}}}`:                                          `decode annotation hindsight/positions: sink loki: parse epoch "": want <uid or ->/<number of restores>`,
 		`{"v":1,"epoch":"-/0","sinks":{"loki":{"*":{"version":-1}}}}`:                           "decode annotation hindsight/positions: json: cannot unmarshal number -1 into Go struct field",
 		`{"v":1,"epoch":"-/0","gaps":[{"from":{"version":1},"to":{"time":"today"},"sink":""}]}`: `decode annotation hindsight/positions: parse time: parsing time "today"`,
@@ -72,6 +78,35 @@ func TestInvalidAnnotations(t *testing.T) {
 		}
 		if !reflect.DeepEqual(c, Checkpoint{}) {
 			t.Errorf("%s: got %+v with an error", text, c)
+		}
+	}
+}
+
+func gzipped(text string) string {
+	return fmt.Sprintf(`{"v":2,"gzip":%q}`, base64.StdEncoding.EncodeToString(compress([]byte(text))))
+}
+
+// A large document is compressed. One that is not, of an earlier release, is read too.
+func TestCompressedAnnotation(t *testing.T) {
+	want := large(2, 100)
+	compressed, err := encode(want)
+	if err != nil || !strings.HasPrefix(compressed, `{"v":2,"gzip":"`) {
+		t.Fatalf("got %.40s (error %v), want it compressed", compressed, err)
+	}
+	var d document
+	if err := json.Unmarshal([]byte(compressed), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = decompress(d.Gzip); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := json.Marshal(d)
+	if err != nil || len(plain) < 3*len(compressed) {
+		t.Errorf("%d bytes, and %d bytes compressed (error %v)", len(plain), len(compressed), err)
+	}
+	for _, text := range []string{compressed, string(plain)} {
+		if got, err := decode(text); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("decoded %v (error %v), want %v, from %.40s", got, err, want, text)
 		}
 	}
 }
@@ -95,7 +130,9 @@ func TestRemovedSources(t *testing.T) {
 
 func TestAnnotationSize(t *testing.T) {
 	for _, test := range []struct{ sinks, namespaces, most int }{
-		{5, 10, 5 << 10},
+		{2, 1, 300}, // as most are
+		{5, 10, plainBytes},
+		{5, 50, 6 << 10},
 		{5, 500, maxBytes},
 	} {
 		s, err := encode(large(test.sinks, test.namespaces))
@@ -111,12 +148,21 @@ func TestAnnotationSize(t *testing.T) {
 	}
 }
 
+// large is a checkpoint of namespaces with arbitrary positions of the last minutes.
 func large(sinks, namespaces int) Checkpoint {
+	random := rand.New(rand.NewPCG(1, 2))
+	names := make([]string, namespaces)
+	for j := range names {
+		names[j] = fmt.Sprintf("team-%08x-prod", random.Uint32())
+	}
 	h := Checkpoint{Sinks: make(map[string]map[string]event.Position)}
 	for i := range sinks {
 		positions := make(map[string]event.Position)
-		for j := range namespaces {
-			positions[fmt.Sprintf("team-namespace-%d", j)] = position(1_000_000_000 + uint64(j))
+		for _, name := range names {
+			positions[name] = event.Position{
+				Epoch: epoch, Version: 1_000_000_000 + random.Uint64N(400_000),
+				Time: second.Add(-time.Duration(random.IntN(120)) * time.Second),
+			}
 		}
 		h.Sinks[fmt.Sprintf("sink-%d", i)] = positions
 	}
@@ -148,6 +194,7 @@ func FuzzAnnotation(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(string(golden))
+	f.Add(gzipped(string(golden)))
 	f.Add(`{"v":1,"epoch":"-/0","sinks":{"":{"":{},"*":{"time":"0000-01-01T00:00:00+14:00"}}}}`)
 	f.Add(`{"v":1,"unlisted":{"*":"2019-07-19T11:00:00Z","":"2019-07-19T13:00:00.5+02:00"}}`)
 	f.Add(`{"v":1,"gaps":[{"from":{"epoch":"-/0"},"to":{"epoch":"-/0"}}]}`)

@@ -2,13 +2,16 @@ package lease
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/hindsight-events/hindsight/internal/kube"
@@ -49,6 +52,19 @@ func (c *client) update(ctx context.Context, l *coordinationv1.Lease) (*coordina
 	return c.do(ctx, "update", c.rest.Put().Name(c.name).Body(l))
 }
 
+// renew changes the renew time alone, so that the checkpoint is not sent. It fails with a conflict
+// unless the Lease still has the resourceVersion of l.
+func (c *client) renew(ctx context.Context, l *coordinationv1.Lease, now metav1.MicroTime) (*coordinationv1.Lease, error) {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": l.ResourceVersion},
+		"spec":     map[string]any{"renewTime": now},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.do(ctx, "patch", c.rest.Patch(types.MergePatchType).Name(c.name).Body(patch))
+}
+
 var errNoResponse = errors.New("no response from the API server")
 
 func (c *client) do(ctx context.Context, verb string, r *rest.Request) (*coordinationv1.Lease, error) {
@@ -74,7 +90,7 @@ func (c *client) hint(err error) string {
 	if apierrors.IsUnauthorized(err) {
 		return "the API server rejects the credentials"
 	}
-	return fmt.Sprintf("grant get, create and update on leases in namespace %s with a Role and a RoleBinding there: apiGroups [coordination.k8s.io], resources [leases], verbs [get, create, update]", c.namespace)
+	return fmt.Sprintf("grant get, create, update and patch on leases in namespace %s with a Role and a RoleBinding there: apiGroups [coordination.k8s.io], resources [leases], verbs [get, create, update, patch]", c.namespace)
 }
 
 // conflict reports whether another client has written or created the Lease meanwhile.

@@ -358,7 +358,7 @@ func TestMissingPermission(t *testing.T) {
 			t.Errorf("ready: %v", err)
 		}
 		if log := r.log.String(); strings.Count(log, "request for the lease failed") != 1 ||
-			!strings.Contains(log, "grant get, create and update on leases in namespace monitoring") {
+			!strings.Contains(log, "grant get, create, update and patch on leases in namespace monitoring") {
 			t.Errorf("want one line with a hint:\n%s", log)
 		}
 		r.wire.setFault(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -15,6 +16,10 @@ import (
 type holder struct {
 	*Lease
 	lease *coordinationv1.Lease // as last written
+
+	stored   Checkpoint // of the last successful write that had another, at storedAt
+	storedAt time.Time
+	encoded  Checkpoint // of the present write
 }
 
 // errTakenOver means that no further renewal can succeed.
@@ -123,8 +128,15 @@ func (h *holder) overdue(renewed clockReading) error {
 // is the holder; if another replica is, the error is errTakenOver.
 func (h *holder) write(ctx context.Context, identity string) error {
 	begun := h.deadline.now()
-	written, err := h.api.update(ctx, h.renewedLease(h.lease, identity))
-	// The update has the uid, so that a deleted Lease is a conflict as well.
+	var written *coordinationv1.Lease
+	var err error
+	h.encoded = h.stored
+	if identity == h.Identity && !h.checkpointDue() {
+		written, err = h.api.renew(ctx, h.lease, metav1.NowMicro())
+	} else {
+		written, err = h.api.update(ctx, h.renewedLease(h.lease, identity))
+	}
+	// An update has the uid, so that a deleted Lease is a conflict as well.
 	if conflict(err) || apierrors.IsNotFound(err) {
 		written, err = h.rewrite(ctx, identity)
 	}
@@ -132,10 +144,27 @@ func (h *holder) write(ctx context.Context, identity string) error {
 		return err
 	}
 	h.lease = written
+	if !reflect.DeepEqual(h.encoded, h.stored) {
+		h.stored, h.storedAt = h.encoded, time.Now()
+	}
 	if !h.deadline.renew(begun) {
 		return errTooLate // the next attempt returns overdue
 	}
 	return nil
+}
+
+// checkpointDue reports whether the next renewal stores the checkpoint: if it has changed and was
+// last stored a CheckpointInterval ago, or at once if not only positions have advanced.
+func (h *holder) checkpointDue() bool {
+	current := h.checkpoint.Load()
+	if current == nil {
+		return false
+	}
+	c := (*current)()
+	if time.Since(h.storedAt) < h.CheckpointInterval && c.onlyAdvances(h.stored) {
+		return false
+	}
+	return !reflect.DeepEqual(c, h.stored)
 }
 
 // rewrite writes the Lease after another client has written or deleted it.
@@ -176,7 +205,8 @@ func (h *holder) renewedLease(l *coordinationv1.Lease, identity string) *coordin
 	if current == nil {
 		return l
 	}
-	a, err := encode((*current)())
+	h.encoded = (*current)()
+	a, err := encode(h.encoded)
 	h.metrics.bytes.Set(float64(len(a)))
 	if others := otherAnnotations(l); err == nil && others+len(annotation)+len(a) > maxAllBytes {
 		err = fmt.Errorf("annotation %s is too large: it has %d bytes, other annotations of the Lease have %d, and %d are allowed in total: remove other annotations", annotation, len(a), others, maxAllBytes)

@@ -6,8 +6,10 @@
 // has not seen renewed for its duration, measured by the candidate's own clock, so that clocks need
 // not agree; each write is a compare-and-swap. Three properties go beyond that library:
 //
-//   - Each renewal stores the checkpoint, which therefore needs no requests of its own. A new
-//     leader reads it from the version of the Lease that it acquired.
+//   - The Lease has the checkpoint, which therefore needs no requests of its own. A new leader reads
+//     it from the version of the Lease that it acquired. Renewals store it if it has changed, and
+//     positions that have only advanced at most every CheckpointInterval; the release stores it
+//     always.
 //   - The holder keeps the Lease during its drain, and releases it afterwards.
 //   - Valid depends on the clock alone: a process that was suspended sends nothing after it wakes
 //     up.
@@ -19,7 +21,7 @@
 // The Lease does not fence the destination: a request sent before it was lost may arrive
 // afterwards. Its records are byte-identical to those that the next leader sends.
 //
-// Required permissions: get, create and update of leases in the namespace of the Lease.
+// Required permissions: get, create, update and patch of leases in the namespace of the Lease.
 package lease
 
 import (
@@ -49,6 +51,10 @@ type Options struct {
 	// seconds. The holder stops by itself after RenewDeadline without a renewal, which must be
 	// shorter. RetryPeriod is the interval of renewals and of a candidate's attempts.
 	Duration, RenewDeadline, RetryPeriod time.Duration
+
+	// CheckpointInterval is the shortest time between two renewals that store a checkpoint which
+	// differs in nothing but positions that have advanced; 0: none.
+	CheckpointInterval time.Duration
 
 	Logger     *slog.Logger          // nil: no logs
 	Registerer prometheus.Registerer // nil: no metrics
@@ -106,9 +112,9 @@ func (o *Options) check() error {
 	return nil
 }
 
-// SetCheckpoint makes each following renewal store the checkpoint that the function returns. Before
-// the first call, renewals keep the checkpoint of the previous leader. The function is called
-// from another goroutine until Run returns, and must not block.
+// SetCheckpoint makes the following renewals store the checkpoint that the function returns; see
+// Options.CheckpointInterval. Before the first call, renewals keep the checkpoint of the previous
+// leader. The function is called from another goroutine until Run returns, and must not block.
 func (l *Lease) SetCheckpoint(current func() Checkpoint) { l.checkpoint.Store(&current) }
 
 // Valid reports whether this replica may begin a request, and returns the time by which the request
@@ -149,7 +155,7 @@ func (l *Lease) describe() string { return l.Namespace + "/" + l.Name }
 //
 // Run returns the error of lead, or ErrLost with the cause. ErrLost may mean that the Lease could not
 // be released: the next leader then waits for its duration, and resends the records accepted since
-// the last renewal.
+// the checkpoint was last stored.
 //
 // Run must be called once.
 func (l *Lease) Run(ctx context.Context, lead func(ctx context.Context, found Checkpoint) error) error {

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -159,9 +160,15 @@ func want(t *testing.T, got lease.Checkpoint, want *lease.Checkpoint) {
 // waitForVersion waits until the checkpoint in the Lease has a version.
 func (s *server) waitForVersion(t *testing.T, name string, version uint64) {
 	t.Helper()
-	wait.Until(t, "the checkpoint has the version", func() bool {
+	s.waitForAnnotation(t, name, `"version":`+strconv.FormatUint(version, 10)+`,`)
+}
+
+// waitForAnnotation waits until the checkpoint in the Lease contains a text.
+func (s *server) waitForAnnotation(t *testing.T, name, text string) {
+	t.Helper()
+	wait.Until(t, "the checkpoint contains "+text, func() bool {
 		l, err := s.admin.CoordinationV1().Leases(namespace).Get(t.Context(), name, metav1.GetOptions{})
-		return err == nil && strings.Contains(l.Annotations["hindsight/positions"], `"version":`+strconv.FormatUint(version, 10)+`,`)
+		return err == nil && strings.Contains(l.Annotations["hindsight/positions"], text)
 	})
 }
 
@@ -173,7 +180,7 @@ func (s *server) withoutPermission(t *testing.T) {
 	})
 	meta := metav1.ObjectMeta{Name: "hindsight-lease"}
 	if _, err := s.admin.RbacV1().Roles(namespace).Create(t.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update"}},
+		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update", "patch"}},
 	}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -316,11 +323,11 @@ func (s *server) tooLarge(t *testing.T) {
 	many := func(namespaces int) *lease.Checkpoint {
 		h := at(300)
 		for i := range namespaces {
-			h.Sinks["loki"][fmt.Sprintf("namespace-of-a-team-%d", i)] = h.Sinks["loki"][""]
+			h.Sinks["loki"][fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))[:20]] = h.Sinks["loki"][""]
 		}
 		return h
 	}
-	large, tooLarge := many(2000), many(5000)
+	large, tooLarge := many(4000), many(8000)
 	var checkpoint atomic.Pointer[lease.Checkpoint]
 	checkpoint.Store(at(100))
 	c := s.start(t, name, "first", nil)
@@ -331,7 +338,7 @@ func (s *server) tooLarge(t *testing.T) {
 	for _, test := range []struct {
 		checkpoint *lease.Checkpoint
 		others     int // bytes of another client's annotation
-	}{{tooLarge, 0}, {large, 120 << 10}} {
+	}{{tooLarge, 0}, {large, 220 << 10}} {
 		checkpoint.Store(test.checkpoint)
 		leases := s.admin.CoordinationV1().Leases(namespace)
 		note := fmt.Appendf(nil, `{"metadata":{"annotations":{"example.com/note":%q}}}`, strings.Repeat("x", test.others))
@@ -354,10 +361,14 @@ func (s *server) tooLarge(t *testing.T) {
 		wait.Until(t, "it is ready again", func() bool { return c.Ready() == nil })
 	}
 	checkpoint.Store(large)
-	s.waitForVersion(t, name, 300)
+	s.waitForAnnotation(t, name, `"gzip":`)
 	if err := c.Ready(); err != nil {
 		t.Error(err)
 	}
+	c.stop()
+	receive(t, "it has released the lease", c.done)
+	next := s.start(t, name, "next", nil)
+	want(t, receive(t, "the next leads", next.leading), large)
 }
 
 func (s *server) simultaneous(t *testing.T) {

@@ -1,6 +1,9 @@
 package lease
 
 import (
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hindsight-events/hindsight/event"
 )
 
 func TestOrderlyFailover(t *testing.T) {
@@ -65,11 +70,82 @@ func TestCheckpointNeedsNoRequests(t *testing.T) {
 		r.checkpoint = always(at(100))
 		r.start(t)
 		time.Sleep(time.Minute + time.Second)
-		r.wire.mu.Lock()
-		defer r.wire.mu.Unlock()
-		// One get and one create at the start, and a renewal every two seconds.
-		if n := len(r.wire.requests); n != 2+30 {
-			t.Errorf("%d requests in a minute, want 32: %q", n, r.wire.requests)
+		// One get and one create at the start, and a renewal every two seconds, the first with the
+		// checkpoint.
+		if got := r.wire.methods(); got != "GET POST PUT"+strings.Repeat(" PATCH", 29) {
+			t.Errorf("the requests of a minute are %s", got)
+		}
+	})
+}
+
+// Positions that advance are stored at most every CheckpointInterval, other changes and the final
+// checkpoint at once.
+func TestCheckpointInterval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		r := a.replica(t, "first", func(o *Options) { o.CheckpointInterval = 10 * time.Second })
+		var current atomic.Pointer[Checkpoint]
+		set := func(c Checkpoint) { current.Store(&c) }
+		set(Checkpoint{Sinks: map[string]map[string]event.Position{"loki": {}}})
+		r.checkpoint = func() Checkpoint { return *current.Load() }
+		r.start(t)
+		second := func(from, to int, want Checkpoint) {
+			t.Helper()
+			for range to - from + 1 {
+				time.Sleep(time.Second)
+				a.wantCheckpoint(t, want)
+			}
+		}
+		time.Sleep(time.Millisecond) // not at the instant of a renewal
+		time.Sleep(2 * time.Second)
+		second(3, 3, *current.Load())
+		set(at(1)) // the first position
+		time.Sleep(time.Second)
+		second(5, 5, at(1))
+		set(at(2))
+		second(6, 13, at(1))
+		second(14, 14, at(2))
+		second(15, 30, at(2)) // unchanged
+		set(at(3))
+		time.Sleep(2 * time.Second)
+		second(33, 33, at(3))
+		withGap := at(4)
+		withGap.Gaps = event.GapSet{{From: at(1).Sinks["loki"][""], To: at(2).Sinks["loki"][""], Cause: event.CauseTooOld}}
+		set(withGap)
+		second(34, 34, withGap)
+		set(at(4)) // as if the gap were forgotten
+		second(35, 35, withGap)
+		second(36, 36, at(4))
+		set(at(5))
+		second(37, 39, at(4))
+		r.stop()
+		<-r.done
+		a.wantCheckpoint(t, at(5))
+		if got := strings.Count(r.wire.methods(), "PUT"); got != 7 {
+			t.Errorf("the Lease was written as a whole %d times, want 7: %s", got, r.wire.methods())
+		}
+	})
+}
+
+// A renewal that only has the renew time conflicts with the writes of other clients.
+func TestPartialRenewalIsACompareAndSwap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		r := a.replica(t, "first").start(t)
+		time.Sleep(time.Minute)
+		a.change(func(l *coordinationv1.Lease) {
+			other, acquired := "other", metav1.NowMicro()
+			l.Spec.HolderIdentity, l.Spec.AcquireTime = &other, &acquired
+		})
+		renewed := a.lease().Spec.RenewTime
+		<-r.done
+		if got := a.lease(); holderOf(got) != "other" || !got.Spec.RenewTime.Equal(renewed) {
+			t.Errorf("another leader's Lease was changed to %+v", got.Spec)
+		}
+		if !errors.Is(r.err, ErrLost) || !strings.HasSuffix(r.wire.methods(), "PATCH PATCH GET") {
+			t.Errorf("Run returned %v after %s", r.err, r.wire.methods())
 		}
 	})
 }
@@ -228,15 +304,15 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 		checkpoint Checkpoint
 		grow       func(api)
 		shrink     func(api)
-		bytes, why string
+		why        string // a format of bytes
 	}{
 		"too many positions": {
-			checkpoint: large(5, 1000), grow: func(api) {}, shrink: func(api) {}, bytes: "369571",
-			why: "annotation hindsight/positions is too large: it has 369571 bytes, and at most 196608 are stored: configure fewer namespaces (or none, for all) or fewer sinks",
+			checkpoint: large(5, 1000), grow: func(api) {}, shrink: func(api) {},
+			why: "annotation hindsight/positions is too large: it has %d bytes, and at most 65536 are stored: configure fewer namespaces (or none, for all) or fewer sinks",
 		},
 		"large annotations of other clients": {
-			checkpoint: large(5, 500), grow: others(100 << 10), shrink: others(10), bytes: "184571",
-			why: "annotation hindsight/positions is too large: it has 184571 bytes, other annotations of the Lease have 102416, and 262144 are allowed in total: remove other annotations",
+			checkpoint: large(5, 500), grow: others(220 << 10), shrink: others(10),
+			why: "annotation hindsight/positions is too large: it has %d bytes, other annotations of the Lease have 225296, and 262144 are allowed in total: remove other annotations",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -244,12 +320,13 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a, reg := newAPI(t), prometheus.NewRegistry()
 				r := a.replica(t, "first", func(o *Options) { o.Registerer = reg })
-				wantMetrics := func(bytes, unsaved string) {
+				annotation, _ := encode(test.checkpoint)
+				wantMetrics := func(bytes int, unsaved string) {
 					t.Helper()
 					if err := testutil.GatherAndCompare(reg, strings.NewReader(`
-						# HELP hindsight_lease_checkpoint_bytes Size of the last checkpoint, stored or not; at most 192 KiB can be stored.
+						# HELP hindsight_lease_checkpoint_bytes Size of the last checkpoint, stored or not; at most 64 KiB can be stored.
 						# TYPE hindsight_lease_checkpoint_bytes gauge
-						hindsight_lease_checkpoint_bytes `+bytes+`
+						hindsight_lease_checkpoint_bytes `+strconv.Itoa(bytes)+`
 						# HELP hindsight_lease_checkpoint_unsaved Whether the current checkpoint is too large for the Lease, which keeps the previous one (1), or not (0).
 						# TYPE hindsight_lease_checkpoint_unsaved gauge
 						hindsight_lease_checkpoint_unsaved `+unsaved+`
@@ -260,7 +337,7 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 				r.checkpoint = always(at(100))
 				r.start(t)
 				time.Sleep(time.Minute + time.Millisecond) // not at the instant of a renewal
-				wantMetrics("94", "0")
+				wantMetrics(94, "0")
 				test.grow(a)
 				r.SetCheckpoint(always(test.checkpoint))
 				time.Sleep(time.Minute)
@@ -268,10 +345,10 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 					t.Fatalf("is not the leader any more: %s", r.log)
 				}
 				a.wantCheckpoint(t, at(100))
-				if err := r.Ready(); err == nil || err.Error() != "checkpoint not stored since 2000-01-01T00:01:02Z: "+test.why {
+				if err := r.Ready(); err == nil || err.Error() != "checkpoint not stored since 2000-01-01T00:01:02Z: "+fmt.Sprintf(test.why, len(annotation)) {
 					t.Errorf("ready: %v", err)
 				}
-				wantMetrics(test.bytes, "1")
+				wantMetrics(len(annotation), "1")
 
 				test.shrink(a)
 				r.SetCheckpoint(always(at(300)))
@@ -280,7 +357,7 @@ func TestCheckpointThatIsTooLarge(t *testing.T) {
 				if err := r.Ready(); err != nil {
 					t.Errorf("ready: %v", err)
 				}
-				wantMetrics("94", "0")
+				wantMetrics(94, "0")
 				if log := r.log.String(); strings.Count(log, "cannot store the checkpoint") != 1 || strings.Count(log, "can be stored again") != 1 {
 					t.Errorf("want one line for the failure and one for the recovery:\n%s", log)
 				}

@@ -15,7 +15,7 @@ func newMetrics(reg prometheus.Registerer, l *Lease) *metrics {
 		}),
 		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hindsight_lease_checkpoint_bytes",
-			Help: "Size of the last checkpoint, stored or not; at most 192 KiB can be stored.",
+			Help: "Size of the last checkpoint, stored or not; at most 64 KiB can be stored.",
 		}),
 	}
 	if reg == nil {

@@ -104,6 +104,18 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// methods returns the methods of the requests, separated by spaces.
+func (w *wire) methods() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var methods []string
+	for _, r := range w.requests {
+		method, _, _ := strings.Cut(r, " ")
+		methods = append(methods, method)
+	}
+	return strings.Join(methods, " ")
+}
+
 func hang(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
@@ -112,7 +124,7 @@ func hang(r *http.Request) (*http.Response, error) {
 func refuse(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
 
 func forbid(r *http.Request) (*http.Response, error) {
-	verb := map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update"}[r.Method]
+	verb := map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch"}[r.Method]
 	return respond(r, http.StatusForbidden,
 		fmt.Sprintf(`leases.coordination.k8s.io "hindsight" is forbidden: User "x" cannot %s resource "leases" in API group "coordination.k8s.io" in the namespace "monitoring"`, verb))
 }

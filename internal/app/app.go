@@ -112,7 +112,10 @@ func newLease(o Options, reg prometheus.Registerer) (*lease.Lease, error) {
 		Duration:      time.Duration(c.LeaseDuration),
 		RenewDeadline: time.Duration(c.RenewDeadline),
 		RetryPeriod:   time.Duration(c.RetryPeriod),
-		Logger:        o.Log.With("component", "lease"),
-		Registerer:    reg,
+
+		CheckpointInterval: time.Duration(c.CheckpointInterval),
+
+		Logger:     o.Log.With("component", "lease"),
+		Registerer: reg,
 	})
 }

@@ -68,6 +68,9 @@ type LeaderElection struct {
 	LeaseDuration quantity.Duration `yaml:"lease_duration"` // after which a candidate acquires an unrenewed Lease
 	RenewDeadline quantity.Duration `yaml:"renew_deadline"` // after which the holder stops
 	RetryPeriod   quantity.Duration `yaml:"retry_period"`   // between renewals and between attempts of a candidate
+
+	// CheckpointInterval is the shortest time between writes of positions into the Lease.
+	CheckpointInterval quantity.Duration `yaml:"checkpoint_interval"`
 }
 
 // Canary is an Event that Hindsight writes every minute and that must arrive through the watch and,
@@ -130,6 +133,8 @@ func Default() *Config {
 			LeaseDuration: quantity.Duration(15 * time.Second),
 			RenewDeadline: quantity.Duration(10 * time.Second),
 			RetryPeriod:   quantity.Duration(2 * time.Second),
+
+			CheckpointInterval: quantity.Duration(10 * time.Second),
 		},
 		Log: Log{Level: "info", Format: "logfmt"},
 	}
@@ -266,8 +271,12 @@ func (c *Config) checkLeaderElection() (invalid []validationError) {
 	if e.LeaseDuration <= e.RenewDeadline {
 		bad("lease_duration", "%s is too short; it must be longer than leader_election.renew_deadline, %s", e.LeaseDuration, e.RenewDeadline)
 	}
-	if longest := quantity.Duration(time.Hour); e.LeaseDuration > longest {
+	longest := quantity.Duration(time.Hour)
+	if e.LeaseDuration > longest {
 		bad("lease_duration", "%s is too long; it must be at most %s", e.LeaseDuration, longest)
+	}
+	if e.CheckpointInterval > longest {
+		bad("checkpoint_interval", "%s is too long; it must be at most %s", e.CheckpointInterval, longest)
 	}
 	if e.LeaseDuration%quantity.Duration(time.Second) != 0 {
 		bad("lease_duration", "%s is not in whole seconds, which a Lease requires", e.LeaseDuration)

@@ -182,7 +182,7 @@ func failoverWithADeadSink(t *testing.T, store cluster.Store) {
 	c := cluster.ForTest(t, cluster.Options{})
 	client := newClient(t, c)
 	sinks := toStdout + lokiSink(store.SinkURL(), "")
-	kept := replica(t.TempDir()+"/journal", sinks)
+	kept := strings.Replace(replica(t.TempDir()+"/journal", sinks), "retry_period", "checkpoint_interval: 500ms, retry_period", 1)
 
 	// Both sinks have a position: the store has accepted a record.
 	if err := store.Start(t.Context()); err != nil {

@@ -67,7 +67,7 @@ func (s *Server) createLease(r *http.Request, body []byte) (code int, answer Obj
 	return http.StatusCreated, s.putLease(l)
 }
 
-// lease gets or updates one Lease. s.mu is held.
+// lease gets, updates or patches one Lease. s.mu is held.
 func (s *Server) lease(r *http.Request, body []byte) (code int, answer Object) {
 	last := s.leases[key{r.PathValue("namespace"), r.PathValue("name")}]
 	switch {
@@ -77,10 +77,13 @@ func (s *Server) lease(r *http.Request, body []byte) (code int, answer Object) {
 		return failure(http.StatusNotFound, fmt.Sprintf("leases.coordination.k8s.io %q not found", r.PathValue("name")))
 	case r.Method == http.MethodGet:
 		return http.StatusOK, last
-	case r.Method != http.MethodPut:
+	case r.Method != http.MethodPut && r.Method != http.MethodPatch:
 		return failure(http.StatusMethodNotAllowed, "no such verb")
 	}
 	next := &coordinationv1.Lease{}
+	if r.Method == http.MethodPatch { // see event
+		next = last.DeepCopy()
+	}
 	if err := json.Unmarshal(body, next); err != nil {
 		return failure(http.StatusBadRequest, err.Error())
 	}
