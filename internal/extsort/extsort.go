@@ -3,7 +3,6 @@
 package extsort
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -13,18 +12,21 @@ import (
 	"slices"
 
 	"github.com/golang/snappy"
+
+	"github.com/hindsight-events/hindsight/internal/offheap"
 )
 
 // Sizes of a sorter. A run is sorted in memory. The merge holds one block of each run in
-// memory, so blocks are small: a list of a million Events makes some 250 runs.
+// memory, so blocks are small: a list of a million Events makes some 120 runs.
 const (
-	runBytes   = 2 << 20
+	runBytes   = 4 << 20
 	blockBytes = 8 << 10
+	writeBytes = 64 << 10 // of one write to the file
 )
 
 // Sorter sorts states by version: it stores sorted, compressed runs and merges them. It
 // returns a version that was added several times once, unless KeepEqual is set. A Sorter is
-// not safe for concurrent use.
+// not safe for concurrent use. Reset or Drain free its memory, which is outside Go's heap.
 //
 // Runs are stored in an unlinked file in Dir, or in memory if Dir is empty or the file
 // failed.
@@ -37,10 +39,11 @@ type Sorter struct {
 
 	run     []runEntry
 	runData []byte // the states of run
-	scratch []byte // for a compressed run
-	block   []byte // for a block of it
+	used    int    // bytes of runData
+	packed  []byte // compressed blocks
+	block   []byte // before it is compressed
 
-	runs             []*io.SectionReader
+	runs             []storedRun
 	inFile, inMemory int64 // bytes of all runs
 	fileErr          error // of the file in Dir
 }
@@ -48,49 +51,79 @@ type Sorter struct {
 // runEntry is a state of the current run.
 type runEntry struct {
 	version    uint64
-	start, end int // in runData
+	start, end uint32 // in runData
+}
+
+// storedRun is a run in the file or in memory.
+type storedRun struct {
+	in     io.ReaderAt
+	start  int64           // in in
+	size   int64           // in bytes
+	memory *offheap.Buffer // that is in; nil: it is the file
 }
 
 // Add adds a copy of a state.
 func (s *Sorter) Add(version uint64, state []byte) {
-	start := len(s.runData)
-	s.runData = append(s.runData, state...)
-	s.run = append(s.run, runEntry{version: version, start: start, end: len(s.runData)})
-	if len(s.runData) >= runBytes {
-		s.flushRun()
+	if s.used+len(state) > len(s.runData) {
+		if len(s.run) > 0 {
+			s.flushRun()
+		}
+		if len(state) > len(s.runData) {
+			s.freeRunData()
+			s.runData = offheap.Alloc(max(runBytes, len(state)))
+		}
 	}
+	start := s.used
+	s.used += copy(s.runData[start:], state)
+	s.run = append(s.run, runEntry{version: version, start: uint32(start), end: uint32(s.used)})
+}
+
+func (s *Sorter) freeRunData() {
+	if s.runData != nil {
+		offheap.Free(s.runData)
+	}
+	s.runData = nil
 }
 
 // flushRun sorts the current run and stores it in the file or in memory.
 func (s *Sorter) flushRun() {
-	s.scratch = s.sortedRun(s.scratch[:0])
-	size := int64(len(s.scratch))
+	s.sortRun()
 	if s.Dir != "" && s.fileErr == nil {
-		s.fileErr = s.writeRun(s.scratch)
+		var size int64
+		if size, s.fileErr = s.writeRun(); s.fileErr == nil {
+			s.runs = append(s.runs, storedRun{in: s.file, start: s.inFile, size: size})
+			s.inFile += size
+		}
 	}
-	if s.Dir != "" && s.fileErr == nil {
-		s.runs = append(s.runs, io.NewSectionReader(s.file, s.inFile, size))
-		s.inFile += size
-	} else {
-		s.runs = append(s.runs, io.NewSectionReader(bytes.NewReader(bytes.Clone(s.scratch)), 0, size))
-		s.inMemory += size
+	if s.Dir == "" || s.fileErr != nil {
+		memory := new(offheap.Buffer)
+		_ = s.packRun(func(packed []byte) error { memory.Append(packed); return nil })
+		s.runs = append(s.runs, storedRun{in: memory, size: memory.Size(), memory: memory})
+		s.inMemory += memory.Size()
 	}
-	s.run, s.runData = s.run[:0], s.runData[:0]
+	s.run, s.used = s.run[:0], 0
 }
 
-// writeRun appends a run to the file.
-func (s *Sorter) writeRun(run []byte) error {
+func (s *Sorter) sortRun() {
+	slices.SortStableFunc(s.run, func(a, b runEntry) int { return cmp.Compare(a.version, b.version) })
+}
+
+// writeRun appends the current run to the file.
+func (s *Sorter) writeRun() (size int64, err error) {
 	if s.file == nil {
-		file, err := createUnlinked(s.Dir)
-		if err != nil {
-			return err
+		if s.file, err = createUnlinked(s.Dir); err != nil {
+			return 0, err
 		}
-		s.file = file
 	}
-	if _, err := s.file.WriteAt(run, s.inFile); err != nil {
-		return fmt.Errorf("write run: %w", err)
+	err = s.packRun(func(packed []byte) error {
+		n, err := s.file.WriteAt(packed, s.inFile+size)
+		size += int64(n)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("write run: %w", err)
 	}
-	return nil
+	return size, nil
 }
 
 // createUnlinked creates a file without a name, which is deleted when the process ends.
@@ -106,24 +139,29 @@ func createUnlinked(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// sortedRun appends the current run to data in the stored form: snappy blocks of
-// states, each with version, length and bytes. The length of each block precedes
-// it, and a length of 0 follows the last.
-func (s *Sorter) sortedRun(data []byte) []byte {
-	slices.SortStableFunc(s.run, func(a, b runEntry) int { return cmp.Compare(a.version, b.version) })
-	s.block = s.block[:0]
+// packRun passes the current run to write in the stored form: snappy blocks of states, each
+// with version, length and bytes. The length of each block precedes it, and a length of 0
+// follows the last.
+func (s *Sorter) packRun(write func(packed []byte) error) error {
+	s.block, s.packed = s.block[:0], s.packed[:0]
 	for _, e := range s.run {
 		state := s.runData[e.start:e.end]
 		if len(s.block) > 0 && len(s.block)+2*binary.MaxVarintLen64+len(state) > blockBytes {
-			data = appendBlock(data, s.block)
+			s.packed = appendBlock(s.packed, s.block)
 			s.block = s.block[:0]
+			if len(s.packed) >= writeBytes {
+				if err := write(s.packed); err != nil {
+					return err
+				}
+				s.packed = s.packed[:0]
+			}
 		}
 		s.block = binary.AppendUvarint(s.block, e.version)
 		s.block = binary.AppendUvarint(s.block, uint64(len(state)))
 		s.block = append(s.block, state...)
 	}
-	data = appendBlock(data, s.block)
-	return binary.BigEndian.AppendUint32(data, 0)
+	s.packed = appendBlock(s.packed, s.block)
+	return write(binary.BigEndian.AppendUint32(s.packed, 0))
 }
 
 // lengthBytes is the size of the length of a block.
@@ -143,23 +181,33 @@ func appendBlock(data, block []byte) []byte {
 // state is valid until visit returns. Drain returns an error of visit unchanged.
 func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	defer s.Reset()
-	runs := s.runs
-	switch {
-	case len(s.run) == 0:
-	case len(runs) == 0:
-		// A single run is merged from memory.
-		data := s.sortedRun(nil)
-		runs = append(runs, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))))
-	default:
-		s.flushRun()
-		runs = s.runs
+	first, last := true, uint64(0)
+	visitNew := func(version uint64, state []byte) error {
+		if !first && version == last && !s.KeepEqual {
+			return nil
+		}
+		first, last = false, version
+		return visit(version, state)
 	}
-	s.run, s.runData, s.scratch, s.block = nil, nil, nil, nil
+	if len(s.runs) == 0 {
+		s.sortRun()
+		for _, e := range s.run {
+			if err := visitNew(e.version, s.runData[e.start:e.end]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(s.run) > 0 {
+		s.flushRun()
+	}
+	s.freeRunData()
+	s.run, s.packed, s.block = nil, nil, nil
 
 	var packed []byte // shared, because each block is decompressed immediately
-	heap := make([]*runReader, 0, len(runs))
-	for i, run := range runs {
-		r := &runReader{in: run, run: i, packed: &packed}
+	heap := make([]*runReader, 0, len(s.runs))
+	for i, run := range s.runs {
+		r := &runReader{storedRun: run, run: i, packed: &packed}
 		switch err := r.next(); {
 		case errors.Is(err, io.EOF):
 		case err != nil:
@@ -170,14 +218,10 @@ func (s *Sorter) Drain(visit func(version uint64, state []byte) error) error {
 	}
 	slices.SortFunc(heap, compare)
 
-	first, last := true, uint64(0)
 	for len(heap) > 0 {
 		r := heap[0]
-		if first || r.version != last || s.KeepEqual {
-			first, last = false, r.version
-			if err := visit(r.version, r.state); err != nil {
-				return err
-			}
+		if err := visitNew(r.version, r.state); err != nil {
+			return err
 		}
 		switch err := r.next(); {
 		case errors.Is(err, io.EOF):
@@ -224,12 +268,18 @@ func (s *Sorter) Reset() {
 	if s.file != nil {
 		_ = s.file.Close() // unlinked
 	}
+	s.freeRunData()
+	for _, run := range s.runs {
+		if run.memory != nil {
+			run.memory.Reset()
+		}
+	}
 	*s = Sorter{Dir: s.Dir, KeepEqual: s.KeepEqual, fileErr: s.fileErr}
 }
 
 // runReader reads a run. next sets version and state.
 type runReader struct {
-	in      *io.SectionReader
+	storedRun
 	run     int     // index of the run
 	at      int64   // offset of the next block in the run
 	length  int     // of that block, compressed
@@ -271,7 +321,7 @@ func (r *runReader) nextBlock() (err error) {
 		}
 	}
 	if r.length == 0 {
-		if r.at != r.in.Size() {
+		if r.at != r.size {
 			return errDamaged
 		}
 		return io.EOF
@@ -293,18 +343,21 @@ func (r *runReader) nextBlock() (err error) {
 // read reads size bytes and the length after them. The bytes are valid until the next read
 // of any run.
 func (r *runReader) read(size int) ([]byte, error) {
-	if int64(size+lengthBytes) > r.in.Size()-r.at {
+	if int64(size+lengthBytes) > r.size-r.at {
 		return nil, errDamaged
 	}
 	*r.packed = slices.Grow((*r.packed)[:0], size+lengthBytes)[:size+lengthBytes]
 	b := *r.packed
-	if _, err := r.in.ReadAt(b, r.at); err != nil {
+	if _, err := r.in.ReadAt(b, r.start+r.at); err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, fmt.Errorf("read run: %w", err)
 	}
 	r.at += int64(len(b))
+	if r.memory != nil {
+		r.memory.FreeBefore(r.at)
+	}
 	r.length = int(binary.BigEndian.Uint32(b[size:]))
 	return b[:size], nil
 }

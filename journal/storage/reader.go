@@ -100,7 +100,7 @@ func (r *Reader) Advance() {
 func (r *Reader) openSegment(s *Segment) error {
 	f, err := r.fs.Open(s.Name())
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = &memoryFile{}, nil
+		f, err = newMemoryFile().open(), nil
 	}
 	if err != nil {
 		return fmt.Errorf("open segment %s: %w", s.Name(), err)
