@@ -1,28 +1,33 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
 	"github.com/hindsight-events/hindsight/test/program"
 )
 
-// hindsight is a started Hindsight that watches a sim.
+// hindsight is a started Hindsight, or its peer, that watches a sim.
 type hindsight struct {
 	binary, dir string
 	sim         *sim
+	client      string // prefix of the paths of its requests to the API server, see ../sim; may be empty
 	env         []string
-	memory      bool   // the journal is in memory
-	loki        string // URL to push to
-	limited     bool   // with the default max_rate
+	memory      bool          // the journal is in memory
+	sinks       int           // 0: one
+	push        string        // URL to push to
+	loki        *cluster.Loki // nil: the sim. With it, max_rate is the default
 	profiled    bool
 	exec        []string // a command that runs it
+	peer        []string // the command of another program to run instead
 	patience    time.Duration
 
 	*process
@@ -38,22 +43,26 @@ func (h *hindsight) start(ctx context.Context) error {
 		return err
 	}
 	h.address = fmt.Sprintf("127.0.0.1:%d", port)
+	if h.peer != nil {
+		return h.startPeer()
+	}
 	journal, rate := fmt.Sprintf("dir: %q, max_bytes: 1GiB", filepath.Join(h.dir, "journal")), "max_rate: 0"
 	if h.memory {
 		journal = "max_bytes: 32MiB"
 	}
-	if h.limited {
+	if h.loki != nil {
 		rate = ""
 	}
-	args := []string{"run", "--server", h.sim.url, "--listen", h.address}
+	config := fmt.Sprintf("cluster: bench\nleader_election: {enabled: true, namespace: bench}\njournal: {%s}\nsinks:\n", journal)
+	for i := range max(h.sinks, 1) {
+		config += fmt.Sprintf("  - name: loki-%d\n    loki: {url: %q, %s}\n", i, h.push, rate)
+	}
+	args := []string{"run", "--server", h.sim.url + h.client, "--listen", h.address}
 	if h.profiled {
 		args = append(args, "--pprof")
 	}
 	h.started = time.Now()
-	p, err := program.Start(program.Options{
-		Binary: h.binary, Dir: h.dir, Args: args, Env: h.env, Prefix: h.exec,
-		Config: fmt.Sprintf("cluster: bench\njournal: {%s}\nsinks:\n  - name: loki\n    loki: {url: %q, %s}\n", journal, h.loki, rate),
-	})
+	p, err := program.Start(program.Options{Binary: h.binary, Dir: h.dir, Args: args, Env: h.env, Prefix: h.exec, Config: config})
 	if err != nil {
 		return err
 	}
@@ -61,7 +70,35 @@ func (h *hindsight) start(ctx context.Context) error {
 	return nil
 }
 
+// startPeer starts the other program. It finds the addresses in its environment, and in the
+// arguments of its command.
+func (h *hindsight) startPeer() (err error) {
+	names := map[string]string{"BENCH_SERVER": h.sim.url, "BENCH_LOKI": h.push, "BENCH_LISTEN": h.address, "BENCH_DIR": h.dir}
+	var env, command []string
+	for name, value := range names {
+		env = append(env, name+"="+value)
+	}
+	for _, arg := range h.peer {
+		command = append(command, os.Expand(arg, func(name string) string { return names[name] }))
+	}
+	h.process, err = startProcess(command[0], filepath.Join(h.dir, "peer.log"), env, command[1:]...)
+	return err
+}
+
+// stop ends the process. The peer need not end well.
+func (h *hindsight) stop(ctx context.Context) (usage, error) {
+	if h.peer == nil {
+		return h.process.stop(ctx)
+	}
+	defer h.Kill()
+	return usageSoFar(h.PID())
+}
+
+// metrics reads the metrics; of the peer, none are known.
 func (h *hindsight) metrics(ctx context.Context) (metrics, error) {
+	if h.peer != nil {
+		return nil, nil
+	}
 	m, err := scrape(ctx, "http://"+h.address+"/metrics", nil)
 	if err == nil {
 		h.lags = append(h.lags, m[lag])
@@ -92,19 +129,59 @@ func (h *hindsight) waitFor(ctx context.Context, name string, value float64) err
 	}
 }
 
-// waitForArrival waits until the simulated Loki has n entries. It does not read Hindsight's
-// metrics meanwhile: a response costs as much CPU as a hundred Events.
+// waitForArrival waits until Loki has n entries. It does not read Hindsight's metrics meanwhile: a
+// response costs as much CPU as a hundred Events.
 func (h *hindsight) waitForArrival(ctx context.Context, entries int) error {
 	waiting, cancel := h.while(ctx, h.patience)
 	defer cancel()
-	if _, err := h.sim.received(waiting, entries, 0, time.Time{}); err == nil || waiting.Err() == nil {
+	if h.loki != nil {
+		for {
+			r, err := h.received(ctx, time.Time{})
+			if err != nil || r.Entries >= entries {
+				return err
+			}
+			if sleep(waiting, pollEvery) != nil {
+				break
+			}
+		}
+	} else if _, err := h.sim.received(waiting, entries, 0, time.Time{}); err == nil || waiting.Err() == nil {
 		return err
 	}
-	r, err := h.sim.received(ctx, 0, 0, time.Time{})
+	r, err := h.received(ctx, time.Time{})
 	if err != nil {
 		return err
 	}
 	return fmt.Errorf("%d of %d Events did not arrive: %w", entries-r.Entries, entries, context.Cause(waiting))
+}
+
+// received returns the entries that Loki has. The lags of the initial Events count from since; they
+// are excluded if it is zero.
+func (h *hindsight) received(ctx context.Context, since time.Time) (r received, err error) {
+	if h.loki == nil {
+		return h.sim.received(ctx, 0, 0, since)
+	}
+	r, err = lokiReceived(ctx, h.push)
+	r.addLags(h.lags)
+	return r, err
+}
+
+// series returns how many lines of metrics there are.
+func (h *hindsight) series(ctx context.Context) (n int, err error) {
+	if h.peer != nil {
+		return 0, nil
+	}
+	body, err := get(ctx, "http://"+h.address+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	for lines.Scan() {
+		if !strings.HasPrefix(lines.Text(), "#") {
+			n++
+		}
+	}
+	return n, lines.Err()
 }
 
 // profile begins a CPU profile. The returned function waits for its end and writes it, with

@@ -36,6 +36,8 @@ func main() {
 	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU, of the heap and of all allocations; that costs it some CPU and memory")
 	flag.IntVar(&o.profileSeconds, "profile-seconds", 5, "for how many `seconds` CPU is profiled, from the start on")
 	execute := flag.String("exec", "", "run Hindsight with this `command`, which has to exec it; for example to limit memory or processors")
+	flag.IntVar(&o.minutes, "minutes", 0, "for how many `minutes` loki-steady writes Events; 0: one")
+	peer := flag.String("peer", "", "measure this `command` too, an exporter, in the scenarios at a rate. $BENCH_SERVER is the URL of the API server, $BENCH_LOKI that of Loki, $BENCH_LISTEN a free address, and $BENCH_DIR a folder; they are in its environment, too")
 	flag.Var(&o.env, "env", "`NAME=VALUE` for the environment of Hindsight; may be repeated")
 	flag.BoolVar(&o.keep, "keep", false, "leave logs and binaries")
 	flag.Parse()
@@ -46,6 +48,9 @@ func main() {
 			return fmt.Errorf("-run: %w", err)
 		}
 		o.exec = strings.Fields(*execute)
+		if *peer != "" {
+			o.peer = strings.Fields(*peer)
+		}
 		return bench(ctx, o)
 	}()
 	if err != nil {
@@ -62,6 +67,8 @@ type options struct {
 	profileSeconds int
 	env            list
 	exec           []string
+	peer           []string
+	minutes        int
 	keep           bool
 }
 
@@ -104,12 +111,14 @@ func bench(ctx context.Context, o options) (err error) {
 			}
 			fmt.Fprintf(os.Stderr, "scenario %s: Loki %s\n", s.name, found.Version)
 		}
-		f, err := b.measure(ctx, s)
+		rows, err := b.measure(ctx, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		r.Scenarios = append(r.Scenarios, f)
-		f.write(os.Stdout)
+		r.Scenarios = append(r.Scenarios, rows...)
+		for _, f := range rows {
+			f.write(os.Stdout)
+		}
 	}
 	r.writeNotes(os.Stdout)
 	if o.json == "" {

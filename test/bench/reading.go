@@ -54,6 +54,19 @@ func usageSoFar(pid int) (u usage, err error) {
 	return u, nil
 }
 
+// during returns the usage of a process while f runs.
+func during(pid int, f func() error) (used usage, err error) {
+	before, err := usageSoFar(pid)
+	if err != nil {
+		return used, err
+	}
+	if err := f(); err != nil {
+		return used, err
+	}
+	after, err := usageSoFar(pid)
+	return after.since(before), err
+}
+
 // fields reads the numbers of a status file of Linux.
 func fields(path string) (map[string]int64, error) {
 	data, err := os.ReadFile(path)

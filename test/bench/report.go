@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -46,10 +47,16 @@ type figures struct {
 	Seconds     float64 `json:"seconds"` // at a rate: in which they were written; else from the start (backlog), the write (watch) or the first push (drain) to the last push
 	Used        usage   `json:"hindsight"`
 	Floor       usage   `json:"floor"`
-	Allocations float64 `json:"allocations"`   // an event, of the same period as CPU
-	Retries     float64 `json:"retries"`       // failed pushes
-	First       float64 `json:"first_seconds"` // until the first push was received; 0: not measured
+	Allocations float64 `json:"allocations"`                  // an event, of the same period as CPU
+	Retries     float64 `json:"retries"`                      // failed pushes
+	First       float64 `json:"first_seconds"`                // until the first push was received; 0: not measured
+	Lease       count   `json:"lease"`                        // its writes
+	SenderCPU   float64 `json:"sender_cpu_seconds,omitempty"` // where Loki is measured: of Hindsight or the peer
 	Note        string  `json:"note,omitempty"`
+
+	Requests  map[string]count `json:"requests,omitempty"`                 // of a standby to the API server
+	Series    int              `json:"series"`                             // lines of metrics; of several sinks, how many one more has
+	SinkBytes float64          `json:"anonymous_bytes_per_sink,omitempty"` // that one more sink takes, the median
 
 	// Of several pairs, the others are of the one with the median ratio.
 	Pairs    int     `json:"pairs"`
@@ -63,23 +70,35 @@ type figures struct {
 	Received received `json:"received"`
 }
 
-func (f *figures) ratio() float64 { return f.Used.cpu.Seconds() / f.Floor.cpu.Seconds() }
+func (f *figures) ratio() float64 { return quotient(f.Used.cpu.Seconds(), f.Floor.cpu.Seconds()) }
+
+// quotient is 0 if nothing was measured.
+func quotient(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
 
 // median returns the pair with the median ratio, of an even number the higher one, with the most
 // memory and the longest lags of all.
 func median(pairs []figures) figures {
 	slices.SortFunc(pairs, func(a, b figures) int { return cmp.Compare(a.ratio(), b.ratio()) })
 	f := pairs[len(pairs)/2]
+	var sinks []float64
 	f.Pairs, f.MinRatio, f.MaxRatio = len(pairs), pairs[0].ratio(), pairs[len(pairs)-1].ratio()
 	for _, o := range pairs {
 		f.Used.peakBytes, f.Used.anonBytes = max(f.Used.peakBytes, o.Used.peakBytes), max(f.Used.anonBytes, o.Used.anonBytes)
 		f.Floor.peakBytes, f.Floor.anonBytes = max(f.Floor.peakBytes, o.Floor.peakBytes), max(f.Floor.anonBytes, o.Floor.anonBytes)
+		sinks = append(sinks, o.SinkBytes)
 		f.Retries = max(f.Retries, o.Retries)
 		f.Received.Repeated = max(f.Received.Repeated, o.Received.Repeated)
 		f.Received.LagNinetyNine = max(f.Received.LagNinetyNine, o.Received.LagNinetyNine)
 		f.Received.LagMax = max(f.Received.LagMax, o.Received.LagMax)
 		f.Received.WarningMax = max(f.Received.WarningMax, o.Received.WarningMax)
 	}
+	slices.Sort(sinks)
+	f.SinkBytes = sinks[len(sinks)/2]
 	return f
 }
 
@@ -99,13 +118,13 @@ func (f *figures) rates() rates {
 	n, micros, entries := float64(f.Events), f.Used.cpu.Seconds()*1e6, float64(f.Received.Entries)
 	return rates{
 		EventsPerSecond: n / f.Seconds,
-		CPUMicros:       micros / n,
-		FloorMicros:     f.Floor.cpu.Seconds() * 1e6 / n,
+		CPUMicros:       quotient(micros, n),
+		FloorMicros:     quotient(f.Floor.cpu.Seconds()*1e6, n),
 		Ratio:           f.ratio(),
 		Cores:           micros / 1e6 / f.Seconds,
 		WakeUps:         float64(f.Used.switches) / f.Seconds,
-		Pushes:          float64(f.Received.Pushes) / entries,
-		Bytes:           float64(f.Received.Bytes) / entries,
+		Pushes:          quotient(float64(f.Received.Pushes), entries),
+		Bytes:           quotient(float64(f.Received.Bytes), entries),
 	}
 }
 
@@ -128,13 +147,17 @@ func (u usage) MarshalJSON() ([]byte, error) {
 	}{u.cpu.Seconds(), u.switches, u.peakBytes, u.anonBytes})
 }
 
-const row = "%-18s %8s %8s %7s %6s %11s %7s %8s %9s %9s %7s %8s %8s %6s  %s\n"
+const row = "%-18s %8s %8s %7s %6s %11s %7s %8s %9s %9s %7s %8s %8s %6s  %s"
+
+func writeRow(w io.Writer, columns ...any) {
+	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf(row, columns...), " "))
+}
 
 func (r *report) writeHead(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d processors (%s), %s; binary %.1f MB\n\n", m.OS, m.Processors, cmp.Or(m.Processor, "unknown"), m.Go, float64(r.BinaryBytes)/1e6)
-	fmt.Fprintf(w, row, "", "events/s", "CPU", "floor", "ratio", "(of pairs)", "core", "wake-ups", "peak RSS", "anonymous", "allocs", "pushes", "sent", "first", "lag")
-	fmt.Fprintf(w, row, "", "", "µs/event", "µs", "median", "min-max", "%", "/s", "MB", "MB", "/event", "/event", "B/event", "s", "median, p99, max (Warnings: median, max) in s")
+	writeRow(w, "", "events/s", "CPU", "floor", "ratio", "(of pairs)", "core", "wake-ups", "peak RSS", "anonymous", "allocs", "pushes", "sent", "first", "lag")
+	writeRow(w, "", "", "µs/event", "µs", "median", "min-max", "%", "/s", "MB", "MB", "/event", "/event", "B/event", "s", "median, p99, max (Warnings: median, max) in s")
 }
 
 // write writes a row of the table.
@@ -146,7 +169,10 @@ func (f *figures) write(w io.Writer) {
 		}
 		return fmt.Sprintf(format, value)
 	}
-	lag := fmt.Sprintf("%.3f, %.3f, %.3f", in.LagMedian, in.LagNinetyNine, in.LagMax)
+	lag := ""
+	if in.LagMax > 0 {
+		lag = fmt.Sprintf("%.3f, %.3f, %.3f", in.LagMedian, in.LagNinetyNine, in.LagMax)
+	}
 	if in.WarningMax > 0 {
 		lag += fmt.Sprintf(" (%.3f, %.3f)", in.WarningMedian, in.WarningMax)
 	}
@@ -156,13 +182,16 @@ func (f *figures) write(w io.Writer) {
 	if in.Repeated > 0 {
 		lag += fmt.Sprintf(" (%d repeated entries)", in.Repeated)
 	}
-	fmt.Fprintf(w, row, f.Scenario,
-		fmt.Sprintf("%.0f", r.EventsPerSecond),
-		fmt.Sprintf("%.1f", r.CPUMicros), fmt.Sprintf("%.1f", r.FloorMicros), fmt.Sprintf("%.2f", r.Ratio),
-		fmt.Sprintf("%.2f-%.2f", f.MinRatio, f.MaxRatio),
-		fmt.Sprintf("%.2f", r.Cores*100), known("%.1f", r.WakeUps),
+	pairs := ""
+	if f.MaxRatio > 0 {
+		pairs = fmt.Sprintf("%.2f-%.2f", f.MinRatio, f.MaxRatio)
+	}
+	writeRow(w, f.Scenario,
+		known("%.0f", r.EventsPerSecond),
+		known("%.1f", r.CPUMicros), known("%.1f", r.FloorMicros), known("%.2f", r.Ratio), pairs,
+		known("%.2f", r.Cores*100), known("%.1f", r.WakeUps),
 		known("%.1f", float64(f.Used.peakBytes)/1e6), known("%.1f", float64(f.Used.anonBytes)/1e6),
-		fmt.Sprintf("%.1f", f.Allocations), fmt.Sprintf("%.3f", r.Pushes), fmt.Sprintf("%.1f", r.Bytes),
+		known("%.1f", f.Allocations), known("%.3f", r.Pushes), known("%.1f", r.Bytes),
 		known("%.2f", f.First), lag)
 }
 
@@ -172,6 +201,18 @@ func (r *report) writeNotes(w io.Writer) {
 	for _, f := range r.Scenarios {
 		if f.Note != "" {
 			fmt.Fprintf(w, "%s: %s\n", f.Scenario, f.Note)
+		}
+		if f.SenderCPU > 0 {
+			fmt.Fprintf(w, "%s: the sender itself used %.1f µs an event\n", f.Scenario, f.SenderCPU/float64(f.Events)*1e6)
+		}
+		if f.SinkBytes > 0 {
+			fmt.Fprintf(w, "%s: one more sink takes %.2f MB of anonymous memory and %d series\n", f.Scenario, f.SinkBytes/1e6, f.Series)
+		}
+		for _, request := range slices.Sorted(maps.Keys(f.Requests)) {
+			fmt.Fprintf(w, "%s: %d × %s in %.0f s\n", f.Scenario, f.Requests[request].Requests, request, f.Seconds)
+		}
+		if f.Lease.Requests > 0 {
+			fmt.Fprintf(w, "%s: the Lease was written %d times (%d bytes in all), %d times with other positions\n", f.Scenario, f.Lease.Requests, f.Lease.Bytes, f.Lease.Changes)
 		}
 	}
 }

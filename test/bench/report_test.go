@@ -14,14 +14,14 @@ func TestOfSeveralPairsTheMedianRatioAndTheMostMemory(t *testing.T) {
 		return f
 	}
 	got := median([]figures{
-		pair(3, figures{Used: usage{peakBytes: 50e6, anonBytes: 6e6}, Floor: usage{peakBytes: 30e6}, Allocations: 20, Received: received{Pushes: 7, LagMax: 2, WarningMax: 1}}),
-		pair(1, figures{Used: usage{peakBytes: 40e6, anonBytes: 7e6}, Floor: usage{peakBytes: 31e6}, Allocations: 21, Received: received{Pushes: 8, LagMax: 1, Repeated: 4}}),
-		pair(2, figures{Used: usage{peakBytes: 60e6, anonBytes: 5e6}, Floor: usage{peakBytes: 29e6}, Allocations: 19, Received: received{Pushes: 9, LagNinetyNine: 3}, Retries: 5}),
+		pair(3, figures{Used: usage{peakBytes: 50e6, anonBytes: 6e6}, Floor: usage{peakBytes: 30e6}, Allocations: 20, Received: received{Pushes: 7, LagMax: 2, WarningMax: 1}, SinkBytes: 5}),
+		pair(1, figures{Used: usage{peakBytes: 40e6, anonBytes: 7e6}, Floor: usage{peakBytes: 31e6}, Allocations: 21, Received: received{Pushes: 8, LagMax: 1, Repeated: 4}, SinkBytes: 7}),
+		pair(2, figures{Used: usage{peakBytes: 60e6, anonBytes: 5e6}, Floor: usage{peakBytes: 29e6}, Allocations: 19, Received: received{Pushes: 9, LagNinetyNine: 3}, Retries: 5, SinkBytes: 6}),
 	})
 	want := figures{
 		Used: usage{cpu: 2 * time.Second, peakBytes: 60e6, anonBytes: 7e6}, Floor: usage{cpu: time.Second, peakBytes: 31e6}, Allocations: 19, Retries: 5,
 		Received: received{Pushes: 9, LagNinetyNine: 3, LagMax: 2, WarningMax: 1, Repeated: 4},
-		Pairs:    3, MinRatio: 1, MaxRatio: 3,
+		Pairs:    3, MinRatio: 1, MaxRatio: 3, SinkBytes: 6,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("median:\n%+v\nwant\n%+v", got, want)
@@ -31,15 +31,19 @@ func TestOfSeveralPairsTheMedianRatioAndTheMostMemory(t *testing.T) {
 // some are figures of which everything is easy to compute.
 var some = median([]figures{{
 	Scenario: "firehose", Events: 200_000, Seconds: 4, Allocations: 18.25, First: 0.125,
-	Used:     usage{cpu: 2 * time.Second, switches: 400, peakBytes: 48e6, anonBytes: 20e6},
-	Floor:    usage{cpu: time.Second, peakBytes: 29e6},
+	Used:  usage{cpu: 2 * time.Second, switches: 400, peakBytes: 48e6, anonBytes: 20e6},
+	Floor: usage{cpu: time.Second, peakBytes: 29e6},
+	Lease: count{Requests: 2, Bytes: 900, Changes: 1}, Series: 70,
 	Received: received{Entries: 200_000, Pushes: 20_000, Bytes: 30_500_000, LagMedian: 1.5, LagNinetyNine: 2.25, LagMax: 3, WarningMedian: 0.5, WarningMax: 2},
 }})
 
 func TestTable(t *testing.T) {
 	noted := some
 	noted.Scenario, noted.Note, noted.Used.peakBytes, noted.Retries, noted.Received.Repeated = "drain", "as it is", 0, 2, 3
-	r := report{Machine: machine{OS: "linux/amd64", Processors: 2, Go: "go1.26"}, BinaryBytes: 25e6, Scenarios: []figures{some, noted}}
+	standby := figures{Scenario: "standby", Seconds: 20, Used: usage{cpu: time.Millisecond, switches: 100}, Requests: map[string]count{"GET /lease": {Requests: 9}}}
+	sinks := some
+	sinks.Scenario, sinks.SinkBytes, sinks.Series, sinks.SenderCPU, sinks.Lease = "sinks", 640e3, 18, 4, count{}
+	r := report{Machine: machine{OS: "linux/amd64", Processors: 2, Go: "go1.26"}, BinaryBytes: 25e6, Scenarios: []figures{some, noted, standby, sinks}}
 	var out strings.Builder
 	r.writeHead(&out)
 	for _, f := range r.Scenarios {
@@ -52,8 +56,15 @@ func TestTable(t *testing.T) {
                             µs/event      µs median     min-max       %       /s        MB        MB  /event   /event  B/event      s  median, p99, max (Warnings: median, max) in s
 firehose              50000     10.0     5.0   2.00   2.00-2.00   50.00    100.0      48.0      20.0    18.2    0.100    152.5   0.12  1.500, 2.250, 3.000 (0.500, 2.000)
 drain                 50000     10.0     5.0   2.00   2.00-2.00   50.00    100.0                20.0    18.2    0.100    152.5   0.12  1.500, 2.250, 3.000 (0.500, 2.000) (2 retries) (3 repeated entries)
+standby                                                            0.01      5.0
+sinks                 50000     10.0     5.0   2.00   2.00-2.00   50.00    100.0      48.0      20.0    18.2    0.100    152.5   0.12  1.500, 2.250, 3.000 (0.500, 2.000)
 
+firehose: the Lease was written 2 times (900 bytes in all), 1 times with other positions
 drain: as it is
+drain: the Lease was written 2 times (900 bytes in all), 1 times with other positions
+standby: 9 × GET /lease in 20 s
+sinks: the sender itself used 20.0 µs an event
+sinks: one more sink takes 0.64 MB of anonymous memory and 18 series
 `
 	if got := out.String(); got != want {
 		t.Errorf("written:\n%s\nwant:\n%s", got, want)
@@ -77,6 +88,7 @@ func TestJSONHasWhatTheTableHas(t *testing.T) {
 		"allocations": 18.25, "retries": 0., "first_seconds": 0.125, "events_per_second": 50_000.,
 		"cpu_microseconds_per_event": 10., "floor_cpu_microseconds_per_event": 5., "ratio": 2., "cores": 0.5,
 		"pairs": 1., "min_ratio": 2., "max_ratio": 2., "wakeups_per_second": 100., "pushes_per_event": 0.1, "bytes_per_event": 152.5,
+		"lease": map[string]any{"requests": 2., "bytes": 900., "changes": 1.}, "series": 70.,
 		"hindsight": map[string]any{"cpu_seconds": 2., "context_switches": 400., "peak_bytes": 48e6, "anonymous_bytes": 20e6},
 		"floor":     map[string]any{"cpu_seconds": 1., "peak_bytes": 29e6},
 		"received": map[string]any{

@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,13 +13,10 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// pair measures the floor, then Hindsight.
-func (b *bencher) pair(ctx context.Context, s scenario) (f figures, err error) {
+// pair measures the floor, then Hindsight, then the peer if there is one.
+func (b *bencher) pair(ctx context.Context, s scenario) (rows []figures, err error) {
 	b.rounds++
 	dir := filepath.Join(b.dir, fmt.Sprintf("%03d-%s", b.rounds, s.name))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return f, err
-	}
 	if !b.keep {
 		defer func() {
 			if err == nil {
@@ -25,18 +24,57 @@ func (b *bencher) pair(ctx context.Context, s scenario) (f figures, err error) {
 			}
 		}()
 	}
-	floor, err := b.floorRound(ctx, s, dir)
+	in := func(name string) (string, error) {
+		path := filepath.Join(dir, name)
+		return path, os.MkdirAll(path, 0o755)
+	}
+	floorDir, err := in("floor")
 	if err != nil {
-		return f, err
+		return nil, err
 	}
-	if f, err = b.hindsightRound(ctx, s, dir); err != nil {
-		return f, err
+	var floor figures
+	switch {
+	case s.standby > 0: // it does nothing that could be compared
+	case s.sinks > 1:
+		one := s
+		one.sinks = 1
+		floor, err = b.run(ctx, one, floorDir, nil)
+	case s.loki && s.rate > 0:
+		floor.Used, err = b.idleLoki(ctx, s, floorDir)
+	default:
+		floor.Used, err = b.floorRound(ctx, s, floorDir)
 	}
-	f.Floor = floor
-	return f, nil
+	if err != nil {
+		return nil, err
+	}
+	commands := [][]string{nil}
+	if b.peer != nil && s.rate > 0 && s.sinks == 0 {
+		commands = append(commands, b.peer)
+	}
+	for i, command := range commands {
+		dir, err := in([]string{"hindsight", "peer"}[i])
+		if err != nil {
+			return nil, err
+		}
+		f, err := b.run(ctx, s, dir, command)
+		if err != nil {
+			return nil, err
+		}
+		f.Scenario, f.Note, f.Floor = s.name, s.note, floor.Used
+		if command != nil {
+			f.Scenario += " (peer)"
+		}
+		if s.sinks > 1 {
+			f.SinkBytes = float64(f.Used.anonBytes-floor.Used.anonBytes) / float64(s.sinks-1)
+			f.Series = (f.Series - floor.Series) / (s.sinks - 1)
+		}
+		rows = append(rows, f)
+	}
+	return rows, nil
 }
 
-func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f figures, err error) {
+// run measures Hindsight, or the peer with this command.
+func (b *bencher) run(ctx context.Context, s scenario, dir string, peer []string) (f figures, err error) {
 	sim, err := startSim(ctx, b.sim, dir, s)
 	if err != nil {
 		return f, err
@@ -44,15 +82,14 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	defer sim.Kill()
 	h := &hindsight{
 		binary: b.hindsight, dir: dir, sim: sim, env: b.env, exec: b.exec, patience: b.patience,
-		memory: s.memory, loki: sim.url, profiled: b.profiles != "",
+		memory: s.memory, sinks: s.sinks, push: sim.url, profiled: b.profiles != "", peer: peer,
 	}
 	if s.loki {
-		l, err := cluster.StartLoki(ctx, cluster.LokiOptions{Dir: filepath.Join(dir, "loki")})
-		if err != nil {
+		if h.loki, err = cluster.StartLoki(ctx, cluster.LokiOptions{Dir: filepath.Join(dir, "loki")}); err != nil {
 			return f, err
 		}
-		defer l.Kill()
-		h.loki, h.limited = l.URL(), true
+		defer h.loki.Kill()
+		h.push = h.loki.URL()
 	}
 	var granted container
 	if s.container {
@@ -71,7 +108,7 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	}
 	defer h.Kill()
 	writeProfiles := func() error { return nil }
-	if b.profiles != "" {
+	if h.profiled && peer == nil {
 		if err := h.waitFor(ctx, cpu, 0); err != nil { // it answers
 			return f, err
 		}
@@ -79,13 +116,18 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	}
 
 	measure := b.bulk
-	if s.rate > 0 {
+	switch {
+	case s.standby > 0:
+		measure = b.standby
+	case s.rate > 0:
 		measure = b.steady
 	}
 	if f, err = measure(ctx, s, h); err != nil {
 		return f, err
 	}
-	f.Scenario, f.Note = s.name, s.note
+	if f.Series, err = h.series(ctx); err != nil {
+		return f, err
+	}
 	if err := writeProfiles(); err != nil {
 		return f, err
 	}
@@ -93,10 +135,11 @@ func (b *bencher) hindsightRound(ctx context.Context, s scenario, dir string) (f
 	if err != nil {
 		return f, err
 	}
-	if f.Used.cpu == 0 {
-		f.Used.cpu = used.cpu
+	if f.Used.peakBytes == 0 { // not measured yet
+		used.cpu = cmp.Or(f.Used.cpu, used.cpu)
+		f.Used = used
+		f.Used.switches = 0
 	}
-	f.Used.peakBytes, f.Used.anonBytes = used.peakBytes, cmp.Or(f.Used.anonBytes, used.anonBytes)
 	if s.container {
 		return f, granted.holds(used.peakBytes)
 	}
@@ -109,12 +152,12 @@ func (b *bencher) bulk(ctx context.Context, s scenario, h *hindsight) (f figures
 	if err != nil {
 		return f, err
 	}
-	if !s.loki {
+	if !s.loki { // else, it reads lags meanwhile
 		if err := h.waitForArrival(ctx, s.all()); err != nil {
 			return f, err
 		}
 	}
-	if err := h.waitFor(ctx, sent, float64(s.all())); err != nil {
+	if err := h.waitFor(ctx, sent, float64(s.all()*max(s.sinks, 1))); err != nil {
 		return f, err
 	}
 	ended := time.Now()
@@ -122,7 +165,10 @@ func (b *bencher) bulk(ctx context.Context, s scenario, h *hindsight) (f figures
 	if err != nil {
 		return f, err
 	}
-	if f.Received, err = b.received(ctx, s, h, began); err != nil {
+	if f.Received, err = h.received(ctx, began); err != nil {
+		return f, err
+	}
+	if f.Lease, err = h.sim.leaseWrites(ctx); err != nil {
 		return f, err
 	}
 	if !f.Received.First.IsZero() {
@@ -140,66 +186,6 @@ func (b *bencher) bulk(ctx context.Context, s scenario, h *hindsight) (f figures
 	f.Allocations = (after[allocations] - before[allocations]) / float64(f.Events)
 	f.Retries = after[retries] - before[retries]
 	return f, nil
-}
-
-// steady measures while Events are written at a rate. The records that wait at the end count
-// instead of those that waited at the start.
-func (b *bencher) steady(ctx context.Context, s scenario, h *hindsight) (f figures, err error) {
-	var read []metrics
-	var pushed []received
-	began := time.Now()
-	f.Used, err = b.writeSteadily(ctx, s, h.sim, h.process, func() error {
-		m, err := h.metrics(ctx)
-		if err != nil {
-			return err
-		}
-		r, err := h.sim.received(ctx, 0, 0, time.Time{})
-		read, pushed = append(read, m), append(pushed, r)
-		return err
-	})
-	if err != nil {
-		return f, err
-	}
-	if err := h.waitForArrival(ctx, s.all()); err != nil {
-		return f, err
-	}
-	if f.Received, err = b.received(ctx, s, h, began); err != nil {
-		return f, err
-	}
-	f.Received.Entries = pushed[1].Entries - pushed[0].Entries
-	f.Received.Pushes = pushed[1].Pushes - pushed[0].Pushes
-	f.Received.Bytes = pushed[1].Bytes - pushed[0].Bytes
-	f.Received.CountedBytes = pushed[1].CountedBytes - pushed[0].CountedBytes
-	f.Events, f.Seconds = s.events, float64(s.events)/float64(s.rate)
-	f.Allocations = (read[1][allocations] - read[0][allocations]) / float64(s.events)
-	f.Retries = read[1][retries] - read[0][retries]
-	return f, nil
-}
-
-// writeSteadily writes Events at a rate while p watches, and returns what p has used meanwhile,
-// without the first ones. It calls look before and after the measured period.
-func (b *bencher) writeSteadily(ctx context.Context, s scenario, sim *sim, p *process, look func() error) (used usage, err error) {
-	if err := sim.waitForWatch(ctx, p, b.patience); err != nil {
-		return used, err
-	}
-	if err := sim.write(ctx, s.warmup, s.rate); err != nil {
-		return used, err
-	}
-	if err := look(); err != nil {
-		return used, err
-	}
-	before, err := usageSoFar(p.PID())
-	if err != nil {
-		return used, err
-	}
-	if err := sim.write(ctx, s.events, s.rate); err != nil {
-		return used, err
-	}
-	after, err := usageSoFar(p.PID())
-	if err != nil {
-		return used, err
-	}
-	return after.since(before), look()
 }
 
 // work starts the load beyond the backlog, and returns its start. before holds the metrics at
@@ -225,18 +211,151 @@ func (b *bencher) work(ctx context.Context, s scenario, h *hindsight) (began tim
 	return h.started, nil, nil
 }
 
-// received returns the entries that Hindsight has pushed.
-func (b *bencher) received(ctx context.Context, s scenario, h *hindsight, since time.Time) (r received, err error) {
+// steady measures while Events are written at a rate. The records that wait at the end count
+// instead of those that waited at the start. With a real Loki, it measures that.
+func (b *bencher) steady(ctx context.Context, s scenario, h *hindsight) (f figures, err error) {
+	type state struct {
+		metrics  metrics
+		received received
+		lease    count
+		own      usage
+	}
+	var states []state
+	look := func() (err error) {
+		var at state
+		if at.metrics, err = h.metrics(ctx); err != nil {
+			return err
+		}
+		if at.received, err = h.received(ctx, time.Time{}); err != nil {
+			return err
+		}
+		if at.lease, err = h.sim.leaseWrites(ctx); err != nil {
+			return err
+		}
+		at.own, err = usageSoFar(h.PID())
+		states = append(states, at)
+		return err
+	}
+	pid := h.PID()
 	if s.loki {
-		r, err = lokiReceived(ctx, h.loki)
-		r.addLags(h.lags)
-	} else {
-		r, err = h.sim.received(ctx, 0, 0, since)
+		pid = h.loki.PID()
 	}
-	if missing := s.all() - r.Entries; err == nil && missing > 0 {
-		err = fmt.Errorf("%d of %d Events did not arrive", missing, s.all())
+	if f.Used, err = b.writeSteadily(ctx, s, h.sim, h.process, pid, look); err != nil {
+		return f, err
 	}
-	return r, err
+	if err := h.waitForArrival(ctx, s.all()); err != nil {
+		return f, err
+	}
+	h.lags = nil // of a few moments
+	if f.Received, err = h.received(ctx, time.Time{}); err != nil {
+		return f, err
+	}
+	before, after := states[0], states[1]
+	f.Received.Entries = after.received.Entries - before.received.Entries
+	f.Received.Pushes = after.received.Pushes - before.received.Pushes
+	f.Received.Bytes = after.received.Bytes - before.received.Bytes
+	f.Received.CountedBytes = after.received.CountedBytes - before.received.CountedBytes
+	f.Lease = after.lease.since(before.lease)
+	f.Events, f.Seconds = s.events, float64(s.events)/float64(s.rate)
+	f.Allocations = (after.metrics[allocations] - before.metrics[allocations]) / float64(s.events)
+	f.Retries = after.metrics[retries] - before.metrics[retries]
+	if s.loki {
+		f.SenderCPU = after.own.since(before.own).cpu.Seconds()
+	}
+	return f, nil
+}
+
+// writeSteadily writes Events at a rate while p watches, and returns what the process pid has used
+// meanwhile, without the first ones. It calls look before and after the measured period.
+func (b *bencher) writeSteadily(ctx context.Context, s scenario, sim *sim, p *process, pid int, look func() error) (used usage, err error) {
+	if err := sim.waitForWatch(ctx, p, b.patience); err != nil {
+		return used, err
+	}
+	if err := sim.write(ctx, s.warmup, s.rate); err != nil {
+		return used, err
+	}
+	if err := look(); err != nil {
+		return used, err
+	}
+	if used, err = during(pid, func() error { return sim.write(ctx, s.events, s.rate) }); err != nil {
+		return used, err
+	}
+	return used, look()
+}
+
+// idleLoki measures a Loki without pushes for as long as Events are written.
+func (b *bencher) idleLoki(ctx context.Context, s scenario, dir string) (used usage, err error) {
+	l, err := cluster.StartLoki(ctx, cluster.LokiOptions{Dir: filepath.Join(dir, "loki")})
+	if err != nil {
+		return used, err
+	}
+	defer l.Kill()
+	period := func(states int) time.Duration {
+		return time.Duration(states) * time.Second / time.Duration(s.rate)
+	}
+	if err := sleep(ctx, period(s.warmup)); err != nil {
+		return used, err
+	}
+	return during(l.PID(), func() error { return sleep(ctx, period(s.events)) })
+}
+
+// standby measures a second Hindsight that waits for the Lease of h.
+func (b *bencher) standby(ctx context.Context, s scenario, h *hindsight) (f figures, err error) {
+	if err := h.sim.waitForWatch(ctx, h.process, b.patience); err != nil { // it leads
+		return f, err
+	}
+	second := *h
+	second.dir, second.client = filepath.Join(h.dir, "standby"), "/as/standby"
+	if err := os.Mkdir(second.dir, 0o755); err != nil {
+		return f, err
+	}
+	if err := second.start(ctx); err != nil {
+		return f, err
+	}
+	defer second.Kill()
+	// Until it has read the Lease twice, it starts.
+	reads := func() (n int, all map[string]count, err error) {
+		all, err = h.sim.requests(ctx, second.client)
+		for _, c := range all {
+			n += c.Requests
+		}
+		return n, all, err
+	}
+	for n := 0; n < 2; {
+		if n, _, err = reads(); err != nil {
+			return f, err
+		}
+		select {
+		case <-second.Done():
+			return f, errors.Join(second.Exit(), fmt.Errorf("the standby has ended; see %s", second.log))
+		case <-time.After(pollEvery):
+		}
+	}
+	_, before, err := reads()
+	if err != nil {
+		return f, err
+	}
+	written, err := h.sim.leaseWrites(ctx)
+	if err != nil {
+		return f, err
+	}
+	if f.Used, err = during(second.PID(), func() error { return sleep(ctx, s.standby) }); err != nil {
+		return f, err
+	}
+	after, err := h.sim.leaseWrites(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.Seconds, f.Lease = s.standby.Seconds(), after.since(written)
+	if _, f.Requests, err = reads(); err != nil {
+		return f, err
+	}
+	for key, c := range before {
+		f.Requests[key] = f.Requests[key].since(c)
+	}
+	maps.DeleteFunc(f.Requests, func(_ string, c count) bool { return c.Requests == 0 })
+	_, err = second.stop(ctx)
+	return f, err
 }
 
 // floorRound measures the floor with the same Events.
@@ -256,7 +375,7 @@ func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage
 	}
 	defer p.Kill()
 	if s.rate > 0 {
-		return b.writeSteadily(ctx, s, sim, p, func() error { return nil })
+		return b.writeSteadily(ctx, s, sim, p, p.PID(), func() error { return nil })
 	}
 	if s.events > 0 {
 		if err := sim.waitForWatch(ctx, p, b.patience); err != nil {
@@ -267,4 +386,13 @@ func (b *bencher) floorRound(ctx context.Context, s scenario, dir string) (usage
 		}
 	}
 	return p.wait(ctx)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -12,18 +12,20 @@ import (
 // scenario is one kind of load.
 type scenario struct {
 	name      string
-	backlog   int     // Events present at the start
-	events    int     // states written once the watch is open
-	rate      int     // of them a second; 0: at once. Only the period in which they are written is measured
-	warmup    int     // states written at that rate before
-	streams   int     // 0: 2000
-	zipf      float64 // exponent of their rates; 0: all are equal
-	memory    bool    // the journal is in memory
-	held      bool    // Loki refuses pushes until all Events are in the journal; the measurement begins then
-	container bool    // with GOMEMLIMIT as in deploy/, and below limits.memory there
-	loki      bool    // a real Loki with its default limits
-	long      bool    // one pair is enough
-	note      string  // on the comparison with the floor
+	backlog   int           // Events present at the start
+	events    int           // states written once the watch is open
+	rate      int           // of them a second; 0: at once. Only the period in which they are written is measured
+	warmup    int           // states written at that rate before
+	streams   int           // 0: 2000
+	zipf      float64       // exponent of their rates; 0: all are equal
+	memory    bool          // the journal is in memory
+	held      bool          // Loki refuses pushes until all Events are in the journal; the measurement begins then
+	container bool          // with GOMEMLIMIT as in deploy/, and below limits.memory there
+	loki      bool          // a real Loki with its default limits; at a rate, its CPU is measured
+	sinks     int           // more than one: beside Hindsight with one, instead of the floor
+	standby   time.Duration // for so long, a second Hindsight is measured that waits for the Lease
+	long      bool          // one pair is enough
+	note      string        // on the comparison with the floor
 }
 
 // scenarios are the loads that decisions in docs/performance.md depend on.
@@ -32,11 +34,15 @@ var scenarios = []scenario{
 	{name: "backlog-1m", backlog: 1_000_000, container: true, note: "with GOMEMLIMIT as in deploy/kustomize, and below limits.memory"},
 	{name: "firehose", events: 200_000},
 	{name: "drain", backlog: 500_000, held: true, note: "CPU from the return of Loki on; the floor lists as many Events, which Hindsight has done before"},
+	{name: "memory-backlog-100k", backlog: 100_000, memory: true},
 	{name: "memory-backlog-1m", backlog: 1_000_000, memory: true},
 	{name: "steady", events: 9000, warmup: 2500, rate: 500, long: true},
 	{name: "steady-200", events: 9000, warmup: 2500, rate: 500, streams: 200, long: true},
 	{name: "steady-zipf", events: 9000, warmup: 2500, rate: 500, zipf: 0.9, long: true},
 	{name: "slow", events: 200, warmup: 50, rate: 10, long: true},
+	{name: "standby", standby: 20 * time.Second, long: true},
+	{name: "sinks", events: 1000, warmup: 500, rate: 100, sinks: 11, note: "11 Loki sinks; the floor is Hindsight with one"},
+	{name: "loki-steady", events: 30_000, warmup: 5000, rate: 500, loki: true, long: true, note: "CPU, wake-ups and memory are those of Loki; the floor is an idle Loki"},
 	{name: "loki", events: 200_000, loki: true, long: true, note: "lag is the age of the oldest record behind, as Hindsight reports it"},
 }
 
@@ -73,21 +79,31 @@ func (b *bencher) build(ctx context.Context) error {
 	return nil
 }
 
-// measure runs pairs of a scenario: the floor, then Hindsight.
-func (b *bencher) measure(ctx context.Context, s scenario) (figures, error) {
+// measure runs pairs of a scenario. It returns the figures of Hindsight, and of the peer.
+func (b *bencher) measure(ctx context.Context, s scenario) (rows []figures, err error) {
 	pairs := b.pairs
 	if pairs == 0 {
 		if pairs = 3; s.long {
 			pairs = 1
 		}
 	}
-	var all []figures
-	for range pairs {
-		f, err := b.pair(ctx, s)
-		if err != nil {
-			return figures{}, err
-		}
-		all = append(all, f)
+	if s.loki && s.rate > 0 && b.minutes > 0 {
+		s.events = b.minutes * 60 * s.rate
 	}
-	return median(all), nil
+	var all [2][]figures
+	for range pairs {
+		rows, err := b.pair(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		for i, f := range rows {
+			all[i] = append(all[i], f)
+		}
+	}
+	for _, of := range all {
+		if of != nil {
+			rows = append(rows, median(of))
+		}
+	}
+	return rows, nil
 }

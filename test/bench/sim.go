@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
@@ -82,6 +83,48 @@ func (s *sim) received(ctx context.Context, entries, watches int, since time.Tim
 	}
 	defer body.Close()
 	return r, json.NewDecoder(body).Decode(&r)
+}
+
+// count is of requests with one method and path; see ../sim.
+type count struct {
+	Requests int `json:"requests"`
+	Bytes    int `json:"bytes"`
+	Changes  int `json:"changes,omitempty"` // of annotations
+}
+
+func (c count) since(before count) count {
+	return count{c.Requests - before.Requests, c.Bytes - before.Bytes, c.Changes - before.Changes}
+}
+
+// requests returns the requests of a client, by method and path.
+func (s *sim) requests(ctx context.Context, client string) (map[string]count, error) {
+	body, err := get(ctx, s.url+"/sim/requests")
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	all, of := make(map[string]count), make(map[string]count)
+	if err := json.NewDecoder(body).Decode(&all); err != nil {
+		return nil, err
+	}
+	for key, c := range all {
+		method, path, _ := strings.Cut(key, " ")
+		if path, ok := strings.CutPrefix(path, client+"/"); ok {
+			of[method+" /"+path] = c
+		}
+	}
+	return of, nil
+}
+
+// leaseWrites returns the writes of the Lease.
+func (s *sim) leaseWrites(ctx context.Context) (sum count, err error) {
+	all, err := s.requests(ctx, "")
+	for key, c := range all {
+		if strings.Contains(key, "/leases") && !strings.HasPrefix(key, http.MethodGet) {
+			sum = count{sum.Requests + c.Requests, sum.Bytes + c.Bytes, sum.Changes + c.Changes}
+		}
+	}
+	return sum, err
 }
 
 // waitForWatch waits until a process watches.

@@ -138,6 +138,9 @@ func (l *Loki) Start(ctx context.Context) error {
 // write-ahead log.
 func (l *Loki) Kill() { l.process.kill() }
 
+// PID of the running process.
+func (l *Loki) PID() int { return l.process.process.PID() }
+
 // Pause stops Loki with SIGSTOP: its connections stay open and it answers
 // nothing.
 func (l *Loki) Pause() error { return l.process.pause() }

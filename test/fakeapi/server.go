@@ -78,6 +78,11 @@ func New(t testing.TB) *Server {
 	return s
 }
 
+// Leases returns a server of Leases alone, which does not need a test.
+func Leases() http.Handler {
+	return (&Server{version: 100, leases: map[key]*coordinationv1.Lease{}}).routes()
+}
+
 // Config returns a client configuration. Its connections are pipes within the process, so that
 // client and server can be in one synctest bubble.
 func (s *Server) Config() *rest.Config {

@@ -40,7 +40,20 @@ func newAPIServer(h *history, e *encoding) *apiServer {
 	return a
 }
 
+// discovery are responses that clients other than Hindsight need.
+var discovery = map[string]string{
+	"/api":    `{"kind":"APIVersions","versions":["v1"],"serverAddressByClientCIDRs":[]}`,
+	"/apis":   `{"kind":"APIGroupList","apiVersion":"v1","groups":[]}`,
+	"/api/v1": `{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"events","singularName":"event","namespaced":true,"kind":"Event","verbs":["get","list","watch"]}]}`,
+}
+
 func (a *apiServer) register(mux *http.ServeMux) {
+	for path, body := range discovery {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", runtime.ContentTypeJSON)
+			_, _ = w.Write([]byte(body))
+		})
+	}
 	mux.HandleFunc("GET /api/v1/namespaces/kube-system", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", runtime.ContentTypeJSON)
 		_ = json.NewEncoder(w).Encode(corev1.Namespace{
@@ -51,6 +64,10 @@ func (a *apiServer) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.Header.Get("Accept"), runtime.ContentTypeProtobuf) {
 			fail(w, http.StatusNotAcceptable, metav1.Status{Reason: metav1.StatusReasonNotAcceptable, Message: "only protobuf is served"})
+			return
+		}
+		if r.URL.Query().Get("sendInitialEvents") == "true" { // clients list then
+			fail(w, http.StatusUnprocessableEntity, metav1.Status{Reason: metav1.StatusReasonInvalid, Message: "sendInitialEvents is forbidden"})
 			return
 		}
 		if watch, _ := strconv.ParseBool(r.URL.Query().Get("watch")); watch {

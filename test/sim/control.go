@@ -15,6 +15,7 @@ import (
 //	POST /sim/loki?status=503 or ?delay=20ms       the response to pushes; neither: accepted at once
 //	GET  /sim/received[?entries=N][&watches=N]     the content of Loki, in JSON; waits for that many
 //	                  [&since=TIME]                from when the lags of the initial Events count
+//	GET  /sim/requests                             how many requests the API server has had, by method and path
 type control struct {
 	history *history
 	server  *apiServer

@@ -17,7 +17,7 @@ import (
 )
 
 // loki accepts pushes and counts their content. It reads the time, the line and the metadata
-// event_version of an entry, which identifies the state.
+// event_version of an entry, which identifies the state; or eventRV in a line of logfmt.
 type loki struct {
 	history  *history
 	encoding *encoding
@@ -194,6 +194,11 @@ func (l *loki) entry(labels, b []byte) (e entry, counted int, err error) {
 		}
 		return nil
 	})
+	if _, after, ok := bytes.Cut(line, []byte("eventRV=")); ok && e.state == 0 { // of Grafana Alloy
+		number, _, _ := bytes.Cut(after, []byte(" "))
+		v, _ := strconv.Atoi(string(number))
+		e.state = max(v-firstVersion, 0)
+	}
 	if e.state == 0 {
 		var h maphash.Hash
 		h.SetSeed(l.seed)

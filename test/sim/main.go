@@ -3,7 +3,7 @@
 //	go run ./test/sim [-events N] [-streams N] [-zipf EXPONENT]
 //
 // It serves the requests of an exporter of Events (paged lists and watches of Events in
-// protobuf, and the namespace kube-system), and accepts pushes as Loki does. Events are encoded
+// protobuf, the namespace kube-system, and Leases), and accepts pushes as Loki does. Events are encoded
 // once as templates, so that serving costs a fraction of decoding (unlike ../fakeapi, which is
 // for correctness).
 //
@@ -23,6 +23,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/hindsight-events/hindsight/test/fakeapi"
 )
 
 func main() {
@@ -70,6 +72,9 @@ func newSim(events int, e *encoding, now time.Time) http.Handler {
 	server := newAPIServer(h, e)
 	server.register(mux)
 	mux.HandleFunc("POST /loki/api/v1/push", l.push)
+	mux.Handle("/apis/coordination.k8s.io/", fakeapi.Leases())
 	(&control{history: h, server: server, loki: l}).register(mux)
-	return mux
+	r := &requests{next: mux, counts: make(map[string]count)}
+	mux.HandleFunc("GET /sim/requests", r.serve)
+	return r
 }

@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -245,6 +249,59 @@ func TestNumberOfEvents(t *testing.T) {
 				t.Errorf("%d Events are announced", got)
 			}
 		})
+	}
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	url, _ := start(t, 1)
+	as := func(path string) coordinationv1client.LeaseInterface {
+		client, err := coordinationv1client.NewForConfig(&rest.Config{
+			Host: url + path, ContentConfig: rest.ContentConfig{ContentType: runtime.ContentTypeJSON},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client.Leases("bench")
+	}
+	leases := as("")
+	l, err := leases.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "one"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, position := range []string{"1", "1", "2"} {
+		l.Annotations = map[string]string{"positions": position}
+		if l, err = leases.Update(t.Context(), l, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := as("/as/standby").Get(t.Context(), "one", metav1.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(url + "/sim/requests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got map[string]count
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]count{
+		"POST /apis/coordination.k8s.io/v1/namespaces/bench/leases":               {Requests: 1},
+		"PUT /apis/coordination.k8s.io/v1/namespaces/bench/leases/one":            {Requests: 3, Changes: 2},
+		"GET /as/standby/apis/coordination.k8s.io/v1/namespaces/bench/leases/one": {Requests: 1},
+	} {
+		if strings.HasPrefix(key, "GET") != (got[key].Bytes == 0) {
+			t.Errorf("%s: %d bytes", key, got[key].Bytes)
+		}
+		want.Bytes = got[key].Bytes
+		if got[key] != want {
+			t.Errorf("%s: %+v, want %+v", key, got[key], want)
+		}
+		delete(got, key)
+	}
+	if len(got) > 0 {
+		t.Errorf("there is more: %v", got)
 	}
 }
 
