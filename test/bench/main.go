@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,7 @@ func main() {
 	flag.StringVar(&o.profiles, "profile", "", "leave profiles of Hindsight in this `folder`: of CPU, of the heap and of all allocations; that costs it some CPU and memory")
 	flag.IntVar(&o.profileSeconds, "profile-seconds", 5, "for how many `seconds` CPU is profiled, from the start on")
 	execute := flag.String("exec", "", "run Hindsight with this `command`, which has to exec it; for example to limit memory or processors")
+	flag.BoolVar(&o.check, "check", false, "fail if a target is missed")
 	flag.IntVar(&o.minutes, "minutes", 0, "for how many `minutes` loki-steady writes Events; 0: one")
 	peer := flag.String("peer", "", "measure this `command` too, an exporter, in the scenarios at a rate. $BENCH_SERVER is the URL of the API server, $BENCH_LOKI that of Loki, $BENCH_LISTEN a free address, and $BENCH_DIR a folder; they are in its environment, too")
 	flag.Var(&o.env, "env", "`NAME=VALUE` for the environment of Hindsight; may be repeated")
@@ -69,6 +71,7 @@ type options struct {
 	exec           []string
 	peer           []string
 	minutes        int
+	check          bool
 	keep           bool
 }
 
@@ -121,12 +124,17 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	r.writeNotes(os.Stdout)
-	if o.json == "" {
-		return nil
+	if o.json != "" {
+		data, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.json, append(data, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
+	if o.check && slices.ContainsFunc(r.Scenarios, func(f figures) bool { return len(f.Misses) > 0 }) {
+		return errors.New("targets were missed")
 	}
-	return os.WriteFile(o.json, append(data, '\n'), 0o644)
+	return nil
 }

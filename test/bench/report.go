@@ -54,14 +54,16 @@ type figures struct {
 	SenderCPU   float64 `json:"sender_cpu_seconds,omitempty"` // where Loki is measured: of Hindsight or the peer
 	Note        string  `json:"note,omitempty"`
 
-	Requests  map[string]count `json:"requests,omitempty"`                 // of a standby to the API server
-	Series    int              `json:"series"`                             // lines of metrics; of several sinks, how many one more has
-	SinkBytes float64          `json:"anonymous_bytes_per_sink,omitempty"` // that one more sink takes, the median
+	Misses    []string         `json:"missed_targets,omitempty"`
+	Requests  map[string]count `json:"requests,omitempty"`                // of a standby to the API server
+	Series    int              `json:"series"`                            // lines of metrics; of several sinks, how many one more has
+	SinkBytes figure           `json:"anonymous_bytes_per_sink,omitzero"` // that one more sink takes
+	PeerRatio figure           `json:"peer_ratio,omitzero"`               // CPU, compared with the peer's
 
-	// Of several pairs, the others are of the one with the median ratio.
-	Pairs    int     `json:"pairs"`
-	MinRatio float64 `json:"min_ratio"`
-	MaxRatio float64 `json:"max_ratio"`
+	// Ratio is the CPU compared with the floor's. Of several pairs, the other figures are of the one
+	// with the median ratio.
+	Ratio figure `json:"ratio"`
+	Pairs int    `json:"pairs"`
 
 	// Received is the content of Loki, at a rate: what it received in the measured period. A lag is
 	// the time from the availability of a state (its write, the start of Hindsight, or the return
@@ -70,7 +72,19 @@ type figures struct {
 	Received received `json:"received"`
 }
 
-func (f *figures) ratio() float64 { return quotient(f.Used.cpu.Seconds(), f.Floor.cpu.Seconds()) }
+// figure is of several pairs.
+type figure struct {
+	Median float64 `json:"median"` // of an even number, the higher one
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+func figureOf(values ...float64) figure {
+	slices.Sort(values)
+	return figure{values[len(values)/2], values[0], values[len(values)-1]}
+}
+
+func (f figure) String() string { return fmt.Sprintf("%.2f (%.2f-%.2f)", f.Median, f.Min, f.Max) }
 
 // quotient is 0 if nothing was measured.
 func quotient(a, b float64) float64 {
@@ -80,25 +94,23 @@ func quotient(a, b float64) float64 {
 	return a / b
 }
 
-// median returns the pair with the median ratio, of an even number the higher one, with the most
-// memory and the longest lags of all.
+// median returns the pair with the median ratio, with the most memory and the longest lags of all.
 func median(pairs []figures) figures {
-	slices.SortFunc(pairs, func(a, b figures) int { return cmp.Compare(a.ratio(), b.ratio()) })
+	slices.SortFunc(pairs, func(a, b figures) int { return cmp.Compare(a.Ratio.Median, b.Ratio.Median) })
 	f := pairs[len(pairs)/2]
-	var sinks []float64
-	f.Pairs, f.MinRatio, f.MaxRatio = len(pairs), pairs[0].ratio(), pairs[len(pairs)-1].ratio()
+	f.Pairs = len(pairs)
+	var ratios, peers, sinks []float64
 	for _, o := range pairs {
+		ratios, peers, sinks = append(ratios, o.Ratio.Median), append(peers, o.PeerRatio.Median), append(sinks, o.SinkBytes.Median)
 		f.Used.peakBytes, f.Used.anonBytes = max(f.Used.peakBytes, o.Used.peakBytes), max(f.Used.anonBytes, o.Used.anonBytes)
 		f.Floor.peakBytes, f.Floor.anonBytes = max(f.Floor.peakBytes, o.Floor.peakBytes), max(f.Floor.anonBytes, o.Floor.anonBytes)
-		sinks = append(sinks, o.SinkBytes)
 		f.Retries = max(f.Retries, o.Retries)
 		f.Received.Repeated = max(f.Received.Repeated, o.Received.Repeated)
 		f.Received.LagNinetyNine = max(f.Received.LagNinetyNine, o.Received.LagNinetyNine)
 		f.Received.LagMax = max(f.Received.LagMax, o.Received.LagMax)
 		f.Received.WarningMax = max(f.Received.WarningMax, o.Received.WarningMax)
 	}
-	slices.Sort(sinks)
-	f.SinkBytes = sinks[len(sinks)/2]
+	f.Ratio, f.PeerRatio, f.SinkBytes = figureOf(ratios...), figureOf(peers...), figureOf(sinks...)
 	return f
 }
 
@@ -107,7 +119,6 @@ type rates struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	CPUMicros       float64 `json:"cpu_microseconds_per_event"`
 	FloorMicros     float64 `json:"floor_cpu_microseconds_per_event"`
-	Ratio           float64 `json:"ratio"` // of the two
 	Cores           float64 `json:"cores"` // that were busy
 	WakeUps         float64 `json:"wakeups_per_second"`
 	Pushes          float64 `json:"pushes_per_event"`
@@ -120,7 +131,6 @@ func (f *figures) rates() rates {
 		EventsPerSecond: n / f.Seconds,
 		CPUMicros:       quotient(micros, n),
 		FloorMicros:     quotient(f.Floor.cpu.Seconds()*1e6, n),
-		Ratio:           f.ratio(),
 		Cores:           micros / 1e6 / f.Seconds,
 		WakeUps:         float64(f.Used.switches) / f.Seconds,
 		Pushes:          quotient(float64(f.Received.Pushes), entries),
@@ -183,12 +193,12 @@ func (f *figures) write(w io.Writer) {
 		lag += fmt.Sprintf(" (%d repeated entries)", in.Repeated)
 	}
 	pairs := ""
-	if f.MaxRatio > 0 {
-		pairs = fmt.Sprintf("%.2f-%.2f", f.MinRatio, f.MaxRatio)
+	if f.Ratio.Median > 0 {
+		pairs = fmt.Sprintf("%.2f-%.2f", f.Ratio.Min, f.Ratio.Max)
 	}
 	writeRow(w, f.Scenario,
 		known("%.0f", r.EventsPerSecond),
-		known("%.1f", r.CPUMicros), known("%.1f", r.FloorMicros), known("%.2f", r.Ratio), pairs,
+		known("%.1f", r.CPUMicros), known("%.1f", r.FloorMicros), known("%.2f", f.Ratio.Median), pairs,
 		known("%.2f", r.Cores*100), known("%.1f", r.WakeUps),
 		known("%.1f", float64(f.Used.peakBytes)/1e6), known("%.1f", float64(f.Used.anonBytes)/1e6),
 		known("%.1f", f.Allocations), known("%.3f", r.Pushes), known("%.1f", r.Bytes),
@@ -202,17 +212,23 @@ func (r *report) writeNotes(w io.Writer) {
 		if f.Note != "" {
 			fmt.Fprintf(w, "%s: %s\n", f.Scenario, f.Note)
 		}
+		if f.PeerRatio.Median > 0 {
+			fmt.Fprintf(w, "%s: %v times the CPU of the peer\n", f.Scenario, f.PeerRatio)
+		}
 		if f.SenderCPU > 0 {
 			fmt.Fprintf(w, "%s: the sender itself used %.1f µs an event\n", f.Scenario, f.SenderCPU/float64(f.Events)*1e6)
 		}
-		if f.SinkBytes > 0 {
-			fmt.Fprintf(w, "%s: one more sink takes %.2f MB of anonymous memory and %d series\n", f.Scenario, f.SinkBytes/1e6, f.Series)
+		if f.SinkBytes.Median > 0 {
+			fmt.Fprintf(w, "%s: one more sink takes %.2f MB of anonymous memory and %d series\n", f.Scenario, f.SinkBytes.Median/1e6, f.Series)
 		}
 		for _, request := range slices.Sorted(maps.Keys(f.Requests)) {
 			fmt.Fprintf(w, "%s: %d × %s in %.0f s\n", f.Scenario, f.Requests[request].Requests, request, f.Seconds)
 		}
 		if f.Lease.Requests > 0 {
 			fmt.Fprintf(w, "%s: the Lease was written %d times (%d bytes in all), %d times with other positions\n", f.Scenario, f.Lease.Requests, f.Lease.Bytes, f.Lease.Changes)
+		}
+		for _, miss := range f.Misses {
+			fmt.Fprintf(w, "%s: missed a target: %s\n", f.Scenario, miss)
 		}
 	}
 }

@@ -61,11 +61,13 @@ func (b *bencher) pair(ctx context.Context, s scenario) (rows []figures, err err
 			return nil, err
 		}
 		f.Scenario, f.Note, f.Floor = s.name, s.note, floor.Used
+		f.Ratio.Median = quotient(f.Used.cpu.Seconds(), f.Floor.cpu.Seconds())
 		if command != nil {
 			f.Scenario += " (peer)"
+			rows[0].PeerRatio.Median = quotient(rows[0].Used.cpu.Seconds(), f.Used.cpu.Seconds())
 		}
 		if s.sinks > 1 {
-			f.SinkBytes = float64(f.Used.anonBytes-floor.Used.anonBytes) / float64(s.sinks-1)
+			f.SinkBytes.Median = float64(f.Used.anonBytes-floor.Used.anonBytes) / float64(s.sinks-1)
 			f.Series = (f.Series - floor.Series) / (s.sinks - 1)
 		}
 		rows = append(rows, f)
