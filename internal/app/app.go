@@ -77,6 +77,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		background.Go(func() error { p.reloader.follow(backgroundCtx, *o.File, o.Config, o.Log); return nil })
 	}
 
+	background.Go(func() error { unmapAfterStart(backgroundCtx, o.Log); return nil })
+
 	o.Log.Info("hindsight started", "version", o.Version, "server", mask.URL(o.Kubernetes.Host),
 		"namespaces", o.Config.Source.Namespaces, "sinks", sinkNames(o.Config))
 	started := time.Now()
