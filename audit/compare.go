@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/excerpt"
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // find searches for states by the uid of their Event.
@@ -119,10 +119,10 @@ func (a storedCopy) difference(b storedCopy) string {
 var (
 	// keyed matches a line of a format with a separate field for the message. In the format text the
 	// message cannot be told from the rest.
-	keyed = regexp.MustCompile(`^(\{|\w+=)`)
+	keyed = lazyregexp.New(`^(\{|\w+=)`)
 
 	// shortened matches the end of text that was too long for Loki.
-	shortened = regexp.MustCompile(`… \(\d+ bytes cut\)$`)
+	shortened = lazyregexp.New(`… \(\d+ bytes cut\)$`)
 )
 
 // maxExcerpt is the maximum length of a value in a finding.
@@ -132,7 +132,7 @@ const maxExcerpt = 80
 func (s *state) alteration(line string, r *format.Record) string {
 	var wrong []string
 	compare := func(field, want, got string) {
-		if plain(want) != plain(got) && !shortened.MatchString(got) {
+		if plain(want) != plain(got) && !shortened().MatchString(got) {
 			wrong = append(wrong, fmt.Sprintf("%s %q instead of %q", field, excerpt.Of(got, maxExcerpt), excerpt.Of(want, maxExcerpt)))
 		}
 	}
@@ -147,7 +147,7 @@ func (s *state) alteration(line string, r *format.Record) string {
 	if got := occurrences(e); got != s.count {
 		wrong = append(wrong, fmt.Sprintf("count %d instead of %d", got, s.count))
 	}
-	if (r.WholeEvent || keyed.MatchString(line)) && hash(plain(e.Message)) != s.message && !shortened.MatchString(e.Message) {
+	if (r.WholeEvent || keyed().MatchString(line)) && hash(plain(e.Message)) != s.message && !shortened().MatchString(e.Message) {
 		wrong = append(wrong, "another message")
 	}
 	if len(wrong) == 0 {

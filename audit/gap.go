@@ -1,12 +1,13 @@
 package audit
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // gap is a declared gap: a range of versions in which states may be missing.
@@ -20,7 +21,7 @@ type gap struct {
 
 // gapVersions finds the versions in the message of a gap record: a line of the format text has
 // nothing else.
-var gapVersions = regexp.MustCompile(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
+var gapVersions = lazyregexp.New(`between (?:\S+ \(version (\d+)\)|version (\d+)|.+?) and (?:\S+ \(version (\d+)\)|version (\d+)|[^:]+)`)
 
 // parseGap parses the Event of a gap record, which is stored under the time at.
 func parseGap(e *corev1.Event, at time.Time) (g gap) {
@@ -36,7 +37,7 @@ func parseGap(e *corev1.Event, at time.Time) (g gap) {
 		return 0
 	}
 	annotations := e.Annotations
-	versions := gapVersions.FindStringSubmatch(e.Message)
+	versions := gapVersions().FindStringSubmatch(e.Message)
 	if versions == nil {
 		versions = make([]string, 5)
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // kind is a built-in kind of Kubernetes.
@@ -93,7 +94,7 @@ type object struct {
 // formerGroup is the earlier API group of several kinds.
 const formerGroup = "extensions"
 
-var version = regexp.MustCompile(`^v\d+((alpha|beta)\d+)?$`)
+var version = lazyregexp.New(`^v\d+((alpha|beta)\d+)?$`)
 
 // parseObject parses KIND/NAME. KIND is the kind, plural or short name of a built-in kind, or the
 // kind or plural of any other, in any case, optionally followed by .GROUP or .VERSION.GROUP.
@@ -103,7 +104,7 @@ func parseObject(s string) (o object, err error) {
 		return o, fmt.Errorf("%q is not an object; an example is pod/web-0", s)
 	}
 	resource, group, _ := strings.Cut(strings.ToLower(kindName), ".")
-	if v, rest, _ := strings.Cut(group, "."); version.MatchString(v) {
+	if v, rest, _ := strings.Cut(group, "."); version().MatchString(v) {
 		group = rest
 	}
 	o = object{name: name}

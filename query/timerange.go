@@ -3,11 +3,12 @@ package query
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // TimeRange holds the flags that select a time range. A time without a zone is in Zone; a date or
@@ -90,21 +91,21 @@ var (
 	clocks = []string{"15:04:05.999999999", "15:04", "3:04:05pm", "3:04pm", "3pm"}
 	zones  = []string{"Z07:00", "Z0700", "Z07"}
 
-	dayT = regexp.MustCompile(`(\d)[Tt](\d)`)
-	ago  = regexp.MustCompile(`^-?(\S+?)( ago)?$`)
+	dayT = lazyregexp.New(`(\d)[Tt](\d)`)
+	ago  = lazyregexp.New(`^-?(\S+?)( ago)?$`)
 )
 
 // parseTimeExpr parses a time: RFC 3339; a date, a time of day, or both, with or without a zone;
 // today, yesterday or a weekday (the last one that has begun), alone or with a time of day; now; a
 // duration ago.
 func parseTimeExpr(s string, now time.Time, zone *time.Location) (timeExpr, error) {
-	text := dayT.ReplaceAllString(strings.ReplaceAll(s, ",", " "), "$1 $2")
+	text := dayT().ReplaceAllString(strings.ReplaceAll(s, ",", " "), "$1 $2")
 	text = strings.Join(strings.Fields(text), " ")
 	now = now.In(zone)
 	if strings.EqualFold(text, "now") {
 		return timeExpr{at: now}, nil
 	}
-	if m := ago.FindStringSubmatch(strings.TrimSpace(s)); m != nil {
+	if m := ago().FindStringSubmatch(strings.TrimSpace(s)); m != nil {
 		if d, err := parseDuration(m[1]); err == nil {
 			return timeExpr{at: now.Add(-d)}, nil
 		}

@@ -9,6 +9,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // Redaction replaces text that must not leave the cluster.
@@ -32,7 +34,7 @@ func NewRedaction(match, with string) (Redaction, error) {
 	if re.MatchString("") {
 		return Redaction{}, fmt.Errorf("redaction %q: it matches the empty string", match)
 	}
-	for _, m := range reference.FindAllStringSubmatch(with, -1) {
+	for _, m := range reference().FindAllStringSubmatch(with, -1) {
 		if name := m[1] + m[2]; name != "" && !hasGroup(re, name) {
 			return Redaction{}, fmt.Errorf("redaction %q: %q refers to the unknown group %q; write ${1} before other text, and $$ for a dollar sign", match, m[0], name)
 		}
@@ -41,7 +43,7 @@ func NewRedaction(match, with string) (Redaction, error) {
 }
 
 // reference matches the references that Regexp.Expand replaces, and $$.
-var reference = regexp.MustCompile(`\$(?:\$|\{([\p{L}\p{Nd}_]+)\}|([\p{L}\p{Nd}_]+))`)
+var reference = lazyregexp.New(`\$(?:\$|\{([\p{L}\p{Nd}_]+)\}|([\p{L}\p{Nd}_]+))`)
 
 func hasGroup(re *regexp.Regexp, name string) bool {
 	if n, err := strconv.Atoi(name); err == nil {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hindsight-events/hindsight/event"
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // textLine is a parsed line of the format text.
@@ -31,9 +32,9 @@ type textLine struct {
 
 // The optional parts at the end of a line. A related object may be quoted.
 var (
-	textRelated  = regexp.MustCompile(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
-	textCount    = regexp.MustCompile(`(?:^| )\(x(\d+)\)$`)
-	textObserved = regexp.MustCompile(`(?:^| )\(observed at (\S+), [^()]*\)$`)
+	textRelated  = lazyregexp.New(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
+	textCount    = lazyregexp.New(`(?:^| )\(x(\d+)\)$`)
+	textObserved = lazyregexp.New(`(?:^| )\(observed at (\S+), [^()]*\)$`)
 )
 
 // parseTextLine parses a text line, standalone or not. It returns false for any other line.
@@ -153,16 +154,16 @@ func (s *textLine) ending(rest string) bool {
 		return found, true
 	}
 	if s.Standalone {
-		if at, ok := last(textObserved); ok {
+		if at, ok := last(textObserved()); ok {
 			s.ObservedTime, _ = time.Parse(time.RFC3339Nano, at)
 			s.ObservedTime = s.ObservedTime.UTC()
 		}
-		if n, ok := last(textCount); ok {
+		if n, ok := last(textCount()); ok {
 			count, _ := strconv.ParseInt(n, 10, 32)
 			s.Count = int32(count)
 		}
 	}
-	if related, ok := last(textRelated); ok {
+	if related, ok := last(textRelated()); ok {
 		if w, _, ok := nextWord(related, " "); ok {
 			s.Related = w.text
 		}
@@ -186,7 +187,7 @@ func (s *textLine) ending(rest string) bool {
 	return true
 }
 
-var textEscape = regexp.MustCompile(`\\(?:[nrt]|u[0-9a-f]{4})`)
+var textEscape = lazyregexp.New(`\\(?:[nrt]|u[0-9a-f]{4})`)
 
 // unescapeText is the inverse of appendEscaped. It keeps escapes that appendEscaped does
 // not write.
@@ -194,7 +195,7 @@ func unescapeText(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
-	return textEscape.ReplaceAllStringFunc(s, func(escape string) string {
+	return textEscape().ReplaceAllStringFunc(s, func(escape string) string {
 		var c string
 		if err := json.Unmarshal([]byte(`"`+escape+`"`), &c); err != nil || string(appendEscaped(nil, c)) != escape {
 			return escape

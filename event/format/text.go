@@ -142,7 +142,7 @@ func bareMessage(m string) bool {
 		return false
 	}
 	return m[len(m)-1] != ')' ||
-		!textCount.MatchString(m) && !textObserved.MatchString(m) && !textRelated.MatchString(m)
+		!textCount().MatchString(m) && !textObserved().MatchString(m) && !textRelated().MatchString(m)
 }
 
 // continuations are the words that follow a reason at the start of a message, as in

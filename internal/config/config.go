@@ -9,14 +9,16 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/hindsight-events/hindsight/delivery/parked"
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/journal"
 	"github.com/hindsight-events/hindsight/router"
@@ -191,7 +193,7 @@ func (c *Config) checkListen() error {
 	if n, err := strconv.ParseUint(port, 10, 64); err != nil || n > 65535 {
 		return fmt.Errorf("%q: the port must be a number from 0 to 65535, as in :8080", c.Listen)
 	}
-	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostName.MatchString(host) {
+	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostName().MatchString(host) {
 		return fmt.Errorf("%q: the host must be an IP address or a host name, as in 127.0.0.1:8080", c.Listen)
 	}
 	return nil
@@ -205,11 +207,9 @@ type validationError struct {
 }
 
 var (
-	sinkName      = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$`)
-	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	sinkName = lazyregexp.New(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$`)
 	// The last label of a host name begins with a letter; otherwise it would be an invalid IP address.
-	hostName  = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.?$`)
-	leaseName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+	hostName = lazyregexp.New(`^([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.?$`)
 )
 
 // check validates values and their relations, beyond their types.
@@ -223,7 +223,7 @@ func (c *Config) check() (invalid []validationError) {
 	seen := map[string]bool{}
 	for i, ns := range c.Source.Namespaces {
 		key := fmt.Sprintf("source.namespaces[%d]", i)
-		if !namespaceName.MatchString(ns) {
+		if validation.IsDNS1123Label(ns) != nil {
 			bad(key, "%q is not a valid namespace name", ns)
 		} else if seen[ns] {
 			bad(key, "duplicate namespace %q", ns)
@@ -255,10 +255,10 @@ func (c *Config) checkLeaderElection() (invalid []validationError) {
 	bad := func(key, format string, args ...any) {
 		invalid = append(invalid, validationError{key: "leader_election." + key, err: fmt.Errorf(format, args...)})
 	}
-	if e.Namespace != "" && !namespaceName.MatchString(e.Namespace) {
+	if e.Namespace != "" && validation.IsDNS1123Label(e.Namespace) != nil {
 		bad("namespace", "%q is not a valid namespace name", e.Namespace)
 	}
-	if !leaseName.MatchString(e.Name) {
+	if validation.IsDNS1123Subdomain(e.Name) != nil {
 		bad("name", "%q is not a valid name of a Lease", e.Name)
 	}
 	if e.RetryPeriod < quantity.Duration(100*time.Millisecond) {
@@ -317,7 +317,7 @@ func (c *Config) checkSinks() (invalid []validationError) {
 		switch {
 		case s.Name == "":
 			bad(key, "the sink has no name")
-		case !sinkName.MatchString(s.Name):
+		case !sinkName().MatchString(s.Name):
 			bad(key+".name", "%q is not a valid sink name: use at most 63 letters, digits and, between them, - _ .", s.Name)
 		case names[s.Name]:
 			bad(key+".name", "duplicate sink name %q", s.Name)

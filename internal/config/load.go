@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 	"github.com/hindsight-events/hindsight/sink/file"
 	"github.com/hindsight-events/hindsight/sink/loki"
 	"github.com/hindsight-events/hindsight/sink/stdout"
@@ -93,8 +93,8 @@ func (c *Config) setEmptySinks(root *yaml.Node) {
 }
 
 var (
-	lineError   = regexp.MustCompile(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
-	quotedValue = regexp.MustCompile("(?s)!!\\w+(?: `.*`)?")
+	lineError   = lazyregexp.New(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
+	quotedValue = lazyregexp.New("(?s)!!\\w+(?: `.*`)?")
 )
 
 // syntaxError returns the error of a document that is not YAML, or that cannot be decoded for a
@@ -108,10 +108,10 @@ func syntaxError(name string, err error) error {
 	var errs []error
 	for _, message := range messages {
 		reason := " " + strings.TrimPrefix(message, "yaml: ")
-		if m := lineError.FindStringSubmatch(message); m != nil {
+		if m := lineError().FindStringSubmatch(message); m != nil {
 			reason = m[1] + ": " + m[2]
 		}
-		errs = append(errs, fmt.Errorf("%s:%s", name, quotedValue.ReplaceAllString(reason, "a value")))
+		errs = append(errs, fmt.Errorf("%s:%s", name, quotedValue().ReplaceAllString(reason, "a value")))
 	}
 	return errors.Join(errs...)
 }

@@ -2,16 +2,17 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // mayBeNull matches the keys that need no value: sections and destinations, such as "log:" or
 // "stdout:", whose keys then have their defaults. Any other null is an error. The decoder would
 // ignore it, so that "namespaces: [~]" or "match:" silently meant all Events.
-var mayBeNull = regexp.MustCompile(`^(source|journal|leader_election|canary|log|sinks\[\d+\]\.(stdout|file|loki))$`)
+var mayBeNull = lazyregexp.New(`^(source|journal|leader_election|canary|log|sinks\[\d+\]\.(stdout|file|loki))$`)
 
 // findNulls returns an error for each null in place of a value.
 func findNulls(root *yaml.Node) (invalid []validationError) {
@@ -26,7 +27,7 @@ func findNulls(root *yaml.Node) (invalid []validationError) {
 		switch isNull := value.Kind == yaml.ScalarNode && value.ShortTag() == "!!null"; {
 		case p.key != nil && p.key.ShortTag() == "!!null":
 			bad("the key is null; name it, or quote it")
-		case !isNull || mayBeNull.MatchString(p.path):
+		case !isNull || mayBeNull().MatchString(p.path):
 		case strings.HasSuffix(p.path, "]"):
 			bad("the element has no value (null); set one, or remove the element")
 		default:

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/router"
 )
@@ -128,14 +128,14 @@ func (d *checker) decode(n *yaml.Node, t reflect.Type, path string) {
 	}
 	for _, message := range messages {
 		at, reason := n, strings.TrimPrefix(message, "yaml: ")
-		if m := lineError.FindStringSubmatch(message); m != nil {
+		if m := lineError().FindStringSubmatch(message); m != nil {
 			line, _ := strconv.Atoi(m[1])
 			at, reason = &yaml.Node{Line: line}, m[2]
 		}
 		switch {
 		case strings.HasPrefix(reason, "cannot unmarshal "):
 			reason = fmt.Sprintf("%s is not %s", describe(n, path), wanted(t))
-		case secretKey.MatchString(path) && n.Kind == yaml.ScalarNode:
+		case secretKey().MatchString(path) && n.Kind == yaml.ScalarNode:
 			reason = "invalid value" // the message may have the value
 			if strings.HasSuffix(path, "url") {
 				reason = "is not a URL"
@@ -146,7 +146,7 @@ func (d *checker) decode(n *yaml.Node, t reflect.Type, path string) {
 }
 
 // secretKey matches keys with secret values.
-var secretKey = regexp.MustCompile(`(^|[._])(url|password|credentials|secrets?|bearer_token|key|client_certificate_key|basic_auth|authorization|oauth2|proxy_connect_header|http_headers|endpoint_params)(\.|\[|$)`)
+var secretKey = lazyregexp.New(`(^|[._])(url|password|credentials|secrets?|bearer_token|key|client_certificate_key|basic_auth|authorization|oauth2|proxy_connect_header|http_headers|endpoint_params)(\.|\[|$)`)
 
 // describe names a value of the wrong type, without secrets.
 func describe(n *yaml.Node, path string) string {
@@ -155,7 +155,7 @@ func describe(n *yaml.Node, path string) string {
 		return "a mapping"
 	case n.Kind == yaml.SequenceNode:
 		return "a list"
-	case secretKey.MatchString(path):
+	case secretKey().MatchString(path):
 		return "the value"
 	}
 	return strconv.Quote(mask.URL(n.Value))

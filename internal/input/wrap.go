@@ -3,10 +3,11 @@ package input
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // wraps are the wrappings of a line, outermost first. They distinguish the lines of
@@ -23,11 +24,11 @@ const (
 	wrapSyslog    = "syslog:" // Nov 29 02:00:01 node-1 hindsight[1]: LINE, of journalctl and syslog
 )
 
-var podPrefix = regexp.MustCompile(`^\[[a-z]+/[^\s\]/]+/[^\s\]/]+\] `)
+var podPrefix = lazyregexp.New(`^\[[a-z]+/[^\s\]/]+/[^\s\]/]+\] `)
 
 // syslogHeader is the header of journalctl's formats short*, of syslog (RFC 3164) or of
 // RFC 5424. The groups are host and program.
-var syslogHeader = regexp.MustCompile(`^(?:<\d{1,3}>)?(?:` +
+var syslogHeader = lazyregexp.New(`^(?:<\d{1,3}>)?(?:` +
 	`(?:\w{3} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)) (\S+) ([^\s:\[/"]+(?:\[\d+\])?): ` +
 	`|1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+ \S+) \S+ (?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) )`)
 
@@ -39,7 +40,7 @@ func cutSyslog(text []byte) (inner []byte, how string) {
 			return nil, ""
 		}
 	}
-	m := syslogHeader.FindSubmatch(text)
+	m := syslogHeader().FindSubmatch(text)
 	if m == nil {
 		return nil, ""
 	}
@@ -55,7 +56,7 @@ func unwrap(text []byte) (inner []byte, how string, part bool) {
 	}
 	switch c := text[0]; {
 	case c == '[':
-		if m := podPrefix.Find(text); m != nil {
+		if m := podPrefix().Find(text); m != nil {
 			return text[len(m):], wrapPrefix + string(m), false
 		}
 	case c >= '0' && c <= '9':
@@ -68,12 +69,12 @@ func unwrap(text []byte) (inner []byte, how string, part bool) {
 		}
 		// A text line of Hindsight begins with a time, too.
 		_, _, twice := cutTime(rest)
-		if twice || len(rest) > 0 && rest[0] == '{' || podPrefix.Match(rest) || klogHeader.Match(rest) || bytes.HasPrefix(rest, logfmtPrefix) {
+		if twice || len(rest) > 0 && rest[0] == '{' || podPrefix().Match(rest) || klogHeader().Match(rest) || bytes.HasPrefix(rest, logfmtPrefix) {
 			return rest, wrapTimestamp, false
 		}
 	case c == 'I' || c == 'W' || c == 'E' || c == 'F':
 		// Without an object after it, the header belongs to a program's own log.
-		if m := klogHeader.Find(text); m != nil && bytes.HasPrefix(text[len(m):], []byte("{")) {
+		if m := klogHeader().Find(text); m != nil && bytes.HasPrefix(text[len(m):], []byte("{")) {
 			return text[len(m):], wrapKlog, false
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"regexp"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // yamlDocument collects the lines of a YAML document. Of a list or a sequence it holds one
@@ -27,14 +29,14 @@ type yamlDocument struct {
 func (y *yamlDocument) active() bool { return y.on }
 
 var (
-	yamlKey = regexp.MustCompile(`^["']?([A-Za-z_][\w./-]*)["']?:( |$)`)
+	yamlKey = lazyregexp.New(`^["']?([A-Za-z_][\w./-]*)["']?:( |$)`)
 	// First keys of objects with Events.
-	yamlStart = regexp.MustCompile(`^(- )?["']?(action|apiVersion|count|deprecated\w+|event|eventTime|firstTimestamp|involvedObject|items|kind|lastTimestamp|message|metadata|note|object|reason|regarding|related|reportingComponent|reportingController|reportingInstance|series|source|type|verb)["']?:( |$)`)
-	yamlDash  = regexp.MustCompile(`^( *)-( |$)`)
-	yamlItems = regexp.MustCompile(`^["']?items["']?:\s*(#.*)?$`)
+	yamlStart = lazyregexp.New(`^(- )?["']?(action|apiVersion|count|deprecated\w+|event|eventTime|firstTimestamp|involvedObject|items|kind|lastTimestamp|message|metadata|note|object|reason|regarding|related|reportingComponent|reportingController|reportingInstance|series|source|type|verb)["']?:( |$)`)
+	yamlDash  = lazyregexp.New(`^( *)-( |$)`)
+	yamlItems = lazyregexp.New(`^["']?items["']?:\s*(#.*)?$`)
 
-	yamlKind    = regexp.MustCompile(`(?m)^["']?kind["']?:\s*["']?([^\s"']+)`)
-	yamlVersion = regexp.MustCompile(`(?m)^["']?apiVersion["']?:\s*["']?([^\s"']+)`)
+	yamlKind    = lazyregexp.New(`(?m)^["']?kind["']?:\s*["']?([^\s"']+)`)
+	yamlVersion = lazyregexp.New(`(?m)^["']?apiVersion["']?:\s*["']?([^\s"']+)`)
 )
 
 // beginYAML begins a document if the line looks like its first line. It also accepts lines
@@ -49,13 +51,13 @@ func (d *Decoder) beginYAML(text []byte) bool {
 	case text[0] == '#':
 		return true
 	}
-	sequence := yamlDash.Match(text) && (d.marker || bytes.HasPrefix(text, []byte("- {")))
-	if !sequence && !yamlStart.Match(text) && !(d.marker && yamlKey.Match(text)) {
+	sequence := yamlDash().Match(text) && (d.marker || bytes.HasPrefix(text, []byte("- {")))
+	if !sequence && !yamlStart().Match(text) && !(d.marker && yamlKey().Match(text)) {
 		return false
 	}
 	d.marker = false
 	d.yaml = yamlDocument{on: true, begin: d.line, keys: map[string]bool{}, indent: -1}
-	if yamlDash.Match(text) {
+	if yamlDash().Match(text) {
 		d.yaml.items, d.yaml.sequence, d.yaml.list = true, true, &list{}
 	}
 	d.addYAML(text)
@@ -68,9 +70,9 @@ func (y *yamlDocument) continues(text []byte) bool {
 		return true
 	}
 	if y.sequence || text[0] == '-' {
-		return yamlDash.Match(text)
+		return yamlDash().Match(text)
 	}
-	m := yamlKey.FindSubmatch(text)
+	m := yamlKey().FindSubmatch(text)
 	return m != nil && !y.keys[string(m[1])] // a second key of this name begins another document
 }
 
@@ -78,20 +80,20 @@ func (y *yamlDocument) continues(text []byte) bool {
 func (d *Decoder) addYAML(text []byte) {
 	y := &d.yaml
 	if y.items {
-		m := yamlDash.FindSubmatch(text)
+		m := yamlDash().FindSubmatch(text)
 		if m != nil && (y.indent < 0 || len(m[1]) == y.indent) {
 			d.endItem()
 			y.indent, y.itemLine = len(m[1]), d.line
-		} else if !y.sequence && yamlKey.Match(text) {
+		} else if !y.sequence && yamlKey().Match(text) {
 			d.endItem()
 			y.items = false
 		}
 	}
-	if m := yamlKey.FindSubmatch(text); m != nil && !y.items {
+	if m := yamlKey().FindSubmatch(text); m != nil && !y.items {
 		y.keys[string(m[1])] = true
-		if yamlItems.Match(text) {
+		if yamlItems().Match(text) {
 			y.items = true
-			y.list = &list{kind: firstMatch(yamlKind, y.rest), apiVersion: firstMatch(yamlVersion, y.rest)}
+			y.list = &list{kind: firstMatch(yamlKind(), y.rest), apiVersion: firstMatch(yamlVersion(), y.rest)}
 			y.rest = append(y.rest, "items: []\n"...)
 			return
 		}

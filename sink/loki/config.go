@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/event/format"
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/internal/quantity"
 )
@@ -145,13 +145,13 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 }
 
 // httpConfigError matches the key in an error of HTTPClientConfig.Validate.
-var httpConfigError = regexp.MustCompile(`^(?:at most one of )?(basic_auth|authorization|oauth2) (?:([a-z_]+) must be configured$)?`)
+var httpConfigError = lazyregexp.New(`^(?:at most one of )?(basic_auth|authorization|oauth2) (?:([a-z_]+) must be configured$)?`)
 
 func (c *Config) checkHTTP(bad func(key string, err error)) {
 	http := c.HTTP // Validate changes it
 	if err := http.Validate(); err != nil {
 		key := ""
-		if m := httpConfigError.FindStringSubmatch(err.Error()); m != nil {
+		if m := httpConfigError().FindStringSubmatch(err.Error()); m != nil {
 			key = strings.TrimSuffix(m[1]+"."+m[2], ".")
 		}
 		bad(key, err)
@@ -177,7 +177,7 @@ func (c *Config) checkHTTP(bad func(key string, err error)) {
 }
 
 // numericHost matches hosts that cannot be a DNS name, and so must be an IP address.
-var numericHost = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+var numericHost = lazyregexp.New(`(^|\.)[0-9]+\.?$`)
 
 // checkAddress checks that requests can be sent to an address. Its errors do not quote it, since it
 // may contain a password.
@@ -194,7 +194,7 @@ func checkAddress(u *url.URL, schemes ...string) error {
 		return errors.New("has no port after the colon")
 	case u.Fragment != "":
 		return errors.New("has a fragment (#…), which is never sent")
-	case numericHost.MatchString(u.Hostname()):
+	case numericHost().MatchString(u.Hostname()):
 		if _, err := netip.ParseAddr(u.Hostname()); err != nil {
 			return errors.New("has a host that is neither an IP address nor a name")
 		}

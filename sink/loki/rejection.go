@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 )
 
 // rejection is Loki's message about the entries of a push that it rejected while it stored the
@@ -45,20 +47,20 @@ type ingesterRejection struct {
 }
 
 var (
-	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	quoted = lazyregexp.New(`"(?:[^"\\]|\\.)*"`)
 
-	groupCount         = regexp.MustCompile(`(?i)^(\d{1,9}) errors like: `)
-	tooOld             = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too old: (\S+), oldest acceptable timestamp is: \S+$`)
-	tooNew             = regexp.MustCompile(`(?i)^entry for stream '\{.*\}' has timestamp too new: (\S+)$`)
-	lineTooLong        = regexp.MustCompile(`(?i)^max entry size '\d+' bytes exceeded for stream '\{.*\}' while adding an entry with length '(\d{1,9})' bytes$`)
-	metadataTooLarge   = regexp.MustCompile(`(?i)^stream '\{.*\}' has structured metadata too large: '(\d{1,9})' bytes, limit: '\d+' bytes`)
-	tooMuchMetadata    = regexp.MustCompile(`(?i)^stream '\{.*\}' has too many structured metadata labels: '(\d{1,9})', limit: '\d+'`)
-	metadataDisallowed = regexp.MustCompile(`(?i)^stream '\{.*\}' includes structured metadata, but this feature is disallowed`)
-	ignored            = regexp.MustCompile(`(?i)^entry with timestamp (.+) ignored, reason: '(.+?)'(?: for stream: \{.*\})?,$`)
-	ignoredTotal       = regexp.MustCompile(`(?i)^(?:user '.*', )?total ignored: (\d{1,9}) out of (\d{1,9})(?: for stream: \{.*\})?$`)
-	oldestAcceptable   = regexp.MustCompile(`(?i)oldest acceptable timestamp is: (\S+)$`)
+	groupCount         = lazyregexp.New(`(?i)^(\d{1,9}) errors like: `)
+	tooOld             = lazyregexp.New(`(?i)^entry for stream '\{.*\}' has timestamp too old: (\S+), oldest acceptable timestamp is: \S+$`)
+	tooNew             = lazyregexp.New(`(?i)^entry for stream '\{.*\}' has timestamp too new: (\S+)$`)
+	lineTooLong        = lazyregexp.New(`(?i)^max entry size '\d+' bytes exceeded for stream '\{.*\}' while adding an entry with length '(\d{1,9})' bytes$`)
+	metadataTooLarge   = lazyregexp.New(`(?i)^stream '\{.*\}' has structured metadata too large: '(\d{1,9})' bytes, limit: '\d+' bytes`)
+	tooMuchMetadata    = lazyregexp.New(`(?i)^stream '\{.*\}' has too many structured metadata labels: '(\d{1,9})', limit: '\d+'`)
+	metadataDisallowed = lazyregexp.New(`(?i)^stream '\{.*\}' includes structured metadata, but this feature is disallowed`)
+	ignored            = lazyregexp.New(`(?i)^entry with timestamp (.+) ignored, reason: '(.+?)'(?: for stream: \{.*\})?,$`)
+	ignoredTotal       = lazyregexp.New(`(?i)^(?:user '.*', )?total ignored: (\d{1,9}) out of (\d{1,9})(?: for stream: \{.*\})?$`)
+	oldestAcceptable   = lazyregexp.New(`(?i)oldest acceptable timestamp is: (\S+)$`)
 
-	labelsRejected = regexp.MustCompile(`(?i)^(?:\d+ errors like: )?(?:` +
+	labelsRejected = lazyregexp.New(`(?i)^(?:\d+ errors like: )?(?:` +
 		`entry for stream '.*' has \d+ label names; limit` +
 		`|stream '.*' has (?:label name too long|label value too long|duplicate label name)` +
 		`|missing required labels ` +
@@ -69,7 +71,7 @@ var (
 
 // blankQuoted empties double-quoted strings: label values, which may look like a message of Loki.
 func blankQuoted(body string) string {
-	return quoted.ReplaceAllLiteralString(strings.TrimSpace(body), `""`)
+	return quoted().ReplaceAllLiteralString(strings.TrimSpace(body), `""`)
 }
 
 // parseRejection parses a body after blankQuoted. It returns false unless it understands all of it.
@@ -86,7 +88,7 @@ func parseRejection(body string) (rejection, bool) {
 func parseDistributor(body string) (r rejection, ok bool) {
 	for message := range strings.SplitSeq(body, "; ") {
 		g := group{count: 1}
-		if m := groupCount.FindStringSubmatch(message); m != nil {
+		if m := groupCount().FindStringSubmatch(message); m != nil {
 			g.count, _ = strconv.Atoi(m[1])
 			message = message[len(m[0]):]
 		}
@@ -94,7 +96,7 @@ func parseDistributor(body string) (r rejection, ok bool) {
 		if g.count < 1 {
 			return rejection{}, false
 		}
-		if metadataDisallowed.MatchString(message) {
+		if metadataDisallowed().MatchString(message) {
 			r.metadataDisallowed += g.count
 			continue
 		}
@@ -111,7 +113,7 @@ func (g *group) parseReason() bool {
 	for _, f := range []struct {
 		pattern *regexp.Regexp
 		to      *int
-	}{{lineTooLong, &g.line}, {metadataTooLarge, &g.metadata}, {tooMuchMetadata, &g.pairs}} {
+	}{{lineTooLong(), &g.line}, {metadataTooLarge(), &g.metadata}, {tooMuchMetadata(), &g.pairs}} {
 		if m := f.pattern.FindStringSubmatch(g.reason); m != nil {
 			*f.to, _ = strconv.Atoi(m[1])
 			return *f.to > 0
@@ -120,7 +122,7 @@ func (g *group) parseReason() bool {
 	for _, f := range []struct {
 		pattern *regexp.Regexp
 		to      *time.Time
-	}{{tooOld, &g.oldest}, {tooNew, &g.newest}} {
+	}{{tooOld(), &g.oldest}, {tooNew(), &g.newest}} {
 		if m := f.pattern.FindStringSubmatch(g.reason); m != nil {
 			at, err := time.Parse(time.RFC3339, m[1])
 			*f.to = at
@@ -135,7 +137,7 @@ func (g *group) parseReason() bool {
 func parseIngester(body string) (r rejection, ok bool) {
 	lines := strings.Split(body, "\n")
 	for _, line := range lines[:len(lines)-1] {
-		m := ignored.FindStringSubmatch(strings.TrimSuffix(line, "\r"))
+		m := ignored().FindStringSubmatch(strings.TrimSuffix(line, "\r"))
 		if m == nil {
 			return rejection{}, false
 		}
@@ -144,14 +146,14 @@ func parseIngester(body string) (r rejection, ok bool) {
 			return rejection{}, false
 		}
 		n := ingesterRejection{time: at, reason: m[2]}
-		if c := oldestAcceptable.FindStringSubmatch(m[2]); c != nil {
+		if c := oldestAcceptable().FindStringSubmatch(m[2]); c != nil {
 			n.cutoff, _ = time.Parse(time.RFC3339, c[1])
 		}
 		n.rateLimited = strings.HasPrefix(strings.ToLower(m[2]), "per stream rate limit exceeded")
 		r.rateLimited = r.rateLimited || n.rateLimited
 		r.named = append(r.named, n)
 	}
-	m := ignoredTotal.FindStringSubmatch(lines[len(lines)-1])
+	m := ignoredTotal().FindStringSubmatch(lines[len(lines)-1])
 	if m == nil || len(r.named) == 0 {
 		return rejection{}, false
 	}

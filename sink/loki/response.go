@@ -160,7 +160,7 @@ func classifyTooManyRequests(a response, body string, is func(outcome, string, s
 
 // classifyBadRequest classifies a 400.
 func classifyBadRequest(a response, body string, is func(outcome, string, string) result) result {
-	if labelsRejected.MatchString(body) {
+	if labelsRejected().MatchString(body) {
 		r := is(pushRetry, sink.ReasonRejected, "Loki accepts nothing of this stream: its labels exceed the limits of the tenant")
 		r.err.StreamOnly = true
 		return r
