@@ -45,6 +45,8 @@ type batcher struct {
 	addedAt  time.Time      // when the last record was added
 	pending  batch
 	bytes    int
+	held     bool // further records follow at once
+	states   bool // pending has more than positions, and ready has no token for it
 	spare    []*event.DecodeBuffer
 }
 
@@ -148,12 +150,29 @@ func (b *batcher) tryAdd(rec event.Record, buffer *event.DecodeBuffer, size int)
 		b.pending.buffers = append(b.pending.buffers, buffer)
 	}
 	if !rec.PositionOnly() {
-		wait.Notify(b.ready)
+		b.states = true
 	}
+	b.announce()
 	if b.isFull() {
 		wait.Notify(b.full)
 	}
 	return true
+}
+
+// hold states whether further records follow at once. They become one batch.
+func (b *batcher) hold(more bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = more
+	b.announce()
+}
+
+// announce requires mu.
+func (b *batcher) announce() {
+	if b.states && (!b.held || b.isFull()) {
+		b.states = false
+		wait.Notify(b.ready)
+	}
 }
 
 // isFull requires mu.
@@ -326,7 +345,7 @@ func (b *batcher) nextBatch(done batch) batch {
 	case <-b.full: // the token of this batch
 	default:
 	}
-	b.pending, b.bytes = batch{done.records[:0], done.buffers[:0]}, 0
+	b.pending, b.bytes, b.states = batch{done.records[:0], done.buffers[:0]}, 0, false
 	wait.Notify(b.space)
 	return next
 }

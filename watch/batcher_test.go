@@ -196,6 +196,38 @@ func TestBatchInterval(t *testing.T) {
 	})
 }
 
+// Records that were received together are one batch, also if the last of them is no state.
+func TestHeldRecordsAreOneBatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var batches []int
+		b := newBatcher("", event.Position{}, func(_ context.Context, records []event.Record) error {
+			batches = append(batches, len(records))
+			return nil
+		}, func(int) {})
+		go func() { _ = b.run(t.Context()) }()
+		state, position := event.Record{Event: &corev1.Event{}}, event.Record{Position: event.Position{Version: 3}}
+		for i, r := range []event.Record{state, state, position} {
+			b.hold(i < 2)
+			if !b.tryAdd(r, nil, 1) {
+				t.Fatal("batch is full")
+			}
+			synctest.Wait()
+		}
+		if len(batches) != 1 || batches[0] < 2 {
+			t.Errorf("batches of %v records, want one with both states", batches)
+		}
+		b.hold(true)
+		for range maxBatchRecords {
+			b.tryAdd(state, nil, 1)
+		}
+		synctest.Wait()
+		if got := batches[len(batches)-1]; got != maxBatchRecords {
+			t.Errorf("a full batch was held; the last one had %d records", got)
+		}
+	})
+}
+
 // Buffers are reused after Handle has returned, and freed when there are no records.
 func TestBuffersAreReused(t *testing.T) {
 	t.Parallel()

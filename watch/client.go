@@ -30,10 +30,11 @@ func NewClient(cfg *rest.Config) (*rest.RESTClient, error) {
 		// The default of client-go.
 		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
-	dialer := connrotation.NewDialer(dial)
+	pacing := &pacing{dial: dial}
+	dialer := connrotation.NewDialer(pacing.dialContext)
 	cfg.Dial = dialer.DialContext
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return closeOnTimeout{next, dialer.ConnectionTracker}
+		return transport{next, dialer.ConnectionTracker, pacing}
 	})
 	return kube.NewClient(cfg, corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf)
 }
@@ -46,18 +47,19 @@ const (
 	bodyReadTimeout   = 30 * time.Second // for one read of a body, except for watches
 )
 
-// closeOnTimeout closes all connections once a response is late. HTTP/2 sends all requests over
+// transport closes all connections once a response is late. HTTP/2 sends all requests over
 // one connection and keeps it as long as pings are answered, which a proxy does even if the API
 // server behind it is unreachable.
-type closeOnTimeout struct {
+type transport struct {
 	next        http.RoundTripper
 	connections *connrotation.ConnectionTracker
+	pacing      *pacing // of the connections
 }
 
-func (l closeOnTimeout) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := l.next.RoundTrip(req)
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
 	if err != nil && errors.Is(context.Cause(req.Context()), errResponseTimeout) {
-		l.connections.CloseAll()
+		t.connections.CloseAll()
 	}
 	if err == nil {
 		setClock(req, resp)
@@ -65,21 +67,28 @@ func (l closeOnTimeout) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (l closeOnTimeout) WrappedRoundTripper() http.RoundTripper { return l.next }
+func (t transport) WrappedRoundTripper() http.RoundTripper { return t.next }
 
-// closeConnections closes all connections of a client from NewClient.
-func closeConnections(client *rest.RESTClient) {
+// transportOf returns the transport of a client, if it is from NewClient.
+func transportOf(client *rest.RESTClient) (transport, bool) {
 	rt := client.Client.Transport
 	for rt != nil {
-		if l, ok := rt.(closeOnTimeout); ok {
-			l.connections.CloseAll()
-			return
+		if t, ok := rt.(transport); ok {
+			return t, true
 		}
 		wrapper, ok := rt.(utilnet.RoundTripperWrapper)
 		if !ok {
-			return
+			break
 		}
 		rt = wrapper.WrappedRoundTripper()
+	}
+	return transport{}, false
+}
+
+// closeConnections closes all connections of a client from NewClient.
+func closeConnections(client *rest.RESTClient) {
+	if t, ok := transportOf(client); ok {
+		t.connections.CloseAll()
 	}
 }
 

@@ -51,6 +51,16 @@ func (f *frames) next() (frame, error) {
 	return parseFrame(f.buf)
 }
 
+// buffered reports whether the next frame has been received.
+func (f *frames) buffered() bool {
+	n := f.in.Buffered()
+	if n < 4 {
+		return false
+	}
+	length, _ := f.in.Peek(4)
+	return uint64(n-4) >= uint64(binary.BigEndian.Uint32(length))
+}
+
 func parseFrame(b []byte) (frame, error) {
 	var fr frame
 	err := eachField(b, func(num protowire.Number, value []byte) error {

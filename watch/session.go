@@ -69,6 +69,10 @@ func (w *Watcher) watch(ctx context.Context) error {
 	defer in.Close()
 	w.health.contacted()
 	s.frames = newFrames(in)
+	if t, ok := transportOf(w.client); ok {
+		t.pacing.watches.Add(1)
+		defer t.pacing.watches.Add(-1)
+	}
 
 	if !w.shortWatches {
 		monitored := make(chan struct{})
@@ -102,6 +106,7 @@ func (w *Watcher) watchTimeouts() (length, headers, grace time.Duration) {
 
 // read handles frames until the watch ends.
 func (s *session) read(ctx context.Context) error {
+	defer s.batcher.hold(false)
 	for {
 		fr, err := s.frames.next()
 		if err == io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the connection
@@ -114,6 +119,7 @@ func (s *session) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.batcher.hold(s.frames.buffered())
 		version, err := s.handleFrame(ctx, fr)
 		if err != nil {
 			var silent errSilent
