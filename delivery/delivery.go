@@ -58,6 +58,7 @@ func setDefaults(l *sink.Limits) {
 	l.BatchBytes = cmp.Or(l.BatchBytes, 512<<10)
 	l.Concurrency = cmp.Or(l.Concurrency, 1)
 	l.WindowBytes = cmp.Or(l.WindowBytes, DefaultWindowBytes)
+	l.NormalBatchWait = max(l.NormalBatchWait, l.BatchWait)
 	l.MinBackoff = cmp.Or(l.MinBackoff, 500*time.Millisecond)
 	l.MaxBackoff = cmp.Or(l.MaxBackoff, 30*time.Second)
 	if l.Size == nil {

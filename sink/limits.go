@@ -4,9 +4,12 @@ import "time"
 
 // Limits describe the load that a destination can bear.
 type Limits struct {
-	BatchBytes  int           // bound of Batch.Data, unless a single record is larger; default 512 KiB
-	BatchWait   time.Duration // longest wait for a batch to fill; default 0
-	Concurrency int           // batches in flight at the same time; default 1
+	BatchBytes  int // bound of Batch.Data, unless a single record is larger; default 512 KiB
+	Concurrency int // batches in flight at the same time; default 1
+
+	// BatchWait is the longest wait for a batch to fill; default 0. NormalBatchWait is that of
+	// a batch in which all records are Events of type Normal; at least BatchWait.
+	BatchWait, NormalBatchWait time.Duration
 
 	// Timeout bounds one attempt; 0: none.
 	Timeout time.Duration

@@ -30,9 +30,14 @@ type Config struct {
 	Labels         map[string]string `yaml:"labels"`                    // label → field; nil: namespace and reason
 	ExternalLabels map[string]string `yaml:"external_labels,omitempty"` // label → value
 
-	MaxRate   quantity.Rate     `yaml:"max_rate"`   // 0: no bound
-	BatchWait quantity.Duration `yaml:"batch_wait"` // longest wait for a batch to fill
-	Timeout   quantity.Duration `yaml:"timeout"`    // of one push
+	MaxRate quantity.Rate `yaml:"max_rate"` // 0: no bound
+
+	// The longest wait for a batch to fill, and that of a batch in which all Events are of
+	// type Normal; by default four times as long.
+	BatchWait       quantity.Duration `yaml:"batch_wait"`
+	NormalBatchWait quantity.Duration `yaml:"normal_batch_wait"`
+
+	Timeout quantity.Duration `yaml:"timeout"` // of one push
 
 	// StructuredMetadata is off for a Loki that does not accept any. Then the line has
 	// all fields.
@@ -49,18 +54,26 @@ func DefaultConfig() Config {
 		Job:                "hindsight",
 		MaxRate:            3774873, // 3.6MiB/s
 		BatchWait:          quantity.Duration(time.Second),
+		NormalBatchWait:    normalBatchWaitFactor * quantity.Duration(time.Second),
 		Timeout:            quantity.Duration(10 * time.Second),
 		StructuredMetadata: true,
 		HTTP:               config.DefaultHTTPClientConfig,
 	}
 }
 
+// normalBatchWaitFactor is the default of normal_batch_wait, divided by batch_wait.
+const normalBatchWaitFactor = 4
+
 // UnmarshalYAML starts from the defaults.
 func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain Config
 	*c = DefaultConfig()
+	c.NormalBatchWait = -1
 	if err := unmarshal((*plain)(c)); err != nil {
 		return err
+	}
+	if c.NormalBatchWait < 0 {
+		c.NormalBatchWait = min(normalBatchWaitFactor*c.BatchWait, max(longestWait, c.BatchWait))
 	}
 	if c.Labels == nil { // the decoder would add the labels of the file to a default
 		c.Labels = event.DefaultLabelFields()
@@ -109,6 +122,9 @@ func (u URL) String() string { return mask.URL(string(u)) }
 // MarshalYAML implements yaml.Marshaler.
 func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
 
+// longestWait bounds timeout, batch_wait and normal_batch_wait.
+const longestWait = quantity.Duration(time.Hour)
+
 // Check calls bad for each invalid value with its key, or an empty key if the error concerns
 // several. Cluster is that of Options. The errors have no secrets.
 func (c *Config) Check(cluster string, bad func(key string, err error)) {
@@ -129,12 +145,13 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 	if c.Timeout <= 0 {
 		bad("timeout", errors.New("must be more than 0s"))
 	}
-	const longest = quantity.Duration(time.Hour)
-	if c.Timeout > longest {
-		bad("timeout", fmt.Errorf("%s is too long; it must be at most %s", c.Timeout, longest))
+	if c.Timeout > longestWait {
+		bad("timeout", fmt.Errorf("%s is too long; it must be at most %s", c.Timeout, longestWait))
 	}
-	if c.BatchWait < 0 || c.BatchWait > longest {
-		bad("batch_wait", fmt.Errorf("%s is not between 0s and %s", c.BatchWait, longest))
+	if c.BatchWait < 0 || c.BatchWait > longestWait {
+		bad("batch_wait", fmt.Errorf("%s is not between 0s and %s", c.BatchWait, longestWait))
+	} else if c.NormalBatchWait < c.BatchWait || c.NormalBatchWait > longestWait {
+		bad("normal_batch_wait", fmt.Errorf("%s is not between batch_wait, %s, and %s", c.NormalBatchWait, c.BatchWait, longestWait))
 	}
 	c.checkHTTP(bad)
 	if c.HTTP.BasicAuth != nil || c.HTTP.Authorization != nil || c.HTTP.OAuth2 != nil {

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/hindsight-events/hindsight/internal/quantity"
 	"github.com/hindsight-events/hindsight/sink/loki"
 )
 
@@ -42,6 +44,7 @@ labels:
     reason: reason
 max_rate: 3.6MiB/s
 batch_wait: 1s
+normal_batch_wait: 4s
 timeout: 10s
 structured_metadata: true
 follow_redirects: true
@@ -78,6 +81,9 @@ proxy_url: http://proxy:3128
 	if problems := check(c); problems != "" {
 		t.Errorf("invalid: %s", problems)
 	}
+	if c.NormalBatchWait != quantity.Duration(time.Second) {
+		t.Errorf("normal_batch_wait is %s by default, want four times batch_wait", c.NormalBatchWait)
+	}
 	if c.HTTP.BasicAuth.PasswordFile != "/run/secrets/password" || c.HTTP.TLSConfig.CAFile != "/etc/ca.pem" ||
 		c.HTTP.ProxyURL.Host != "proxy:3128" {
 		t.Errorf("got %+v", c.HTTP)
@@ -87,21 +93,22 @@ proxy_url: http://proxy:3128
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"url:":                                    "url: is missing; write it as in http://loki:3100",
-		"url: loki:3100":                          "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
-		"url: http://":                            "url: has no host; write it as in http://loki:3100",
-		"url: 'http://:3100'":                     "url: has no host; write it as in http://loki:3100",
-		"url: 'http://u:geheim@loki:port/'":       "url: is not a URL; write it as in http://loki:3100",
-		"url: 'http://loki/#push'":                "url: has a fragment (#…), which is never sent; write it as in http://loki:3100",
-		"{url: http://loki, tenant_id: a/b}":      "tenant_id: '/' is not allowed in a tenant's name",
-		"{url: http://loki, tenant_id: a|b}":      "tenant_id: '|' is not allowed in a tenant's name",
-		"{url: http://loki, job: ''}":             "job: job is empty",
-		"{url: http://loki, labels: {pod: name}}": `labels.pod: label "pod": "name" cannot be a label; valid are namespace, reason, kind, type, component and node`,
-		"{url: http://loki, max_rate: 10/s}":      "max_rate: 10B/s is too little; it must be at least 1KiB/s, or 0 for no bound",
-		"{url: http://loki, timeout: 0s}":         "timeout: must be more than 0s",
-		"{url: http://loki, timeout: 2h}":         "timeout: 2h is too long; it must be at most 1h",
-		"{url: http://loki, batch_wait: 7d}":      "batch_wait: 168h is not between 0s and 1h",
-		"url: http://10.0.0.256":                  "url: has a host that is neither an IP address nor a name; write it as in http://loki:3100",
+		"url:":                                         "url: is missing; write it as in http://loki:3100",
+		"url: loki:3100":                               "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
+		"url: http://":                                 "url: has no host; write it as in http://loki:3100",
+		"url: 'http://:3100'":                          "url: has no host; write it as in http://loki:3100",
+		"url: 'http://u:geheim@loki:port/'":            "url: is not a URL; write it as in http://loki:3100",
+		"url: 'http://loki/#push'":                     "url: has a fragment (#…), which is never sent; write it as in http://loki:3100",
+		"{url: http://loki, tenant_id: a/b}":           "tenant_id: '/' is not allowed in a tenant's name",
+		"{url: http://loki, tenant_id: a|b}":           "tenant_id: '|' is not allowed in a tenant's name",
+		"{url: http://loki, job: ''}":                  "job: job is empty",
+		"{url: http://loki, labels: {pod: name}}":      `labels.pod: label "pod": "name" cannot be a label; valid are namespace, reason, kind, type, component and node`,
+		"{url: http://loki, max_rate: 10/s}":           "max_rate: 10B/s is too little; it must be at least 1KiB/s, or 0 for no bound",
+		"{url: http://loki, timeout: 0s}":              "timeout: must be more than 0s",
+		"{url: http://loki, timeout: 2h}":              "timeout: 2h is too long; it must be at most 1h",
+		"{url: http://loki, batch_wait: 7d}":           "batch_wait: 168h is not between 0s and 1h",
+		"{url: http://loki, normal_batch_wait: 999ms}": "normal_batch_wait: 999ms is not between batch_wait, 1s, and 1h",
+		"url: http://10.0.0.256":                       "url: has a host that is neither an IP address nor a name; write it as in http://loki:3100",
 		"{url: http://loki, oauth2: {client_id: a, client_secret: b, token_url: 'https://idp/#geheim'}}": "oauth2.token_url: has a fragment (#…), which is never sent; write it as in https://idp.example/token",
 		"url: http://loki:99999":                                       "url: has a port that is not between 1 and 65535; write it as in http://loki:3100",
 		"url: 'http://loki:0'":                                         "url: has a port that is not between 1 and 65535; write it as in http://loki:3100",

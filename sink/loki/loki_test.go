@@ -239,9 +239,10 @@ func TestLimits(t *testing.T) {
 	s := newSink(t, "http://loki", func(c *loki.Config, _ *loki.Options) {
 		c.MaxRate = 1 << 20
 		c.BatchWait = quantity.Duration(3 * time.Second)
+		c.NormalBatchWait = quantity.Duration(7 * time.Second)
 	})
 	l := s.Limits()
-	if l.Rate != 1<<20 || l.BatchWait != 3*time.Second {
+	if l.Rate != 1<<20 || l.BatchWait != 3*time.Second || l.NormalBatchWait != 7*time.Second {
 		t.Errorf("limits are %+v, want the configured ones", l)
 	}
 	// Loki splits a stream if its rate and a push together exceed 1536 KiB/s.
