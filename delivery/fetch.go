@@ -11,8 +11,9 @@ import (
 	"github.com/hindsight-events/hindsight/journal"
 )
 
-// fetchRecords is the number of records of one read of the journal.
-const fetchRecords = 512
+// fetchRecords is the number of records of one read of the journal. Each sink has memory for so
+// many, here and in the journal.
+const fetchRecords = 128
 
 // fetched is the result of one read of the journal. The next one reuses its memory.
 type fetched struct {

@@ -2,7 +2,7 @@
 package queue
 
 // chunkLen is the number of elements allocated at once, small because most queues are short.
-const chunkLen = 512
+const chunkLen = 128
 
 // Queue keeps its elements in chunks: unlike a slice, it frees dropped elements and copies none when
 // it grows. The zero Queue is empty. It is for one goroutine at a time.

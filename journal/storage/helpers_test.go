@@ -97,6 +97,9 @@ func readAll(t testing.TB, fs FS, log Log) (all []found) {
 	for failures := 0; failures < 100; {
 		f, err := reader.Peek(log, log.First().Base)
 		if errors.Is(err, io.EOF) {
+			if reader.memory != nil && len(reader.buf) == 0 {
+				t.Errorf("a reader at the end of the log holds %d bytes", len(reader.memory))
+			}
 			return all
 		}
 		if err != nil {

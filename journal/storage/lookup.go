@@ -34,7 +34,7 @@ type Lookup struct {
 
 	// For the goroutine that calls Read.
 	records event.Reader
-	memory  []byte
+	memory  []byte // during Read
 	buf     []byte // of segment, from start on
 	segment uint32
 	start   uint32
@@ -44,6 +44,9 @@ type pinnedSegment struct {
 	File
 	base uint64 // offset of its first record
 }
+
+// lookupMemory is shared by the consumers of a journal, which rarely read at once.
+var lookupMemory = sync.Pool{New: func() any { return new([lookupBytes]byte) }}
 
 // NewLookup returns a Lookup without pinned segments.
 func NewLookup(fs FS) *Lookup { return &Lookup{fs: fs, pinned: make(map[int]pinnedSegment)} }
@@ -97,7 +100,12 @@ func (l *Lookup) closeBefore(first int) {
 
 // Read visits the records at locations in pinned segments. A record is valid until visit returns.
 func (l *Lookup) Read(locations []Location, visit func(*event.Record)) error {
-	l.buf = nil
+	memory := lookupMemory.Get().(*[lookupBytes]byte)
+	l.memory = memory[:]
+	defer func() {
+		l.memory, l.buf = nil, nil
+		lookupMemory.Put(memory)
+	}()
 	for i, at := range locations {
 		if at.Segment != l.segment || at.Start < l.start || int(at.Start-l.start)+int(at.Bytes) > len(l.buf) {
 			if err := l.fill(locations[i:]); err != nil {
@@ -141,8 +149,8 @@ func (l *Lookup) fill(locations []Location) error {
 		end = at.Start + at.Bytes
 	}
 	n := int(end - first.Start)
-	if cap(l.memory) < n || cap(l.memory) > lookupBytes && n <= lookupBytes {
-		l.memory = make([]byte, max(n, lookupBytes))
+	if len(l.memory) < n {
+		l.memory = make([]byte, n)
 	}
 	l.buf = l.memory[:n]
 	l.segment, l.start = first.Segment, first.Start

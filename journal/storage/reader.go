@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/hindsight-events/hindsight/event"
 )
@@ -27,7 +28,7 @@ type Reader struct {
 	pos       int64 // of the next frame in f
 	limit     int64 // bytes of f that are committed
 	buf       []byte
-	memory    []byte // that buf is a part of
+	memory    []byte // that buf is a part of; nil at the end of the log
 	searching bool   // pos is not the start of a frame
 	peeked    bool
 	frame     Frame // if peeked
@@ -84,10 +85,24 @@ func (r *Reader) Peek(log Log, offset uint64) (Frame, error) {
 				return Frame{}, err
 			}
 		default:
+			r.releaseMemory()
 			return Frame{}, io.EOF
 		}
 	}
 	return r.frame, nil
+}
+
+// readMemory is shared by readers, most of which are at the end of the log.
+var readMemory = sync.Pool{New: func() any { return new([readBytes]byte) }}
+
+func (r *Reader) releaseMemory() {
+	if len(r.buf) > 0 {
+		return
+	}
+	if len(r.memory) == readBytes {
+		readMemory.Put((*[readBytes]byte)(r.memory))
+	}
+	r.memory, r.buf = nil, nil
 }
 
 // Advance moves past the frame that was peeked. Its payload becomes invalid.
@@ -208,10 +223,13 @@ func (r *Reader) fill(n int) error {
 	if len(r.buf) >= n {
 		return nil
 	}
-	if len(r.memory) < n || len(r.memory) > readBytes && n <= readBytes {
-		r.memory = make([]byte, max(n, readBytes))
+	before := r.buf
+	if n > readBytes && len(r.memory) < n {
+		r.memory = make([]byte, n)
+	} else if n <= readBytes && len(r.memory) != readBytes {
+		r.memory = readMemory.Get().(*[readBytes]byte)[:]
 	}
-	have := copy(r.memory, r.buf)
+	have := copy(r.memory, before)
 	end := min(int64(len(r.memory)), r.limit-r.pos)
 	got, err := r.f.ReadAt(r.memory[have:end], r.pos+int64(have))
 	r.buf = r.memory[:have+got]

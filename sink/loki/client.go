@@ -22,6 +22,11 @@ const (
 	// the load.
 	renewAfter = 3 * time.Minute
 
+	userAgent = "hindsight"
+
+	// readBufferBytes is enough for the responses of Loki: one of 204 has 200 bytes.
+	readBufferBytes = 1 << 10
+
 	// cancelGrace is how long a push may take to end after its context.
 	cancelGrace = 100 * time.Millisecond
 )
@@ -57,7 +62,10 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 		target.User = nil
 	}
 	redacted := url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}
-	options := []config.HTTPClientOption{config.WithUserAgent("hindsight"), config.WithIdleConnTimeout(renewAfter)}
+	options := []config.HTTPClientOption{config.WithIdleConnTimeout(renewAfter)}
+	if settings.OAuth2 != nil {
+		options = append(options, config.WithUserAgent(userAgent)) // for requests of a token, too
+	}
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
@@ -78,6 +86,11 @@ func newClient(c Config, u *url.URL, dial dialFunc) (*client, error) {
 		h, err := config.NewClientFromConfig(settings, "hindsight", append(options, config.WithDialContextFunc(dial))...)
 		if err != nil {
 			return nil, nil, err
+		}
+		if t, ok := h.Transport.(*http.Transport); ok { // without credentials and files
+			// The library's dialer records what each connection does, in 10 KB.
+			t.DialContext = dial
+			t.ReadBufferSize = readBufferBytes
 		}
 		follow := settings.FollowRedirects
 		h.CheckRedirect = func(next *http.Request, via []*http.Request) error {
@@ -176,6 +189,7 @@ func (c *client) post(ctx context.Context, body []byte) (response, error) {
 		return response{}, c.wrapError(err)
 	}
 	req.Header.Set("Content-Type", "application/x-protobuf")
+	req.Header.Set("User-Agent", userAgent)
 	if c.tenant != "" {
 		req.Header.Set("X-Scope-OrgID", c.tenant)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -233,6 +234,41 @@ func requirePassword(l *fakeloki.Server, password func() string) {
 		http.Error(w, "wrong password", http.StatusUnauthorized)
 		return true
 	})
+}
+
+func TestUserAgent(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*loki.Config, *loki.Options){
+		"no credentials": func(*loki.Config, *loki.Options) {},
+		"password": func(c *loki.Config, _ *loki.Options) {
+			c.HTTP.BasicAuth = &config.BasicAuth{Username: "hindsight", Password: "geheim"}
+		},
+	} {
+		l := startLoki(t)
+		var got atomic.Value
+		l.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { got.Store(r.UserAgent()); return false })
+		s := newSink(t, l.URL, change)
+		if err := s.Send(t.Context(), oneRecord(s)); err != nil || got.Load() != "hindsight" {
+			t.Errorf("%s: user agent %q, %v", name, got.Load(), err)
+		}
+	}
+}
+
+// The dialer of prometheus/common wraps connections to record what they do, in 10 KB each.
+func TestConnectionsAreNotWrapped(t *testing.T) {
+	t.Parallel()
+	var dialed net.Conn
+	s := newSink(t, startLoki(t).URL, func(_ *loki.Config, o *loki.Options) {
+		o.DialContext = func(ctx context.Context, network, address string) (_ net.Conn, err error) {
+			dialed, err = new(net.Dialer).DialContext(ctx, network, address)
+			return dialed, err
+		}
+	})
+	var used net.Conn
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { used = i.Conn }})
+	if err := s.Send(ctx, oneRecord(s)); err != nil || used == nil || used != dialed {
+		t.Errorf("connection %T is used, %T was dialed; %v", used, dialed, err)
+	}
 }
 
 func TestPasswordFileIsReadAgain(t *testing.T) {
