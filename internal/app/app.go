@@ -83,7 +83,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		"namespaces", o.Config.Source.Namespaces, "sinks", sinkNames(o.Config))
 	started := time.Now()
 	if p.lease != nil {
-		err = p.lease.Run(ctx, p.lead)
+		acquired := waitWithLittleMemory()
+		defer acquired()
+		err = p.lease.Run(ctx, func(ctx context.Context, found lease.Checkpoint) error {
+			acquired()
+			return p.lead(ctx, found)
+		})
 	} else {
 		err = p.lead(ctx, lease.Checkpoint{})
 	}
