@@ -40,7 +40,7 @@ func TestTable(t *testing.T) {
 	sinks := some
 	sinks.Scenario, sinks.SinkBytes.Median, sinks.Series, sinks.SenderCPU, sinks.Lease = "sinks", 640e3, 18, 4, count{}
 	sinks.PeerRatio = figureOf(1.5, 1, 3)
-	sinks.Misses = targets{ratio: 2, peer: 1.4, percent: 50, lag: 2, peak: 48, anon: 19, sink: 0.6}.missed(&sinks)
+	sinks.Misses = targets{ratio: 2, peer: 1.4, percent: 50, lag: 2, warning: 0.4, peak: 48, anon: 19, sink: 0.6}.missed(&sinks)
 	r := report{Machine: machine{OS: "linux/amd64", Processors: 2, Go: "go1.26"}, BinaryBytes: 25e6, Scenarios: []figures{some, noted, standby, sinks}}
 	var out strings.Builder
 	r.writeHead(&out)
@@ -66,6 +66,7 @@ sinks: the sender itself used 20.0 µs an event
 sinks: one more sink takes 0.64 MB of anonymous memory and 18 series
 sinks: missed a target: 1.50 times the CPU of the peer, want at most 1.4
 sinks: missed a target: 2.25 s of lag (99th percentile), want at most 2
+sinks: missed a target: 0.50 s of lag of Warnings (median), want at most 0.4
 sinks: missed a target: 20.00 MB of anonymous memory, want at most 19
 sinks: missed a target: 0.64 MB for one more sink, want at most 0.6
 `
