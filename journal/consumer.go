@@ -103,6 +103,7 @@ func (c *Consumer) Ack(offset uint64) error {
 	c.lookup.Unpin(needed)
 	if moved {
 		c.saveCursor(false)
+		wait.Notify(j.moved)
 	}
 	if garbage {
 		wait.Notify(j.collecting)

@@ -80,6 +80,7 @@ type Journal struct {
 
 	appending  chan struct{} // Append → writer: a request is staged
 	collecting chan struct{} // Ack, writer → collectGarbage: segments may be garbage
+	moved      chan struct{} // Ack → collectGarbage: a cursor is to be synced
 	changed    chan struct{} // collectGarbage, Append → writer: space was freed or a request cancelled
 	closing    chan struct{}
 	goroutines sync.WaitGroup
@@ -139,6 +140,7 @@ func open(fs storage.FS, o Options) (*Journal, error) {
 		log:             o.Logger,
 		appending:       make(chan struct{}, 1),
 		collecting:      make(chan struct{}, 1),
+		moved:           make(chan struct{}, 1),
 		changed:         make(chan struct{}, 1),
 		closing:         make(chan struct{}),
 		consumers:       make(map[string]*Consumer),

@@ -16,13 +16,27 @@ const syncInterval = time.Second
 // collectGarbage syncs cursors, deletes segments that no consumer needs, and drops the oldest
 // records of consumers that allow it when the journal is full.
 func (j *Journal) collectGarbage() {
-	tick := time.NewTicker(syncInterval)
-	defer tick.Stop()
-	failing := false
+	// The timer runs if there is something to do later, so that an idle journal wakes nothing up.
+	timer := time.NewTimer(syncInterval)
+	defer timer.Stop()
+	running, failing := true, false
 	var before uint64
 	for {
+		if !running && (failing || j.unsaved()) {
+			timer.Reset(syncInterval)
+			running = true
+		}
+		moved := j.moved
+		if running {
+			moved = nil
+		}
 		select {
-		case <-tick.C:
+		case <-moved:
+			timer.Reset(syncInterval)
+			running = true
+			continue
+		case <-timer.C:
+			running = false
 		case <-j.collecting:
 		case <-j.closing:
 			return
@@ -47,6 +61,22 @@ func (j *Journal) collectGarbage() {
 			wait.Notify(j.collecting)
 		}
 	}
+}
+
+// unsaved reports whether a cursor could not be synced, or the journal is full. Only collectGarbage
+// calls it, the only one that syncs.
+func (j *Journal) unsaved() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.bytesWanted > 0 {
+		return true
+	}
+	for _, c := range j.consumers {
+		if c.synced != c.version {
+			return true
+		}
+	}
+	return false
 }
 
 // deleteSegments deletes the segments that no consumer needs, except the last one. keepFrom is the
