@@ -119,8 +119,14 @@ func (s *session) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.batcher.hold(s.frames.buffered())
+		more := s.frames.buffered()
+		if more {
+			s.batcher.hold(true)
+		}
 		version, err := s.handleFrame(ctx, fr)
+		if !more {
+			s.batcher.hold(false)
+		}
 		if err != nil {
 			var silent errSilent
 			if version > s.seen && (errors.Is(err, errOverdue) || errors.As(err, &silent)) {
