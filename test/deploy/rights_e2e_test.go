@@ -37,7 +37,8 @@ func (i *installed) rights(t *testing.T) {
 		}
 		if namespace == i.namespace && c.LeaderElection.Enabled {
 			maps.Copy(want, set("create leases.coordination.k8s.io",
-				"get leases.coordination.k8s.io/hindsight", "update leases.coordination.k8s.io/hindsight"))
+				"get leases.coordination.k8s.io/hindsight", "update leases.coordination.k8s.io/hindsight",
+				"patch leases.coordination.k8s.io/hindsight"))
 		}
 		if namespace == i.namespace && c.Canary.Enabled {
 			maps.Copy(want, set("create events", "get events", "patch events"))

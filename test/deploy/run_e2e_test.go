@@ -51,6 +51,11 @@ func (i *installed) runProgram(t *testing.T) {
 		i.report(t, name)
 		wait.Until(t, "the Event "+name+" is delivered", func() bool { return strings.Contains(output.String(), `"name":"`+name+`"`) })
 	}
+	if c.LeaderElection.Enabled {
+		wait.Until(t, "the Lease is renewed", func() bool {
+			return slices.ContainsFunc(i.requests(t), func(r request) bool { return r.Verb == "patch" && r.ObjectRef.Resource == "leases" })
+		})
+	}
 	if code, err := p.Stop(t.Context()); code != 0 || err != nil {
 		t.Errorf("exit code %d, error %v", code, err)
 	}
@@ -58,7 +63,7 @@ func (i *installed) runProgram(t *testing.T) {
 	used := set("list events", "watch events", "get namespaces/kube-system")
 	if c.LeaderElection.Enabled {
 		maps.Copy(used, set("get leases.coordination.k8s.io/hindsight", "create leases.coordination.k8s.io/hindsight",
-			"update leases.coordination.k8s.io/hindsight"))
+			"update leases.coordination.k8s.io/hindsight", "patch leases.coordination.k8s.io/hindsight"))
 	}
 	// A request is in the audit log a moment after its answer.
 	wait.Success(t, "the program uses all its rights", func() error {
