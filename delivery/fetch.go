@@ -87,7 +87,7 @@ func (l *loop) addFetched(f *fetched) error {
 		}
 		end := e.streamEnd
 		wait := l.BatchWait
-		if e.normal {
+		if e.normal && !l.windowHalfFull() {
 			wait = l.NormalBatchWait
 		}
 		l.appendEntry(l.stream(f.streams[start:end]), number, now, now+wait)
@@ -103,6 +103,12 @@ func (l *loop) requestMore() {
 		l.requested = true
 		l.requests <- struct{}{}
 	}
+}
+
+// windowHalfFull reports whether there is a backlog. Then the streams that have waited longest are
+// sent first: if those with Warnings were, the others would keep the window full.
+func (l *loop) windowHalfFull() bool {
+	return l.pendingBytes >= l.WindowBytes/2 || l.window.len() >= windowRecords/2
 }
 
 // windowFull reports whether the window is full. Then batches do not wait to fill.

@@ -74,6 +74,29 @@ func TestGapsDoNotWaitLong(t *testing.T) {
 	})
 }
 
+// In a backlog, Normal Events wait no longer than others: else streams with a Warning would be sent
+// first, in small batches, while the others keep the window full.
+func TestNormalEventsOfABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := newJournal(), &fakeSink{}
+		d, wait := start(t.Context(), delivery.Options{Consumer: in, Sink: out, Limits: sink.Limits{
+			BatchWait: time.Second, NormalBatchWait: 4 * time.Second, WindowBytes: 4 * recordBytes,
+		}})
+		began := time.Now()
+		for i := range 3 { // the third finds half of the window in use
+			r := sinktest.Records(i, 1)
+			r[0].Event.Type = corev1.EventTypeNormal
+			in.add(r)
+			time.Sleep(300 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		finish(t, d, wait)
+		if want := 2*300*time.Millisecond + time.Second; out.attempts[0].Sub(began) != want {
+			t.Errorf("sent after %v, want %v", out.attempts[0].Sub(began), want)
+		}
+	})
+}
+
 // Batches of several streams that are due soon leave with the first of them.
 func TestBatchesLeaveTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
