@@ -87,7 +87,7 @@ func (l *loop) addFetched(f *fetched) error {
 		}
 		end := e.streamEnd
 		wait := l.BatchWait
-		if e.normal && !l.windowHalfFull() {
+		if e.normal && !l.hasBacklog() {
 			wait = l.NormalBatchWait
 		}
 		l.appendEntry(l.stream(f.streams[start:end]), number, now, now+wait)
@@ -105,10 +105,11 @@ func (l *loop) requestMore() {
 	}
 }
 
-// windowHalfFull reports whether there is a backlog. Then the streams that have waited longest are
-// sent first: if those with Warnings were, the others would keep the window full.
-func (l *loop) windowHalfFull() bool {
-	return l.pendingBytes >= l.WindowBytes/2 || l.window.len() >= windowRecords/2
+// hasBacklog reports whether many records wait, more than 3,000 Events a second leave. Then the
+// streams that have waited longest are sent first: if those with Warnings were, the others would
+// keep the window full.
+func (l *loop) hasBacklog() bool {
+	return l.pendingBytes >= l.WindowBytes/2 || l.window.len() >= windowRecords/8
 }
 
 // windowFull reports whether the window is full. Then batches do not wait to fill.

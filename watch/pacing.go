@@ -8,12 +8,16 @@ import (
 )
 
 const (
-	// readInterval is the time between two reads of a connection that brings little. At 500
-	// Events a second, a wake-up for each one costs more CPU than decoding and storing it.
-	readInterval = 200 * time.Millisecond
+	// maxReadInterval is the longest time between two reads of a connection. At 500 Events a
+	// second, a wake-up for each one costs more CPU than decoding and storing it.
+	maxReadInterval = 500 * time.Millisecond
 
-	// littleBytes are the bytes in a readInterval up to which a connection brings little.
-	littleBytes = 256 << 10
+	// minReadInterval is the time below which reads do not wait.
+	minReadInterval = 10 * time.Millisecond
+
+	// readBytes is what should arrive in an interval. The kernel holds at least twice as much,
+	// or the API server would wait for a connection that is never read at full speed.
+	readBytes = 32 << 10
 )
 
 // pacing delays reads of the connections of a client while a watch is open, so that one read
@@ -36,10 +40,11 @@ type pacedConn struct {
 	net.Conn
 	pacing *pacing
 
-	began  time.Time // of the current interval
-	bytes  int       // read in it
-	before int       // bytes read in the interval before
-	more   bool      // the last Read filled its buffer
+	began    time.Time     // of the current interval
+	interval time.Duration // its length; 0: reads do not wait
+	bytes    int           // read in it, most of which arrived in the interval before
+	before   time.Duration // length of the interval before
+	more     bool          // the last Read filled its buffer
 }
 
 func (c *pacedConn) Read(b []byte) (int, error) {
@@ -52,13 +57,22 @@ func (c *pacedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// wait waits for the end of the interval, unless there is more to read. The next one is as long
+// as readBytes take at the last rate.
 func (c *pacedConn) wait() {
-	rest := readInterval - time.Since(c.began)
-	if rest > 0 && !c.more && c.bytes <= littleBytes && c.before <= littleBytes {
+	if rest := c.interval - time.Since(c.began); rest > 0 && !c.more {
 		time.Sleep(rest)
-		rest = 0
 	}
-	if rest <= 0 {
-		c.began, c.before, c.bytes = time.Now(), c.bytes, 0
+	elapsed := time.Since(c.began)
+	if elapsed < max(c.interval, minReadInterval) {
+		return
 	}
+	c.interval = maxReadInterval
+	if next := c.before.Seconds() * readBytes / float64(max(c.bytes, 1)); next < maxReadInterval.Seconds() {
+		c.interval = time.Duration(next * float64(time.Second))
+	}
+	if c.interval < minReadInterval {
+		c.interval = 0
+	}
+	c.began, c.before, c.bytes = time.Now(), elapsed, 0
 }
