@@ -132,9 +132,15 @@ func readFile(ctx context.Context, path string) ([]byte, error) {
 	}
 }
 
-// newLogger returns the logger of a configuration, on stderr. client-go logs to it as well.
+// newLogger returns the logger of a configuration, on stderr. It is called once: client-go logs to
+// it as well, and that cannot be changed while client-go is in use.
 func newLogger(cmd *cobra.Command, c *config.Config) *slog.Logger {
-	log := slog.New(c.Log.Handler(cmd.ErrOrStderr()))
+	log := reloadedLogger(cmd, c)
 	klog.SetSlogLogger(log.With("component", "client-go"))
 	return log
+}
+
+// reloadedLogger returns the logger of a configuration that was reloaded.
+func reloadedLogger(cmd *cobra.Command, c *config.Config) *slog.Logger {
+	return slog.New(c.Log.Handler(cmd.ErrOrStderr()))
 }

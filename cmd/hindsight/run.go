@@ -61,7 +61,7 @@ Without --config, all Events are written to stdout in eventrouter's format.`,
 			Profile:      *profile,
 			Stdout:       cmd.OutOrStdout(),
 			Log:          newLogger(cmd, c),
-			NewLog:       func(c *config.Config) *slog.Logger { return newLogger(cmd, c) },
+			NewLog:       func(c *config.Config) *slog.Logger { return reloadedLogger(cmd, c) },
 		}
 		if file != nil {
 			o.File = &app.ConfigFile{Path: file.path, Data: file.data, Parse: func(data []byte) (*config.Config, error) {
