@@ -4,7 +4,7 @@ import "testing"
 
 func TestCompiledOnceOnFirstUse(t *testing.T) {
 	invalid, valid := New("("), New("a+")
-	if valid() != valid() || !valid().MatchString("aa") {
+	if first := valid(); first != valid() || !first.MatchString("aa") {
 		t.Error("the expression is not compiled once")
 	}
 	defer func() {
