@@ -84,12 +84,11 @@ func scrape(t *testing.T, configuration, last string) map[string][]string {
 	case err := <-ended:
 		t.Fatalf("hindsight ended with %v before it listened", err)
 	}
-	var found map[string][]string
 	wait.Until(t, "the metrics have "+last, func() bool {
-		found = metricsAt(t, "http://"+address+"/metrics")
-		return found[last] != nil
+		return metricsAt(t, "http://"+address+"/metrics")[last] != nil
 	})
-	return found
+	// That scrape may have read the other metrics before they had values.
+	return metricsAt(t, "http://"+address+"/metrics")
 }
 
 // addressHandler extracts the address of the metrics from the log.
