@@ -57,7 +57,10 @@ func TestEveryStateOnce(t *testing.T) {
 			revision, err = c.Revision(t.Context())
 			return err == nil && revision > compacted
 		})
-		awaitDelivered(t, p, ledger) // all states before the compaction
+		wait.Until(t, "all states before the compaction are delivered", func() bool {
+			seen := p.seen()
+			return len(seen) > 0 && mustParse(t, seen[len(seen)-1].Event.Metadata.ResourceVersion) >= uint64(revision)
+		})
 		if err := c.Compact(t.Context(), revision); err != nil {
 			t.Fatal(err)
 		}

@@ -124,9 +124,10 @@ func wantOrder(t *testing.T, p *running) {
 	}
 }
 
-// awaitDelivered waits until all states of the ledger were seen.
+// awaitDelivered waits until all states that the ledger has now were seen.
 func awaitDelivered(t *testing.T, p *running, l *ledger) {
 	t.Helper()
+	l = l.snapshot() // others may be written meanwhile
 	var missing []string
 	if !wait.Within(t.Context(), 90*time.Second, func() bool {
 		missing = l.missing(p.seen())
