@@ -105,9 +105,9 @@ func (l *loop) requestMore() {
 	}
 }
 
-// hasBacklog reports whether many records wait, more than 3,000 Events a second leave. Then the
-// streams that have waited longest are sent first: if those with Warnings were, the others would
-// keep the window full.
+// hasBacklog reports whether more records wait than 3,000 Events a second leave in the default
+// NormalBatchWait. Then the stream that has waited longest is sent first. If streams with Warnings
+// were, the others would keep the window full.
 func (l *loop) hasBacklog() bool {
 	return l.pendingBytes >= l.WindowBytes/2 || l.window.len() >= windowRecords/8
 }

@@ -41,8 +41,8 @@ type loop struct {
 	locations    []journal.Location
 	freeBuffers  []buffer
 
-	ackOffset uint64    // of the last entry acknowledged
-	ackBy     time.Time // when the journal has to know; zero: it does
+	ackOffset uint64    // of the last completed entry before the window
+	ackBy     time.Time // when to acknowledge it to the journal; zero: it is acknowledged
 
 	requested      bool     // entries were requested from fetch
 	drained        bool     // the journal will have no more entries

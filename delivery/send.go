@@ -48,8 +48,8 @@ func (l *loop) sendDue() (next time.Time) {
 
 // sendFrom sends the batches of one queue that are due, and with them those that are due within
 // BatchWait: an attempt costs a third of the CPU, and half at the destination, if the processor
-// need not wake up for it alone. If the limit of batches in flight
-// is reached, the next result wakes the loop.
+// need not wake up for it alone. If the limit of batches in flight is reached, the next result
+// wakes the loop.
 func (l *loop) sendFrom(q *dueQueue, f *inFlight, limit int, now time.Time) (next time.Time) {
 	for f.canSend(limit) && q.Len() > 0 {
 		at := l.backoffUntil

@@ -121,7 +121,8 @@ func (l *loop) completeEntries(s *stream, n int, now time.Time) error {
 // flight. Each moves the journal's cursor, which is a write of a file.
 const ackInterval = 100 * time.Millisecond
 
-// acknowledge advances the journal's cursor, at once if no batch is in flight.
+// acknowledge advances the journal's cursor: at once if no other batch is in flight or if there is
+// never another one, so that a killed process repeats at most one batch; else within ackInterval.
 func (l *loop) acknowledge() error {
 	if offset, moved := l.window.advance(); moved {
 		l.ackOffset = offset

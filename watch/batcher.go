@@ -159,7 +159,8 @@ func (b *batcher) tryAdd(rec event.Record, buffer *event.DecodeBuffer, size int)
 	return true
 }
 
-// hold states whether further records follow at once. They become one batch.
+// hold sets whether further records have been received and will be added at once. Then run does not
+// wake up before they are.
 func (b *batcher) hold(more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +168,7 @@ func (b *batcher) hold(more bool) {
 	b.announce()
 }
 
-// announce requires mu.
+// announce wakes run if there are states that it does not know of. It requires mu.
 func (b *batcher) announce() {
 	if b.states && (!b.held || b.isFull()) {
 		b.states = false
