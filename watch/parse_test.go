@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -276,6 +277,24 @@ func TestFrames(t *testing.T) {
 	for n := 1; n < first; n++ {
 		if _, err := newFrames(bytes.NewReader(body[:n])).next(); err == nil || errors.Is(err, io.EOF) {
 			t.Fatalf("cut after %d bytes: %v", n, err)
+		}
+	}
+}
+
+// Only a frame that has been received as a whole is handled together with the one before it.
+func TestBufferedFrames(t *testing.T) {
+	t.Parallel()
+	one := fakeapi.EncodeFrame(apiwatch.Added, &exampleList().Items[0], false)
+	for n := range len(one) + 1 { // bytes of the second frame
+		frames := newFrames(bytes.NewReader(slices.Concat(one, one[:n])))
+		if frames.buffered() {
+			t.Fatal("a frame is buffered before anything was read")
+		}
+		if _, err := frames.next(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := frames.buffered(), n == len(one); got != want {
+			t.Fatalf("with %d of %d bytes: %t", n, len(one), got)
 		}
 	}
 }
