@@ -24,11 +24,13 @@ import (
 )
 
 // runProgram runs hindsight with the installed configuration and the
-// ServiceAccount's token. Only its sinks are replaced, and its directory.
+// ServiceAccount's token. Only its sinks are replaced, its directory, and its
+// port, since other tests run hindsight at the same time.
 func (i *installed) runProgram(t *testing.T) {
 	c := i.configuration(t)
 	out := stdout.DefaultConfig()
 	dir := t.TempDir()
+	c.Listen = "127.0.0.1:0"
 	c.Journal.Dir = filepath.Join(dir, "journal")
 	c.Canary.QueryURL = ""
 	c.Sinks = []config.Sink{{Name: "stdout", WhenFull: c.Sinks[0].WhenFull, Start: c.Sinks[0].Start, Stdout: &out}}
