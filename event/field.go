@@ -1,6 +1,7 @@
 package event
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,12 +146,19 @@ type Pair struct {
 	Name, Value string
 }
 
+// MaxMetadataValue is the length in bytes of the longest value that a sink stores as structured
+// metadata; it truncates longer ones.
+const MaxMetadataValue = 4 << 10
+
 // metadataFields are sorted by name.
 var metadataFields = [...]Field{
 	FieldComponent, FieldCount, FieldDetectedLevel, FieldEventUID, FieldEventVersion,
 	FieldFullComponent, FieldFullKind, FieldFullNode, FieldFullReason, FieldFullType,
 	FieldKind, FieldName, FieldNode, FieldObservedTime, FieldType, FieldUID,
 }
+
+// IsMetadata reports whether the field may be in structured metadata.
+func (f Field) IsMetadata() bool { return slices.Contains(metadataFields[:], f) }
 
 // withheldBy maps a field full_<name> to the label that withholds its value.
 var withheldBy = [endOfFields]Field{

@@ -23,14 +23,6 @@ func DefaultLayout() Layout {
 	return Layout{Format: format.Logfmt, Metadata: true, Job: "hindsight", Labels: event.DefaultLabelFields()}
 }
 
-// metadata are the fields in structured metadata.
-var metadata = map[event.Field]bool{
-	event.FieldComponent: true, event.FieldCount: true, event.FieldDetectedLevel: true, event.FieldEventUID: true,
-	event.FieldEventVersion: true, event.FieldKind: true, event.FieldName: true,
-	event.FieldNode: true, event.FieldObservedTime: true, event.FieldType: true, event.FieldUID: true,
-	event.FieldFullReason: true, event.FieldFullKind: true, event.FieldFullType: true, event.FieldFullComponent: true, event.FieldFullNode: true,
-}
-
 // inLine are the keys of fields that LogQL's parsers extract from a line.
 var inLine = map[format.Format]map[event.Field]string{
 	format.Logfmt: flatKeys,

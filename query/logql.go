@@ -56,7 +56,7 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 			if full := f.Full(); full != 0 { // for entries whose label is Other
 				keep[full.String()] = true
 			}
-		case metadata[f]:
+		case f.IsMetadata():
 			keep[f.String()] = true
 		default: // in the line
 			return query
@@ -131,7 +131,7 @@ func (q *builder) add(f event.Field, m *labels.Matcher) {
 		q.addLimited(f, label, m)
 	case label != "":
 		q.stream = append(q.stream, named(m, label))
-	case q.layout.Metadata && metadata[f]:
+	case q.layout.Metadata && f.IsMetadata():
 		q.stages = append(q.stages, named(m, m.Name))
 	default:
 		q.addInLine(f, m)

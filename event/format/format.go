@@ -33,6 +33,9 @@ func (f *Format) UnmarshalText(name []byte) error {
 	return nil
 }
 
+// HasShort reports whether Encoder.Short makes lines of the format shorter.
+func (f Format) HasShort() bool { return f == Logfmt || f == JSON }
+
 // Encoder writes records as lines. It is a pure function of the record, and safe for
 // concurrent use.
 //
@@ -46,6 +49,11 @@ type Encoder struct {
 	// Standalone is for destinations that store only the line. The line then also has
 	// the time, the namespace and the structured metadata.
 	Standalone bool
+
+	// Short is for destinations that store structured metadata too. The line then has only
+	// the fields that the metadata does not have, if the format HasShort and the line is not
+	// Standalone.
+	Short bool
 }
 
 // Append appends the record's line to dst, without a line break. A record without an Event
@@ -58,13 +66,13 @@ func (enc Encoder) Append(dst []byte, r *event.Record) []byte {
 	case EventRouter:
 		return appendEventRouter(dst, r, enc.Standalone)
 	case JSON:
-		w := fieldWriter{dst: append(dst, '{'), json: true}
+		w := fieldWriter{dst: append(dst, '{'), json: true, short: enc.Short && !enc.Standalone}
 		w.record(r, enc.Standalone)
 		return append(w.dst, '}')
 	case Text:
 		return appendText(dst, r, enc.Standalone)
 	default:
-		w := fieldWriter{dst: dst}
+		w := fieldWriter{dst: dst, short: enc.Short && !enc.Standalone}
 		w.record(r, enc.Standalone)
 		return w.dst
 	}

@@ -35,6 +35,7 @@ func FuzzEncode(f *testing.F) {
 		r.Decisions[0] = event.LabelDecision{Set: event.DefaultLabels, Kept: event.LabelNamespace}
 		r.Gap = count%2 == 0
 		checkEncodings(t, &r)
+		checkShortLines(t, "fuzzed", r)
 		for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 			checkValid(t, p.Name, p.Value)
 		}

@@ -21,7 +21,7 @@ const testdata = "../testdata"
 var update = flag.Bool("update", false, "write the golden files in testdata")
 
 // TestGolden compares the record and the lines of each Event in testdata. The file of a
-// format has the line for Loki, then the standalone line.
+// format has the line for Loki, then the standalone line, then the short line if there is one.
 func TestGolden(t *testing.T) {
 	for _, dir := range append(caseDirs(t), testdata+"/gap") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -29,8 +29,12 @@ func TestGolden(t *testing.T) {
 			golden(t, filepath.Join(dir, "record.golden"), describe(&r))
 			for _, f := range formats {
 				var lines []byte
-				for _, standalone := range []bool{false, true} {
-					line := Encoder{Format: f, Standalone: standalone}.Append(nil, &r)
+				encoders := []Encoder{{Format: f}, {Format: f, Standalone: true}}
+				if f.HasShort() {
+					encoders = append(encoders, Encoder{Format: f, Short: true})
+				}
+				for _, enc := range encoders {
+					line := enc.Append(nil, &r)
 					checkLine(t, line)
 					lines = append(append(lines, line...), '\n')
 				}

@@ -13,8 +13,9 @@ import (
 	"github.com/hindsight-events/hindsight/event"
 )
 
-// record writes the fields of a line in logfmt or flat JSON. The first ones have the keys
-// and the order of Grafana Alloy, so that queries for its lines work:
+// record writes the fields of a line in logfmt or flat JSON: first what a person reads first,
+// then the rest. The keys from reason to sourcehost are those of Grafana Alloy, so that
+// queries for its lines work:
 // https://github.com/grafana/alloy/blob/main/internal/component/loki/source/kubernetes_events/event_controller.go
 func (w *fieldWriter) record(r *event.Record, standalone bool) {
 	e := r.Event
@@ -22,20 +23,29 @@ func (w *fieldWriter) record(r *event.Record, standalone bool) {
 		w.time("time", r.Time)
 		w.string("namespace", e.Namespace)
 	}
-	w.string("name", e.InvolvedObject.Name)
-	w.string("kind", e.InvolvedObject.Kind)
+	w.string("reason", e.Reason)
+	w.metadata("kind", e.InvolvedObject.Kind)
+	w.metadata("name", e.InvolvedObject.Name)
+	w.string("msg", e.Message)
+	w.metadata("type", e.Type)
+	if !w.short {
+		w.int("count", int64(r.Count()))
+	}
 	w.string("action", e.Action)
 	w.string("objectAPIversion", e.InvolvedObject.APIVersion)
 	w.string("objectRV", e.InvolvedObject.ResourceVersion)
-	w.string("eventRV", e.ResourceVersion)
-	w.string("reportinginstance", e.ReportingInstance)
-	w.string("reportingcontroller", e.ReportingController)
-	w.string("sourcecomponent", e.Source.Component)
-	w.string("sourcehost", e.Source.Host)
-	w.string("reason", e.Reason)
-	w.string("type", e.Type)
-	w.int("count", int64(r.Count()))
-	w.string("msg", e.Message)
+	w.metadata("eventRV", e.ResourceVersion)
+	reporter, host := w.short && reportedTwice(e), w.short && hostTwice(e)
+	if !host {
+		w.string("reportinginstance", e.ReportingInstance)
+	}
+	if !reporter {
+		w.string("reportingcontroller", e.ReportingController)
+		w.string("sourcecomponent", e.Source.Component)
+	}
+	if !host {
+		w.string("sourcehost", e.Source.Host)
+	}
 
 	w.string("event", e.Name)
 	if r.Repeated() {
@@ -46,7 +56,7 @@ func (w *fieldWriter) record(r *event.Record, standalone bool) {
 		w.string("related", objectName(e.Related))
 		w.string("relateduid", string(e.Related.UID))
 	}
-	if !r.ObservedTime.IsZero() {
+	if !r.ObservedTime.IsZero() && !w.short {
 		w.string("note", "observed at "+r.Value(event.FieldObservedTime)+", "+tooFar)
 	}
 	if r.Gap {
@@ -68,6 +78,25 @@ func (w *fieldWriter) record(r *event.Record, standalone bool) {
 	}
 }
 
+// reportedTwice reports whether both names of the reporter are the component in the
+// metadata, as recorders of core/v1 set them.
+func reportedTwice(e *corev1.Event) bool {
+	c := e.Source.Component
+	return c == e.ReportingController && inMetadata(c)
+}
+
+// hostTwice reports whether both hosts of the reporter are the node in the metadata. The
+// node of an Event about a Node is that Node, whatever its reporter's host is.
+func hostTwice(e *corev1.Event) bool {
+	host := e.Source.Host
+	return host == e.ReportingInstance && e.InvolvedObject.Kind != "Node" && inMetadata(host)
+}
+
+// inMetadata reports whether metadata has the whole value.
+func inMetadata(value string) bool {
+	return value != "" && len(value) <= event.MaxMetadataValue
+}
+
 // objectName returns kind/namespace/name, without empty parts.
 func objectName(o *corev1.ObjectReference) string {
 	s := o.Kind
@@ -84,7 +113,15 @@ func objectName(o *corev1.ObjectReference) string {
 type fieldWriter struct {
 	dst   []byte
 	json  bool // else logfmt
+	short bool // without the fields of the metadata
 	begun bool // a field has been written
+}
+
+// metadata appends a field that the metadata has too.
+func (w *fieldWriter) metadata(name, value string) {
+	if !w.short || !inMetadata(value) {
+		w.string(name, value)
+	}
 }
 
 func (w *fieldWriter) string(name, value string) {
@@ -148,9 +185,9 @@ func (b *builder) parseJSON(text string) bool {
 	if err := decoder.Decode(&flat); err != nil {
 		return false
 	}
-	known := false
+	known := b.hasMetadata && len(flat) == 0
 	for key, value := range flat {
-		known = known || keys[key]
+		known = known || keys[key] || b.hasMetadata && key == shortestKey
 		switch v := value.(type) {
 		case string:
 			b.setKey(key, v)
@@ -161,17 +198,21 @@ func (b *builder) parseJSON(text string) bool {
 	return known
 }
 
-// keys are the keys that a line of Hindsight may begin with. They distinguish logfmt from
-// text, and a flat object from others.
+// keys are keys that a line of Hindsight begins with. They distinguish logfmt from text, and a
+// flat object from others.
 var keys = map[string]bool{
 	"time": true, "namespace": true, "name": true, "kind": true, "action": true, "objectAPIversion": true,
 	"objectRV": true, "eventRV": true, "reportinginstance": true, "reportingcontroller": true,
 	"sourcecomponent": true, "sourcehost": true, "reason": true, "type": true, "count": true, "msg": true,
 }
 
-func isLogfmt(text string) bool {
+// shortestKey is the only key of a short line about an Event that has nothing but a name. If
+// that has none either, the line is empty.
+const shortestKey = "event"
+
+func isLogfmt(text string, hasMetadata bool) bool {
 	key, _, found := strings.Cut(text, "=")
-	return found && keys[key]
+	return found && keys[key] || hasMetadata && (text == "" || found && key == shortestKey)
 }
 
 func (b *builder) parseLogfmt(text string) bool {

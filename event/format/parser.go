@@ -61,9 +61,9 @@ func (p Parser) Parse(e Entry) (Record, error) {
 	case strings.HasPrefix(text, eventRouterStart):
 		ok = b.parseEventRouter(text)
 	case strings.HasPrefix(text, "{"):
-		ok = b.parseJSON(text)
-	case isLogfmt(text):
-		ok = b.parseLogfmt(text)
+		ok, b.flat = b.parseJSON(text), true
+	case isLogfmt(text, b.hasMetadata):
+		ok, b.flat = b.parseLogfmt(text), true
 	default:
 		ok = b.parseText(text)
 	}
@@ -101,7 +101,7 @@ func (p Parser) isGap(e Entry, r *Record) bool {
 			return false
 		}
 	}
-	text := !strings.HasPrefix(e.Line, "{") && !isLogfmt(e.Line)
+	text := !strings.HasPrefix(e.Line, "{") && !isLogfmt(e.Line, len(e.Metadata) > 0)
 	return text || !r.ForgedGap()
 }
 
@@ -109,7 +109,8 @@ func (p Parser) isGap(e Entry, r *Record) bool {
 func (p Parser) fields(e Entry) map[event.Field]string {
 	fields := make(map[event.Field]string, len(e.Metadata)+2)
 	for name, value := range e.Metadata {
-		if f, ok := event.ParseField(name); ok {
+		// Loki renames metadata that has the name of a label.
+		if f, ok := event.ParseField(strings.TrimSuffix(name, "_extracted")); ok {
 			fields[f] = value
 		}
 	}
@@ -146,6 +147,7 @@ type builder struct {
 	record      *Record
 	fields      map[event.Field]string
 	hasMetadata bool
+	flat        bool // the line is logfmt or flat JSON
 
 	// Parts of the line that have no field of their own in an Event.
 	firstSeen time.Time
@@ -175,12 +177,19 @@ func (b *builder) addFields() {
 	if n, err := strconv.ParseInt(b.fields[event.FieldCount], 10, 32); err == nil {
 		b.count = int32(n)
 	}
-	// Both are derived from other fields, which a text line does not have.
+	// Both are derived from other fields, which a text line does not have, and a short line
+	// only if they differ.
 	if b.component != "" && b.record.Value(event.FieldComponent) != b.component {
 		e.Source.Component = b.component
+		if b.flat && e.ReportingController == "" {
+			e.ReportingController = b.component
+		}
 	}
 	if b.node != "" && b.record.Value(event.FieldNode) != b.node {
 		e.Source.Host = b.node
+		if b.flat && e.ReportingInstance == "" {
+			e.ReportingInstance = b.node
+		}
 	}
 	// An Event is in the namespace of its object, unless that has none.
 	if e.Namespace != "" && !clusterScoped(e) {

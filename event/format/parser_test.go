@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -41,12 +42,16 @@ func records(t testing.TB) map[string]event.Record {
 
 // entry returns the entry that a sink stores for a record.
 func entry(r event.Record, f Format, metadata bool) Entry {
+	return entryOf(r, Encoder{Format: f, Standalone: !metadata})
+}
+
+func entryOf(r event.Record, enc Encoder) Entry {
 	e := Entry{
 		Time:   r.Time,
-		Line:   string(Encoder{Format: f, Standalone: !metadata}.Append(nil, &r)),
+		Line:   string(enc.Append(nil, &r)),
 		Labels: map[string]string{"namespace": valid(r.Event.Namespace), "reason": valid(r.Event.Reason)},
 	}
-	if metadata {
+	if !enc.Standalone {
 		e.Metadata = map[string]string{}
 		for _, p := range r.AppendMetadata(nil, event.DefaultLabels) {
 			e.Metadata[p.Name] = p.Value
@@ -99,6 +104,82 @@ func TestStandaloneRoundTrip(t *testing.T) {
 				t.Errorf("%s in %s:\n%s\nbecomes\n%s", name, f, want, again)
 			}
 		}
+	}
+}
+
+// A short line and its metadata have the fields of the full line and its metadata.
+func TestShortLines(t *testing.T) {
+	for name, r := range records(t) {
+		checkShortLines(t, name, r)
+	}
+	for i := range 2 * 3 * 3 * 3 * 3 {
+		choose := func(values ...string) string {
+			v := values[i%len(values)]
+			i /= len(values)
+			return v
+		}
+		r := event.New(&corev1.Event{
+			InvolvedObject:      corev1.ObjectReference{Kind: choose("Pod", "Node"), Name: "n-1"},
+			Source:              corev1.EventSource{Component: choose("", "kubelet", "x"), Host: choose("", "n-1", "n-2")},
+			ReportingController: choose("", "kubelet", "x"), ReportingInstance: choose("", "n-1", "n-2"),
+		})
+		checkShortLines(t, "the reporter", r)
+	}
+	// Values that the metadata truncates stay in the line.
+	long := strings.Repeat("x", event.MaxMetadataValue+1)
+	r := event.New(&corev1.Event{
+		InvolvedObject: corev1.ObjectReference{Kind: long, Name: long},
+		Source:         corev1.EventSource{Component: long, Host: long}, ReportingController: long, ReportingInstance: long,
+	})
+	if line := entryOf(r, Encoder{Short: true}).Line; strings.Count(line, long) != 6 {
+		t.Errorf("%d long values are in the line", strings.Count(line, long))
+	}
+}
+
+func checkShortLines(t *testing.T, name string, r event.Record) {
+	t.Helper()
+	for _, f := range []Format{Logfmt, JSON} {
+		full, err := Parser{}.Parse(entryOf(r, Encoder{Format: f}))
+		if err != nil {
+			t.Errorf("%s in %s: %v", name, f, err)
+			continue
+		}
+		e := entryOf(r, Encoder{Format: f, Short: true})
+		short, err := Parser{}.Parse(e)
+		if err != nil {
+			t.Errorf("%s in %s: %v", name, f, err)
+			continue
+		}
+		if !reflect.DeepEqual(short, full) {
+			t.Errorf("%s in %s: %s\nbecomes\n%+v\n%+v\nwant\n%+v\n%+v", name, f, e.Line, short, short.Event, full, full.Event)
+		}
+	}
+}
+
+// Lines that begin with the object, as earlier versions wrote them, have the same fields.
+func TestEarlierOrder(t *testing.T) {
+	data, err := os.ReadFile("testdata/earlier.logfmt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for text := range strings.Lines(string(data)) {
+		name, earlier, _ := strings.Cut(strings.TrimSuffix(text, "\n"), "\t")
+		r := goldenRecord(t, testdata+"/"+name)
+		now := entryOf(r, Encoder{Standalone: seen[name]})
+		seen[name] = true
+		want, err := Parser{}.Parse(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now.Line = earlier
+		got, err := Parser{}.Parse(now)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v: %s\nis parsed as\n%+v\nwant\n%+v", name, err, earlier, got.Event, want.Event)
+		}
+	}
+	if len(seen) < 15 {
+		t.Errorf("%d cases", len(seen))
 	}
 }
 

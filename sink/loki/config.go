@@ -26,6 +26,7 @@ type Config struct {
 	URL            URL               `yaml:"url"` // pushPath is added if it has no path
 	TenantID       string            `yaml:"tenant_id,omitempty"`
 	Format         format.Format     `yaml:"format"`
+	Line           Line              `yaml:"line"`
 	Job            string            `yaml:"job"`                       // the label job; required
 	Labels         map[string]string `yaml:"labels"`                    // label → field; nil: namespace and reason
 	ExternalLabels map[string]string `yaml:"external_labels,omitempty"` // label → value
@@ -46,11 +47,29 @@ type Config struct {
 	HTTP config.HTTPClientConfig `yaml:",inline"`
 }
 
+// Line selects the fields of a line; empty: LineFull.
+type Line string
+
+const (
+	LineFull  Line = "full"
+	LineShort Line = "short" // without the fields in structured metadata
+)
+
+// UnmarshalText reads a Line from a configuration file.
+func (l *Line) UnmarshalText(name []byte) error {
+	if v := Line(name); v != LineFull && v != LineShort {
+		return fmt.Errorf("unknown value %q: want full or short", name)
+	}
+	*l = Line(name)
+	return nil
+}
+
 // DefaultConfig returns the defaults. max_rate is 90% of the rate that Loki grants a tenant by
 // default.
 func DefaultConfig() Config {
 	return Config{
 		Format:             format.Logfmt,
+		Line:               LineFull,
 		Job:                "hindsight",
 		MaxRate:            3774873, // 3.6MiB/s
 		BatchWait:          quantity.Duration(time.Second),
@@ -139,6 +158,9 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 		errors.As(err, &labelErr)
 		bad(labelErr.Key, err)
 	}
+	if err := c.checkLine(); err != nil {
+		bad("line", err)
+	}
 	if c.MaxRate != 0 && c.MaxRate < 1<<10 {
 		bad("max_rate", fmt.Errorf("%s is too little; it must be at least 1KiB/s, or 0 for no bound", c.MaxRate))
 	}
@@ -159,6 +181,26 @@ func (c *Config) Check(cluster string, bad func(key string, err error)) {
 			bad("url", errors.New("there are credentials in it and in other keys; give them once"))
 		}
 	}
+}
+
+// checkLine refuses short lines if other fields were lost, or if the format has none.
+func (c *Config) checkLine() error {
+	switch {
+	case c.Line != LineShort:
+		return nil
+	case !c.StructuredMetadata:
+		return errors.New("short lines need structured_metadata, which then has the other fields")
+	case c.Format != "" && !c.Format.HasShort():
+		return fmt.Errorf("lines of format %s cannot be short; use logfmt or json", c.Format)
+	}
+	for _, labels := range []map[string]string{c.Labels, c.ExternalLabels} {
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			if f, ok := event.ParseField(name); ok && f.IsMetadata() && labels[name] != name {
+				return fmt.Errorf("with short lines, the label %q would hide the field %s; rename the label", name, name)
+			}
+		}
+	}
+	return nil
 }
 
 // httpConfigError matches the key in an error of HTTPClientConfig.Validate.

@@ -38,6 +38,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	const want = `url: http://loki:3100
 format: logfmt
+line: full
 job: hindsight
 labels:
     namespace: namespace
@@ -90,9 +91,29 @@ proxy_url: http://proxy:3128
 	}
 }
 
+func TestShortLineConfig(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"{url: http://loki, line: short}",
+		"{url: http://loki, line: short, format: json, labels: {ns: namespace, kind: kind}, external_labels: {region: eu}}",
+		"{url: http://loki, line: full, structured_metadata: false}",
+		"{url: http://loki, labels: {name: component}}",
+	} {
+		c, err := parse(text)
+		if err != nil || check(c) != "" {
+			t.Errorf("%s: %v %s", text, err, check(c))
+		}
+	}
+}
+
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
+		"{url: http://loki, line: short, structured_metadata: false}": "line: short lines need structured_metadata, which then has the other fields",
+		"{url: http://loki, line: short, format: text}":               "line: lines of format text cannot be short; use logfmt or json",
+		"{url: http://loki, line: short, format: eventrouter}":        "line: lines of format eventrouter cannot be short; use logfmt or json",
+		"{url: http://loki, line: short, labels: {name: component}}":  `line: with short lines, the label "name" would hide the field name; rename the label`,
+		"{url: http://loki, line: short, external_labels: {node: a}}": `line: with short lines, the label "node" would hide the field node; rename the label`,
 		"url:":                                         "url: is missing; write it as in http://loki:3100",
 		"url: loki:3100":                               "url: begins neither with http:// nor with https://; write it as in http://loki:3100",
 		"url: http://":                                 "url: has no host; write it as in http://loki:3100",
@@ -137,7 +158,7 @@ func TestBadConfig(t *testing.T) {
 			t.Errorf("%s: New returned %v, want an error without a secret", text, err)
 		}
 	}
-	for _, text := range []string{"{url: http://loki, tenant: a}", "{url: http://loki, format: xml}", "{url: http://loki, max_rate: 3MiB}", "{url: http://loki, basic_auth: {user: a}}"} {
+	for _, text := range []string{"{url: http://loki, tenant: a}", "{url: http://loki, format: xml}", "{url: http://loki, line: brief}", "{url: http://loki, line: ''}", "{url: http://loki, max_rate: 3MiB}", "{url: http://loki, basic_auth: {user: a}}"} {
 		if _, err := parse(text); err == nil {
 			t.Errorf("%s: no error", text)
 		}

@@ -33,13 +33,10 @@ const (
 )
 
 // Loki's default limits for an entry: max_line_size is 256 KiB, max_structured_metadata_size 64 KiB.
-// Records have at most a dozen pairs of metadata (128 are allowed), so a bound of their values keeps
-// the sum below the limit.
+// Records have at most a dozen pairs of metadata (128 are allowed), so the bound of their values,
+// event.MaxMetadataValue, keeps the sum below the limit.
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
-const (
-	maxLine          = 256 << 10
-	maxMetadataValue = 4 << 10
-)
+const maxLine = 256 << 10
 
 // tag returns the tag of a field. All field numbers are below 16, so it is one byte, and faster
 // than protowire.AppendTag. An Event has about forty.
@@ -149,8 +146,8 @@ func truncate(s string, n int) string {
 func appendMetadata(dst []byte, r *event.Record, labels event.LabelSet) []byte {
 	var buffer [16]event.Pair
 	for _, p := range r.AppendMetadata(buffer[:0], labels) {
-		if len(p.Value) > maxMetadataValue {
-			p.Value = truncate(p.Value, maxMetadataValue)
+		if len(p.Value) > event.MaxMetadataValue {
+			p.Value = truncate(p.Value, event.MaxMetadataValue)
 		}
 		length := 2 + protowire.SizeBytes(len(p.Name)) + protowire.SizeBytes(len(p.Value))
 		dst = append(dst, tag(entryMetadata, protowire.BytesType))

@@ -109,7 +109,7 @@ func New(c Config, o Options) (*Sink, error) {
 	s := &Sink{
 		labels: labels,
 		encoder: encoder{
-			Encoder:  format.Encoder{Format: c.Format, Standalone: !c.StructuredMetadata},
+			Encoder:  format.Encoder{Format: c.Format, Standalone: !c.StructuredMetadata, Short: c.Line == LineShort},
 			metadata: c.StructuredMetadata,
 			labels:   labels.Fields(),
 		},

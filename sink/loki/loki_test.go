@@ -56,7 +56,7 @@ func TestPush(t *testing.T) {
 	if !e.Time.Equal(records[0].Time) {
 		t.Errorf("time is %v, want %v", e.Time, records[0].Time)
 	}
-	if want := "name=web-0 kind=Pod "; !strings.HasPrefix(e.Line, want) {
+	if want := "reason=Pulled kind=Pod name=web-0 msg="; !strings.HasPrefix(e.Line, want) {
 		t.Errorf("line is %q, want it to begin with %q", e.Line, want)
 	}
 	want := map[string]string{

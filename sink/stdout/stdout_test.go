@@ -178,7 +178,7 @@ func TestFormats(t *testing.T) {
 	for format, want := range map[format.Format]string{
 		format.EventRouter: `{"verb":"ADDED","event":{"metadata":{"name":"web-0.7","namespace":"team-a"`,
 		format.JSON:        `{"time":"2019-07-19T11:00:07.000001007Z","namespace":"team-a"`,
-		format.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a name=web-0 kind=Pod`,
+		format.Logfmt:      `time=2019-07-19T11:00:07.000001007Z namespace=team-a reason=Pulled kind=Pod name=web-0`,
 		format.Text:        `2019-07-19T11:00:07.000001007Z team-a Pulled Pod/web-0: record-7.`,
 	} {
 		t.Run(string(format), func(t *testing.T) {

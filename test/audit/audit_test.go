@@ -118,14 +118,15 @@ func auditedBy(t *testing.T, kubeconfig string) func(args ...string) result {
 	}
 }
 
-// TestAudit exports Events to Loki and audits them, then copies with faults.
+// TestAudit exports Events to Loki, also in short lines, and audits them, then copies with faults.
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	c, l := cluster.ForTest(t, cluster.Options{}), cluster.LokiForTest(t, cluster.LokiOptions{})
 	w := newWriter(t, c)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, "live", lokiSink(l)), 0o644); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, "live", lokiSink(l)+
+		fmt.Sprintf("  - {name: short, loki: {url: %q, job: short, line: short, batch_wait: 200ms}}\n", l.URL())), 0o644); err != nil {
 		t.Fatal(err)
 	}
 
@@ -136,13 +137,15 @@ func TestAudit(t *testing.T) {
 	w.unusual()
 	w.addServerEvents()
 	dropped := w.count("Pulled")
-	wait.Until(t, "Loki has the latest states", func() bool {
-		have := map[string]bool{}
-		for _, e := range entries(t, l, `{cluster="live"}`) {
-			have[e.Metadata["event_version"]] = true
-		}
-		return w.all(func(e *corev1.Event) bool { return e.Reason == "Pulled" || have[e.ResourceVersion] })
-	})
+	for _, job := range []string{"hindsight", "short"} {
+		wait.Until(t, "Loki has the latest states of job "+job, func() bool {
+			have := map[string]bool{}
+			for _, e := range entries(t, l, `{cluster="live", job="`+job+`"}`) {
+				have[e.Metadata["event_version"]] = true
+			}
+			return w.all(func(e *corev1.Event) bool { return e.Reason == "Pulled" || have[e.ResourceVersion] })
+		})
+	}
 
 	// An audit needs no more permissions than these.
 	kubeconfig := w.auditor()
@@ -161,6 +164,7 @@ func TestAudit(t *testing.T) {
 		if r.Explained["dropped by rule"] != dropped {
 			t.Errorf("explained %v, want %d dropped", r.Explained, dropped)
 		}
+		audited("-A", "--config", config, "--sink", "short").want(t, 0, map[string]int{"explained": dropped})
 		r = audited("-n", "team-b", "--config", config, "--sink", "loki")
 		if r.want(t, 0, map[string]int{"explained": r.Explained["dropped by rule"]}); r.Compared == 0 || r.Compared >= w.events() {
 			t.Errorf("%d of %d Events are compared in one namespace", r.Compared, w.events())
@@ -182,7 +186,7 @@ func TestAudit(t *testing.T) {
 		r.want(t, 1, map[string]int{"missing": dropped, "altered": w.count("Secret")})
 	})
 	// The entries in Loki, to be copied.
-	live := entries(t, l, `{cluster="live"}`)
+	live := entries(t, l, `{cluster="live", job="hindsight"}`)
 	of := func(e *corev1.Event) func(cluster.LokiEntry) bool {
 		return func(s cluster.LokiEntry) bool { return s.Metadata["event_version"] == e.ResourceVersion }
 	}

@@ -40,7 +40,7 @@ func TestCanaryIsFound(t *testing.T) {
 		return seconds
 	}
 	t.Logf("through the watch after %.3f s, in Loki after %.3f s", found("watch"), found("loki"))
-	for i, more := range []string{", structured_metadata: false", ", structured_metadata: false, format: eventrouter"} {
+	for i, more := range []string{", structured_metadata: false", ", structured_metadata: false, format: eventrouter", ", line: short"} {
 		replaceConfig(t, p, config(more))
 		wait.Until(t, "configuration reloaded", func() bool { return strings.Count(p.Log(), "configuration reloaded") > i })
 		t.Logf("with%s: in Loki after %.3f s", more, found("loki"))

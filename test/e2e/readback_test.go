@@ -35,7 +35,7 @@ func TestReplayedFilesEqualWatchedEvents(t *testing.T) {
 		return strings.Replace(lokiSink(l.URL(), ", tenant_id: "+name+more), "name: loki", "name: "+name, 1)
 	}
 	file := func(format string) string { return filepath.Join(dir, format+".log") }
-	sinks := tenant("watched", "") + tenant("whole", ", format: eventrouter")
+	sinks := tenant("watched", "") + tenant("whole", ", format: eventrouter") + tenant("short", ", line: short")
 	for _, format := range []string{"eventrouter", "json", "logfmt"} {
 		sinks += fmt.Sprintf("  - {name: %s, file: {path: %q, format: %s}}\n", format, file(format), format)
 	}
@@ -73,8 +73,10 @@ func TestReplayedFilesEqualWatchedEvents(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	if !wait.Within(t.Context(), time.Minute, func() bool { return len(entries("watched")) == ledger.len() && len(entries("whole")) == ledger.len() }) {
-		t.Fatalf("Loki has %d and %d entries, want %d", len(entries("watched")), len(entries("whole")), ledger.len())
+	for _, tenant := range []string{"watched", "whole", "short"} {
+		if !wait.Within(t.Context(), time.Minute, func() bool { return len(entries(tenant)) == ledger.len() }) {
+			t.Fatalf("Loki has %d entries of the sink %s, want %d", len(entries(tenant)), tenant, ledger.len())
+		}
 	}
 	if code := p.terminate(); code != 0 {
 		t.Fatalf("exit code %d, want 0", code)
@@ -92,8 +94,8 @@ func TestReplayedFilesEqualWatchedEvents(t *testing.T) {
 		}
 		return []byte(stdout)
 	}
-	query := func(output string) []byte {
-		return run(nil, "query", "-A", "--states", "--config", p.ConfigPath, "--sink", "whole",
+	query := func(sink, output string) []byte {
+		return run(nil, "query", "-A", "--states", "--config", p.ConfigPath, "--sink", sink,
 			"--from", now.Add(-4*time.Hour).Format(time.RFC3339), "--to", now.Add(time.Hour).Format(time.RFC3339), "-o", output)
 	}
 	read := func(format string) []byte {
@@ -105,7 +107,8 @@ func TestReplayedFilesEqualWatchedEvents(t *testing.T) {
 	}
 	for name, input := range map[string][]byte{
 		"eventrouter": read("eventrouter"), "json": read("json"), "logfmt": read("logfmt"),
-		"query-json": query("json"), "query-yaml": query("yaml"),
+		"query-json": query("whole", "json"), "query-yaml": query("whole", "yaml"),
+		"query-short-lines": query("short", "json"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := filepath.Join(t.TempDir(), "config.yaml")

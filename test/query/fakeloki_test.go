@@ -48,16 +48,20 @@ func TestLogQLFindsSelection(t *testing.T) {
 	}
 	records := storable(t)
 	for _, encoding := range []format.Format{format.Logfmt, format.JSON, format.EventRouter, format.Text} {
-		for _, metadata := range []bool{true, false} {
+		for _, line := range []string{"full", "short", "without metadata"} {
+			metadata := line != "without metadata"
+			if line == "short" && !encoding.HasShort() {
+				continue
+			}
 			for name, labels := range map[string]map[string]string{"default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}} {
 				layout := query.DefaultLayout()
 				layout.Format, layout.Metadata = encoding, metadata
 				if labels != nil {
 					layout.Labels = labels
 				}
-				t.Run(fmt.Sprintf("%s, metadata %v, %s", encoding, metadata, name), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, %s, %s", encoding, line, name), func(t *testing.T) {
 					t.Parallel()
-					find := storeInFake(t, layout, records)
+					find := storeInFake(t, layout, line == "short", records)
 					parser := format.Parser{Labels: layout.Labels}
 					all := find(query.DefaultLayout().Job, `{job="hindsight"}`)
 					if len(all) != len(records) {
@@ -138,11 +142,14 @@ func storable(t *testing.T) (records []event.Record) {
 
 // storeInFake pushes records to a new fake Loki through a sink with a layout, and returns a
 // function that queries it.
-func storeInFake(t *testing.T, layout query.Layout, records []event.Record) (find func(name, logql string) []format.Entry) {
+func storeInFake(t *testing.T, layout query.Layout, short bool, records []event.Record) (find func(name, logql string) []format.Entry) {
 	t.Helper()
 	l := fakeloki.Start(t, fakeloki.Options{})
 	c := loki.DefaultConfig()
 	c.URL, c.Format, c.StructuredMetadata, c.Labels = loki.URL(l.URL), layout.Format, layout.Metadata, layout.Labels
+	if short {
+		c.Line = loki.LineShort
+	}
 	sink, err := loki.New(c, loki.Options{Name: "loki", Cluster: "prod"})
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,15 @@ func TestOnCallQueries(t *testing.T) {
 				checkQueries(t, events, "--config", config)
 				checkLogQL(t, l, events, "--config", config)
 			})
+			if format == "logfmt" || format == "json" {
+				t.Run("short lines/"+format, func(t *testing.T) {
+					l.Tenant = "short-" + format
+					config := configure(t, lokiSink(l, ", tenant_id: short-"+format+", line: short, format: "+format))
+					store(t, config, events)
+					checkQueries(t, events, "--config", config)
+					checkLogQL(t, l, events, "--config", config)
+				})
+			}
 			t.Run("without structured metadata/"+format, func(t *testing.T) {
 				config := configure(t, lokiSink(l, ", tenant_id: bare-"+format+", structured_metadata: false, format: "+format))
 				store(t, config, events)
