@@ -140,6 +140,15 @@ func singulars(word string) []string {
 	return all
 }
 
+// BuiltIn returns the kind and the name of an object, as in deploy/web, of a built-in kind.
+func BuiltIn(object string) (kind, name string, ok bool) {
+	o, err := parseObject(object)
+	if err != nil || !o.known {
+		return "", "", false
+	}
+	return o.kind.Value, o.name, true
+}
+
 // ClusterScoped reports whether an object, as in node/a, is of a built-in kind that is
 // cluster-scoped. Events about such objects can be in any namespace.
 func ClusterScoped(name string) bool {

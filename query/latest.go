@@ -31,6 +31,33 @@ func stateKey(r *format.Record) key {
 	return keyOf(strconv.FormatInt(r.Time.UnixNano(), 10), r.Value(event.FieldCount), e.Namespace, e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message)
 }
 
+// Latest picks, from the states of Events, each Event's latest, once. It needs to observe all states
+// before the first is taken.
+type Latest struct {
+	versions *latestOnly // nil: all states are taken, each once
+	taken    *recentKeys
+}
+
+// NewLatest returns a Latest for at most some 2 million Events, in up to 40 bytes each.
+func NewLatest() *Latest {
+	return &Latest{versions: newLatestOnly(), taken: newRecentKeys(recentStates)}
+}
+
+// Observe adds a state.
+func (l *Latest) Observe(r *format.Record) { l.versions.observe(r) }
+
+// Take reports whether the state is the latest of its Event, and was not taken before.
+func (l *Latest) Take(r *format.Record) bool {
+	if l.taken.add(stateKey(r)) || l.versions.hides(r) {
+		return false
+	}
+	l.versions.markPrinted(r)
+	return true
+}
+
+// Full reports whether there were more Events. Of those, several states may be taken.
+func (l *Latest) Full() bool { return l.versions != nil && l.versions.full }
+
 // maxTracked bounds the memory of latestOnly to about 80 MiB.
 const maxTracked = 1 << 21
 

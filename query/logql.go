@@ -35,11 +35,7 @@ func (s *Selection) LogQL(l Layout) string {
 // these uids. If Match needs no field of the line, the entries are reduced to the fields that it
 // needs and a short line with uid and version.
 func (s *Selection) statesLogQL(l Layout, uids []string) string {
-	one := *s
-	if m := matchAny(event.FieldEventUID, uids); m != nil {
-		one.matchers = append(slices.Clip(s.matchers), m)
-	}
-	query := one.LogQL(l)
+	query := s.WithAny(event.FieldEventUID, uids...).LogQL(l)
 	if !l.Metadata || s.grep != nil {
 		return query
 	}

@@ -14,11 +14,19 @@ type Progress struct {
 	began    time.Time
 	updated  time.Time
 	shown    bool
+	step     string // what is searched, if not the Events asked for
 }
 
 // NewProgress returns the progress of a query, for a terminal.
 func NewProgress(w io.Writer, from, to time.Time) *Progress {
 	return &Progress{w: w, from: from, to: to, began: time.Now()}
+}
+
+// Step begins another reading of the query: what names the Events that it searches.
+func (p *Progress) Step(what string, from, to time.Time) {
+	if p != nil {
+		p.step, p.from, p.to = " "+what, from, to
+	}
 }
 
 const (
@@ -38,7 +46,7 @@ func (p *Progress) Update(at time.Time, entries int) {
 	}
 	p.updated, p.shown = now, true
 	done := 100 * float64(at.Sub(p.from)) / float64(max(p.to.Sub(p.from), 1))
-	fmt.Fprintf(p.w, "%ssearching: %s, %.0f%%, %d entries", clearLine, at.Local().Format("2006-01-02 15:04"), min(max(done, 0), 100), entries)
+	fmt.Fprintf(p.w, "%ssearching%s: %s, %.0f%%, %d entries", clearLine, p.step, at.Local().Format("2006-01-02 15:04"), min(max(done, 0), 100), entries)
 }
 
 // Clear removes the line.

@@ -127,20 +127,19 @@ func (q *run) printRange(ctx context.Context) error {
 
 // visitOldestFirst visits the records to print, oldest first.
 func (q *run) visitOldestFirst(ctx context.Context, row func(*format.Record) error) error {
-	var latest *latestOnly
+	latest := Latest{taken: q.printed}
 	if !q.States {
-		latest = newLatestOnly()
-		if err := q.readVersions(ctx, latest, nil, q.From, q.To); err != nil {
+		latest.versions = newLatestOnly()
+		if err := q.readVersions(ctx, latest.versions, nil, q.From, q.To); err != nil {
 			return err
 		}
-		q.warnIfFull(latest)
+		q.warnIfFull(latest.versions)
 	}
 	return q.Source.Range(ctx, q.From, q.To, func(e format.Entry) error {
 		return q.visitInRange(e, func(r *format.Record) error {
-			if q.printed.add(stateKey(r)) || latest.hides(r) {
+			if !latest.Take(r) {
 				return nil
 			}
-			latest.markPrinted(r)
 			return row(r)
 		})
 	})

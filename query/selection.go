@@ -164,6 +164,47 @@ func (s *Selection) selectTypes(types []string) error {
 	return nil
 }
 
+// Scope returns a Selection of everything in the streams of s: with its conditions for labels, such as
+// cluster, and none for fields.
+func (s *Selection) Scope() *Selection {
+	scope := &Selection{}
+	for _, m := range s.matchers {
+		if _, ok := field(m.Name); !ok {
+			scope.matchers = append(scope.matchers, m)
+		}
+	}
+	return scope
+}
+
+// WithAny returns a copy of s with the condition that a field has one of the values.
+func (s *Selection) WithAny(f event.Field, values ...string) *Selection {
+	return s.with(matchAny(f, values))
+}
+
+// WithPattern returns a copy of s with the condition that a regular expression matches a whole field.
+func (s *Selection) WithPattern(f event.Field, pattern string) (*Selection, error) {
+	m, err := labels.NewMatcher(labels.MatchRegexp, f.String(), pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f, err)
+	}
+	return s.with(m), nil
+}
+
+// WithText returns a copy of s with the condition that the message contains a text.
+func (s *Selection) WithText(text string) *Selection {
+	other := *s
+	other.grep = regexp.MustCompile(regexp.QuoteMeta(text))
+	return &other
+}
+
+func (s *Selection) with(m *labels.Matcher) *Selection {
+	other := *s
+	if m != nil {
+		other.matchers = append(slices.Clip(s.matchers), m)
+	}
+	return &other
+}
+
 // matchAny returns a matcher for any of the values, nil for none.
 func matchAny(f event.Field, values []string) *labels.Matcher {
 	switch len(values) {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/common/config"
@@ -40,6 +41,8 @@ type Client struct {
 	timeout time.Duration
 	http    *http.Client
 	socket  *http.Client // for /tail, without HTTP/2
+
+	bytes, requests atomic.Int64
 }
 
 // New returns a client. It reads the files that the configuration names and sends no request.
@@ -82,6 +85,24 @@ func (c *Client) URL() string { return c.base.String() }
 
 // Tenant describes the tenant in messages to the user.
 func (c *Client) Tenant() string { return cmp.Or(c.tenant, "none") }
+
+// Fetched returns the number of bytes read from responses, decompressed, and of requests sent, retries
+// included. It does not count Tail.
+func (c *Client) Fetched() (bytes int64, requests int) {
+	return c.bytes.Load(), int(c.requests.Load())
+}
+
+// countingBody counts the bytes read from a response.
+type countingBody struct {
+	io.ReadCloser
+	bytes *atomic.Int64
+}
+
+func (b countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.bytes.Add(int64(n))
+	return n, err
+}
 
 // Error is a response with a status other than 200.
 type Error struct {
@@ -167,10 +188,12 @@ func (c *Client) get(ctx context.Context, path string, query url.Values) (_ *htt
 		return nil, nil, fmt.Errorf("query loki: %w", err)
 	}
 	req.Header = c.header()
+	c.requests.Add(1)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, nil, c.requestError(err)
 	}
+	resp.Body = countingBody{resp.Body, &c.bytes}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		return nil, nil, c.responseError(resp)

@@ -104,6 +104,7 @@ type node struct {
 type Stay struct {
 	Node        string
 	First, Last time.Time // of the Events that say so
+	Begun       bool      // at First, the pod was scheduled to the node
 }
 
 // NewGraph returns an empty Graph.
@@ -197,14 +198,14 @@ func (g *Graph) Observe(r *format.Record) {
 	}
 	if o.Kind != "Pod" {
 		if f.node != "" && f.pod.Name != "" {
-			g.stay(g.id(f.pod), f.node, r.Time)
+			g.stay(g.id(f.pod), f.node, r.Time, false)
 		}
 		return
 	}
 	if f.node == "" {
 		f.node = r.Value(event.FieldNode)
 	}
-	g.stay(id, f.node, r.Time)
+	g.stay(id, f.node, r.Time, e.Reason == "Scheduled")
 }
 
 func (g *Graph) recordWorkload(id int32, workload Object) {
@@ -223,13 +224,14 @@ func (g *Graph) setOwner(owned, owner int32) {
 }
 
 // stay adds that a pod was on a node at a time.
-func (g *Graph) stay(pod int32, name string, at time.Time) {
+func (g *Graph) stay(pod int32, name string, at time.Time, begun bool) {
 	if pod < 0 || name == "" || len(name) > maxName {
 		return
 	}
 	stays := g.objects[pod].stays
 	for i := range stays {
 		if s := &stays[i]; s.Node == name {
+			s.Begun = s.Begun || begun
 			if at.Before(s.First) {
 				s.First = at
 			}
@@ -240,7 +242,7 @@ func (g *Graph) stay(pod int32, name string, at time.Time) {
 		}
 	}
 	if len(stays) < maxStays {
-		g.objects[pod].stays = append(stays, Stay{Node: g.intern(name), First: at, Last: at})
+		g.objects[pod].stays = append(stays, Stay{Node: g.intern(name), First: at, Last: at, Begun: begun})
 	}
 }
 

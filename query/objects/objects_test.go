@@ -194,9 +194,9 @@ func TestStays(t *testing.T) {
 		g.Observe(r)
 	}
 	want := []Stay{
-		{"n-2", start.Add(-4 * time.Minute), start.Add(-4 * time.Minute)},
-		{"n-1", start.Add(-3 * time.Minute), start.Add(-1 * time.Minute)},
-		{"n-3", start, start},
+		{"n-2", start.Add(-4 * time.Minute), start.Add(-4 * time.Minute), false},
+		{"n-1", start.Add(-3 * time.Minute), start.Add(-1 * time.Minute), true},
+		{"n-3", start, start, false},
 	}
 	if got := g.Stays(prod("Pod", "web-1")); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

@@ -57,14 +57,66 @@ type Gathered struct {
 	Bytes    int64 // fetched from Loki
 	Requests int   // to fetch them
 
-	each func(ctx context.Context, visit func(*format.Record) error) error
+	gatherer *gatherer
+}
+
+// Gather reads which objects belong to the request, and their Events. It reads everything once: an
+// Event is kept in a temporary file, compressed, until Each visits it. Memory holds some 50 bytes for
+// each Event and 300 for each object, within bounds that Omissions report.
+//
+// For an object these are its own Events and those of what it owns, of its owners and of what has its
+// name; of the nodes of its pods while they were there; of the pods that preempted its pods, also in
+// other namespaces, and of their owners; and the preemptions by its pods. For a namespace it is the
+// same, without owners. For a node, its Events and those of the pods on it. Gap records are always
+// part of it.
+func Gather(ctx context.Context, r Request) (*Gathered, error) {
+	g, err := newGatherer(r)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Progress.Clear()
+	for _, step := range []func(context.Context) error{g.readScope, g.readOwned, g.readAround, g.readPreemptors} {
+		if err := step(ctx); err != nil {
+			g.spool.Close()
+			return nil, err
+		}
+	}
+	g.relate()
+	return g.gathered(), nil
 }
 
 // Each visits the Events in their latest state, oldest first. It may be called once. An error of
 // visit ends it and is returned.
 func (g *Gathered) Each(ctx context.Context, visit func(*format.Record) error) error {
-	return g.each(ctx, visit)
+	return g.gatherer.each(ctx, g, visit)
 }
 
 // Close frees what Each did not visit.
-func (g *Gathered) Close() {}
+func (g *Gathered) Close() { g.gatherer.spool.Close() }
+
+const (
+	// batchBytes is the length of a list of names or uids in one query: every server accepts URLs of
+	// some 4 KiB.
+	batchBytes = 2000
+
+	// maxBatches is the number of such queries for each purpose.
+	maxBatches = 64
+
+	// maxNodes is the number of nodes whose Events are read.
+	maxNodes = 1000
+
+	// maxSpooled is the number of states that are kept on disk, in some 250 bytes each.
+	maxSpooled = 1 << 21
+
+	// maxPreemptions is the number of preemptions whose preemptors are looked up.
+	maxPreemptions = 1 << 16
+
+	// before and after bound the search for Events that tell who a preemptor is: it waits for its node
+	// for a while, and is bound to it soon after the preemption.
+	before = time.Hour
+	after  = 10 * time.Minute
+
+	// nearby is how long before a pod came to a node, and after it ended, what happens to the node is
+	// part of its story.
+	nearby = 10 * time.Minute
+)
