@@ -154,7 +154,7 @@ const MaxMetadataValue = 4 << 10
 var metadataFields = [...]Field{
 	FieldComponent, FieldCount, FieldDetectedLevel, FieldEventUID, FieldEventVersion,
 	FieldFullComponent, FieldFullKind, FieldFullNode, FieldFullReason, FieldFullType,
-	FieldKind, FieldName, FieldNode, FieldObservedTime, FieldType, FieldUID,
+	FieldKind, FieldName, FieldNamespace, FieldNode, FieldObservedTime, FieldType, FieldUID,
 }
 
 // IsMetadata reports whether the field may be in structured metadata.
@@ -171,15 +171,17 @@ var withheldBy = [endOfFields]Field{
 
 // AppendMetadata appends the structured metadata of the record in a stream with the given
 // labels: sorted by name, in valid UTF-8, without empty values. If a label is OtherLabel,
-// full_<field> has the value instead of <field>. It allocates only for a count of 100 or
+// full_<field> has the value instead of <field>. The namespace is in it unless it is a label,
+// because lines beside metadata need not have it. It allocates only for a count of 100 or
 // more and for an observed time.
 func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
 	if r.Event == nil {
 		return dst
 	}
 	withheld := set &^ r.KeptLabels(set)
+	elsewhere := withheld | set&LabelNamespace // in full_<field> or in the label
 	for _, f := range metadataFields {
-		if own := withheldBy[f]; withheld.Has(f) || own != 0 && !withheld.Has(own) {
+		if own := withheldBy[f]; elsewhere.Has(f) || own != 0 && !withheld.Has(own) {
 			continue
 		}
 		if v := r.Value(f); v != "" {

@@ -90,7 +90,7 @@ func TestMetadataIsSorted(t *testing.T) {
 	kept := LabelNamespace | LabelKind | LabelNode
 	r.Decisions[0] = LabelDecision{LabelSetOf(LabelFields...), kept}
 	pairs := r.AppendMetadata([]Pair{{"before", "kept"}}, r.Decisions[0].Set)
-	const left = 4 // component and type, full_kind and full_node
+	const left = 5 // component and type, full_kind and full_node, namespace
 	if len(pairs) != 1+len(metadataFields)-left || pairs[0].Name != "before" {
 		t.Fatalf("got %v, want all fields after the first pair", pairs)
 	}

@@ -91,7 +91,7 @@ func TestMetadataHasWithheldLabels(t *testing.T) {
 		{set, DefaultLabels, "detected_level=info full_component=a_1 full_kind=Lease full_node=n full_type=Normal "},
 		{set, LabelNamespace, "detected_level=info full_component=a_1 full_kind=Lease full_node=n full_reason=LeaderElection full_type=Normal "},
 		{DefaultLabels | LabelComponent, LabelNamespace, "detected_level=info full_component=a_1 full_reason=LeaderElection kind=Lease node=n type=Normal "},
-		{0, 0, "component=a_1 detected_level=info kind=Lease node=n type=Normal "},
+		{0, 0, "component=a_1 detected_level=info kind=Lease namespace=kube-system node=n type=Normal "},
 	} {
 		r := Record{Event: e, Decisions: LabelDecisions{{tt.set, tt.kept}}}
 		got := ""

@@ -78,11 +78,12 @@ func TestLogQL(t *testing.T) {
 			DefaultLayout(),
 			`{job="hindsight"} | type="Normal" | logfmt event_message="msg" | event_message=~"(?s:.*)(?:a|b)(?s:.*)"`,
 		},
-		"other labels":               {Filter{Namespace: "prod", For: "po/x"}, other, `{job="events", team="a", ns="prod", kind=~"Pod|other"} | kind="Pod" or full_kind="Pod" | name="x"`},
-		"reason that is not a label": {Filter{Reasons: []string{"A"}}, other, `{job="events", team="a"} | logfmt event_reason="reason" | event_reason="A"`},
-		"no metadata, json":          {Filter{For: "pod/x"}, bare(format.JSON), `{job="hindsight"} | json event_kind="kind", event_name="name" | event_kind="Pod" | event_name="x"`},
-		"no metadata, eventrouter":   {Filter{For: "pod/x"}, bare(format.EventRouter), `{job="hindsight"} | json event_kind="event.involvedObject.kind", event_name="event.involvedObject.name" | event_kind="Pod" | event_name="x"`},
-		"no metadata, text":          {Filter{For: "pod/x", Namespace: "a"}, bare(format.Text), `{job="hindsight", namespace="a"}`},
+		"other labels":                  {Filter{Namespace: "prod", For: "po/x"}, other, `{job="events", team="a", ns="prod", kind=~"Pod|other"} | kind="Pod" or full_kind="Pod" | name="x"`},
+		"namespace that is not a label": {Filter{Namespace: "a"}, Layout{Format: format.Logfmt, Metadata: true, Job: "events"}, `{job="events"} | namespace="a"`},
+		"reason that is not a label":    {Filter{Reasons: []string{"A"}}, other, `{job="events", team="a"} | logfmt event_reason="reason" | event_reason="A"`},
+		"no metadata, json":             {Filter{For: "pod/x"}, bare(format.JSON), `{job="hindsight"} | json event_kind="kind", event_name="name" | event_kind="Pod" | event_name="x"`},
+		"no metadata, eventrouter":      {Filter{For: "pod/x"}, bare(format.EventRouter), `{job="hindsight"} | json event_kind="event.involvedObject.kind", event_name="event.involvedObject.name" | event_kind="Pod" | event_name="x"`},
+		"no metadata, text":             {Filter{For: "pod/x", Namespace: "a"}, bare(format.Text), `{job="hindsight", namespace="a"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := NewSelection(c.filter)

@@ -53,7 +53,7 @@ func TestLogQLFindsSelection(t *testing.T) {
 			if line == "short" && !encoding.HasShort() {
 				continue
 			}
-			for name, labels := range map[string]map[string]string{"default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}} {
+			for name, labels := range map[string]map[string]string{"default labels": nil, "own labels": {"ns": "namespace", "type": "type", "kind": "kind"}, "no namespace": {"kind": "kind"}} {
 				layout := query.DefaultLayout()
 				layout.Format, layout.Metadata = encoding, metadata
 				if labels != nil {
