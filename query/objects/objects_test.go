@@ -251,6 +251,9 @@ func TestResolve(t *testing.T) {
 	if _, named := g.Resolve(id + ", " + id); !slices.Equal(named, []Object{prod("Pod", "web-0"), prod("Pod", "web-0")}) {
 		t.Errorf("%v are named", named)
 	}
+	if text, _ := g.Annotate("by pod " + id + "."); text != "by pod "+id+" (prod/web-0)." {
+		t.Errorf("annotated: %q", text)
+	}
 	if got := UIDs("by pod " + id + ", not web-0_prod(" + unknown + ")"); !slices.Equal(got, []string{id}) {
 		t.Errorf("%v are to be named", got)
 	}

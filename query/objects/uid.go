@@ -66,6 +66,15 @@ func UIDs(message string) (uids []string) {
 // Resolve returns a message with each known uid replaced by namespace/name, and the objects that it
 // names so. A uid that follows its pod's name, as in name_namespace(uid), remains.
 func (g *Graph) Resolve(message string) (text string, named []Object) {
+	return g.resolve(message, false)
+}
+
+// Annotate is like Resolve, but keeps each uid, followed by (namespace/name).
+func (g *Graph) Annotate(message string) (text string, named []Object) {
+	return g.resolve(message, true)
+}
+
+func (g *Graph) resolve(message string, keep bool) (text string, named []Object) {
 	var b strings.Builder
 	done := 0
 	for start, end := nextUID(message, 0); start >= 0; start, end = nextUID(message, end) {
@@ -73,11 +82,15 @@ func (g *Graph) Resolve(message string) (text string, named []Object) {
 		if !ok || namedBefore(message[:start]) {
 			continue
 		}
-		b.WriteString(message[done:start])
+		name := o.Name
 		if o.Namespace != "" {
-			b.WriteString(o.Namespace + "/")
+			name = o.Namespace + "/" + name
 		}
-		b.WriteString(o.Name)
+		if keep {
+			b.WriteString(message[done:end] + " (" + name + ")")
+		} else {
+			b.WriteString(message[done:start] + name)
+		}
 		done = end
 		named = append(named, o)
 	}

@@ -22,8 +22,6 @@ type Request struct {
 	From, To time.Time
 
 	Progress *query.Progress // nil: none
-	// Warn shows a warning to the user; nil: nobody.
-	Warn func(message string)
 }
 
 // Relation is why an object is part of a timeline.

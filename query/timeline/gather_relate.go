@@ -203,8 +203,11 @@ func (g *gatherer) gathered() *Gathered {
 			out.Omissions = append(out.Omissions, Omission{Text: text, Count: n})
 		}
 	}
+	for _, problem := range g.problems {
+		out.Omissions = append(out.Omissions, Omission{Text: problem})
+	}
 	omit(g.foreign, "lines that Hindsight did not write")
-	omit(g.noTime, "lines without a time, such as those of Grafana Alloy in a file")
+	omit(g.noTime, "lines without a time")
 	omit(g.noNamespace, "lines without a namespace: they cannot be joined with their object")
 	omit(g.noUID, "lines without the uid of their Event: each counts as an Event, and repeats are not recognized")
 	omit(g.dropped, "states beyond those that can be sorted: narrow the range or the selection")
