@@ -27,6 +27,7 @@ const (
 	fieldGap          = 10
 	fieldOnlySink     = 11
 	fieldLabels       = 12 // two bytes for each decision, Set and Kept
+	fieldLevel        = 13 // Level, unless it is that of the type
 )
 
 // Field numbers of google.protobuf.Timestamp. A reporter's time may be out of the range of
@@ -60,6 +61,7 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 		b = appendUint(b, fieldGap, 1)
 	}
 	b = appendString(b, fieldOnlySink, r.OnlySink)
+	b = appendUint(b, fieldLevel, uint64(r.Level))
 	return r.Decisions.append(b), nil
 }
 
@@ -118,6 +120,10 @@ func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error))
 			r.Gap = u != 0
 		case fieldOnlySink:
 			r.OnlySink = reuse(previous.OnlySink, raw)
+		case fieldLevel:
+			if u < uint64(len(levelNames)) {
+				r.Level = Level(u)
+			}
 		case fieldLabels:
 			r.Decisions, err = parseLabels(raw)
 		}

@@ -28,7 +28,7 @@ const (
 	FieldEventUID                       // the Event's
 	FieldEventVersion                   // the Event's resourceVersion
 	FieldCount                          // the number of occurrences
-	FieldDetectedLevel                  // info or warn
+	FieldDetectedLevel                  // Level
 	FieldObservedTime                   // Record.ObservedTime, RFC 3339
 	// The Event's own value if the label of the field is OtherLabel.
 	FieldFullReason
@@ -128,7 +128,7 @@ func (r *Record) Value(f Field) string {
 			return strconv.Itoa(int(n))
 		}
 	case FieldDetectedLevel:
-		return level(e)
+		return r.level()
 	case FieldObservedTime:
 		if !r.ObservedTime.IsZero() {
 			return r.ObservedTime.UTC().Format(time.RFC3339Nano)
@@ -223,14 +223,6 @@ func node(e *corev1.Event) string {
 	default:
 		return ""
 	}
-}
-
-// level is Loki's detected_level, which Loki would otherwise guess from the line.
-func level(e *corev1.Event) string {
-	if e.Type == corev1.EventTypeWarning {
-		return "warn"
-	}
-	return "info"
 }
 
 // validUTF8 checks first, because strings.ToValidUTF8 is slow on a valid string.

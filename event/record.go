@@ -42,6 +42,9 @@ type Record struct {
 	// Decisions are the intake's decisions about stream labels; see KeptLabels.
 	Decisions LabelDecisions
 
+	// Level is the intake's decision about the level; it does not change the type.
+	Level Level
+
 	// Gap marks a gap record, which Hindsight writes itself. It is neither dropped nor
 	// filtered.
 	Gap bool

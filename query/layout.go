@@ -39,6 +39,7 @@ var flatKeys = map[event.Field]string{
 	event.FieldNamespace: "namespace", event.FieldKind: "kind", event.FieldName: "name", event.FieldReason: "reason",
 	event.FieldType: "type", event.FieldMessage: "msg", event.FieldComponent: "component", event.FieldNode: "node",
 	event.FieldUID: "uid", event.FieldEventUID: "event_uid", event.FieldEventVersion: "eventRV",
+	event.FieldDetectedLevel: "detected_level",
 }
 
 // label returns the label of a field, empty if the field is not a label.

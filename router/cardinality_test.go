@@ -132,7 +132,7 @@ func TestReloadKeepsDecisions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.SetRules(nil, nil, 2, []SinkLabels{{"loki", after}, {"second", before}})
+	in.SetRules(nil, nil, Levels{}, 2, []SinkLabels{{"loki", after}, {"second", before}})
 	var read event.Record
 	if err := read.UnmarshalBinary(stored); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestReloadKeepsDecisions(t *testing.T) {
 	if got, want := stream(after, &next), "namespace=kube-system reason=LeaderElection component=controller-7d9f_00000002"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	in.SetRules(nil, nil, 1, []SinkLabels{{"second", before}})
+	in.SetRules(nil, nil, Levels{}, 1, []SinkLabels{{"second", before}})
 	if got, want := labelOf(in, "kube-system", "LeaderElection"), "LeaderElection"; got != want {
 		t.Errorf("the stream in use has expired: the label is %s", got)
 	}

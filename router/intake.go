@@ -18,6 +18,9 @@ type IntakeOptions struct {
 	// Redact is applied to the messages and annotations of all other Events.
 	Redact Redactions
 
+	// Levels set the level of all other Events. They match Events before redaction.
+	Levels Levels
+
 	// MaxStreams limits the combinations of label values, for each set of fields that
 	// are labels in a sink; default DefaultMaxStreams.
 	MaxStreams int
@@ -30,11 +33,12 @@ type IntakeOptions struct {
 }
 
 // Intake makes the decisions about a record that are stored in the journal: whether it is
-// dropped, what is redacted, and which labels have its own values. It is safe for
+// dropped, what is redacted, its level, and which labels have its own values. It is safe for
 // concurrent use.
 type Intake struct {
 	drop    Selectors
 	redact  Redactions
+	levels  Levels
 	limiter cardinalityLimiter
 	metrics *metrics
 	log     *slog.Logger
@@ -47,14 +51,14 @@ func NewIntake(o IntakeOptions) *Intake {
 		log = slog.New(slog.DiscardHandler)
 	}
 	in := &Intake{metrics: newMetrics(o.Registerer), log: log}
-	in.SetRules(o.Drop, o.Redact, o.MaxStreams, o.Labels)
+	in.SetRules(o.Drop, o.Redact, o.Levels, o.MaxStreams, o.Labels)
 	return in
 }
 
 // SetRules replaces the rules. It keeps the streams in use. It must not be called during
 // Apply.
-func (in *Intake) SetRules(drop Selectors, redact Redactions, maxStreams int, labels []SinkLabels) {
-	in.drop, in.redact = drop, redact
+func (in *Intake) SetRules(drop Selectors, redact Redactions, levels Levels, maxStreams int, labels []SinkLabels) {
+	in.drop, in.redact, in.levels = drop, redact, levels
 	in.limiter.setLabels(cmp.Or(maxStreams, DefaultMaxStreams), labels)
 }
 
@@ -90,6 +94,7 @@ func (in *Intake) apply(now time.Time, r *event.Record) {
 		*r = event.Record{Source: r.Source, Position: r.Position, OnlySink: r.OnlySink}
 		return
 	}
+	r.Level = in.levels.of(r)
 	if in.redact.apply(r.Event) {
 		in.metrics.redacted.Inc()
 	}

@@ -369,6 +369,7 @@ func BenchmarkApply(b *testing.B) {
 		o    IntakeOptions
 	}{
 		{"no rules", IntakeOptions{}},
+		{"levels", IntakeOptions{Levels: DefaultLevels()}},
 		{"drop and redact", IntakeOptions{
 			Drop:   mustParse(b, `{namespace=~"kube-.*", reason=~"Pulled|Created"}`, `{type="Normal"}`),
 			Redact: mustRedact(b, `token=\S+`, `…`),

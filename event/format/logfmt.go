@@ -280,6 +280,8 @@ func (b *builder) setKey(key, value string) {
 		b.component = value
 	case "node":
 		b.node = value
+	case "detected_level":
+		b.level = value
 	case "observed_time":
 		b.record.ObservedTime = parseTime(value)
 	default:

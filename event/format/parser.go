@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -84,6 +85,7 @@ func (p Parser) Parse(e Entry) (Record, error) {
 	if t := parseTime(fields[event.FieldObservedTime]); !t.IsZero() {
 		r.ObservedTime = t
 	}
+	r.SetLevel(cmp.Or(fields[event.FieldDetectedLevel], b.level))
 	r.Gap = p.isGap(e, &r)
 	r.Position.Version, _ = strconv.ParseUint(r.Event.ResourceVersion, 10, 64)
 	return r, nil
@@ -154,6 +156,7 @@ type builder struct {
 	count     int32
 	component string
 	node      string
+	level     string
 }
 
 // addFields sets the fields of labels and metadata in the Event.

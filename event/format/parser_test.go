@@ -87,6 +87,27 @@ func TestFieldsFromLabelsAndMetadata(t *testing.T) {
 	}
 }
 
+// The level is the stored one, whatever the type.
+func TestStoredLevel(t *testing.T) {
+	for name, r := range records(t) {
+		for _, f := range formats {
+			for _, level := range []event.Level{event.LevelOfType, event.LevelDebug, event.LevelInfo, event.LevelWarn, event.LevelError, event.LevelCritical} {
+				r.Level = level
+				want := r.Value(event.FieldDetectedLevel)
+				for _, metadata := range []bool{true, false} {
+					if !metadata && (f == EventRouter || f == Text) {
+						continue // the line has no level
+					}
+					got, err := Parser{}.Parse(entry(r, f, metadata))
+					if err != nil || got.Value(event.FieldDetectedLevel) != want || got.Event.Type != valid(r.Event.Type) && f != EventRouter {
+						t.Errorf("%s in %s, metadata %v: %v: level %s, type %s, want %s", name, f, metadata, err, got.Value(event.FieldDetectedLevel), got.Event.Type, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 // Encoding a parsed standalone line gives the same line.
 func TestStandaloneRoundTrip(t *testing.T) {
 	for name, r := range records(t) {

@@ -55,7 +55,7 @@ func newPipeline(o Options, shared *sharedState, sinks sinkSet, options pipeline
 	if err := p.journal.SetConsumers(consumers(c)); err != nil {
 		return nil, errors.Join(err, sinks.close())
 	}
-	p.intake.SetRules(c.Drop, c.Redact, c.MaxStreams, sinks.labels())
+	p.intake.SetRules(c.Drop, c.Redact, c.Levels, c.MaxStreams, sinks.labels())
 	p.forgetRemovedSinks(o)
 	for _, s := range sinks {
 		d, err := p.newDelivery(o, s)

@@ -34,6 +34,7 @@ type Config struct {
 	Source       Source            `yaml:"source"`
 	Drop         router.Selectors  `yaml:"drop,omitempty"`
 	Redact       router.Redactions `yaml:"redact,omitempty"`
+	Levels       router.Levels     `yaml:"levels"`
 	MaxStreams   int               `yaml:"max_streams"`
 	Journal      Journal           `yaml:"journal"`
 	DrainTimeout quantity.Duration `yaml:"drain_timeout"`
@@ -127,6 +128,7 @@ type Sink struct {
 func Default() *Config {
 	return &Config{
 		Listen:       ":8080",
+		Levels:       router.DefaultLevels(),
 		MaxStreams:   2500,
 		DrainTimeout: quantity.Duration(20 * time.Second),
 		// As in client-go's components.

@@ -54,7 +54,7 @@ func TestDefaults(t *testing.T) {
 	for name, text := range map[string]string{
 		"a bare destination":       "sinks:\n  - name: stdout\n    stdout:\n",
 		"an empty destination":     "sinks:\n  - name: stdout\n    stdout: {}\n",
-		"empty sections elsewhere": "source:\njournal: ~\nleader_election:\ncanary: null\nlog:\nsinks: [{name: stdout, stdout: {}}]\n",
+		"empty sections elsewhere": "source:\nlevels:\njournal: ~\nleader_election:\ncanary: null\nlog:\nsinks: [{name: stdout, stdout: {}}]\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Parse("c.yaml", []byte(text))
@@ -75,6 +75,7 @@ listen: ""
 source: {namespaces: [team-a, team-b]}
 drop: ['{namespace="kube-system", reason=~"Pulled|Created"}']
 redact: [{match: 'token=\S+', with: 'token=…'}]
+levels: {error: '{reason="OOMKilling"}', warn: []}
 max_streams: 100
 journal: {max_bytes: 1.5GiB}
 drain_timeout: 1h30m
@@ -98,7 +99,7 @@ sinks:
 	if print(t, again) != printed {
 		t.Errorf("got\n%s\nafter parsing\n%s", print(t, again), printed)
 	}
-	for _, want := range []string{"max_bytes: 1536MiB", "drain_timeout: 1h30m\n", "- team-b", `token=\S+`, "labels: {}\n", "reason: reason\n"} {
+	for _, want := range []string{"max_bytes: 1536MiB", "drain_timeout: 1h30m\n", "- team-b", `token=\S+`, "labels: {}\n", "reason: reason\n", `- '{reason="OOMKilling"}'`, "warn: []\n"} {
 		if !strings.Contains(printed, want) {
 			t.Errorf("%q is missing in\n%s", want, printed)
 		}

@@ -12,7 +12,7 @@ import (
 // mayBeNull matches the keys that need no value: sections and destinations, such as "log:" or
 // "stdout:", whose keys then have their defaults. Any other null is an error. The decoder would
 // ignore it, so that "namespaces: [~]" or "match:" silently meant all Events.
-var mayBeNull = lazyregexp.New(`^(source|journal|leader_election|canary|log|sinks\[\d+\]\.(stdout|file|loki))$`)
+var mayBeNull = lazyregexp.New(`^(source|levels|journal|leader_election|canary|log|sinks\[\d+\]\.(stdout|file|loki))$`)
 
 // findNulls returns an error for each null in place of a value.
 func findNulls(root *yaml.Node) (invalid []validationError) {

@@ -14,7 +14,7 @@ import (
 )
 
 // The questions of the story. In LogQL none needs a parser: they are about labels
-// (cluster, namespace, reason) and structured metadata (uid, detected_level).
+// (cluster, namespace, reason) and structured metadata (uid, type).
 //
 // The scheduler may preempt a pod again before it is gone. That is a second
 // state of the same Event, so pods are counted by their uid.
@@ -42,7 +42,7 @@ const (
 	byNamespace = `count by (namespace) (sum by (namespace, uid) (count_over_time(` + "\n" + indent + preempted + `[1h])))`
 	perSecond   = `count(sum by (uid) (count_over_time(` + preempted + `[1s])))`
 	warnings    = `topk(5, sum by (namespace, reason) (count_over_time(` + "\n" + indent +
-		`{cluster="demo", namespace=~".+-metrics"} | detected_level="warn" [1h])))`
+		`{cluster="demo", namespace=~".+-metrics"} | type="Warning" [1h])))`
 )
 
 type pod struct{ namespace, name string }

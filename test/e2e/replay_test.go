@@ -153,9 +153,15 @@ func TestOnCallQueries(t *testing.T) {
 			fmt.Sprintf(`{job="hindsight"} | uid=%q`, preemptor),
 			count(func(e *corev1.Event) bool { return string(e.InvolvedObject.UID) == preemptor }),
 		},
-		"Warnings, by level": {
-			`{job="hindsight"} | detected_level="warn"`,
+		"Warnings": {
+			`{job="hindsight"} | type="Warning"`,
 			count(func(e *corev1.Event) bool { return e.Type == "Warning" }),
+		},
+		"Events that look like errors": {
+			`{job="hindsight"} | detected_level="warn"`,
+			count(func(e *corev1.Event) bool {
+				return e.Type == "Warning" || e.Reason == "Preempted" || e.Reason == "NodeNotReady" || e.Reason == "BackOff"
+			}),
 		},
 	} {
 		t.Run(question, func(t *testing.T) {

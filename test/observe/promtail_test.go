@@ -56,7 +56,7 @@ func TestPromtailPipeline(t *testing.T) {
 	}
 
 	intake := router.NewIntake(router.IntakeOptions{})
-	intake.SetRules(nil, nil, 2500, []router.SinkLabels{{Fields: sink.Labels()}})
+	intake.SetRules(nil, nil, router.Levels{}, 2500, []router.SinkLabels{{Fields: sink.Labels()}})
 	dropped, compared := 0, 0
 	for i := range events {
 		e := &events[i]
