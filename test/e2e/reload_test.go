@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,6 +120,40 @@ func reloadWithADeadSink(t *testing.T, store cluster.Store) {
 	}
 	awaitStored(t, p, store, all)
 	wantStored(t, stored(t, store, allStored), all)
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// Events in the journal keep the level of their intake: a reload does not change it.
+func TestReloadOfLevels(t *testing.T) {
+	t.Parallel()
+	c := cluster.ForTest(t, cluster.Options{})
+	l := cluster.StoppedLokiForTest(t, cluster.LokiOptions{})
+	client := newClient(t, c)
+	ledger := newLedger()
+	config := "cluster: " + clusterName + "\ndrain_timeout: 1s\n%ssinks:\n" + lokiSink(l.SinkURL(), "")
+	p := start(t, c.Kubeconfig(), fmt.Sprintf(config, ""))
+	mustCreate(t, ledger, client, newEvent("default", "early.", "before the reload"))
+	wait.Until(t, "a push fails", func() bool { return p.Logged("send failed") })
+	replaceConfig(t, p, fmt.Sprintf(config, "levels: {error: '{message=~\".* the reload\"}'}\n"))
+	wait.Until(t, "configuration reloaded", func() bool { return p.Logged("configuration reloaded") })
+	mustCreate(t, ledger, client, newEvent("default", "late.", "after the reload"))
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitStored(t, p, l, ledger.all())
+	got := map[string]string{}
+	for _, e := range stored(t, l, allStored) {
+		for _, message := range []string{"before", "after"} {
+			if strings.Contains(e.Line, message+" the reload") {
+				got[message] = e.Metadata["detected_level"] + " " + e.Metadata["type"]
+			}
+		}
+	}
+	if want := map[string]string{"before": "info Normal", "after": "error Normal"}; !maps.Equal(got, want) {
+		t.Errorf("levels and types are %v, want %v", got, want)
+	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
