@@ -21,7 +21,7 @@ const (
 )
 
 // addCompletions completes the values of flags from known and stored values.
-func addCompletions(cmd *cobra.Command, q *queryFlags) {
+func addCompletions(cmd *cobra.Command, q *selectionFlags, outputs []string) {
 	register := func(flag string, list bool, values func(cmd *cobra.Command) []string) {
 		_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 			directive := cobra.ShellCompDirectiveNoFileComp
@@ -47,7 +47,7 @@ func addCompletions(cmd *cobra.Command, q *queryFlags) {
 	stored := func(f event.Field) func(*cobra.Command) []string {
 		return func(cmd *cobra.Command) []string { return q.storedValues(cmd.Context(), f) }
 	}
-	register("output", false, fixed(query.Outputs...))
+	register("output", false, fixed(outputs...))
 	register("namespace", false, stored(event.FieldNamespace))
 	register("node", false, stored(event.FieldNode))
 	register("reason", true, stored(event.FieldReason))
@@ -83,9 +83,9 @@ func union(a, b []string) []string {
 
 // storedValues returns the values of a field in the source that the flags name. Errors are ignored:
 // a completion cannot show them.
-func (q *queryFlags) storedValues(ctx context.Context, f event.Field) []string {
+func (q *selectionFlags) storedValues(ctx context.Context, f event.Field) []string {
 	q.filter = query.Filter{} // the flags may be incomplete
-	_, source, _, err := q.open()
+	_, source, _, err := q.open(false)
 	if err != nil {
 		return nil
 	}
@@ -106,9 +106,9 @@ func (q *queryFlags) storedValues(ctx context.Context, f event.Field) []string {
 }
 
 // storedClusters is storedValues for the label cluster, which is not a field.
-func (q *queryFlags) storedClusters(cmd *cobra.Command) []string {
+func (q *selectionFlags) storedClusters(cmd *cobra.Command) []string {
 	q.filter = query.Filter{}
-	_, source, _, err := q.open()
+	_, source, _, err := q.open(false)
 	l, ok := source.(*query.Loki)
 	if err != nil || !ok {
 		return nil

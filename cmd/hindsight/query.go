@@ -12,12 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/query"
-	"github.com/hindsight-events/hindsight/query/file"
-	"github.com/hindsight-events/hindsight/query/loki"
 )
 
 // errInterrupted is the error of a command that was interrupted.
@@ -28,20 +24,14 @@ const exitInterrupted = 130
 
 // queryFlags are the flags of hindsight query.
 type queryFlags struct {
-	filter        query.Filter
-	span          query.TimeRange
-	allNamespaces bool
-	limit         int
-	states        bool
-	watch         bool
-	output        string
-	noHeaders     bool
-	utc           bool
-	times         bool
-	logql         bool
-	from          sourceFlags
-	kubeconfig    string
-	context       string
+	selectionFlags
+	limit     int
+	states    bool
+	watch     bool
+	output    string
+	noHeaders bool
+	showTimes bool
+	logql     bool
 }
 
 func queryCommand() *cobra.Command {
@@ -68,31 +58,15 @@ Times are 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h
 		Args:    cobra.NoArgs,
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.filter.Namespace, "namespace", "n", "", "`NAMESPACE` of the Events")
-	f.BoolVarP(&q.allNamespaces, "all-namespaces", "A", false, "show the Events of all namespaces")
-	f.StringVar(&q.filter.For, "for", "", "involved `OBJECT`, as in pod/web-0, deployments.apps/web or no/a")
-	f.StringSliceVar(&q.filter.Types, "types", nil, "`TYPE` or several: Normal, Warning or the custom type of a controller")
-	f.StringSliceVar(&q.filter.Reasons, "reason", nil, "`REASON` or several")
-	f.StringVar(&q.filter.Node, "node", "", "involved or reporting `NODE`")
-	f.StringVar(&q.filter.Cluster, "cluster", "", "label cluster (default: from --config, else any)")
-	f.StringVar(&q.filter.Grep, "grep", "", "regular expression (`RE2`) that the message contains")
-	f.StringVarP(&q.filter.Selector, "selector", "l", "", "`SELECTOR` of fields and labels, as in {reason=~\"Preempted|Evicted\"}")
-	f.StringVar(&q.span.Since, "since", "", "show Events of the last `DURATION`, as in 30m or 7d (default 24h)")
-	f.StringVar(&q.span.From, "from", "", "start `TIME`")
-	f.StringVar(&q.span.To, "to", "", "end `TIME`, exclusive (default now)")
+	q.selectionFlags.register(cmd)
 	f.IntVar(&q.limit, "limit", 0, "show the newest `N` rows (default: all)")
 	f.BoolVar(&q.states, "states", false, "show a row for each state of an Event, not only the latest")
 	f.BoolVarP(&q.watch, "watch", "w", false, "continue with each new state")
 	f.StringVarP(&q.output, "output", "o", "", "`FORMAT`: "+strings.Join(query.Outputs, ", "))
 	f.BoolVar(&q.noHeaders, "no-headers", false, "omit the headings")
-	f.BoolVar(&q.times, "times", false, "show times instead of ages; default with --from, --to or a row older than a day")
-	f.BoolVar(&q.utc, "utc", false, "read and write times in UTC")
+	f.BoolVar(&q.showTimes, "times", false, "show times instead of ages; default with --from, --to or a row older than a day")
 	f.BoolVar(&q.logql, "logql", false, "print the query for Loki, for example for Grafana, without running it")
-	q.from.register(cmd, "configuration `FILE` of Hindsight with the sink to read")
-	f.StringVar(&q.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` with the default namespace")
-	f.StringVar(&q.context, "context", "", "`CONTEXT` of the kubeconfig")
-	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
-	addCompletions(cmd, &q)
+	addCompletions(cmd, &q.selectionFlags, query.Outputs)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		err := q.run(cmd)
 		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
@@ -128,12 +102,7 @@ const queryExamples = `  # Warnings in kubectl's current namespace
   hindsight query -A --file /var/log/hindsight/events.jsonl --since 30d`
 
 func (q *queryFlags) run(cmd *cobra.Command) error {
-	now := time.Now()
-	q.span.Zone = time.Local
-	if q.utc {
-		q.span.Zone = time.UTC
-	}
-	from, to, assumed, err := q.span.Times(now)
+	from, to, assumed, err := q.times(time.Now())
 	if err != nil {
 		return err
 	}
@@ -146,7 +115,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	if err := q.chooseNamespace(); err != nil {
 		return err
 	}
-	selection, source, parser, err := q.open()
+	selection, source, parser, err := q.open(q.logql)
 	if err != nil {
 		return err
 	}
@@ -174,7 +143,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	style := query.Style{
 		NoHeaders:     q.noHeaders,
 		AllNamespaces: q.allNamespaces || selection.SeveralNamespaces(),
-		Times:         q.times || q.span.From != "" || q.span.To != "",
+		Times:         q.showTimes || q.span.From != "" || q.span.To != "",
 		Zone:          q.span.Zone,
 	}
 	if width, ok := terminal(stdout); ok {
@@ -186,8 +155,7 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if assumed {
-		warn(fmt.Sprintf("searching from %s to %s; times without a zone are in %s",
-			from.Format(time.RFC3339), to.Format(time.RFC3339), zoneName(q.span.Zone)))
+		warn(q.assumedZone(from, to))
 	}
 	var progress *query.Progress
 	if _, ok := terminal(stderr); ok {
@@ -227,14 +195,6 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// zoneName describes a time zone.
-func zoneName(zone *time.Location) string {
-	if zone == time.UTC {
-		return "UTC"
-	}
-	return time.Now().In(zone).Format("local time (MST, -07:00)")
-}
-
 // terminal reports whether w is a terminal, and returns its width.
 func terminal(w io.Writer) (width int, ok bool) {
 	f, ok := w.(*os.File)
@@ -246,53 +206,4 @@ func terminal(w io.Writer) (width int, ok bool) {
 		width = 80
 	}
 	return max(width, 20), true
-}
-
-// chooseNamespace sets the default namespace, as kubectl does.
-func (q *queryFlags) chooseNamespace() (err error) {
-	if q.allNamespaces || q.filter.Namespace != "" || query.ClusterScoped(q.filter.For) {
-		return nil
-	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = q.kubeconfig
-	q.filter.Namespace, err = defaultNamespace(rules, &clientcmd.ConfigOverrides{CurrentContext: q.context})
-	return err
-}
-
-// open returns the selection and the source to read.
-func (q *queryFlags) open() (*query.Selection, query.Source, format.Parser, error) {
-	fail := func(err error) (*query.Selection, query.Source, format.Parser, error) {
-		return nil, nil, format.Parser{}, err
-	}
-	where, err := q.from.readSource()
-	if err != nil {
-		return fail(err)
-	}
-	if where.cluster != "" && q.filter.Cluster == "" && where.file == "" {
-		q.filter.Cluster = where.cluster
-	}
-	selection, err := query.NewSelection(q.filter)
-	if err != nil {
-		return fail(err)
-	}
-	if where.file != "" {
-		if err := selection.CheckFiles(); err != nil {
-			return fail(err)
-		}
-		files, err := file.Open(where.file)
-		if err != nil {
-			return fail(err)
-		}
-		return selection, query.Files{Files: files, Selection: selection}, format.Parser{}, nil
-	}
-	if where.loki.URL == nil && !q.logql {
-		return fail(errNoLoki)
-	}
-	source := &query.Loki{Layout: where.layout, Selection: selection}
-	if !q.logql {
-		if source.Client, err = loki.New(where.loki); err != nil {
-			return fail(err)
-		}
-	}
-	return selection, source, format.Parser{Labels: where.layout.Labels}, nil
 }
