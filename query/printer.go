@@ -128,5 +128,5 @@ func appendName(dst []byte, r *format.Record) ([]byte, error) {
 	if name == "" {
 		name = string(r.Event.UID) // the format text does not contain the name
 	}
-	return append(dst, "event/"+printable(name)...), nil
+	return append(dst, "event/"+Printable(name)...), nil
 }

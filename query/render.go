@@ -150,12 +150,12 @@ func (t *table) paint(r row, column int, cell string) string {
 	return cell
 }
 
-// printable returns text as one line that is safe for a terminal: line breaks and tabs become
+// Printable returns text as one line that is safe for a terminal: line breaks and tabs become
 // spaces, other control characters and bidirectional controls are escaped, invalid UTF-8 becomes
 // U+FFFD.
-func printable(s string) string { return escape(s, false) }
+func Printable(s string) string { return escape(s, false) }
 
-// printableLines is printable, but keeps line breaks.
+// printableLines is Printable, but keeps line breaks.
 func printableLines(s string) string { return escape(s, true) }
 
 func escape(s string, lines bool) string {

@@ -122,7 +122,7 @@ func (t *table) row(r *format.Record) row {
 	}
 	c = append(c, strings.TrimSpace(e.Message))
 	for i := range c {
-		c[i] = printable(c[i])
+		c[i] = Printable(c[i])
 	}
 	return row{cells: c, warning: e.Type == corev1.EventTypeWarning}
 }

@@ -194,7 +194,7 @@ func TestTableFitsTheTerminal(t *testing.T) {
 			}
 			got := letters(b.String())
 			for _, m := range messages {
-				if !strings.Contains(got, letters(printable(m))) {
+				if !strings.Contains(got, letters(Printable(m))) {
 					t.Fatalf("width %d: parts of %q are missing:\n%s", width, m, b.String())
 				}
 			}

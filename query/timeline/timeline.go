@@ -157,6 +157,9 @@ type Lane struct {
 	Occurrences  int       `json:"occurrences"`
 	Warnings     int       `json:"warnings,omitempty"`  // Events
 	Preempted    int       `json:"preempted,omitempty"` // pods of the workload, or on the node
+	Started      int       `json:"started,omitempty"`   // pods of the workload
+	Waiting      int       `json:"waiting,omitempty"`   // pods that failed to be scheduled, and were not until the end
+	LastStarted  time.Time `json:"lastStarted,omitzero"`
 	FirstWarning time.Time `json:"firstWarning,omitzero"`
 	LastWarning  time.Time `json:"lastWarning,omitzero"`
 }

@@ -1,0 +1,183 @@
+package timeline
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func number(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}
+
+func (m *pageMaker) limit() int {
+	if m.style.AllRows {
+		return len(m.Lanes) + len(m.Preemptions)
+	}
+	return maxTable
+}
+
+// preemptionTable says who preempted whom.
+func (m *pageMaker) preemptionTable() table {
+	t := table{title: "Who preempted whom", heads: []string{"FROM", "FOR", "PODS", "OF", "BY", "ON"}}
+	between := map[[2]string]int{}
+	total, more := 0, 0
+	for i := range m.Preemptions {
+		p := &m.Preemptions[i]
+		total += p.Pods
+		by, from := "unknown", ""
+		if p.Preemptor != None {
+			by = m.Name(p.Preemptor)
+			if p.Preemptor == p.Victim {
+				by = "itself"
+			}
+			from = m.Timeline.Objects[p.Preemptor].Namespace
+		} else if p.PreemptorUID != "" {
+			by = "uid " + p.PreemptorUID
+		}
+		between[[2]string{from, m.Timeline.Objects[p.Victim].Namespace}] += p.Pods
+		if len(t.rows) >= m.limit() {
+			more++
+			continue
+		}
+		on := plural(len(p.Nodes), "node")
+		if len(p.Nodes) == 1 {
+			on = m.Timeline.Objects[p.Nodes[0]].Name
+		}
+		t.rows = append(t.rows, []string{m.when(p.First), cmp.Or(strings.TrimPrefix(span(p.First, p.Last), "+"), "-"), strconv.Itoa(p.Pods), m.Name(p.Victim), by, on})
+	}
+	if more > 0 {
+		t.notes = append(t.notes, fmt.Sprintf("and %d more pairs", more))
+	}
+	if total > 0 {
+		pairs := slices.SortedFunc(maps.Keys(between), func(a, b [2]string) int {
+			return cmp.Or(cmp.Compare(between[b], between[a]), slices.Compare(a[:], b[:]))
+		})
+		words := make([]string, 0, len(pairs))
+		for _, p := range pairs[:min(len(pairs), maxTable)] {
+			word := fmt.Sprintf("%d of %s by %s", between[p], p[1], cmp.Or(p[0], "unknown"))
+			if p[0] == p[1] {
+				word = fmt.Sprintf("%d of %s by itself", between[p], p[1])
+			}
+			words = append(words, word)
+		}
+		t.notes = append(t.notes, "by namespace: "+strings.Join(words, ", "))
+	}
+	return t
+}
+
+// workloadTable lists the workloads in trouble, worst first, and names the others.
+func (m *pageMaker) workloadTable() table {
+	t := table{title: "Workloads, most affected first", heads: []string{"WORKLOAD", "PREEMPTED", "WARNINGS", "FIRST WARNING", "LAST WARNING", "STARTED", "LAST START", "NOT SCHEDULED"}}
+	var worst []*Lane
+	var well []string
+	for i := range m.Lanes {
+		l := &m.Lanes[i]
+		switch {
+		case l.Kind != LaneWorkload:
+		case l.Warnings == 0 && l.Preempted == 0 && l.Waiting == 0:
+			well = append(well, m.Name(l.Object))
+		default:
+			worst = append(worst, l)
+		}
+	}
+	slices.SortStableFunc(worst, func(a, b *Lane) int { return cmp.Compare(b.Preempted+b.Warnings, a.Preempted+a.Warnings) })
+	for _, l := range worst[:min(len(worst), m.limit())] {
+		first, last, lastStart := "-", "-", "-"
+		if l.Started > 0 {
+			lastStart = m.when(l.LastStarted)
+		}
+		if l.Warnings > 0 {
+			first, last = m.when(l.FirstWarning), m.when(l.LastWarning)
+		}
+		t.rows = append(t.rows, []string{m.Name(l.Object), number(l.Preempted), number(l.Warnings), first, last, number(l.Started), lastStart, number(l.Waiting)})
+	}
+	if n := len(worst) - len(t.rows); n > 0 {
+		t.notes = append(t.notes, "and "+plural(n, "workload")+" with fewer Warnings")
+	}
+	if len(well) > 0 {
+		note := plural(len(well), "workload") + " without Warnings: " + strings.Join(well[:min(len(well), 5)], ", ")
+		if len(well) > 5 {
+			note += ", …"
+		}
+		t.notes = append(t.notes, note)
+	}
+	return t
+}
+
+// nodeTable says what happened on which node.
+func (m *pageMaker) nodeTable() table {
+	t := table{title: "Nodes, most affected first", heads: []string{"NODE", "PREEMPTED", "WARNINGS", "WHAT HAPPENED TO IT"}}
+	type node struct {
+		*Lane
+		story string
+	}
+	var nodes []node
+	quiet := 0
+	for i := range m.Lanes {
+		l := &m.Lanes[i]
+		if l.Kind != LaneNode {
+			continue
+		}
+		if story := m.nodeStory(l); story != "" || l.Warnings > 0 || l.Preempted > 0 {
+			nodes = append(nodes, node{l, story})
+		} else {
+			quiet++
+		}
+	}
+	slices.SortStableFunc(nodes, func(a, b node) int {
+		if (a.story != "") != (b.story != "") { // something happened to the node itself
+			return cmp.Compare(len(b.story), len(a.story))
+		}
+		return cmp.Or(cmp.Compare(b.Preempted+b.Warnings, a.Preempted+a.Warnings),
+			cmp.Compare(m.Timeline.Objects[a.Object].Name, m.Timeline.Objects[b.Object].Name))
+	})
+	for _, n := range nodes[:min(len(nodes), m.limit())] {
+		t.rows = append(t.rows, []string{m.Timeline.Objects[n.Object].Name, number(n.Preempted), number(n.Warnings), cmp.Or(n.story, "-")})
+	}
+	if more := len(nodes) - len(t.rows); more > 0 {
+		t.notes = append(t.notes, "and "+plural(more, "node")+" with fewer")
+	}
+	if quiet > 0 && len(t.rows) > 0 {
+		t.notes = append(t.notes, plural(quiet, "node")+" without Warnings")
+	}
+	return t
+}
+
+// nodeStory lists what happened to a node itself, in the order of time.
+func (m *pageMaker) nodeStory(l *Lane) string {
+	const most = 4
+	var events []int
+	troubled := false
+	for _, i := range l.Rows {
+		r := &m.Rows[i]
+		if r.Routine != "" || !slices.Contains(r.Objects, l.Object) {
+			continue
+		}
+		troubled = troubled || r.trouble()
+		for _, n := range r.Events {
+			if m.Events[n].Object == l.Object {
+				events = append(events, n)
+			}
+		}
+	}
+	if !troubled {
+		return ""
+	}
+	slices.Sort(events)
+	var words []string
+	for _, n := range events {
+		if len(words) == most {
+			words = append(words, fmt.Sprintf("and %d more", len(events)-most))
+			break
+		}
+		words = append(words, m.Events[n].Reason+" "+m.when(m.Events[n].Time))
+	}
+	return strings.Join(words, ", ")
+}
