@@ -95,7 +95,7 @@ func (g *Gathered) Close() { g.gatherer.spool.Close() }
 const (
 	// batchBytes is the length of a list of names or uids in one query: every server accepts URLs of
 	// some 4 KiB.
-	batchBytes = 2000
+	batchBytes = 2500
 
 	// maxBatches is the number of such queries for each purpose.
 	maxBatches = 64
@@ -113,6 +113,10 @@ const (
 	// for a while, and is bound to it soon after the preemption.
 	before = time.Hour
 	after  = 10 * time.Minute
+
+	// began is how long before a preemption the owner of the preemptor is looked for: a Deployment that
+	// was scaled, a Job that was created.
+	began = 6 * time.Hour
 
 	// nearby is how long before a pod came to a node, and after it ended, what happens to the node is
 	// part of its story.

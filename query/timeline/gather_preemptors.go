@@ -9,20 +9,28 @@ import (
 	"github.com/hindsight-events/hindsight/query/objects"
 )
 
-// readPreemptors reads who preempted the pods: the Events of the preemptors and of their owners.
+// scheduling are the reasons of Events that every preemptor has: it was not scheduled, then it was.
+var scheduling = []string{"FailedScheduling", "Scheduled", "TriggeredScaleUp", "NotTriggerScaleUp"}
+
+// readPreemptors reads who preempted the pods: the Events of their scheduling, by uid in all
+// namespaces, and those of their owners.
 func (g *gatherer) readPreemptors(ctx context.Context) error {
 	g.relate()
 	var (
 		readings []reading
 		ids      []string
 		from, to time.Time
-		seen     = map[string]bool{}
-		others   []objects.Object
+		seen     = map[string]time.Time{}
+		named    = map[objects.Object]time.Time{}
+		length   = max(before, g.To.Sub(g.From)/maxBatches)
+		where    = g.base.WithAny(event.FieldReason, scheduling...)
 	)
 	flush := func() {
-		if len(ids) > 0 && len(readings) < maxBatches {
-			readings = append(readings, reading{what: "preemptors", selection: g.base.WithAny(event.FieldUID, ids...), from: from.Add(-before), to: to.Add(after)})
-		} else {
+		switch {
+		case len(ids) == 0:
+		case len(readings) < maxBatches:
+			readings = append(readings, reading{what: "preemptors", selection: where.WithAny(event.FieldUID, ids...), from: from.Add(-before), to: to.Add(after)})
+		default:
 			g.notLookedUp += len(ids)
 		}
 		ids = nil
@@ -33,55 +41,72 @@ func (g *gatherer) readPreemptors(ctx context.Context) error {
 			continue
 		}
 		if p.UID == "" {
-			others = append(others, p.Preemptor)
+			named[p.Preemptor] = p.at
 			continue
 		}
-		if o, ok := g.graph.Named(p.UID); seen[p.UID] || ok && g.covers(o) {
+		if o, ok := g.graph.Named(p.UID); !seen[p.UID].IsZero() || ok && g.covers(o) {
 			continue
 		}
-		if len(ids) > 0 && (len(ids)*37 > batchBytes || p.at.Sub(from) > before) {
+		if len(ids)*37 > batchBytes || p.at.Sub(from) > length {
 			flush()
 		}
 		if len(ids) == 0 {
 			from = p.at
 		}
 		to = p.at
-		ids, seen[p.UID] = append(ids, p.UID), true
+		ids, seen[p.UID] = append(ids, p.UID), p.at
 	}
 	flush()
 	if err := g.read(ctx, readings...); err != nil {
 		return err
 	}
-	for id := range seen {
-		o, ok := g.graph.Named(id)
-		if !ok {
-			g.unknown++
-			continue
-		}
-		others = append(others, o)
+	wanted := map[objects.Object]time.Time{}
+	for o, at := range named {
+		wanted[o] = at
+		g.addOwners(wanted, o, at)
 	}
-	return g.readOwners(ctx, others)
+	for id, at := range seen {
+		if o, ok := g.graph.Named(id); ok {
+			g.addOwners(wanted, o, at)
+		} else {
+			g.unknown++
+		}
+	}
+	return g.readNamed(ctx, wanted)
 }
 
-// readOwners reads Events about the owners of preemptors, and about those that were named otherwise
-// than by a uid.
-func (g *gatherer) readOwners(ctx context.Context, preemptors []objects.Object) error {
-	var owners []objects.Object
-	known := map[objects.Object]bool{}
-	for _, o := range preemptors {
-		for range maxRounds {
-			if !known[o] && !g.covers(o) {
-				owners = append(owners, o)
-			}
-			known[o] = true
-			owner, _, ok := g.graph.Owner(o)
-			if !ok || owner.Kind == "Node" {
-				break
-			}
-			o = owner
+// addOwners adds the owners of a preemptor.
+func (g *gatherer) addOwners(all map[objects.Object]time.Time, o objects.Object, at time.Time) {
+	for range maxRounds {
+		owner, _, ok := g.graph.Owner(o)
+		if !ok || owner.Kind == "Node" {
+			return
+		}
+		o = owner
+		if _, ok := all[o]; !ok {
+			all[o] = at
 		}
 	}
-	readings, err := g.named("Events of preemptors", owners, func(objects.Object) (time.Time, time.Time) { return g.From, g.To })
+}
+
+// readNamed reads the Events about objects that had to do with a preemption at a time.
+func (g *gatherer) readNamed(ctx context.Context, wanted map[objects.Object]time.Time) error {
+	var all []objects.Object
+	for o := range wanted {
+		if !g.covers(o) {
+			all = append(all, o)
+		}
+	}
+	readings, err := g.named("Events of preemptors", all, func(o objects.Object) (from, to time.Time) {
+		from, to = wanted[o].Add(-began), wanted[o].Add(before)
+		if from.Before(g.From) {
+			from = g.From
+		}
+		if to.After(g.To) {
+			to = g.To
+		}
+		return from, to
+	})
 	if err != nil {
 		return err
 	}
