@@ -68,6 +68,15 @@ func (r TimeRange) Times(now time.Time) (from, to time.Time, assumed bool, err e
 	return from, to, assumed, nil
 }
 
+// ParseTime parses a time as in From, in a zone if it has none of its own. A day is its begin.
+func ParseTime(s string, now time.Time, zone *time.Location) (at time.Time, zoneAssumed bool, err error) {
+	t, err := parseTimeExpr(s, now, zone)
+	return t.at, t.zoneAssumed, err
+}
+
+// ParseDuration parses a duration as in Since.
+func ParseDuration(s string) (time.Duration, error) { return parseDuration(s) }
+
 // parseDuration parses 90s, 1h30m, 7d, 2w.
 func parseDuration(s string) (time.Duration, error) {
 	d, err := model.ParseDuration(strings.TrimSpace(s))

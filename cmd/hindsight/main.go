@@ -51,7 +51,7 @@ can query them long after the API server has deleted them.`,
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), replayCommand(), checkCommand(), versionCommand(), queryCommand(), auditCommand())
+	root.AddCommand(runCommand(), replayCommand(), checkCommand(), versionCommand(), queryCommand(), timelineCommand(), auditCommand())
 	root.SetArgs(asPlugin(root, program, args))
 
 	err := root.ExecuteContext(ctx)

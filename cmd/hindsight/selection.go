@@ -93,6 +93,7 @@ func (s *selectionFlags) open(logql bool) (*query.Selection, query.Source, forma
 // store is the Loki or the files with the Events.
 type store struct {
 	files  *file.Files // nil: Loki
+	path   string      // of the files
 	client *loki.Client
 	layout query.Layout
 	parser format.Parser
@@ -104,6 +105,21 @@ func (s store) source(selection *query.Selection) query.Source {
 		return query.Files{Files: s.files, Selection: selection}
 	}
 	return &query.Loki{Client: s.client, Layout: s.layout, Selection: selection}
+}
+
+// name names the store for people.
+func (s store) name() string {
+	if s.files != nil {
+		return s.path
+	}
+	return "Loki " + s.client.URL()
+}
+
+// close closes the files.
+func (s store) close() {
+	if s.files != nil {
+		s.files.Close()
+	}
 }
 
 func (s *selectionFlags) openStore(logql bool) (*query.Selection, store, error) {
@@ -123,7 +139,7 @@ func (s *selectionFlags) openStore(logql bool) (*query.Selection, store, error) 
 			return nil, store{}, err
 		}
 		files, err := file.Open(where.file)
-		return selection, store{files: files}, err
+		return selection, store{files: files, path: where.file}, err
 	}
 	opened := store{layout: where.layout, parser: format.Parser{Labels: where.layout.Labels}}
 	switch {

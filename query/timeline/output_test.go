@@ -31,7 +31,7 @@ func hostileStory() *Timeline {
 		e.InvolvedObject.Kind, e.Type = m, m
 	}
 	tl := s.timeline(Query{Filters: []string{"--grep <b>|`"}})
-	tl.Title = "Timeline of pod/<b>|x"
+	tl.Title = "pod/<b>|x"
 	return tl
 }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // PageRows is the number of rows of a page that people read.
@@ -72,7 +74,7 @@ func (t *Timeline) page(style Style) page {
 	}
 	m := pageMaker{Timeline: t, style: style}
 	m.days = m.day(m.begin()) != m.day(t.Last)
-	p := page{title: t.Title, about: m.about(), marks: m.pageMarks()}
+	p := page{title: "Timeline of " + t.Title, about: m.about(), marks: m.pageMarks()}
 	limit := PageRows
 	if style.AllRows {
 		limit = 0
@@ -127,7 +129,7 @@ func (m *pageMaker) about() []string {
 		q = append(q, "around "+m.Query.Around)
 	}
 	if m.Query.Source != "" {
-		q = append(q, "read from "+m.Query.Source)
+		q = append(q, "read from "+m.Query.Source+m.fetched())
 	}
 	if len(q) > 0 {
 		lines = append(lines, strings.Join(q, ", "))
@@ -138,7 +140,11 @@ func (m *pageMaker) about() []string {
 		s += " (" + strconv.Itoa(n.Occurrences) + " occurrences)"
 	}
 	s += ", " + plural(n.Warnings, "Warning") + ", of " + plural(n.Objects, "object") + " in " + plural(n.Workloads, "workload") + " and on " + plural(n.Nodes, "node")
-	return append(lines, s, m.gaps())
+	lines = append(lines, s)
+	if s := m.preempted(); s != "" {
+		lines = append(lines, s)
+	}
+	return append(lines, m.gaps())
 }
 
 // gaps says whether Events are known to be missing.
@@ -153,6 +159,14 @@ func (m *pageMaker) gaps() string {
 		return "no gaps are recorded for this time"
 	}
 	return plural(n, "gap") + ": Events may be missing, see HindsightGap"
+}
+
+// fetched says how much was read from Loki.
+func (m *pageMaker) fetched() string {
+	if m.Totals.Requests == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s in %s)", humanize.Bytes(uint64(max(m.Totals.Bytes, 0))), plural(m.Totals.Requests, "request"))
 }
 
 func (m *pageMaker) pageMarks() (marks []pageMark) {

@@ -26,22 +26,18 @@ func (m *pageMaker) limit() int {
 // preemptionTable says who preempted whom.
 func (m *pageMaker) preemptionTable() table {
 	t := table{title: "Who preempted whom", heads: []string{"FROM", "FOR", "PODS", "OF", "BY", "ON"}}
-	between := map[[2]string]int{}
-	total, more := 0, 0
+	more := 0
 	for i := range m.Preemptions {
 		p := &m.Preemptions[i]
-		total += p.Pods
-		by, from := "unknown", ""
+		by := "unknown"
 		if p.Preemptor != None {
 			by = m.Name(p.Preemptor)
 			if p.Preemptor == p.Victim {
 				by = "itself"
 			}
-			from = m.Timeline.Objects[p.Preemptor].Namespace
 		} else if p.PreemptorUID != "" {
 			by = "uid " + p.PreemptorUID
 		}
-		between[[2]string{from, m.Timeline.Objects[p.Victim].Namespace}] += p.Pods
 		if len(t.rows) >= m.limit() {
 			more++
 			continue
@@ -55,21 +51,37 @@ func (m *pageMaker) preemptionTable() table {
 	if more > 0 {
 		t.notes = append(t.notes, fmt.Sprintf("and %d more pairs", more))
 	}
-	if total > 0 {
-		pairs := slices.SortedFunc(maps.Keys(between), func(a, b [2]string) int {
-			return cmp.Or(cmp.Compare(between[b], between[a]), slices.Compare(a[:], b[:]))
-		})
-		words := make([]string, 0, len(pairs))
-		for _, p := range pairs[:min(len(pairs), maxTable)] {
-			word := fmt.Sprintf("%d of %s by %s", between[p], p[1], cmp.Or(p[0], "unknown"))
-			if p[0] == p[1] {
-				word = fmt.Sprintf("%d of %s by itself", between[p], p[1])
-			}
-			words = append(words, word)
-		}
-		t.notes = append(t.notes, "by namespace: "+strings.Join(words, ", "))
-	}
 	return t
+}
+
+// preempted says in a line how many pods were preempted, by namespace, empty if none was.
+func (m *pageMaker) preempted() string {
+	between := map[[2]string]int{}
+	total := 0
+	for i := range m.Preemptions {
+		p := &m.Preemptions[i]
+		from := ""
+		if p.Preemptor != None {
+			from = m.Timeline.Objects[p.Preemptor].Namespace
+		}
+		between[[2]string{from, m.Timeline.Objects[p.Victim].Namespace}] += p.Pods
+		total += p.Pods
+	}
+	if total == 0 {
+		return ""
+	}
+	pairs := slices.SortedFunc(maps.Keys(between), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(between[b], between[a]), slices.Compare(a[:], b[:]))
+	})
+	words := make([]string, 0, len(pairs))
+	for _, p := range pairs[:min(len(pairs), maxTable)] {
+		by := cmp.Or(p[0], "unknown pods")
+		if p[0] == p[1] {
+			by = "its own pods"
+		}
+		words = append(words, fmt.Sprintf("%d of namespace %s by %s", between[p], p[1], by))
+	}
+	return plural(total, "pod") + " preempted: " + strings.Join(words, ", ")
 }
 
 // workloadTable lists the workloads in trouble, worst first, and names the others.
