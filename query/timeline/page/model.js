@@ -1,0 +1,180 @@
+// ---- model: the Timeline, what the filters leave of it, and the range in view ----
+
+const data = JSON.parse(byId('data').textContent);
+const objects = data.objects ?? [];
+const events = data.events ?? [];
+const rows = data.rows ?? [];
+const lanes = data.lanes ?? [];
+
+for (const e of events) {
+  e.t = parseTime(e.time);
+  e.f = e.first ? parseTime(e.first) : e.t;
+  if (Number.isNaN(e.t)) e.t = e.f;
+  if (Number.isNaN(e.f)) e.f = e.t;
+}
+rows.forEach((r, i) => {
+  r.index = i;
+  r.t0 = parseTime(r.first);
+  r.t1 = parseTime(r.last);
+  if (Number.isNaN(r.t1)) r.t1 = r.t0;
+  r.events ??= [];
+  r.lanes = [];
+});
+// A node's lane has all that happened on the node, also what is normal.
+const onNodes = new Map();
+const noteNode = (node, row) => {
+  if (!onNodes.has(node)) onNodes.set(node, new Set());
+  onNodes.get(node).add(row);
+};
+for (const e of events) {
+  if (e.node >= 0) noteNode(e.node, e.row);
+  if (e.object >= 0) noteNode(e.object, e.row);
+}
+lanes.forEach((l, i) => {
+  l.index = i;
+  l.rows ??= [];
+  if (l.kind === 'node') l.rows = [...new Set([...l.rows, ...(onNodes.get(l.object) ?? [])])].sort((a, b) => a - b);
+  for (const r of l.rows) rows[r]?.lanes.push(i);
+});
+
+// The range of all rows, with some space at both ends.
+const whole = (() => {
+  let from = Infinity;
+  let to = -Infinity;
+  for (const r of rows) {
+    if (r.t0 < from) from = r.t0;
+    if (r.t1 > to) to = r.t1;
+  }
+  if (!(from <= to)) {
+    from = parseTime(data.query.from) || 0;
+    to = parseTime(data.query.to) || from + 60000;
+  }
+  const space = Math.max((to - from) * 0.015, 250);
+  return {from: from - space, to: to + space};
+})();
+const MIN_SPAN = 20; // ms
+const digits = whole.to - whole.from < 3600000 ? 3 : 0;
+const manyDays = () => isoDay(whole.from) !== isoDay(whole.to);
+// when returns a time with the fraction of a second that it has, if the range is short enough for that to matter.
+const when = (ms) => (Number.isNaN(ms) ? '' : (manyDays() ? day(ms) + ' ' : '') + clock(ms, digits && Math.floor(ms) % 1000 ? digits : 0));
+
+// ---- names ----
+
+const objectAt = (i) => (i >= 0 ? objects[i] : undefined);
+const nameOf = (i) => { const o = objectAt(i); return o ? line(o.name, 200) : ''; };
+const titleOf = (i) => { const o = objectAt(i); return o ? line(`${(o.kind || 'object').toLowerCase()}/${o.name}`, 260) : ''; };
+const namespaceOf = (i) => line(objectAt(i)?.namespace ?? '', 200);
+const fullName = (i) => { const n = namespaceOf(i); return titleOf(i) + (n ? ` in ${n}` : ''); };
+
+const laneName = (l) => (l.kind === 'gap' ? 'Gaps' : l.object >= 0 ? nameOf(l.object) : l.kind);
+const laneKind = (l) => (l.kind === 'gap' ? '' : l.kind === 'namespace' ? 'Namespace' : line(objectAt(l.object)?.kind ?? l.kind, 60));
+
+// kindOf is the class of a row's mark: its shape and its colour.
+const bad = (level) => /^(warn|error|critical|fatal)/.test(level ?? '');
+const kindOf = (r) => (r.kind ??= r.gap ? 'gap'
+  : r.by >= 0 || /^(Preempted|Evicted|TaintManagerEviction)$/.test(r.reason ?? '') ? 'caused'
+    : r.type === 'Warning' ? 'warning'
+      : r.events.some((i) => bad(events[i].level)) ? 'level'
+        : r.type && r.type !== 'Normal' ? 'other'
+          : r.routine ? 'routine' : 'normal');
+const KINDS = {caused: 'preempted or evicted', warning: 'Warning', level: 'Normal, with the level of a warning', normal: 'Normal', routine: 'routine of pods or nodes', other: 'other type', gap: 'gap'};
+const BELOW = new Set(['normal', 'routine']); // of the lower track
+const ROUTINES = {pods: 'pod routine', node: 'node routine'};
+const whatOf = (r) => (r.routine ? ROUTINES[r.routine] ?? line(r.routine, 60) : line(r.reason, 80) || (r.gap ? 'Gap' : '–'));
+const typeOf = (r) => (r.gap ? 'gap' : r.type || 'no type');
+const reasonOf = (r) => r.reason || '(no reason)';
+const times = (r) => when(r.t0) + (r.t1 > r.t0 ? ` – ${when(r.t1)}` : '');
+
+const sentence = (r) => {
+  const parts = [when(r.t0), r.gap ? 'gap' : r.type || '', whatOf(r), line(r.summary || fullName(r.workload), 200)];
+  if (r.eventCount > 1) parts.push(count(r.eventCount, 'Event'));
+  if (r.occurrences > r.eventCount) parts.push(count(r.occurrences, 'occurrence'));
+  if (r.t1 > r.t0) parts.push('over ' + duration(r.t1 - r.t0));
+  return parts.filter(Boolean).join(', ');
+};
+
+// ---- filters ----
+
+const filter = {text: '', types: new Set(), reasons: new Set(), lane: -1}; // empty sets: all
+const view = {from: whole.from, to: whole.to};
+
+const words = [];
+const textOf = (i) => {
+  let s = words[i];
+  if (s === undefined) {
+    const e = events[i];
+    const o = objectAt(e.object);
+    const w = objectAt(o?.workload ?? -1);
+    s = [e.message, e.resolved, e.reason, e.component, e.uid, o && `${o.kind}/${o.name}`, o?.namespace, o?.uid, w && `${w.kind}/${w.name}`, w?.namespace, objectAt(e.node)?.name].filter(Boolean).join('\n').toLowerCase();
+    words[i] = s;
+  }
+  return s;
+};
+const rowText = (r) => [r.summary, r.message, r.reason, r.component, fullName(r.workload)].join('\n').toLowerCase();
+
+const onNode = (e, node) => e.node === node || e.object === node;
+
+// matched returns the Events of a row that pass text and lane.
+const matched = (r, needle, lane) => {
+  const node = lane && lane.kind === 'node' ? lane.object : -1;
+  if (!needle && node < 0) return r.events;
+  return r.events.filter((i) => (node < 0 || onNode(events[i], node)) && (!needle || textOf(i).includes(needle)));
+};
+
+// applyFilter decides which rows are shown, and of which Events: r.shown, r.matches, r.n (also those that are not in the file).
+const applyFilter = () => {
+  const needle = filter.text.trim().toLowerCase();
+  const lane = lanes[filter.lane];
+  const inLane = lane && new Set(lane.rows);
+  for (const r of rows) {
+    r.shown = (!filter.types.size || filter.types.has(typeOf(r))) && (!filter.reasons.size || filter.reasons.has(reasonOf(r)) || (r.steps ?? []).some((s) => filter.reasons.has(s.reason))) && (!inLane || inLane.has(r.index));
+    if (!r.shown) continue;
+    r.matches = matched(r, needle, lane);
+    r.n = r.matches.length === r.events.length ? r.eventCount : r.matches.length;
+    if (!r.matches.length && r.events.length < r.eventCount && (!needle || rowText(r).includes(needle))) r.n = r.eventCount;
+    r.shown = r.n > 0;
+    r.m0 = r.t0;
+    r.m1 = r.t1;
+    if (r.shown && r.matches.length && r.matches.length < r.events.length) {
+      r.m0 = Math.min(...r.matches.slice(0, 5000).map((i) => events[i].f));
+      r.m1 = Math.max(...r.matches.slice(-5000).map((i) => events[i].t));
+    }
+  }
+};
+
+const inView = (r) => r.shown && r.m0 <= view.to && r.m1 >= view.from;
+const isWhole = () => view.from <= whole.from && view.to >= whole.to;
+const isFiltered = () => Boolean(filter.text.trim() || filter.types.size || filter.reasons.size || filter.lane >= 0);
+
+// laneMarks returns what a lane shows of its rows, in order of time: of a node's lane, the Events on that node.
+const laneMarks = (l) => {
+  const marks = [];
+  for (const i of l.rows) {
+    const r = rows[i];
+    if (!r?.shown) continue;
+    let list = r.matches;
+    let n = r.n;
+    let t0 = r.m0;
+    let t1 = r.m1;
+    if (l.kind === 'node' && !r.gap) {
+      const here = list.filter((e) => onNode(events[e], l.object));
+      if (here.length) {
+        list = here;
+        n = here.length;
+        t0 = Infinity;
+        t1 = -Infinity;
+        for (const e of here) { t0 = Math.min(t0, events[e].f); t1 = Math.max(t1, events[e].t); }
+      }
+    }
+    marks.push({row: r, list, n, t0, t1, kind: kindOf(r)});
+  }
+  return marks.sort((a, b) => a.t0 - b.t0);
+};
+
+const gaps = rows.filter((r) => r.gap);
+
+const tally = (key) => {
+  const m = new Map();
+  for (const r of rows) m.set(key(r), (m.get(key(r)) ?? 0) + r.eventCount);
+  return [...m].sort((a, b) => b[1] - a[1]);
+};

@@ -1,0 +1,122 @@
+// ---- tables: who preempted whom, workloads, nodes, what was left out; and the overview ----
+
+const table = (label, heads, body) => h('table', {class: 'plain', 'aria-label': label},
+  h('thead', {}, h('tr', {}, heads.map(([text, cls]) => h('th', {scope: 'col', class: cls}, text)))), h('tbody', {}, body));
+
+const preemptions = data.preemptions ?? [];
+const omissions = data.omissions ?? [];
+
+const preemptionTable = () => table('Who preempted whom', [['Preemptor'], ['Victim'], ['Pods', 'n'], ['First'], ['Last'], ['Nodes']],
+  preemptions.map((p) => h('tr', {},
+    h('th', {scope: 'row'}, p.preemptor >= 0 ? laneLink(p.preemptor) : p.preemptorUID ? h('span', {}, 'unknown, uid ', h('code', {}, line(p.preemptorUID, 60))) : 'unknown'),
+    h('td', {}, laneLink(p.victim), p.victim === p.preemptor ? h('span', {class: 'muted'}, ' (itself)') : null),
+    h('td', {class: 'n'}, number(p.pods)),
+    h('td', {class: 't'}, p.events?.length ? rowLink(events[p.events[0]].row, when(parseTime(p.first))) : when(parseTime(p.first))),
+    h('td', {class: 't'}, when(parseTime(p.last))),
+    h('td', {}, names(p.nodes ?? [])))));
+
+const names = (list) => {
+  if (!list.length) return '';
+  if (list.length === 1) return nameOf(list[0]);
+  return h('details', {class: 'inline'}, h('summary', {}, count(list.length, 'node')), list.map(nameOf).join(', '));
+};
+
+const laneTable = (label, list) => table(label, [[label === 'Nodes' ? 'Node' : 'Workload'], ['Events', 'n'], ['Occurrences', 'n'], ['Warnings', 'n'], ['Preempted', 'n'], ['First Warning'], ['Last Warning'], ['What happened']],
+  list.map((l) => h('tr', {},
+    h('th', {scope: 'row'}, l.object >= 0 ? laneLink(l.object) : laneName(l)),
+    [l.events, l.occurrences, l.warnings, l.preempted].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
+    h('td', {class: 't'}, when(parseTime(l.firstWarning))), h('td', {class: 't'}, when(parseTime(l.lastWarning))),
+    h('td', {}, laneReasons(l)))));
+
+// laneReasons counts the Events of a lane by reason.
+const laneReasons = (l) => {
+  const m = new Map();
+  const node = l.kind === 'node' ? l.object : -1;
+  for (const i of l.rows) {
+    const r = rows[i];
+    const list = node >= 0 ? r.events.filter((e) => onNode(events[e], node)) : r.events;
+    for (const e of list) { const k = events[e].reason || '(no reason)'; m.set(k, (m.get(k) ?? 0) + 1); }
+  }
+  return [...m].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([reason, n]) => `${line(reason, 60)} ${number(n)}`).join(', ') + (m.size > 6 ? ', …' : '');
+};
+
+const omissionList = () => h('ul', {class: 'omissions'},
+  omissions.map((o) => h('li', {}, o.count ? h('b', {}, number(o.count) + ' ') : null, line(o.text, 2000))),
+  gaps.map((g) => h('li', {}, 'Gap: ', rowLink(g.index, times(g)), ' ', line(g.summary || g.message, 500))));
+
+// ---- the tabs below the lanes ----
+
+const TABS = [
+  {id: 'story', name: 'Story', size: () => storyRows.length, content: () => storyBox},
+  {id: 'preemptions', name: 'Who preempted whom', size: () => preemptions.length, content: () => (preemptions.length ? preemptionTable() : h('p', {class: 'nothing'}, 'No Event of this timeline says that a pod was preempted.'))},
+  {id: 'workloads', name: 'Workloads', size: () => lanes.filter((l) => l.kind === 'workload').length, content: () => laneTable('Workloads', lanes.filter((l) => l.kind === 'workload'))},
+  {id: 'nodes', name: 'Nodes', size: () => lanes.filter((l) => l.kind === 'node').length, content: () => laneTable('Nodes', lanes.filter((l) => l.kind === 'node'))},
+  {id: 'omissions', name: 'Left out and gaps', size: () => omissions.length + gaps.length, content: () => (omissions.length + gaps.length ? omissionList() : h('p', {class: 'nothing'}, 'Nothing was left out, and no gap is recorded.'))},
+];
+
+const shownCount = h('span', {class: 'shown', id: 'shown', role: 'status'});
+
+const buildTabs = () => {
+  fill(byId('tables'), {}, [
+    h('div', {class: 'tabs', role: 'tablist', 'aria-label': 'Tables', onkeydown: tabKeys}, TABS.map((t) => h('button', {type: 'button', role: 'tab', id: `tab-${t.id}`, 'aria-controls': `panel-${t.id}`, onclick: () => showTab(t.id)}, t.name, h('span', {class: 'badge'})))),
+    TABS.map((t) => h('div', {role: 'tabpanel', id: `panel-${t.id}`, class: 'panel', 'aria-labelledby': `tab-${t.id}`, tabindex: t.id === 'story' ? undefined : 0}, h('h2', {class: 'print-only'}, t.name), t.id === 'story' ? storyBox : null))]);
+  showTab(ui.tab);
+};
+
+const fillTab = (t) => {
+  if (t.id !== 'story') byId(`panel-${t.id}`).replaceChildren(h('h2', {class: 'print-only'}, t.name), t.content());
+};
+
+const showTab = (id) => {
+  ui.tab = id;
+  for (const t of TABS) {
+    const on = t.id === id;
+    const button = byId(`tab-${t.id}`);
+    button.setAttribute('aria-selected', String(on));
+    button.setAttribute('tabindex', on ? 0 : -1);
+    byId(`panel-${t.id}`).classList.toggle('current', on);
+    if (on) fillTab(t);
+  }
+  saveHash();
+};
+
+const countTabs = () => { for (const t of TABS) byId(`tab-${t.id}`).querySelector('.badge').textContent = number(t.size()); };
+
+// ---- the overview ----
+
+// busiest returns the tenth of a second, second, minute or hour with most Events.
+const busiest = () => {
+  const span = whole.to - whole.from;
+  const [step, name] = span < 180 * S ? [S, 'second'] : span < 5 * H ? [M, 'minute'] : [H, 'hour'];
+  const m = new Map();
+  for (const e of events) if (e.t) m.set(Math.floor(e.t / step), (m.get(Math.floor(e.t / step)) ?? 0) + 1);
+  let best = [0, 0];
+  for (const b of m) if (b[1] > best[1]) best = b;
+  return best[1] > 1 ? {t: best[0] * step, n: best[1], step, name} : null;
+};
+
+const overviewContent = () => {
+  const peak = busiest();
+  const pods = preemptions.reduce((n, p) => n + p.pods, 0);
+  const by = new Map();
+  for (const p of preemptions) by.set(p.preemptor, (by.get(p.preemptor) ?? 0) + p.pods);
+  const q = data.query;
+  return [
+    h('h2', {}, 'At a glance'),
+    h('dl', {class: 'glance'},
+      (data.marks ?? []).map((m) => { const r = rows[m.row]; const e = events[m.event]; return field(line(m.text, 60), r ? [rowLink(m.row, when(e ? (/^first/i.test(m.text) ? e.f : e.t) : r.t0)), ` ${line(e?.reason ?? r.reason, 60)}, ${line(e ? fullName(e.object) : r.summary, 200)}`] : ''); }),
+      peak ? field('busiest ' + peak.name, [h('button', {type: 'button', class: 'link', onclick: () => zoomTo(peak.t, peak.t + peak.step)}, when(peak.t)), ` ${count(peak.n, 'Event')}`]) : []),
+    pods ? [h('h2', {}, 'Who preempted whom'), h('p', {}, `${count(pods, 'pod was', 'pods were')} preempted:`),
+      h('ul', {class: 'compact'}, preemptions.slice(0, 8).map((p) => h('li', {}, h('b', {}, number(p.pods)), ' of ', laneLink(p.victim), ' by ', p.preemptor >= 0 ? (p.preemptor === p.victim ? 'itself' : laneLink(p.preemptor)) : 'an unknown pod', h('span', {class: 'muted'}, `, from ${when(parseTime(p.first))}`))), preemptions.length > 8 ? h('li', {}, `and ${number(preemptions.length - 8)} more pairs`) : null)] : null,
+    h('h2', {}, 'Marks'),
+    h('ul', {class: 'legend'}, Object.entries(KINDS).filter(([k]) => rows.some((r) => kindOf(r) === k)).map(([k, name]) => h('li', {}, icon(k), name))),
+    h('p', {class: 'muted'}, 'Upper track: warnings and what was done to a workload. Lower track: normal Events. A mark with several rows names them. A line below a mark is its span, with a tick for each Event.'),
+    omissions.length || gaps.length ? [h('h2', {}, 'Left out and gaps'), omissionList()] : null,
+    h('h2', {class: 'screen-only'}, 'Moving about'),
+    h('dl', {class: 'keys screen-only'},
+      field('drag', 'zooms to a range; with Shift, moves it'), field('Ctrl + wheel', 'zooms; pinch does, too'), field('← → ↑ ↓', 'next mark, next lane'), field('Enter', 'opens; Esc closes'), field('+ − 0', 'zoom in, out, whole range'), field('/', 'text filter')),
+    h('h2', {}, 'Query'),
+    h('dl', {class: 'glance'}, field('from', stored(q.from)), field('to', stored(q.to)), field('around', line(q.around, 100)), field('cluster', line(q.cluster, 100)), field('namespace', line(q.namespace, 100)), field('for', line(q.for, 100)), field('node', line(q.node, 100)), field('filters', (q.filters ?? []).map((s) => line(s, 200)).join(' ')), field('source', line(q.source, 300)),
+      field('fetched', data.totals.bytes ? byteSize(data.totals.bytes) + (data.totals.requests ? ` in ${count(data.totals.requests, 'request')}` : '') : ''), field('made', stored(data.generated))),
+  ];
+};
