@@ -102,7 +102,7 @@ func count(t testing.TB, entry tally.Entry) {
 }
 
 // requirable are the programs that HINDSIGHT_TEST_REQUIRE may list.
-var requirable = []string{"loki", "promtail", "npm", "buildah"}
+var requirable = []string{"loki", "promtail", "npm", "buildah", "chromium"}
 
 // requiredPrograms returns the programs in HINDSIGHT_TEST_REQUIRE. It fails the test if
 // one of them is unknown.
