@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hindsight-events/hindsight/query"
+	"github.com/hindsight-events/hindsight/query/timeline"
 )
 
 // errInterrupted is the error of a command that was interrupted.
@@ -32,6 +33,8 @@ type queryFlags struct {
 	noHeaders bool
 	showTimes bool
 	logql     bool
+	tree      bool
+	resolve   bool
 }
 
 func queryCommand() *cobra.Command {
@@ -65,6 +68,8 @@ Times are 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h
 	f.StringVarP(&q.output, "output", "o", "", "`FORMAT`: "+strings.Join(query.Outputs, ", "))
 	f.BoolVar(&q.noHeaders, "no-headers", false, "omit the headings")
 	f.BoolVar(&q.showTimes, "times", false, "show times instead of ages; default with --from, --to or a row older than a day")
+	f.BoolVar(&q.tree, "tree", false, "with --for, also show the Events of all that the object owns, as the pods of a Deployment")
+	f.BoolVar(&q.resolve, "resolve", false, "name the objects whose uids are in messages, as of the pod that preempted another")
 	f.BoolVar(&q.logql, "logql", false, "print the query for Loki, for example for Grafana, without running it")
 	addCompletions(cmd, &q.selectionFlags, query.Outputs)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -82,6 +87,12 @@ const queryExamples = `  # Warnings in kubectl's current namespace
 
   # all Events of a pod in the last week, also if it was deleted
   hindsight query -n prod --for pod/web-0 --since 7d
+
+  # all Events of a Deployment, its ReplicaSets and its pods
+  hindsight query -n prod --for deployment/web --tree --since 7d
+
+  # preemptions, with the names of the preemptors
+  hindsight query -A --reason Preempted --resolve --since 7d
 
   # preemptions and evictions of last Friday afternoon in all namespaces
   hindsight query -A --reason Preempted,Evicted --from "friday 12:00" --to "friday 18:00"
@@ -112,13 +123,17 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	if q.limit < 0 {
 		return errors.New("--limit must not be negative")
 	}
+	if err := q.checkTree(); err != nil {
+		return err
+	}
 	if err := q.chooseNamespace(); err != nil {
 		return err
 	}
-	selection, source, parser, err := q.open(q.logql)
+	selection, opened, err := q.openStore(q.logql)
 	if err != nil {
 		return err
 	}
+	source := opened.source(selection)
 	if c, ok := source.(io.Closer); ok {
 		defer c.Close()
 	}
@@ -154,6 +169,16 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if q.resolve {
+		printer = &query.Resolver{
+			Printer:   printer,
+			Beside:    q.output != "" && q.output != "table" && q.output != "wide" && q.output != "text",
+			Open:      opened.anew,
+			Parser:    opened.parser,
+			Selection: selection,
+			Context:   cmd.Context(),
+		}
+	}
 	if assumed {
 		warn(q.assumedZone(from, to))
 	}
@@ -161,9 +186,14 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 	if _, ok := terminal(stderr); ok {
 		progress = query.NewProgress(stderr, from, to)
 	}
+	if q.tree {
+		return q.runTree(cmd.Context(), timeline.Request{
+			Open: opened.source, Parser: opened.parser, Filter: q.filter, From: from, To: to, Progress: progress, OwnedOnly: true,
+		}, printer, warn)
+	}
 	result, err := query.Run(cmd.Context(), query.Request{
 		Source:    source,
-		Parser:    parser,
+		Parser:    opened.parser,
 		Selection: selection,
 		From:      from,
 		To:        to,

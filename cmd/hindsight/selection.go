@@ -122,6 +122,16 @@ func (s store) close() {
 	}
 }
 
+// anew is like source, but shares no files, so that it can be read while another source is.
+func (s store) anew(selection *query.Selection) query.Source {
+	if s.files != nil {
+		if files, err := file.Open(s.path); err == nil { // it was opened before
+			s.files = files
+		}
+	}
+	return s.source(selection)
+}
+
 func (s *selectionFlags) openStore(logql bool) (*query.Selection, store, error) {
 	where, err := s.from.readSource()
 	if err != nil {

@@ -21,6 +21,9 @@ type Request struct {
 	Filter   query.Filter
 	From, To time.Time
 
+	// OwnedOnly omits owners, nodes, preemptors and gap records.
+	OwnedOnly bool
+
 	Progress *query.Progress // nil: none
 }
 
@@ -73,7 +76,11 @@ func Gather(ctx context.Context, r Request) (*Gathered, error) {
 		return nil, err
 	}
 	defer r.Progress.Clear()
-	for _, step := range []func(context.Context) error{g.readScope, g.readOwned, g.readAround, g.readPreemptors} {
+	steps := []func(context.Context) error{g.readScope, g.readOwned, g.readAround, g.readPreemptors}
+	if r.OwnedOnly {
+		steps = steps[:2]
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			g.spool.Close()
 			return nil, err
