@@ -143,6 +143,11 @@ func (q *queryFlags) run(cmd *cobra.Command) error {
 		if !ok {
 			return errors.New("--logql needs Loki: files are not queried in LogQL")
 		}
+		if q.tree {
+			if selection, err = timeline.SelectNamed(q.filter); err != nil {
+				return err
+			}
+		}
 		_, err := fmt.Fprintln(stdout, selection.LogQL(l.Layout))
 		return failed(err)
 	}

@@ -23,7 +23,7 @@ func (q *queryFlags) checkTree() error {
 	if kind, name, _ := query.BuiltIn(q.filter.For); kind == "Node" {
 		return fmt.Errorf("--tree: a node owns no objects; for its pods, run hindsight timeline --for node/%s", name)
 	}
-	for flag, set := range map[string]bool{"--watch": q.watch, "--states": q.states, "--logql": q.logql} {
+	for flag, set := range map[string]bool{"--watch": q.watch, "--states": q.states} {
 		if set {
 			return fmt.Errorf("--tree shows Events in their latest state, which several queries find: remove %s", flag)
 		}

@@ -122,7 +122,8 @@ const (
 	after  = 10 * time.Minute
 
 	// began is how long before a preemption the owner of the preemptor is looked for: a Deployment that
-	// was scaled, a Job that was created.
+	// was scaled, a Job that was created. In a longer range, of a preemptor's own Events only those of
+	// its scheduling are read.
 	began = 6 * time.Hour
 
 	// nearby is how long before a pod came to a node, and after it ended, what happens to the node is

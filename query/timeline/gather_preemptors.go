@@ -12,8 +12,8 @@ import (
 // scheduling are the reasons of Events that every preemptor has: it was not scheduled, then it was.
 var scheduling = []string{"FailedScheduling", "Scheduled", "TriggeredScaleUp", "NotTriggerScaleUp"}
 
-// readPreemptors reads who preempted the pods: the Events of their scheduling, by uid in all
-// namespaces, and those of their owners.
+// readPreemptors reads who preempted the pods, by uid in all namespaces: their Events in a short range,
+// those of their scheduling in a longer one; and the Events of their owners.
 func (g *gatherer) readPreemptors(ctx context.Context) error {
 	g.relate()
 	var (
@@ -23,8 +23,11 @@ func (g *gatherer) readPreemptors(ctx context.Context) error {
 		seen     = map[string]time.Time{}
 		named    = map[objects.Object]time.Time{}
 		length   = max(before, g.To.Sub(g.From)/maxBatches)
-		where    = g.base.WithAny(event.FieldReason, scheduling...)
+		where    = g.base
 	)
+	if g.To.Sub(g.From) > began { // other reasons are most of the streams
+		where = where.WithAny(event.FieldReason, scheduling...)
+	}
 	flush := func() {
 		switch {
 		case len(ids) == 0:

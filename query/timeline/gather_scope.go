@@ -109,6 +109,21 @@ func (s *scope) selections() ([]*query.Selection, error) {
 	return []*query.Selection{in}, nil
 }
 
+// SelectNamed returns a Selection of the Events that f selects, about the objects that have the name of
+// f.For or one that an owned object would have: of these, Gather finds out which are owned.
+func SelectNamed(f query.Filter) (*query.Selection, error) {
+	s, err := newScope(f)
+	if err != nil {
+		return nil, err
+	}
+	s.base = s.shown
+	all, err := s.selections()
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
 // covers reports whether the first reading found all Events about an object.
 func (s *scope) covers(o objects.Object) bool {
 	return s.node == "" && (s.namespace == "" || s.namespace == o.Namespace) && (s.names == nil || s.names.MatchString(o.Name))

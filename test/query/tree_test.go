@@ -81,7 +81,6 @@ func TestTreeFlags(t *testing.T) {
 		"a node":    {"--tree --for node/a", "a node owns no objects"},
 		"watching":  {"--tree --for pod/a -w", "remove --watch"},
 		"states":    {"--tree --for pod/a --states", "remove --states"},
-		"LogQL":     {"--tree --for pod/a --logql", "remove --logql"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, stderr, code := hindsight(t, "", append([]string{"query", "--loki-url", "http://127.0.0.1:1"}, strings.Fields(c.args)...)...)
