@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-logfmt/logfmt"
 	corev1 "k8s.io/api/core/v1"
@@ -92,9 +93,10 @@ func hostTwice(e *corev1.Event) bool {
 	return host == e.ReportingInstance && e.InvolvedObject.Kind != "Node" && inMetadata(host)
 }
 
-// inMetadata reports whether metadata has the whole value.
+// inMetadata reports whether metadata has the same value: it is not truncated, and has no
+// U+FFFD, which Loki replaces by a space.
 func inMetadata(value string) bool {
-	return value != "" && len(value) <= event.MaxMetadataValue
+	return value != "" && len(value) <= event.MaxMetadataValue && !strings.ContainsRune(value, utf8.RuneError)
 }
 
 // objectName returns kind/namespace/name, without empty parts.

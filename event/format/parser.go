@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -111,9 +112,13 @@ func (p Parser) isGap(e Entry, r *Record) bool {
 func (p Parser) fields(e Entry) map[event.Field]string {
 	fields := make(map[event.Field]string, len(e.Metadata)+2)
 	for name, value := range e.Metadata {
-		// Loki renames metadata that has the name of a label.
-		if f, ok := event.ParseField(strings.TrimSuffix(name, "_extracted")); ok {
+		if f, ok := event.ParseField(name); ok {
 			fields[f] = value
+		} else if f, ok := event.ParseField(strings.TrimSuffix(name, "_extracted")); ok {
+			// Loki renames metadata that has the name of a label.
+			if _, ok := e.Metadata[f.String()]; !ok {
+				fields[f] = value
+			}
 		}
 	}
 	for name, value := range e.Labels {
@@ -163,7 +168,7 @@ type builder struct {
 func (b *builder) addFields() {
 	e := b.record.Event
 	set := func(f event.Field, to *string) {
-		if v, ok := b.fields[f]; ok {
+		if v, ok := b.fields[f]; ok && !isStoredAs(*to, v) {
 			*to = v
 		}
 	}
@@ -182,13 +187,13 @@ func (b *builder) addFields() {
 	}
 	// Both are derived from other fields, which a text line does not have, and a short line
 	// only if they differ.
-	if b.component != "" && b.record.Value(event.FieldComponent) != b.component {
+	if b.component != "" && !isStoredAs(b.record.Value(event.FieldComponent), b.component) {
 		e.Source.Component = b.component
 		if b.flat && e.ReportingController == "" {
 			e.ReportingController = b.component
 		}
 	}
-	if b.node != "" && b.record.Value(event.FieldNode) != b.node {
+	if b.node != "" && !isStoredAs(b.record.Value(event.FieldNode), b.node) {
 		e.Source.Host = b.node
 		if b.flat && e.ReportingInstance == "" {
 			e.ReportingInstance = b.node
@@ -198,6 +203,12 @@ func (b *builder) addFields() {
 	if e.Namespace != "" && !clusterScoped(e) {
 		e.InvolvedObject.Namespace = e.Namespace
 	}
+}
+
+// isStoredAs reports whether the value of a line is the one that is stored as a label or
+// metadata. In these, the sink or Loki has replaced U+FFFD.
+func isStoredAs(line, stored string) bool {
+	return line == stored || strings.ContainsRune(line, utf8.RuneError)
 }
 
 func clusterScoped(e *corev1.Event) bool {

@@ -155,6 +155,20 @@ func TestShortLines(t *testing.T) {
 	if line := entryOf(r, Encoder{Short: true}).Line; strings.Count(line, long) != 6 {
 		t.Errorf("%d long values are in the line", strings.Count(line, long))
 	}
+	// So do values in which Loki replaces U+FFFD.
+	r = event.New(&corev1.Event{
+		InvolvedObject: corev1.ObjectReference{Kind: "a\xff", Name: "b\uFFFD"},
+		Source:         corev1.EventSource{Component: "c\uFFFD", Host: "d\uFFFD"}, ReportingController: "c\uFFFD",
+	})
+	e := entryOf(r, Encoder{Short: true})
+	for name, value := range e.Metadata {
+		e.Metadata[name] = strings.ReplaceAll(value, "\uFFFD", " ")
+	}
+	got, err := Parser{}.Parse(e)
+	if o := got.Event.InvolvedObject; err != nil || o.Kind != "a\uFFFD" || o.Name != "b\uFFFD" ||
+		got.Event.Source != r.Event.Source || got.Event.ReportingController != "c\uFFFD" {
+		t.Errorf("%v: %s becomes %v", err, e.Line, got.Event)
+	}
 }
 
 func checkShortLines(t *testing.T, name string, r event.Record) {
@@ -251,10 +265,11 @@ func TestConfiguredLabels(t *testing.T) {
 	p := Parser{Labels: map[string]string{"ns": "namespace", "why": "reason"}}
 	got, err := p.Parse(Entry{
 		Line:     "name=web-0 kind=Pod",
-		Labels:   map[string]string{"ns": "prod", "why": event.OtherLabel, "reason": "foreign"},
-		Metadata: map[string]string{"full_reason": "disk full"},
+		Labels:   map[string]string{"ns": "prod", "why": event.OtherLabel, "reason": "foreign", "node": "foreign"},
+		Metadata: map[string]string{"full_reason": "disk full", "node_extracted": "n-1", "kind": "Job", "kind_extracted": "foreign"},
 	})
-	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" {
+	if err != nil || got.Event.Namespace != "prod" || got.Event.Reason != "disk full" ||
+		got.Value(event.FieldNode) != "n-1" || got.Value(event.FieldKind) != "Job" {
 		t.Errorf("%v: %+v", err, got)
 	}
 }

@@ -314,7 +314,7 @@ func TestLabelValuesOfAnyBytes(t *testing.T) {
 	t.Parallel()
 	l := cluster.LokiForTest(t, cluster.LokiOptions{})
 	c := configFor(l)
-	c.Labels = map[string]string{"kind": "kind"}
+	c.Labels, c.Line = map[string]string{"kind": "kind"}, loki.LineShort
 	d := deliver(t, c, nil)
 	var records []event.Record
 	for i, kind := range []string{"a\uFFFDb", "\xff\xfe", "\x00", "\"'\\}", "\uFEFF\u2028\n", "{é}", "\U0010FFFF\uFFFE"} {
@@ -328,6 +328,14 @@ func TestLabelValuesOfAnyBytes(t *testing.T) {
 	}
 	if len(entries) != len(records) {
 		t.Errorf("%d of %d are in Loki: %v", len(entries), len(records), entries)
+	}
+	// Labels and metadata have other characters, but the line has the Event's own.
+	for _, e := range entries {
+		r, err := format.Parser{Labels: c.Labels}.Parse(format.Entry{Time: e.Time, Line: e.Line, Labels: e.Labels, Metadata: e.Metadata})
+		i := slices.IndexFunc(records, func(sent event.Record) bool { return sent.Position.Version == r.Position.Version })
+		if want := string([]rune(records[i].Event.InvolvedObject.Kind)); err != nil || r.Event.InvolvedObject.Kind != want {
+			t.Errorf("%v: kind %q, want %q", err, r.Event.InvolvedObject.Kind, want)
+		}
 	}
 	if letters := d.readDeadLetters(); len(letters) > 0 {
 		t.Errorf("dead letters: %+v", letters)
