@@ -2,7 +2,6 @@
 package deploy
 
 import (
-	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,8 +19,6 @@ const (
 	chartDir     = "../../deploy/helm/hindsight"
 	ownDir       = "testdata/own"
 )
-
-var update = flag.Bool("update", false, "write the copies of deploy/alerts/hindsight.rules.yaml")
 
 // configurations returns the files that configure Hindsight itself.
 func configurations(t *testing.T) []string {
@@ -123,44 +120,6 @@ func fitsThePod(t *testing.T, path string, c *config.Config) {
 	grace := time.Duration(deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
 	if drain := time.Duration(c.DrainTimeout); grace < drain+10*time.Second {
 		t.Errorf("%s: drain_timeout is %v, and the pod is killed after %v", path, drain, grace)
-	}
-}
-
-// The Prometheus rules are kept in deploy/alerts. kustomize and Helm load no
-// files from outside their folders, so each has a copy.
-func TestRulesAreCopied(t *testing.T) {
-	rules, err := os.ReadFile("../../deploy/alerts/hindsight.rules.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const object = `apiVersion: monitoring.coreos.com/v1
-kind: PrometheusRule
-metadata:
-  name: hindsight
-  namespace: hindsight
-  labels:
-    app.kubernetes.io/name: hindsight
-    app.kubernetes.io/instance: hindsight
-spec:
-`
-	indented := strings.ReplaceAll("  "+strings.TrimSuffix(string(rules), "\n"), "\n", "\n  ")
-	indented = strings.ReplaceAll(indented, "\n  \n", "\n\n")
-	for path, want := range map[string]string{
-		filepath.Join(chartDir, "rules", "hindsight.rules.yaml"):                           string(rules),
-		filepath.Join(kustomizeDir, "components", "prometheusrule", "prometheusrule.yaml"): object + indented + "\n",
-	} {
-		if *update {
-			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != want {
-			t.Errorf("%s is not as deploy/alerts/hindsight.rules.yaml; run\n\tgo test ./test/deploy -run %s -update", path, t.Name())
-		}
 	}
 }
 

@@ -19,54 +19,25 @@ import (
 	"github.com/hindsight-events/hindsight/test/cluster"
 )
 
-// Checks that use Grafana's npm packages.
+// LogQL is checked with Grafana's grammar, an npm package. Where it cannot be had, the test is
+// skipped.
 func TestWithGrafanaPackages(t *testing.T) {
-	dir := generator(t)
-	t.Run("dashboards are up to date", func(t *testing.T) { dashboardsAreUpToDate(t, dir) })
-	t.Run("LogQL parses", func(t *testing.T) { logQLParses(t, dir) })
-}
-
-// dashboardsAreUpToDate checks that the dashboards are generated from their source with Grafana's
-// Foundation SDK, whose types are Grafana's schema.
-func dashboardsAreUpToDate(t *testing.T, dir string) {
-	if out, err := npm(t, dir, nil, "run", "generate"); err != nil {
-		t.Fatalf("npm run generate: %v\n%s", err, out)
-	}
-	for _, name := range []string{"events.json", "hindsight.json"} {
-		want, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(filepath.Join(dashboardsDir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("deploy/grafana/%s differs from the output of its generator; run\n\tnpm ci && npm run generate\nin deploy/grafana/generate", name)
-		}
-	}
-}
-
-// generator returns a copy of deploy/grafana/generate with its npm packages. Where they cannot be
-// had, the test is skipped.
-func generator(t *testing.T) string {
-	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil {
-		cluster.SkipWithout(t, "npm", "npm is not installed, so neither the dashboards nor LogQL are checked")
+		cluster.SkipWithout(t, "npm", "npm is not installed, so LogQL is not checked")
 	}
-	dir := filepath.Join(t.TempDir(), "generate")
-	if err := copyDir(dir, filepath.Join(dashboardsDir, "generate")); err != nil {
+	dir := filepath.Join(t.TempDir(), "logql")
+	if err := copyDir(dir, "logql"); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := npm(t, dir, nil, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"); err != nil {
-		cluster.SkipWithout(t, "npm", fmt.Sprintf("npm cannot install the packages of deploy/grafana/generate, so neither the dashboards nor LogQL are checked: npm ci: %v\n%s", err, out))
+		cluster.SkipWithout(t, "npm", fmt.Sprintf("npm cannot install the packages of test/observe/logql, so LogQL is not checked: npm ci: %v\n%s", err, out))
 	}
 	version, err := npm(t, dir, nil, "--version")
 	if err != nil {
 		t.Fatalf("npm --version: %v\n%s", err, version)
 	}
 	cluster.CountRan(t, "npm", strings.TrimSpace(string(version)))
-	return dir
+	logQLParses(t, dir)
 }
 
 // npm runs npm in a folder and returns its standard output, or all of its output if it fails.

@@ -4,10 +4,13 @@ package observe
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +24,10 @@ import (
 
 // notInTheOutage lists the panels and rules without data in the recorded outage.
 var notInTheOutage = []string{
-	"Pods evicted", "Out of memory", "PodsEvicted",
+	"Evictions", "Creation", "Memory", "PodsEvicted",
+	"Gaps", `"Age", query B`,
+	// Nothing precedes it.
+	`"Warnings", query B`, `"Events", query B`,
 	// All of it is over in a minute; within ten, no pod has waited for long.
 	"PodsUnschedulable",
 }
@@ -54,10 +60,12 @@ func TestLokiQueries(t *testing.T) {
 	}
 	now := time.Now().Add(time.Minute)
 
-	for _, q := range lokiQueries(t) {
+	for _, q := range lokiQueries(t, now) {
 		t.Run(q.where, func(t *testing.T) {
 			found := 0
-			if q.log {
+			if q.step > 0 {
+				found, _ = seriesOf(t, l, q, now, time.Hour)
+			} else if q.log {
 				entries, err := l.Answer(t.Context(), q.expr, now.Add(-2*time.Hour), now)
 				if err != nil {
 					t.Fatal(err)
@@ -69,7 +77,7 @@ func TestLokiQueries(t *testing.T) {
 				}
 				// The left side of the comparison of a rule.
 				values := q.expr
-				if i := strings.LastIndex(values, " > "); i >= 0 {
+				if i := strings.LastIndex(values, " > "); i >= 0 && !strings.Contains(q.where, ".json") {
 					values = values[:i]
 				}
 				samples, err := l.Samples(t.Context(), values, now)
@@ -87,6 +95,30 @@ func TestLokiQueries(t *testing.T) {
 			}
 		})
 	}
+
+	// As examples/outage/README.md has it: most of the preemptors are of the same service.
+	t.Run("who preempted whom", func(t *testing.T) {
+		pods := map[string]int{}
+		for _, q := range lokiQueries(t, now) {
+			if !strings.Contains(q.where, `"Who preempted whom"`) {
+				continue
+			}
+			samples, err := l.Samples(t.Context(), q.expr, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range samples {
+				if w := s.Labels["workload"]; w != "ingester" && w != "querier" {
+					t.Errorf("pods of the workload %q were preempted", w)
+				}
+				pods[s.Labels["by_namespace"]+"/"+s.Labels["by_workload"]+" in "+s.Labels["namespace"]] += int(s.Value)
+			}
+		}
+		ours, theirs := pods["prod-metrics/ingester in prod-metrics"]+pods["prod-metrics/querier in prod-metrics"], pods["dedicated-metrics/ingester in prod-metrics"]
+		if ours != 62 || theirs != 6 || len(pods) != 3 {
+			t.Errorf("preempted pods by preemptor: %v, want 62 of prod-metrics itself and 6 of dedicated-metrics", pods)
+		}
+	})
 
 	// A pod that has waited for ten minutes is found, one that was scheduled since is
 	// not.
@@ -140,6 +172,30 @@ func wantAlerts(t *testing.T, l *cluster.Loki) {
 		}
 		return errors.Join(wrong...)
 	})
+}
+
+// seriesOf returns the number of series that a query has, at most, and the time that it took. It
+// sends it as Grafana does.
+func seriesOf(t *testing.T, l *cluster.Loki, q query, end time.Time, length time.Duration) (series int, took time.Duration) {
+	t.Helper()
+	begun := time.Now()
+	var data struct {
+		Result []json.RawMessage
+	}
+	path, values := "/loki/api/v1/query", url.Values{"query": {q.expr}, "time": {strconv.FormatInt(end.UnixNano(), 10)}}
+	if q.step > 0 || q.log {
+		path = "/loki/api/v1/query_range"
+		values = url.Values{"query": {q.expr}, "start": {strconv.FormatInt(end.Add(-length).UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)}}
+		if q.log {
+			values.Set("limit", "500")
+		} else {
+			values.Set("step", strconv.FormatFloat(q.step.Seconds(), 'f', -1, 64))
+		}
+	}
+	if err := get(t.Context(), strings.TrimPrefix(l.URL(), "http://"), path, values, &data); err != nil {
+		t.Errorf("%s: %s: %v", q.where, q.expr, err)
+	}
+	return len(data.Result), time.Since(begun)
 }
 
 // unscheduled returns how many pods of each namespace the recording leaves

@@ -57,7 +57,7 @@ func readYAML(t *testing.T, path string, into any) {
 	}
 }
 
-// Every alert has a runbook, and every rule a comment with its reason.
+// Every alert has a runbook and a panel, and every rule a comment with its reason.
 func TestRulesHaveARunbook(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -67,6 +67,11 @@ func TestRulesHaveARunbook(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(docs), -1) {
 		headings = append(headings, strings.ReplaceAll(strings.ToLower(m[1]), " ", "-"))
 	}
+	all := map[string]dashboard{}
+	for _, d := range dashboards(t) {
+		all[d.UID] = d
+	}
+	templated := regexp.MustCompile(`\{\{[^}]*\}\}`)
 	for _, name := range []string{"hindsight.rules.yaml", "events.rules.yaml"} {
 		text, err := os.ReadFile(filepath.Join(rulesDir, name))
 		if err != nil {
@@ -79,6 +84,10 @@ func TestRulesHaveARunbook(t *testing.T) {
 			}
 			if r.Annotations["summary"] == "" || !slices.Contains([]string{"critical", "warning"}, r.Labels["severity"]) {
 				t.Errorf("%s: summary %q, severity %q", r.Alert, r.Annotations["summary"], r.Labels["severity"])
+			}
+			// The panel that shows what the alert is about.
+			if err := leads(templated.ReplaceAllString(r.Annotations["dashboard"], "x"), all); err != nil || !strings.Contains(r.Annotations["dashboard"], "viewPanel=") {
+				t.Errorf("%s: the link %q: %v", r.Alert, r.Annotations["dashboard"], err)
 			}
 			if !strings.Contains(string(text), "- alert: "+r.Alert+"\n        # ") {
 				t.Errorf("%s: no comment with a reason", r.Alert)

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { parser } from '@grafana/lezer-logql';
 
-function firstError(expr: string): number {
+function firstError(expr) {
   let at = -1;
   parser.parse(expr).iterate({
     enter(node) {
@@ -13,5 +13,5 @@ function firstError(expr: string): number {
   return at;
 }
 
-const expressions = JSON.parse(readFileSync(0, 'utf8')) as string[];
+const expressions = JSON.parse(readFileSync(0, 'utf8'));
 process.stdout.write(JSON.stringify(expressions.map(firstError)));
