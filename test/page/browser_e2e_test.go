@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
 	devtools "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
@@ -103,6 +104,7 @@ func openFile(t testing.TB, path string, width, height int64, hash string) *view
 	v.Context, cancel = context.WithTimeout(ctx, pageTimeout)
 	t.Cleanup(cancel)
 	call(v, network.Enable, network.EnableParams{})
+	call(v, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
 	call(v, runtime.AddBinding, runtime.AddBindingParams{Name: "violated"})
 	call(v, devtools.AddScriptToEvaluateOnNewDocument, devtools.AddScriptToEvaluateOnNewDocumentParams{Source: prelude})
 	t.Cleanup(v.checkQuiet)

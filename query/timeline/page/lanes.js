@@ -55,7 +55,7 @@ const ruler = document.createElement('canvas').getContext('2d');
 const widths = new Map();
 const widthOf = (s) => {
   if (!widths.has(s)) {
-    ruler.font = '10.5px ' + getComputedStyle(document.body).fontFamily;
+    if (!widths.size) ruler.font = '10.5px ' + getComputedStyle(document.body).fontFamily;
     widths.set(s, ruler.measureText(s).width);
   }
   return widths.get(s);
@@ -141,10 +141,13 @@ const drawLane = ({y, lane}, lines) => {
 const lanesBox = h('div', {class: 'lanes-box', role: 'group', 'aria-label': 'Marks', 'aria-describedby': 'lanes-help'});
 const brush = h('div', {class: 'brush', hidden: true});
 
+// What is in sight, as of the last scroll or resize: to ask for it while drawing would lay out the page in between.
+const sight = {lanesTop: 0, lanesHeight: 600, storyTop: 0, storyHeight: 600};
+
 const visible = () => {
   if (printing || layout.length < 40) return layout;
-  const top = plot.scrollTop - 150;
-  const bottom = plot.scrollTop + plot.clientHeight + 150;
+  const top = sight.lanesTop - 150;
+  const bottom = sight.lanesTop + sight.lanesHeight + 150;
   return layout.filter((l) => l.y + l.height >= top && l.y <= bottom);
 };
 
@@ -199,6 +202,8 @@ const goTo = (lane, mark) => {
   const l = layout.find((p) => p.lane === lane);
   if (l.y < plot.scrollTop + HEADING) plot.scrollTop = Math.max(0, l.y - HEADING);
   else if (l.y + LANE > plot.scrollTop + plot.clientHeight) plot.scrollTop = l.y + LANE - plot.clientHeight + 6;
+  sight.lanesTop = plot.scrollTop;
+  dirty.lanes = true;
   render();
   focusActive(false);
 };

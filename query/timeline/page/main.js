@@ -71,8 +71,6 @@ const buildHead = () => {
 
 // ---- filters ----
 
-let typing = 0;
-
 const setLane = (index) => {
   filter.lane = filter.lane === index ? -1 : index;
   invalidate('filter');
@@ -97,7 +95,7 @@ const buildToolbar = () => {
     h('div', {class: 'types', role: 'group', 'aria-label': 'Types'}, types.map(([type, n]) => h('button', {type: 'button', class: 'chip', 'data-type': type, 'aria-pressed': 'false', onclick: () => toggle(filter.types, type)}, icon(kind(type)), h('span', {}, type === 'gap' ? 'Gap' : line(type, 30)), h('span', {class: 'badge'}, number(n))))),
     h('details', {class: 'reasons', id: 'reasons'}, h('summary', {}, h('span', {id: 'reasons-title'}, 'All reasons')),
       h('div', {class: 'menu', role: 'group', 'aria-label': 'Reasons'}, reasons.slice(0, 300).map(([reason, n]) => h('label', {}, h('input', {type: 'checkbox', 'data-reason': reason, onchange: () => toggle(filter.reasons, reason)}), h('span', {class: 'name'}, line(reason, 60)), h('span', {class: 'muted'}, number(n)))))),
-    h('input', {type: 'search', id: 'text', placeholder: 'Text: message, object, node, uid', 'aria-label': 'Text that an Event contains', autocomplete: 'off', spellcheck: 'false', oninput: (e) => { filter.text = e.target.value; clearTimeout(typing); typing = setTimeout(() => invalidate('filter'), events.length > 5000 ? 60 : 0); }}),
+    h('input', {type: 'search', id: 'text', placeholder: 'Text: message, object, node, uid', 'aria-label': 'Text that an Event contains', autocomplete: 'off', spellcheck: 'false', oninput: (e) => { filter.text = e.target.value; invalidate('filter'); }}),
     h('button', {type: 'button', class: 'chip', id: 'lane-filter', hidden: true, 'aria-label': 'Show all lanes', onclick: () => setLane(filter.lane)}),
     shownCount,
     h('button', {type: 'button', class: 'tool wide', id: 'clear', onclick: clearFilters}, 'Reset'));
@@ -186,8 +184,9 @@ const afterPrint = () => {
 
 const measure = () => {
   if (printing) return;
+  Object.assign(sight, {lanesTop: plot.scrollTop, lanesHeight: plot.clientHeight, storyTop: storyBox.scrollTop, storyHeight: storyBox.clientHeight || 600});
   const width = Math.max(200, plot.clientWidth - LABEL);
-  if (width !== plotWidth) { plotWidth = width; invalidate('view'); }
+  if (width !== plotWidth) { plotWidth = width; invalidate('view'); } else if (layout.length >= 40) invalidate('lanes');
 };
 
 // ---- start ----
@@ -202,12 +201,11 @@ measure();
 readHash();
 ready = true;
 render();
-measure();
 if (ui.row >= 0) { revealInStory(ui.row); drawStory(); }
 listenToPointers();
 listenToStory();
 new ResizeObserver(measure).observe(plot);
-new ResizeObserver(() => drawStory(false)).observe(storyBox);
+new ResizeObserver(() => { measure(); drawStory(false); }).observe(storyBox);
 addEventListener('beforeprint', beforePrint);
 addEventListener('afterprint', afterPrint);
 matchMedia('print').addEventListener('change', (e) => (e.matches ? beforePrint() : afterPrint()));
@@ -223,4 +221,11 @@ document.addEventListener('keydown', (e) => {
   }
 });
 document.addEventListener('click', (e) => { if (byId('reasons').open && !byId('reasons').contains(e.target)) byId('reasons').open = false; });
+// The text that the filter looks through is made when the browser has nothing else to do.
+let next = 0;
+const prepare = (deadline) => {
+  while (next < events.length && deadline.timeRemaining() > 2) textOf(next++);
+  if (next < events.length) requestIdleCallback(prepare);
+};
+globalThis.requestIdleCallback?.(prepare);
 document.documentElement.dataset.ready = 'true';

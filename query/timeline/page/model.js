@@ -20,20 +20,19 @@ rows.forEach((r, i) => {
   r.events ??= [];
   r.lanes = [];
 });
-// A node's lane has all that happened on the node, also what is normal.
-const onNodes = new Map();
-const noteNode = (node, row) => {
-  if (!onNodes.has(node)) onNodes.set(node, new Set());
-  onNodes.get(node).add(row);
-};
-for (const e of events) {
-  if (e.node >= 0) noteNode(e.node, e.row);
-  if (e.object >= 0) noteNode(e.object, e.row);
-}
+// A node's lane has all that happened on the node, also what is normal: node → row → Events.
+const onNodes = new Map(lanes.filter((l) => l.kind === 'node').map((l) => [l.object, new Map()]));
+events.forEach((e, i) => {
+  for (const node of e.node === e.object ? [e.node] : [e.node, e.object]) {
+    const here = onNodes.get(node);
+    if (!here) continue;
+    if (here.has(e.row)) here.get(e.row).push(i); else here.set(e.row, [i]);
+  }
+});
 lanes.forEach((l, i) => {
   l.index = i;
   l.rows ??= [];
-  if (l.kind === 'node') l.rows = [...new Set([...l.rows, ...(onNodes.get(l.object) ?? [])])].sort((a, b) => a - b);
+  if (l.kind === 'node') l.rows = [...new Set([...l.rows, ...onNodes.get(l.object).keys()])].sort((a, b) => a - b);
   for (const r of l.rows) rows[r]?.lanes.push(i);
 });
 
@@ -54,7 +53,11 @@ const whole = (() => {
 })();
 const MIN_SPAN = 20; // ms
 const digits = whole.to - whole.from < 3600000 ? 3 : 0;
-const manyDays = () => isoDay(whole.from) !== isoDay(whole.to);
+const several = {zone: '', days: false};
+const manyDays = () => {
+  if (several.zone !== zone.name) { several.zone = zone.name; several.days = isoDay(whole.from) !== isoDay(whole.to); }
+  return several.days;
+};
 // when returns a time with the fraction of a second that it has, if the range is short enough for that to matter.
 const when = (ms) => (Number.isNaN(ms) ? '' : (manyDays() ? day(ms) + ' ' : '') + clock(ms, digits && Math.floor(ms) % 1000 ? digits : 0));
 
@@ -80,17 +83,21 @@ const kindOf = (r) => (r.kind ??= r.gap ? 'gap'
 const KINDS = {caused: 'preempted or evicted', warning: 'Warning', level: 'Normal, with the level of a warning', normal: 'Normal', routine: 'routine of pods or nodes', other: 'other type', gap: 'gap'};
 const BELOW = new Set(['normal', 'routine']); // of the lower track
 const ROUTINES = {pods: 'pod routine', node: 'node routine'};
-const whatOf = (r) => (r.routine ? ROUTINES[r.routine] ?? line(r.routine, 60) : line(r.reason, 80) || (r.gap ? 'Gap' : '–'));
+const whatOf = (r) => (r.what ??= r.routine ? ROUTINES[r.routine] ?? line(r.routine, 60) : line(r.reason, 80) || (r.gap ? 'Gap' : '–'));
 const typeOf = (r) => (r.gap ? 'gap' : r.type || 'no type');
 const reasonOf = (r) => r.reason || '(no reason)';
 const times = (r) => when(r.t0) + (r.t1 > r.t0 ? ` – ${when(r.t1)}` : '');
 
+// sentence describes a row for a screen reader.
 const sentence = (r) => {
+  if (r.sentenceZone === zone.name) return r.sentence;
   const parts = [when(r.t0), r.gap ? 'gap' : r.type || '', whatOf(r), line(r.summary || fullName(r.workload), 200)];
   if (r.eventCount > 1) parts.push(count(r.eventCount, 'Event'));
   if (r.occurrences > r.eventCount) parts.push(count(r.occurrences, 'occurrence'));
   if (r.t1 > r.t0) parts.push('over ' + duration(r.t1 - r.t0));
-  return parts.filter(Boolean).join(', ');
+  r.sentenceZone = zone.name;
+  r.sentence = parts.filter(Boolean).join(', ');
+  return r.sentence;
 };
 
 // ---- filters ----
@@ -112,32 +119,39 @@ const textOf = (i) => {
 };
 const rowText = (r) => [r.summary, r.message, r.reason, r.component, fullName(r.workload)].join('\n').toLowerCase();
 
-const onNode = (e, node) => e.node === node || e.object === node;
-
 // matched returns the Events of a row that pass text and lane.
 const matched = (r, needle, lane) => {
-  const node = lane && lane.kind === 'node' ? lane.object : -1;
-  if (!needle && node < 0) return r.events;
-  return r.events.filter((i) => (node < 0 || onNode(events[i], node)) && (!needle || textOf(i).includes(needle)));
+  const list = lane?.kind === 'node' ? onNodes.get(lane.object).get(r.index) ?? [] : r.events;
+  return needle ? list.filter((i) => textOf(i).includes(needle)) : list;
 };
+
+const spanOf = (list) => {
+  let t0 = Infinity;
+  let t1 = -Infinity;
+  for (const i of list) { t0 = Math.min(t0, events[i].f); t1 = Math.max(t1, events[i].t); }
+  return [t0, t1];
+};
+
+let round = 0; // of applyFilter
 
 // applyFilter decides which rows are shown, and of which Events: r.shown, r.matches, r.n (also those that are not in the file).
 const applyFilter = () => {
   const needle = filter.text.trim().toLowerCase();
   const lane = lanes[filter.lane];
   const inLane = lane && new Set(lane.rows);
+  round++;
   for (const r of rows) {
     r.shown = (!filter.types.size || filter.types.has(typeOf(r))) && (!filter.reasons.size || filter.reasons.has(reasonOf(r)) || (r.steps ?? []).some((s) => filter.reasons.has(s.reason))) && (!inLane || inLane.has(r.index));
     if (!r.shown) continue;
     r.matches = matched(r, needle, lane);
+    if (r.matches.length < r.events.length) for (const i of r.matches) events[i].passes = round;
     r.n = r.matches.length === r.events.length ? r.eventCount : r.matches.length;
     if (!r.matches.length && r.events.length < r.eventCount && (!needle || rowText(r).includes(needle))) r.n = r.eventCount;
     r.shown = r.n > 0;
     r.m0 = r.t0;
     r.m1 = r.t1;
     if (r.shown && r.matches.length && r.matches.length < r.events.length) {
-      r.m0 = Math.min(...r.matches.slice(0, 5000).map((i) => events[i].f));
-      r.m1 = Math.max(...r.matches.slice(-5000).map((i) => events[i].t));
+      [r.m0, r.m1] = spanOf(r.matches);
     }
   }
 };
@@ -157,13 +171,13 @@ const laneMarks = (l) => {
     let t0 = r.m0;
     let t1 = r.m1;
     if (l.kind === 'node' && !r.gap) {
-      const here = list.filter((e) => onNode(events[e], l.object));
+      let here = onNodes.get(l.object).get(i) ?? [];
+      if (here.length && r.matches.length < r.events.length) here = here.filter((e) => events[e].passes === round);
+      else if (!here.length && r.matches.length < r.events.length) continue;
       if (here.length) {
         list = here;
         n = here.length;
-        t0 = Infinity;
-        t1 = -Infinity;
-        for (const e of here) { t0 = Math.min(t0, events[e].f); t1 = Math.max(t1, events[e].t); }
+        [t0, t1] = spanOf(here);
       }
     }
     marks.push({row: r, list, n, t0, t1, kind: kindOf(r)});

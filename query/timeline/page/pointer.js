@@ -119,7 +119,7 @@ const listenToPointers = () => {
     light(c.marks.length === 1 ? c.marks[0].row.index : -1);
   });
   plot.addEventListener('pointerleave', () => { hideTip(); light(-1); });
-  plot.addEventListener('scroll', () => { hideTip(); if (layout.length >= 40) invalidate('lanes'); });
+  plot.addEventListener('scroll', () => { hideTip(); sight.lanesTop = plot.scrollTop; if (layout.length >= 40) invalidate('lanes'); });
   plot.addEventListener('keydown', onLaneKey);
   plot.addEventListener('focusin', (e) => {
     const c = drawn.get(e.target);

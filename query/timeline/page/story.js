@@ -38,9 +38,10 @@ const drawStory = (force = true) => {
   let to = n;
   if (printing) to = Math.min(n, MOST_PRINTED);
   else if (n > FEW) {
-    from = Math.max(0, Math.floor(storyBox.scrollTop / ROW) - 40);
-    from -= from % 20;
-    to = Math.min(n, from + Math.ceil((storyBox.clientHeight || 400) / ROW) + 100);
+    const space = Math.ceil(sight.storyHeight / ROW);
+    from = Math.max(0, Math.min(Math.floor(sight.storyTop / ROW), n - space) - 20);
+    from -= from % 10;
+    to = Math.min(n, from + space + 50);
   }
   const range = `${from} ${to} ${n}`;
   if (!force && range === storyRange) return;
@@ -75,6 +76,7 @@ const revealInStory = (index) => {
   const top = at * ROW;
   const height = storyBox.clientHeight - 60;
   if (top < storyBox.scrollTop || top > storyBox.scrollTop + height) storyBox.scrollTop = Math.max(0, top - height / 3);
+  sight.storyTop = storyBox.scrollTop;
 };
 
 const onStoryKey = (e) => {
@@ -91,7 +93,7 @@ const onStoryKey = (e) => {
 };
 
 const listenToStory = () => {
-  storyBox.addEventListener('scroll', () => requestAnimationFrame(() => drawStory(false)));
+  storyBox.addEventListener('scroll', () => { sight.storyTop = storyBox.scrollTop; requestAnimationFrame(() => drawStory(false)); });
   storyBox.addEventListener('keydown', onStoryKey);
   storyBody.addEventListener('click', (e) => {
     const tr = e.target.closest('tr[data-row]');

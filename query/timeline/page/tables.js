@@ -34,7 +34,7 @@ const laneReasons = (l) => {
   const node = l.kind === 'node' ? l.object : -1;
   for (const i of l.rows) {
     const r = rows[i];
-    const list = node >= 0 ? r.events.filter((e) => onNode(events[e], node)) : r.events;
+    const list = node >= 0 ? onNodes.get(node).get(i) ?? [] : r.events;
     for (const e of list) { const k = events[e].reason || '(no reason)'; m.set(k, (m.get(k) ?? 0) + 1); }
   }
   return [...m].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([reason, n]) => `${line(reason, 60)} ${number(n)}`).join(', ') + (m.size > 6 ? ', …' : '');

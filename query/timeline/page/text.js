@@ -4,7 +4,8 @@
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}\p{Cs}]/gu;
 
 // show returns stored text for textContent, with its line breaks.
-const show = (s) => String(s ?? '').replace(INVISIBLE, (c) => '\\u' + c.codePointAt(0).toString(16).padStart(4, '0'));
+const PLAIN = /^[\x20-\x7e]*$/; // most text; the test is cheaper
+const show = (s) => PLAIN.test(s ?? '') ? s ?? '' : String(s).replace(INVISIBLE, (c) => '\\u' + c.codePointAt(0).toString(16).padStart(4, '0'));
 
 // line returns stored text as one line of at most max characters.
 const line = (s, max = 400) => {
@@ -14,7 +15,7 @@ const line = (s, max = 400) => {
 };
 
 const plain = new Intl.NumberFormat('en-US');
-const number = (n) => plain.format(n);
+const number = (n) => (n < 1000 ? String(n) : plain.format(n));
 const count = (n, one, many = one + 's') => `${number(n)} ${n === 1 ? one : many}`;
 
 const byteSize = (n) => (n >= 1e9 ? (n / 1e9).toFixed(1) + ' GB' : n >= 1e6 ? (n / 1e6).toFixed(1) + ' MB' : n >= 1e3 ? Math.round(n / 1e3) + ' kB' : n + ' B');
