@@ -78,7 +78,27 @@ func routineOf(e *corev1.Event) string {
 // alarming are reasons of Normal Events that tell of trouble.
 var alarming = map[string]bool{
 	reasonPreempted: true, reasonNodeNotReady: true, "NodeNotSchedulable": true, "Evicted": true, "TaintManagerEviction": true,
-	"DeletingNode": true, "RemovingNode": true, "Rebooted": true, "Killing": true,
+	"NodeControllerEviction": true, "DeletingNode": true, "RemovingNode": true, "Rebooted": true, "Killing": true,
+	"NodeHasInsufficientMemory": true, "NodeHasDiskPressure": true, "NodeHasInsufficientPID": true,
+}
+
+// evictions are reasons of Events about pods that had to leave their node, and how long before that
+// something happened to the node that explains it: the taint manager waits 5 minutes by default.
+var evictions = map[string]time.Duration{
+	"Evicted": 2 * time.Minute, "TaintManagerEviction": 10 * time.Minute, "NodeControllerEviction": 10 * time.Minute,
+}
+
+// nodeTroubles are reasons of Events about nodes that explain an eviction.
+var nodeTroubles = map[string]bool{
+	"EvictionThresholdMet": true, "SystemOOM": true, reasonNodeNotReady: true, "NodeHasInsufficientMemory": true,
+	"NodeHasDiskPressure": true, "NodeHasInsufficientPID": true, "FreeDiskSpaceFailed": true, "NodeNotSchedulable": true,
+}
+
+// recoveries are reasons of Normal Events about a node that end one of another reason. Without that,
+// they are a part of its start.
+var recoveries = map[string]string{
+	reasonNodeReady: reasonNodeNotReady, "NodeHasSufficientMemory": "NodeHasInsufficientMemory",
+	"NodeHasNoDiskPressure": "NodeHasDiskPressure", "NodeHasSufficientPID": "NodeHasInsufficientPID",
 }
 
 // trouble reports whether a row tells of trouble: it has Warnings, or an alarming reason.
@@ -115,9 +135,9 @@ func (f *Folder) keyOf(r *format.Record, e *kept) rowKey {
 		return rowKey{routine: routineGap, reason: e.Reason, kind: e.Type, group: objects.Object{Kind: "Namespace", Name: e.UID}}
 	}
 	key := rowKey{routine: routineOf(r.Event), group: f.groupOf(e.object)}
-	if e.Reason == reasonNodeReady && key.routine != "" {
-		if s := f.nodes[e.node]; e.Count > 1 || s != nil && s.notReady {
-			key.routine = "" // it recovered
+	if trouble := recoveries[e.Reason]; trouble != "" && key.routine != "" {
+		if s := f.nodes[e.node]; e.Reason == reasonNodeReady && e.Count > 1 || s != nil && s.open[trouble] {
+			key.routine = ""
 		}
 	}
 	if key.routine != "" {

@@ -5,41 +5,49 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
-	"time"
 )
 
 // line is a row on a page, or several that were folded further to keep it short.
 type line struct {
 	*Row
-	rows      []int
-	spells    int // rows of the same workload and reason
-	workloads int // that several rows are about; 0: one
-	routines  bool
+	rows   []int
+	spells int  // rows of the same workload and reason
+	usual  bool // recurs throughout the range
+
+	// Of a line about several workloads: how many, a few of them, and how many preemptors.
+	workloads  int
+	few        []int
+	preemptors int
 }
 
 // lineKey is what rows of one line have in common.
 type lineKey struct {
-	routine, reason, kind, component, namespace, of string
-	workload, by                                    int
+	routine, reason, kind, component, after, namespace, of string
+	workload, by                                           int
 }
 
-// digest returns the rows in at most limit lines (0: each row is a line) in the order of time, and the
-// rows that are in none of them. It first joins the routines, then what recurs, then the
-// same reason of several workloads, and at last drops the rows that tell least.
-func (t *Timeline) digest(limit int) (lines []line, left []int) {
+// digest returns the rows in lines, in the order of time. With a limit, what recurs throughout the
+// range is apart (usual), what happens to several workloads at once is one line, and there are at most
+// limit others (0: each row is a line): then it joins first the routines, then what recurs, then the
+// same reason of several workloads, and at last drops the rows that tell least (left).
+func (t *Timeline) digest(limit int) (lines, usual []line, left []int) {
 	for i := range t.Rows {
 		lines = append(lines, line{Row: &t.Rows[i], rows: []int{i}, spells: 1})
 	}
+	if limit <= 0 {
+		return lines, nil, nil
+	}
+	usual, lines = t.recurring(lines)
+	lines = t.joinAtOnce(lines)
 	same := func(l *line) lineKey { return t.lineKey(l) }
 	byNamespace := func(l *line) lineKey {
 		k := t.lineKey(l)
 		k.workload, k.of = None, ""
 		return k
 	}
-	everywhere := func(l *line) lineKey {
-		k := byNamespace(l)
-		k.namespace = ""
+	anyPreemptor := func(l *line) lineKey {
+		k := t.everywhere(l)
+		k.by = None
 		return k
 	}
 	routine := func(l *line) bool { return l.Routine != "" }
@@ -51,28 +59,36 @@ func (t *Timeline) digest(limit int) (lines []line, left []int) {
 	}{
 		{routine, same, 3},
 		{routine, byNamespace, 2},
-		{routine, everywhere, 2},
+		{routine, t.everywhere, 2},
 		{event, same, 3},
 		{event, byNamespace, 3},
 		{event, same, 2},
-		{event, everywhere, 3},
+		{event, t.everywhere, 3},
+		{event, anyPreemptor, 3},
 	} {
-		if limit <= 0 || len(lines) <= limit {
+		if len(lines) <= limit {
 			break
 		}
 		lines = t.joinLines(lines, limit, step.which, step.key, step.least)
 	}
-	if limit > 0 && len(lines) > limit {
+	if len(lines) > limit {
 		lines, left = t.mostTelling(lines, limit)
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return a.First.Compare(b.First) })
-	return lines, left
+	return lines, usual, left
+}
+
+// everywhere is the key of a line without its workload.
+func (t *Timeline) everywhere(l *line) lineKey {
+	k := t.lineKey(l)
+	k.workload, k.of, k.namespace = None, "", ""
+	return k
 }
 
 func (t *Timeline) lineKey(l *line) lineKey {
 	k := lineKey{routine: l.Routine, workload: l.Workload, by: l.By}
 	if l.Routine == "" {
-		k.reason, k.kind, k.component = l.Reason, l.Type, l.Component
+		k.reason, k.kind, k.component, k.after = l.Reason, l.Type, l.Component, l.After
 	}
 	if len(l.Objects) > 0 {
 		o := &t.Objects[l.Objects[0]]
@@ -116,79 +132,6 @@ func (t *Timeline) joinLines(lines []line, limit int, which func(*line) bool, ke
 		}
 	}
 	return joined
-}
-
-// joinOf returns one line for several.
-func (t *Timeline) joinOf(lines []line, which []int) line {
-	l := lines[which[0]]
-	sum := *l.Row
-	sum.Steps = slices.Clone(sum.Steps)
-	message := template{whole: sum.Message, used: true}
-	objects, nodes, workloads := map[int]bool{}, map[int]bool{}, map[int]bool{}
-	extra := 0 // objects that rows count and do not name
-	l.rows, l.spells, l.Row = nil, 0, &sum
-	sum.Objects, sum.Nodes = nil, nil
-	for n, i := range which {
-		o := &lines[i]
-		l.rows = append(l.rows, o.rows...)
-		l.spells += o.spells
-		workloads[o.Workload] = true
-		l.workloads = max(l.workloads, o.workloads)
-		extra += o.ObjectCount - len(o.Objects)
-		for _, object := range o.Objects {
-			if !objects[object] {
-				objects[object] = true
-				sum.Objects = append(sum.Objects, object)
-			}
-		}
-		for _, node := range o.Nodes {
-			if !nodes[node] {
-				nodes[node] = true
-				sum.Nodes = append(sum.Nodes, node)
-			}
-		}
-		if n == 0 {
-			continue
-		}
-		if o.First.Before(sum.First) {
-			sum.First = o.First
-		}
-		if o.Last.After(sum.Last) {
-			sum.Last = o.Last
-		}
-		sum.EventCount += o.EventCount
-		sum.Occurrences += o.Occurrences
-		message.add(o.Message)
-		for _, s := range o.Steps {
-			addStep(&sum.Steps, s)
-		}
-	}
-	sum.ObjectCount = len(sum.Objects) + extra
-	sum.Message = message.String()
-	if len(workloads) > 1 || workloads[None] {
-		l.workloads = t.countWorkloads(sum.Objects)
-		sum.Workload = None
-	}
-	return l
-}
-
-func addStep(steps *[]Step, s Step) {
-	for i := range *steps {
-		if own := &(*steps)[i]; own.Reason == s.Reason {
-			own.Events += s.Events
-			own.Occurrences += s.Occurrences
-			return
-		}
-	}
-	*steps = append(*steps, s)
-}
-
-func (t *Timeline) countWorkloads(objects []int) int {
-	of := map[int]bool{}
-	for _, i := range objects {
-		of[t.Objects[i].Workload] = true
-	}
-	return len(of)
 }
 
 // mostTelling returns the lines that tell most, and the rows of the others.
@@ -237,137 +180,4 @@ func (t *Timeline) weight(l *line, marked map[int]bool) float64 {
 		w *= 4
 	}
 	return w
-}
-
-// what says to whom a line happened, how often and where.
-func (t *Timeline) what(l *line) string {
-	s := l.Summary
-	if l.spells > 1 || l.workloads > 1 {
-		s = t.joinedSummary(l)
-	} else if l.Workload == None && l.Routine == "" {
-		s += t.names(l.Objects, l.ObjectCount)
-	}
-	if l.Occurrences > l.EventCount && l.Routine == "" {
-		s += ", x" + strconv.Itoa(l.Occurrences)
-	}
-	if l.spells > 1 {
-		s += ", " + strconv.Itoa(l.spells) + " times apart"
-	}
-	return s + t.where(l)
-}
-
-func (t *Timeline) joinedSummary(l *line) string {
-	pods, kind := 0, ""
-	for n, i := range l.Objects {
-		o := &t.Objects[i]
-		if o.Kind == "Pod" {
-			pods++
-		}
-		if n == 0 {
-			kind = o.Kind
-		} else if kind != o.Kind {
-			kind = ""
-		}
-	}
-	var s string
-	switch {
-	case pods > 0 && l.Routine != "":
-		s = plural(pods, "pod")
-	default:
-		s = plural(l.ObjectCount, kindWord(kind))
-	}
-	if l.Workload != None {
-		if l.ObjectCount == 1 {
-			s = t.Name(l.Objects[0])
-		} else {
-			s += " of " + t.Name(l.Workload)
-		}
-	} else if l.workloads > 1 && (pods > 0 || kind == "") {
-		s += " of " + plural(l.workloads, "workload")
-	}
-	if l.Workload == None {
-		s += t.inNamespaces(l)
-	}
-	if l.By != None {
-		s += ", by " + t.Name(l.By)
-	}
-	return s
-}
-
-func (t *Timeline) inNamespaces(l *line) string {
-	in := map[string]bool{}
-	name := ""
-	for _, i := range l.Objects {
-		if name = t.Objects[i].Namespace; name != "" {
-			in[name] = true
-		}
-	}
-	switch {
-	case len(in) == 0 || t.Query.Namespace != "" && len(in) == 1 && in[t.Query.Namespace]:
-		return ""
-	case len(in) == 1:
-		return " in " + name
-	}
-	return " in " + plural(len(in), "namespace")
-}
-
-// names lists a few objects.
-func (t *Timeline) names(objects []int, count int) string {
-	const most = 3
-	if count < 2 || len(objects) > most || count > len(objects) {
-		return ""
-	}
-	s := " ("
-	for n, i := range objects {
-		if n > 0 {
-			s += ", "
-		}
-		s += t.Objects[i].Name
-	}
-	return s + ")"
-}
-
-// where names the node of a line, or counts its nodes.
-func (t *Timeline) where(l *line) string {
-	onNodes := len(l.Objects) > 0 && t.Objects[l.Objects[0]].Kind == "Node"
-	switch {
-	case onNodes || len(l.Nodes) == 0 || l.Gap:
-		return ""
-	case len(l.Nodes) == 1:
-		return ", on " + t.Objects[l.Nodes[0]].Name
-	}
-	return ", on " + plural(len(l.Nodes), "node")
-}
-
-// Name returns kind and name of an object; its namespace if it is not that of the query.
-func (t *Timeline) Name(i int) string {
-	o := &t.Objects[i]
-	if o.Namespace == "" || o.Namespace == t.Query.Namespace {
-		return kindWord(o.Kind) + " " + o.Name
-	}
-	return kindWord(o.Kind) + " " + o.Namespace + "/" + o.Name
-}
-
-// span is the length of a line, empty below a second.
-func span(first, last time.Time) string {
-	d := last.Truncate(time.Second).Sub(first.Truncate(time.Second))
-	switch n := int(d / time.Second); {
-	case n <= 0:
-		return ""
-	case n < 60:
-		return "+" + strconv.Itoa(n) + "s"
-	case n < 3600:
-		return "+" + strconv.Itoa(n/60) + "m" + twoDigits(n%60) + "s"
-	case n < 48*3600:
-		return "+" + strconv.Itoa(n/3600) + "h" + twoDigits(n/60%60) + "m"
-	default:
-		return "+" + strconv.Itoa(n/86400) + "d" + twoDigits(n/3600%24) + "h"
-	}
-}
-
-func twoDigits(n int) string {
-	if n < 10 {
-		return "0" + strconv.Itoa(n)
-	}
-	return strconv.Itoa(n)
 }

@@ -33,7 +33,7 @@ func (f *Folder) Timeline() *Timeline {
 		d.addRow(r)
 	}
 	d.addMarks()
-	d.addPreemptions()
+	d.addPreemptions(rows)
 	d.addLanes(rows)
 	d.addOmissions()
 	return t
@@ -166,6 +166,7 @@ func (d *finisher) addRow(r *row) {
 	case len(r.objects) == 1:
 		row.Workload = d.t.Objects[row.Objects[0]].Workload
 	}
+	row.After = mostFrequent(r.after)
 	if r.key.by.Name != "" {
 		row.By = d.index(r.key.by)
 	}
@@ -179,8 +180,11 @@ func (d *finisher) summary(r *row, row *Row) string {
 	switch group := r.key.group; {
 	case row.Gap:
 		return "Events may be missing"
-	case r.key.reason == otherReasons && group == objects.Object{}:
-		return plural(row.ObjectCount, "object")
+	case group == several || group == objects.Object{}:
+		s = plural(row.ObjectCount, "object")
+		if r.pods == row.ObjectCount {
+			s = plural(r.pods, "pod")
+		}
 	case row.ObjectCount == 1 && r.kept[0].object == group:
 		s = d.name(group)
 	case row.ObjectCount == 1:
@@ -200,10 +204,25 @@ func (d *finisher) summary(r *row, row *Row) string {
 		s += ", by its own pods"
 	case row.By != None:
 		s += ", by " + d.name(r.key.by)
+	case r.key.by == several:
+		s += ", by " + several.Kind
 	case r.key.reason == reasonPreempted:
 		s += ", by a pod without other Events"
 	}
+	if row.After != "" {
+		s += ", after " + row.After
+	}
 	return s
+}
+
+// mostFrequent returns the key with the largest value.
+func mostFrequent(counts map[string]int) (best string) {
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
+		if best == "" || counts[k] > counts[best] {
+			best = k
+		}
+	}
+	return best
 }
 
 // name returns kind and name of an object; its namespace if it is not that of the query.
@@ -287,10 +306,10 @@ func (e *Event) begin(from time.Time) time.Time {
 }
 
 // addPreemptions counts who preempted whom, from the rows.
-func (d *finisher) addPreemptions() {
+func (d *finisher) addPreemptions(rows []*row) {
 	of := map[[2]int]int{}
-	for _, r := range d.t.Rows {
-		if r.Reason != reasonPreempted || r.Routine != "" || r.Workload == None && len(r.Objects) == 0 {
+	for i, r := range d.t.Rows {
+		if r.Reason != reasonPreempted || r.Routine != "" || rows[i].key.group == several {
 			continue
 		}
 		victim := r.Workload
@@ -298,13 +317,13 @@ func (d *finisher) addPreemptions() {
 			victim = r.Objects[0]
 		}
 		key := [2]int{victim, r.By}
-		i, known := of[key]
+		n, known := of[key]
 		if !known {
-			i = len(d.t.Preemptions)
-			of[key] = i
+			n = len(d.t.Preemptions)
+			of[key] = n
 			d.t.Preemptions = append(d.t.Preemptions, Preemption{Victim: victim, Preemptor: r.By, First: r.First})
 		}
-		p := &d.t.Preemptions[i]
+		p := &d.t.Preemptions[n]
 		p.Pods += r.ObjectCount
 		p.Last = r.Last
 		p.Nodes = union(p.Nodes, r.Nodes)
@@ -357,7 +376,7 @@ func (d *finisher) addOmissions() {
 	omit(d.totals.Events-len(d.t.Events),
 		"Events are counted in their rows, but not listed: of rows with many Events, only every n-th is kept")
 	omit(d.cut, fmt.Sprintf("messages are cut at %d bytes", maxMessage))
-	omit(d.overflow, fmt.Sprintf("Events share a row, because there were more than %d rows", maxRows))
+	omit(d.overflow, fmt.Sprintf("Events are in rows of several workloads, because there were more than %d rows", maxRows))
 	if d.nodesFull {
 		omit(maxCounted, "nodes are counted; Events of others are only in their rows")
 	}

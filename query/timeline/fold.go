@@ -29,6 +29,9 @@ const (
 	// Events that fit in no row share one.
 	maxRows = 4000
 
+	// maxCoarse is the number of further rows, each of a reason.
+	maxCoarse = 500
+
 	// minPause is the shortest pause that separates two rows of equal Events.
 	minPause = time.Minute
 
@@ -86,17 +89,22 @@ func NewFolder(g *objects.Graph, q Query, relation func(objects.Object) string) 
 
 // podState is what the Events say about a pod last.
 type podState struct {
-	lane      int32 // number of its workload
-	waiting   bool  // FailedScheduling, and not Scheduled since
-	started   bool
+	lane    int32 // number of its workload
+	waiting bool  // FailedScheduling, and not Scheduled since
+	started bool
+	evicted bool
+
 	preempted bool
 }
 
 // nodeState counts the Events of a node and of pods on it.
 type nodeState struct {
-	notReady                                 bool
-	events, occurrences, warnings, preempted int
-	firstWarning, lastWarning                time.Time
+	open    map[string]bool // reasons of troubles that have not ended
+	trouble string          // reason of the first one of the last minutes
+	at      time.Time       // of the last one
+
+	events, occurrences, warnings, preempted, evicted int
+	firstWarning, lastWarning                         time.Time
 }
 
 // kept is an Event that the Timeline will have whole.
@@ -106,6 +114,7 @@ type kept struct {
 	node     string
 	by       objects.Object // the pod that preempted it
 	byUID    string
+	after    string // what happened to its node before
 	sequence int
 }
 
@@ -120,15 +129,26 @@ func (f *Folder) Add(r *format.Record) {
 	switch {
 	case r.Gap:
 		first, last = gapSpan(r, e.Time)
-	case first.IsZero(), key.routine != "", e.Reason == reasonNodeReady:
-		first = last // a routine is not going on all the time between two occurrences
+	case first.IsZero(), key.routine != "", recoveries[e.Reason] != "":
+		first = last // it is not going on all the time between two occurrences
 	}
+	e.after = f.causeOf(&e)
 	f.count(&e, key)
 	row := f.rowFor(key, first, last)
 	row.add(f, &e, first, last)
 	if f.kept > MaxEvents || f.keptBytes > maxKeptBytes {
 		f.thin()
 	}
+}
+
+// causeOf returns the reason of what happened to the node of an evicted pod just before, empty if
+// nothing did.
+func (f *Folder) causeOf(e *kept) string {
+	s := f.nodes[e.node]
+	if within := evictions[e.Reason]; within > 0 && s != nil && s.trouble != "" && e.Time.Sub(s.at) <= within {
+		return s.trouble
+	}
+	return ""
 }
 
 // keep copies what the Timeline has of a record.
@@ -212,13 +232,12 @@ func (f *Folder) count(e *kept, key rowKey) {
 	if !e.Gap {
 		f.objects[f.hash(e.object)] = struct{}{}
 	}
+	if e.node != "" && key.routine == "" {
+		f.countNode(e, n, warning)
+	}
 	if e.object.Kind == "Pod" {
 		f.countPod(e, key)
 	}
-	if e.node == "" || key.routine != "" {
-		return
-	}
-	f.countNode(e, n, warning)
 }
 
 func (f *Folder) countNode(e *kept, n int, warning bool) {
@@ -228,17 +247,23 @@ func (f *Folder) countNode(e *kept, n int, warning bool) {
 			f.nodesFull = true
 			return
 		}
-		s = &nodeState{}
+		s = &nodeState{open: map[string]bool{}}
 		f.nodes[e.node] = s
 	}
 	s.events++
 	s.occurrences += n
-	switch e.Reason {
-	case reasonPreempted:
+	if e.Reason == reasonPreempted {
 		s.preempted++
-	case reasonNodeNotReady, reasonNodeReady:
-		if e.object.Kind == "Node" {
-			s.notReady = e.Reason == reasonNodeNotReady
+	}
+	if e.object.Kind == "Node" {
+		if ended := recoveries[e.Reason]; ended != "" {
+			delete(s.open, ended)
+		} else if nodeTroubles[e.Reason] {
+			s.open[e.Reason] = true
+			if s.trouble == "" || e.Time.Sub(s.at) > evictions["Evicted"] {
+				s.trouble = e.Reason
+			}
+			s.at = e.Time
 		}
 	}
 	if warning {
@@ -261,7 +286,18 @@ func (f *Folder) countPod(e *kept, key rowKey) {
 	case "Started":
 		s.started, s.waiting = true, false
 	case reasonPreempted:
+		if !s.preempted {
+			f.totals.Preempted++
+		}
 		s.preempted = true
+	case "Evicted", "TaintManagerEviction", "NodeControllerEviction":
+		if !s.evicted {
+			f.totals.Evicted++
+		}
+		if node := f.nodes[e.node]; !s.evicted && node != nil {
+			node.evicted++
+		}
+		s.evicted = true
 	default:
 		return
 	}
@@ -286,16 +322,20 @@ func (f *Folder) rowFor(key rowKey, first, last time.Time) *row {
 	}
 	if f.rowCount >= maxRows {
 		f.compact()
-		if f.rowCount >= maxRows {
-			shared := rowKey{reason: otherReasons}
-			if rows = f.rows[shared]; len(rows) > 0 {
-				f.overflow++
+		if rows = f.rows[key]; len(rows) > 0 && !f.separate(rows[len(rows)-1], first) {
+			return rows[len(rows)-1]
+		}
+	}
+	if f.rowCount >= maxRows { // a coarser row
+		f.overflow++
+		for _, coarse := range key.coarser() {
+			if rows = f.rows[coarse]; len(rows) > 0 {
 				return rows[0]
 			}
-			f.overflow++
-			key = shared
-		} else if rows = f.rows[key]; len(rows) > 0 && !f.separate(rows[len(rows)-1], first) {
-			return rows[len(rows)-1]
+			key = coarse
+			if f.rowCount < maxRows+maxCoarse {
+				break
+			}
 		}
 	}
 	r := &row{key: key, first: first, last: last, objects: map[uint64]bool{}, nodes: map[string]struct{}{}, stride: 1}
@@ -309,62 +349,4 @@ func (f *Folder) rowFor(key rowKey, first, last time.Time) *row {
 func (f *Folder) separate(r *row, first time.Time) bool {
 	pause := first.Sub(r.last)
 	return pause > f.pause || r.key.routine != "" && pause > quietPause
-}
-
-// compact joins rows with longer and longer pauses until there are fewer.
-func (f *Folder) compact() {
-	for range 32 {
-		if f.rowCount <= maxRows*3/4 || f.rowCount <= len(f.rows) {
-			return
-		}
-		f.pause *= 2
-		f.join(f.pause, nil)
-	}
-}
-
-// join joins rows of a key that are apart by at most a pause, unless apart says otherwise.
-func (f *Folder) join(pause time.Duration, apart func(a, b *row) bool) {
-	f.rowCount = 0
-	for key, rows := range f.rows {
-		joined := rows[:1]
-		for _, r := range rows[1:] {
-			last := joined[len(joined)-1]
-			if r.first.Sub(last.last) <= pause && (apart == nil || !apart(last, r)) {
-				last.merge(r)
-			} else {
-				joined = append(joined, r)
-			}
-		}
-		clear(rows[len(joined):])
-		f.rows[key] = joined
-		f.rowCount += len(joined)
-	}
-}
-
-// thin halves the kept Events of the rows that have most.
-func (f *Folder) thin() {
-	f.thinned++
-	for f.kept > MaxEvents*3/4 || f.keptBytes > maxKeptBytes*3/4 {
-		most := 0
-		for _, rows := range f.rows {
-			for _, r := range rows {
-				most = max(most, len(r.kept))
-			}
-		}
-		if most <= 1 {
-			return
-		}
-		f.kept, f.keptBytes = 0, 0
-		for _, rows := range f.rows {
-			for _, r := range rows {
-				if len(r.kept) > most/2 {
-					r.thin()
-				}
-				f.kept += len(r.kept)
-				for _, e := range r.kept {
-					f.keptBytes += e.size()
-				}
-			}
-		}
-	}
 }

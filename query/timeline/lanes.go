@@ -68,6 +68,7 @@ func (d *finisher) addLanes(rows []*row) {
 	for name, s := range d.nodes {
 		if l := lanes[objects.Object{Kind: "Node", Name: name}]; l != nil {
 			l.Events, l.Occurrences, l.Warnings, l.Preempted = s.events, s.occurrences, s.warnings, s.preempted
+			l.Evicted = s.evicted
 			l.FirstWarning, l.LastWarning = s.firstWarning, s.lastWarning
 		}
 	}
@@ -110,6 +111,9 @@ func (d *finisher) countPods(lanes map[objects.Object]*laneBuilder) {
 		if s.waiting {
 			l.Waiting++
 		}
+		if s.evicted {
+			l.Evicted++
+		}
 	}
 }
 
@@ -131,9 +135,10 @@ func (d *finisher) orderLanes(lanes map[objects.Object]*laneBuilder) {
 		case preemptors[l.Object]:
 			l.rank = rankPreemptor
 		}
-		if l.Kind == LaneWorkload {
+		switch l.Kind {
+		case LaneWorkload:
 			d.t.Totals.Workloads++
-		} else if l.Kind == LaneNode {
+		case LaneNode:
 			d.t.Totals.Nodes++
 		}
 	}

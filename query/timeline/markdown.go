@@ -35,7 +35,7 @@ func WriteMarkdown(w io.Writer, t *Timeline, style Style) error {
 			markdownRow(&b, markdownLine(l))
 		}
 	}
-	for _, t := range []table{p.preemptions, p.workloads, p.nodes} {
+	for _, t := range []table{p.usual, p.preemptions, p.workloads, p.nodes} {
 		markdownTable(&b, t)
 	}
 	if len(p.omissions) > 0 {

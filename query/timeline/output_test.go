@@ -137,11 +137,14 @@ func TestBusyWeekIsAPage(t *testing.T) {
 		t.Fatalf("only %d rows", len(tl.Rows))
 	}
 	page := textOf(t, tl, Style{})
-	happened, _, _ := strings.Cut(page[strings.Index(page, "WHAT HAPPENED"):], "\n\n")
+	happened := section(page, "WHAT HAPPENED")
 	if n := strings.Count(happened, "\n"); n > PageRows {
 		t.Errorf("%d rows", n)
 	}
-	for _, want := range []string{"NodeNotReady", "Unhealthy", "routine", "--all-rows", "80 pods of 40 workloads"} {
+	if usual := section(page, "THROUGHOUT"); strings.Count(happened, "NodeNotReady") < 7 || strings.Contains(happened, "Unhealthy") || !strings.Contains(usual, "Unhealthy") {
+		t.Errorf("what is unusual is not apart:\n%s\n%s", happened, usual)
+	}
+	for _, want := range []string{"NodeNotReady", "Unhealthy", "routine", "--all-rows", "pods of 40 workloads"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %s in\n%s", want, page)
 		}
@@ -165,6 +168,84 @@ func TestOutputIsDeterministic(t *testing.T) {
 			first = all
 		} else if all != first {
 			t.Fatal("another order")
+		}
+	}
+}
+
+// section returns the lines below a heading, with single spaces.
+func section(page, heading string) string {
+	_, rest, _ := strings.Cut(page, heading)
+	rest, _, _ = strings.Cut(rest, "\n\n")
+	_, rest, _ = strings.Cut(rest, "\n")
+	return regexp.MustCompile(" +").ReplaceAllString(rest+"\n", " ")
+}
+
+// What happens to several workloads at once is one line with its cause; a rollout stays a line of its
+// own, and so does another message.
+func TestSeveralWorkloadsAtOnce(t *testing.T) {
+	s := newStory()
+	var pods []string
+	for _, name := range []string{"api", "web", "db"} {
+		pods = append(pods, s.rollout(name, "5d4f8c7b9c", 1)[0])
+	}
+	s.wait(5 * time.Minute)
+	for i, p := range pods {
+		node := fmt.Sprintf("node-%d", i)
+		s.warning("Node", node, "EvictionThresholdMet", "Attempting to reclaim memory")
+		s.normal("Node", node, "NodeHasInsufficientMemory", "Node status is now: NodeHasInsufficientMemory")
+		e := s.warning("Pod", p, "Evicted", "The node was low on resource: memory. Container "+p+" was using 5Gi")
+		e.Source.Host = node
+		s.wait(30 * time.Second)
+	}
+	s.warning("Pod", pods[0], "FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu.")
+	s.warning("Pod", pods[1], "FailedScheduling", "pod has unbound immediate PersistentVolumeClaims")
+	s.wait(15 * time.Minute)
+	s.normal("Node", "node-0", "NodeHasSufficientMemory", "Node status is now: NodeHasSufficientMemory")
+	page := textOf(t, s.timeline(Query{Namespace: "prod"}), Style{})
+	happened := section(page, "WHAT HAPPENED")
+	for _, want := range []string{
+		"! Evicted 3 pods of 3 workloads (api, web, db), after EvictionThresholdMet, on 3 nodes: The node was low on resource: memory. Container …-5d4f8c7b9c-bbbbb was using 5Gi\n",
+		"1 pod of Deployment api, on node-0: ScalingReplicaSet, Scheduled, Started\n", "1 pod of Deployment web,", "1 pod of Deployment db,",
+		"pod api-5d4f8c7b9c-bbbbb: 0/3 nodes", "pod web-5d4f8c7b9c-bbbbb: pod has unbound", " NodeHasSufficientMemory node node-0",
+	} {
+		if !strings.Contains(happened, want) {
+			t.Errorf("no %q in\n%s", want, happened)
+		}
+	}
+	if w := section(page, "WORKLOADS"); !strings.Contains(w, "EVICTED") || strings.Contains(w, "PREEMPTED") {
+		t.Errorf("columns:\n%s", w)
+	}
+	if n := section(page, "NODES"); !strings.Contains(n, "NodeHasInsufficientMemory 12:05:09, NodeHasSufficientMemory") {
+		t.Errorf("nodes:\n%s", n)
+	}
+}
+
+// What recurs throughout the range is apart from what happened, but a peak of it is not; what began
+// before the range says so.
+func TestThroughout(t *testing.T) {
+	s := newStory()
+	from := storyBegin.Add(time.Hour)
+	for minute := range 400 {
+		s.warning("Pod", fmt.Sprintf("web-%d", minute%5), "Unhealthy", "Readiness probe failed")
+		if minute == 100 {
+			s.warning("Pod", "db-0", "BackOff", "Back-off restarting failed container")
+			s.repeated(90, storyBegin)
+		}
+		if minute == 200 {
+			for i := range 60 {
+				s.warning("Pod", fmt.Sprintf("api-%d", i), "Unhealthy", "Readiness probe failed")
+			}
+		}
+		s.wait(time.Minute)
+	}
+	page := textOf(t, s.timeline(Query{Namespace: "prod", From: from, To: storyBegin.Add(7 * time.Hour)}), Style{})
+	if got, want := section(page, "THROUGHOUT"), "every 60s Unhealthy 5 pods of workload web: Readiness probe failed\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	happened := section(page, "WHAT HAPPENED")
+	for _, want := range []string{"15:20:00 ! Unhealthy 60 pods of workload api", "earlier +1h40m ! BackOff pod db-0, x90 since 12:00:00: Back-off"} {
+		if !strings.Contains(happened, want) {
+			t.Errorf("no %q in\n%s", want, happened)
 		}
 	}
 }

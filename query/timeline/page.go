@@ -28,6 +28,7 @@ type page struct {
 	about       []string
 	marks       []pageMark
 	lines       []pageLine
+	usual       table
 	preemptions table
 	workloads   table
 	nodes       table
@@ -79,13 +80,18 @@ func (t *Timeline) page(style Style) page {
 	if style.AllRows {
 		limit = 0
 	}
-	lines, left := t.digest(limit)
+	lines, usual, left := t.digest(limit)
 	for i := range lines {
 		p.lines = append(p.lines, m.line(&lines[i]))
 	}
-	p.preemptions, p.workloads, p.nodes = m.preemptionTable(), m.workloadTable(), m.nodeTable()
-	if n := len(t.Rows) - len(left) - len(lines); n > 0 && len(lines) > 0 {
-		p.omissions = append(p.omissions, fmt.Sprintf("%s of the timeline are folded into %s here; --all-rows shows each", plural(len(t.Rows)-len(left), "row"), plural(len(lines), "line")))
+	p.usual = m.usualTable(usual)
+	p.preemptions, p.workloads, p.nodes = m.preemptionTable().withoutEmpty(), m.workloadTable().withoutEmpty(), m.nodeTable().withoutEmpty()
+	shown := 0
+	for _, l := range append(lines, usual...) {
+		shown += len(l.rows)
+	}
+	if n := len(lines) + len(usual); n < shown {
+		p.omissions = append(p.omissions, fmt.Sprintf("%s are folded into %s; --all-rows shows each", plural(shown, "row"), plural(n, "line")))
 	}
 	if len(left) > 0 {
 		p.omissions = append(p.omissions, m.leftOut(left))
@@ -205,6 +211,9 @@ func (m *pageMaker) line(l *line) pageLine {
 	p := pageLine{
 		when: m.when(l.First), span: span(l.First, l.Last), reason: cutTo(l.Reason, maxReason), what: m.what(l), message: m.message(l.Message),
 		warning: l.trouble() || l.Gap, routine: l.Routine != "", gap: l.Gap,
+	}
+	if l.First.Before(m.begin()) && l.Routine == "" && !l.Gap {
+		p.when, p.what = "earlier", p.what+" since "+m.when(l.First)
 	}
 	switch {
 	case l.Reason == reasonPreempted && l.Routine == "":

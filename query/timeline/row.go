@@ -17,6 +17,21 @@ type rowKey struct {
 	by                      objects.Object // workload of the preemptor
 }
 
+// several is the By of a row for several preemptors, and the workload of one for several workloads.
+var several = objects.Object{Kind: "several workloads"}
+
+// coarser returns keys for fewer rows, to be used when there are too many.
+func (k rowKey) coarser() []rowKey {
+	if k.routine != "" {
+		return []rowKey{{routine: k.routine, group: several}, {reason: otherReasons}}
+	}
+	byReason := rowKey{reason: k.reason, kind: k.kind, component: k.component, group: several}
+	if k.by.Name != "" {
+		byReason.by = several
+	}
+	return []rowKey{byReason, {reason: otherReasons}}
+}
+
 // row is a Row that is being filled.
 type row struct {
 	key         rowKey
@@ -28,8 +43,8 @@ type row struct {
 	nodes       map[string]struct{}
 	steps       []Step
 	message     template
-	component   string
 	kind        string
+	after       map[string]int // causes of its Events
 
 	kept   []*kept // every stride-th Event
 	stride int
@@ -68,7 +83,12 @@ func (r *row) add(f *Folder, e *kept, first, last time.Time) {
 	if e.Type == corev1.EventTypeWarning || r.kind == "" {
 		r.kind = e.Type
 	}
-	r.component = e.Component
+	if e.after != "" {
+		if r.after == nil {
+			r.after = map[string]int{}
+		}
+		r.after[e.after]++
+	}
 	if r.key.routine != "" {
 		r.step(e.Reason, 1, n)
 		return
@@ -113,6 +133,13 @@ func (r *row) merge(o *row) {
 			if pod {
 				r.pods++
 			}
+		}
+	}
+	if r.after == nil {
+		r.after = o.after
+	} else {
+		for reason, n := range o.after {
+			r.after[reason] += n
 		}
 	}
 	for name := range o.nodes {

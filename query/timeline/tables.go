@@ -16,6 +16,19 @@ func number(n int) string {
 	return strconv.Itoa(n)
 }
 
+// withoutEmpty returns a table without the columns that have no value.
+func (t table) withoutEmpty() table {
+	for i := len(t.heads) - 1; i > 0; i-- {
+		if !slices.ContainsFunc(t.rows, func(row []string) bool { return row[i] != "-" }) {
+			t.heads = slices.Delete(t.heads, i, i+1)
+			for n := range t.rows {
+				t.rows[n] = slices.Delete(t.rows[n], i, i+1)
+			}
+		}
+	}
+	return t
+}
+
 func (m *pageMaker) limit() int {
 	if m.style.AllRows {
 		return len(m.Lanes) + len(m.Preemptions)
@@ -23,12 +36,43 @@ func (m *pageMaker) limit() int {
 	return maxTable
 }
 
+// usualTable lists what recurs throughout the range.
+func (m *pageMaker) usualTable(usual []line) table {
+	t := table{title: "Throughout, before and after alike", heads: []string{"HOW OFTEN", "REASON", "WHAT"}}
+	for i := range usual[:min(len(usual), maxUsual)] {
+		l := &usual[i]
+		l.usual = true
+		p := m.line(l)
+		what := m.what(l)
+		if p.message != "" && !p.routine {
+			what += ": " + p.message
+		}
+		t.rows = append(t.rows, []string{l.rate(), p.reason, what})
+	}
+	if more := usual[min(len(usual), maxUsual):]; len(more) > 0 {
+		events := 0
+		for i := range more {
+			events += more[i].EventCount
+		}
+		t.notes = append(t.notes, fmt.Sprintf("and %d more with %s; --all-rows shows their rows", len(more), plural(events, "Event")))
+	}
+	return t
+}
+
 // preemptionTable says who preempted whom.
 func (m *pageMaker) preemptionTable() table {
 	t := table{title: "Who preempted whom", heads: []string{"FROM", "FOR", "PODS", "OF", "BY", "ON"}}
-	more := 0
+	pairs := make([]*Preemption, len(m.Preemptions))
 	for i := range m.Preemptions {
-		p := &m.Preemptions[i]
+		pairs[i] = &m.Preemptions[i]
+	}
+	more := len(pairs) - m.limit()
+	if more > 0 { // the largest, in the order of time
+		slices.SortStableFunc(pairs, func(a, b *Preemption) int { return cmp.Compare(b.Pods, a.Pods) })
+		pairs = pairs[:m.limit()]
+		slices.SortStableFunc(pairs, func(a, b *Preemption) int { return a.First.Compare(b.First) })
+	}
+	for _, p := range pairs {
 		by := "unknown"
 		if p.Preemptor != None {
 			by = m.Name(p.Preemptor)
@@ -38,10 +82,6 @@ func (m *pageMaker) preemptionTable() table {
 		} else if p.PreemptorUID != "" {
 			by = "uid " + p.PreemptorUID
 		}
-		if len(t.rows) >= m.limit() {
-			more++
-			continue
-		}
 		on := plural(len(p.Nodes), "node")
 		if len(p.Nodes) == 1 {
 			on = m.Timeline.Objects[p.Nodes[0]].Name
@@ -49,7 +89,7 @@ func (m *pageMaker) preemptionTable() table {
 		t.rows = append(t.rows, []string{m.when(p.First), cmp.Or(strings.TrimPrefix(span(p.First, p.Last), "+"), "-"), strconv.Itoa(p.Pods), m.Name(p.Victim), by, on})
 	}
 	if more > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("and %d more pairs", more))
+		t.notes = append(t.notes, fmt.Sprintf("and %d more pairs of workloads", more))
 	}
 	return t
 }
@@ -67,39 +107,47 @@ func (m *pageMaker) preempted() string {
 		between[[2]string{from, m.Timeline.Objects[p.Victim].Namespace}] += p.Pods
 		total += p.Pods
 	}
-	if total == 0 {
+	if m.Totals.Preempted == 0 {
 		return ""
 	}
 	pairs := slices.SortedFunc(maps.Keys(between), func(a, b [2]string) int {
 		return cmp.Or(cmp.Compare(between[b], between[a]), slices.Compare(a[:], b[:]))
 	})
 	words := make([]string, 0, len(pairs))
-	for _, p := range pairs[:min(len(pairs), maxTable)] {
+	for _, p := range pairs[:min(len(pairs), 4)] {
 		by := cmp.Or(p[0], "unknown pods")
 		if p[0] == p[1] {
 			by = "its own pods"
 		}
 		words = append(words, fmt.Sprintf("%d of namespace %s by %s", between[p], p[1], by))
 	}
-	return plural(total, "pod") + " preempted: " + strings.Join(words, ", ")
+	if n := len(pairs) - len(words); n > 0 {
+		words = append(words, fmt.Sprintf("and %d more pairs of namespaces", n))
+	}
+	if n := m.Totals.Preempted - total; n > 0 {
+		words = append(words, fmt.Sprintf("%d of several workloads", n))
+	}
+	return plural(m.Totals.Preempted, "pod") + " preempted: " + strings.Join(words, ", ")
 }
 
 // workloadTable lists the workloads in trouble, worst first, and names the others.
 func (m *pageMaker) workloadTable() table {
-	t := table{title: "Workloads, most affected first", heads: []string{"WORKLOAD", "PREEMPTED", "WARNINGS", "FIRST WARNING", "LAST WARNING", "STARTED", "LAST START", "NOT SCHEDULED"}}
+	t := table{title: "Workloads, most affected first", heads: []string{"WORKLOAD", "PREEMPTED", "EVICTED", "WARNINGS", "FIRST WARNING", "LAST WARNING", "STARTED", "LAST START", "NOT SCHEDULED"}}
 	var worst []*Lane
 	var well []string
 	for i := range m.Lanes {
 		l := &m.Lanes[i]
 		switch {
 		case l.Kind != LaneWorkload:
-		case l.Warnings == 0 && l.Preempted == 0 && l.Waiting == 0:
+		case l.Warnings == 0 && l.harmed() == 0 && l.Waiting == 0:
 			well = append(well, m.Name(l.Object))
 		default:
 			worst = append(worst, l)
 		}
 	}
-	slices.SortStableFunc(worst, func(a, b *Lane) int { return cmp.Compare(b.Preempted+b.Warnings, a.Preempted+a.Warnings) })
+	slices.SortStableFunc(worst, func(a, b *Lane) int {
+		return cmp.Or(cmp.Compare(b.harmed(), a.harmed()), cmp.Compare(b.Warnings, a.Warnings))
+	})
 	for _, l := range worst[:min(len(worst), m.limit())] {
 		first, last, lastStart := "-", "-", "-"
 		if l.Started > 0 {
@@ -108,7 +156,7 @@ func (m *pageMaker) workloadTable() table {
 		if l.Warnings > 0 {
 			first, last = m.when(l.FirstWarning), m.when(l.LastWarning)
 		}
-		t.rows = append(t.rows, []string{m.Name(l.Object), number(l.Preempted), number(l.Warnings), first, last, number(l.Started), lastStart, number(l.Waiting)})
+		t.rows = append(t.rows, []string{m.Name(l.Object), number(l.Preempted), number(l.Evicted), number(l.Warnings), first, last, number(l.Started), lastStart, number(l.Waiting)})
 	}
 	if n := len(worst) - len(t.rows); n > 0 {
 		t.notes = append(t.notes, "and "+plural(n, "workload")+" with fewer Warnings")
@@ -125,7 +173,7 @@ func (m *pageMaker) workloadTable() table {
 
 // nodeTable says what happened on which node.
 func (m *pageMaker) nodeTable() table {
-	t := table{title: "Nodes, most affected first", heads: []string{"NODE", "PREEMPTED", "WARNINGS", "WHAT HAPPENED TO IT"}}
+	t := table{title: "Nodes, most affected first", heads: []string{"NODE", "PREEMPTED", "EVICTED", "WARNINGS", "WHAT HAPPENED TO IT"}}
 	type node struct {
 		*Lane
 		story string
@@ -137,7 +185,7 @@ func (m *pageMaker) nodeTable() table {
 		if l.Kind != LaneNode {
 			continue
 		}
-		if story := m.nodeStory(l); story != "" || l.Warnings > 0 || l.Preempted > 0 {
+		if story := m.nodeStory(l); story != "" || l.Warnings > 0 || l.harmed() > 0 {
 			nodes = append(nodes, node{l, story})
 		} else {
 			quiet++
@@ -147,11 +195,11 @@ func (m *pageMaker) nodeTable() table {
 		if (a.story != "") != (b.story != "") { // something happened to the node itself
 			return cmp.Compare(len(b.story), len(a.story))
 		}
-		return cmp.Or(cmp.Compare(b.Preempted+b.Warnings, a.Preempted+a.Warnings),
+		return cmp.Or(cmp.Compare(b.harmed(), a.harmed()), cmp.Compare(b.Warnings, a.Warnings),
 			cmp.Compare(m.Timeline.Objects[a.Object].Name, m.Timeline.Objects[b.Object].Name))
 	})
 	for _, n := range nodes[:min(len(nodes), m.limit())] {
-		t.rows = append(t.rows, []string{m.Timeline.Objects[n.Object].Name, number(n.Preempted), number(n.Warnings), cmp.Or(n.story, "-")})
+		t.rows = append(t.rows, []string{m.Timeline.Objects[n.Object].Name, number(n.Preempted), number(n.Evicted), number(n.Warnings), cmp.Or(n.story, "-")})
 	}
 	if more := len(nodes) - len(t.rows); more > 0 {
 		t.notes = append(t.notes, "and "+plural(more, "node")+" with fewer")
@@ -161,6 +209,9 @@ func (m *pageMaker) nodeTable() table {
 	}
 	return t
 }
+
+// harmed is the number of pods that had to go.
+func (l *Lane) harmed() int { return l.Preempted + l.Evicted }
 
 // nodeStory lists what happened to a node itself, in the order of time.
 func (m *pageMaker) nodeStory(l *Lane) string {

@@ -8,6 +8,9 @@ import (
 const (
 	ellipsis = "…"
 
+	// orOthers follows a message that stands for others.
+	orOthers = "; or other messages"
+
 	// maxTemplate is the length up to which messages are compared, in bytes.
 	maxTemplate = 512
 )
@@ -117,20 +120,33 @@ func partOfWord(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
 }
 
+// similar reports whether two messages have most of their words in common, so that one line can stand
+// for both.
+func similar(a, b string) bool {
+	var t template
+	t.add(a)
+	t.add(b)
+	return !t.differ || 2*t.same() >= min(len(wordsOf(a)), len(wordsOf(b)))
+}
+
+// same is the number of words that do not differ.
+func (t *template) same() (n int) {
+	for _, w := range t.words {
+		if !strings.Contains(w, ellipsis) {
+			n++
+		}
+	}
+	return n
+}
+
 // String returns the common words, with one "…" where several in a row differ; the longest message
 // if they have hardly any words in common.
 func (t *template) String() string {
 	if !t.differ {
 		return t.whole
 	}
-	same := 0
-	for _, w := range t.words {
-		if !strings.Contains(w, ellipsis) {
-			same++
-		}
-	}
-	if same < 2 {
-		return strings.TrimSuffix(t.whole, ".") + "; or other messages"
+	if t.same() < 2 {
+		return strings.TrimSuffix(strings.TrimSuffix(t.whole, orOthers), ".") + orOthers
 	}
 	words := slices.CompactFunc(slices.Clone(t.words), func(a, b string) bool { return a == ellipsis && b == ellipsis })
 	return strings.Join(words, " ")

@@ -35,7 +35,7 @@ func WriteText(w io.Writer, t *Timeline, style Style) error {
 		x.heading("What happened")
 		x.lines(p.lines)
 	}
-	for _, t := range []table{p.preemptions, p.workloads, p.nodes} {
+	for _, t := range []table{p.usual, p.preemptions, p.workloads, p.nodes} {
 		x.table(t)
 	}
 	if len(p.omissions) > 0 {

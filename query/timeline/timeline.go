@@ -61,8 +61,10 @@ type Query struct {
 // Totals counts what the Timeline is about, including Events that are not in Events.
 type Totals struct {
 	Events      int   `json:"events"`
-	Occurrences int   `json:"occurrences"` // repeats included
-	Warnings    int   `json:"warnings"`    // Events of the type Warning
+	Occurrences int   `json:"occurrences"`         // repeats included
+	Warnings    int   `json:"warnings"`            // Events of the type Warning
+	Preempted   int   `json:"preempted,omitempty"` // pods
+	Evicted     int   `json:"evicted,omitempty"`   // pods
 	Objects     int   `json:"objects"`
 	Workloads   int   `json:"workloads"`
 	Nodes       int   `json:"nodes"`
@@ -121,12 +123,15 @@ type Row struct {
 	// "28 pods of Deployment/querier, by Deployment/ingester of dedicated-metrics".
 	Summary string `json:"summary"`
 
+	// After is the reason of what happened to the nodes just before, if the row is about evictions.
+	After string `json:"after,omitempty"`
+
 	// Message is the Events' message, "…" where they differ.
 	Message string `json:"message,omitempty"`
 
 	Component string `json:"component,omitempty"`
 	Workload  int    `json:"workload"`
-	By        int    `json:"by"` // the workload that caused it, None if no Event names it
+	By        int    `json:"by"` // the workload that caused it, None if no Event names it, or several did
 
 	Objects     []int  `json:"objects,omitempty"` // in the order of their Events
 	ObjectCount int    `json:"objectCount"`       // Objects may be fewer
@@ -157,6 +162,7 @@ type Lane struct {
 	Occurrences  int       `json:"occurrences"`
 	Warnings     int       `json:"warnings,omitempty"`  // Events
 	Preempted    int       `json:"preempted,omitempty"` // pods of the workload, or on the node
+	Evicted      int       `json:"evicted,omitempty"`   // pods of the workload, or on the node
 	Started      int       `json:"started,omitempty"`   // pods of the workload
 	Waiting      int       `json:"waiting,omitempty"`   // pods that failed to be scheduled, and were not until the end
 	LastStarted  time.Time `json:"lastStarted,omitzero"`
