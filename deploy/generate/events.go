@@ -81,9 +81,10 @@ func age(entries string) string {
 
 // nowAndBefore compares the range with the one before.
 func nowAndBefore(entries string) []object {
+	now := count("", entries, "$__range") + " or vector(0)"
 	return []object{
-		instant(count("", entries, "$__range"), "now"),
-		instant(strings.Replace(count("", entries, "$__range"), "[$__range]", "[$__range] offset $__range", 1), "before"),
+		instant(now, "now"),
+		instant(strings.Replace(now, "[$__range]", "[$__range] offset $__range", 1), "before"),
 	}
 }
 
@@ -142,7 +143,7 @@ func (q logQL) variables() []object {
 	of := func(matchers string) string { return `{job=~"$job"` + matchers + `}` }
 	cluster, namespace := fmt.Sprintf(`, %s=~"$cluster"`, q.Cluster), fmt.Sprintf(`, %s=~"$namespace"`, q.Namespace)
 	job := label("job", "job", "", fmt.Sprintf(`{%s=~".+"}`, q.Reason))
-	job["current"] = one(q.Job)
+	job["current"] = object{"selected": true, "text": []string{q.Job}, "value": []string{q.Job}}
 	level := choice("custom", "level", "", ".*", "critical,error,warn,info,debug", everything)
 	return []object{
 		source("loki"), job,
@@ -230,13 +231,13 @@ func events(p parameters) object {
 	q.log(l)
 	q.troubles(l)
 	return dashboard(eventsUID, "Kubernetes Events", "Events of the cluster, exported by Hindsight.", l, q.variables(), q.annotations(),
-		[]object{dashboardLink("Hindsight", "/d/"+hindsightUID+"?${__url_time_range}")})
+		[]object{dashboardLink("Hindsight", "/d/"+hindsightUID)})
 }
 
 func dashboardLink(title, url string) object {
 	return object{
 		"title": title, "type": "link", "url": url, "icon": "dashboard", "tooltip": "", "tags": []string{},
-		"asDropdown": false, "targetBlank": false, "includeVars": false, "keepTime": false,
+		"asDropdown": false, "targetBlank": false, "includeVars": false, "keepTime": true,
 	}
 }
 

@@ -91,7 +91,7 @@ func hindsight() object {
 	l.row(101, "Events")
 	l.add(16, 8, lines(10, "Read, journaled, accepted",
 		"States per second: read from the API server; journaled, without those that drop rules match; accepted by each sink, which only receives matching states.",
-		"suffix: Events/s", 1, nil,
+		"suffix:Events/s", 1, nil,
 		over(rate("watch_events_total", "")+" + "+rate("watch_skipped_total", ""), "read"),
 		over(rate("watch_events_total", "")+" - "+rate("intake_dropped_total", ""), "journaled"),
 		over(rate("sink_sent_total", " by (sink)"), "accepted by {{sink}}")))
@@ -113,7 +113,7 @@ func hindsight() object {
 	}
 	return dashboard(hindsightUID, "Hindsight", "The path of Events from the API server to the sinks. Its panels are in the order of the runbooks of the alerts.", l,
 		[]object{source("prometheus"), label("job", "hindsight_journal_bytes"), label("instance", `hindsight_journal_bytes{job=~"$job"}`)},
-		[]object{}, []object{dashboardLink("Kubernetes Events", "/d/"+eventsUID+"?${__url_time_range}")})
+		[]object{}, []object{dashboardLink("Kubernetes Events", "/d/"+eventsUID)})
 }
 
 func watch(l *layout) {

@@ -39,7 +39,7 @@ func (l *layout) add(w, h int, p panel) {
 		l.newline()
 	}
 	for i, t := range p.targets {
-		t["refId"], t["datasource"] = string(rune('A'+i)), l.source
+		t["refId"], t["datasource"] = refID(i), l.source
 	}
 	defaults := object{"noValue": "none in this range"}
 	for key, value := range p.defaults {
@@ -61,6 +61,9 @@ func (l *layout) add(w, h int, p panel) {
 	l.x, l.height = l.x+w, max(l.height, h)
 }
 
+// refID names the queries of a panel.
+func refID(i int) string { return string(rune('A' + i)) }
+
 // panel is a panel without its place. Its id is part of links and of alerts: it never changes, and
 // the id of a removed panel is not used again.
 type panel struct {
@@ -79,12 +82,19 @@ func number(id int, title, description string, defaults object, targets ...objec
 	for key, value := range defaults {
 		d[key] = value
 	}
-	mode := "value"
+	// A Loki data source names a single value after its query, whatever its legend.
+	mode, names := "value", []object{}
 	if len(targets) > 1 {
 		mode = "value_and_name"
+		for i, t := range targets {
+			names = append(names, object{
+				"matcher":    object{"id": "byFrameRefID", "options": refID(i)},
+				"properties": []object{property("displayName", t["legendFormat"])},
+			})
+		}
 	}
 	return panel{
-		id: id, kind: "stat", title: title, description: description, targets: targets, defaults: d,
+		id: id, kind: "stat", title: title, description: description, targets: targets, defaults: d, overrides: names,
 		options: object{
 			"graphMode": "none", "colorMode": "value", "justifyMode": "auto", "textMode": mode, "wideLayout": true,
 			"orientation": "vertical", "showPercentChange": false, "percentChangeColorMode": "standard",

@@ -424,7 +424,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 }
 
 var (
-	linkPath      = regexp.MustCompile(`^/(?:d/([a-z-]+)|(explore))\?(.*)$`)
+	linkPath      = regexp.MustCompile(`^/(?:d/([a-z-]+)|(explore))(?:\?(.*))?$`)
 	linkVariable  = regexp.MustCompile(`^\$\{(\w+):queryparam\}$`)
 	anyVariable   = regexp.MustCompile(`\$\{[^}]+\}`)
 	rightVariable = regexp.MustCompile(`^\$\{(__(url_time_range|value\.raw|from|to|field\.labels\.\w+|data\.fields(\.\w+|\["[a-z ]+"\]))|loki|job:pipe|\w+:queryparam)\}$`)
@@ -458,7 +458,7 @@ func leads(address string, all map[string]dashboard) error {
 			}
 			continue
 		}
-		if part == "${__url_time_range}" {
+		if part == "${__url_time_range}" || m[3] == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(part, "=")

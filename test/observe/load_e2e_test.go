@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func TestLokiQueriesOfALargeCluster(t *testing.T) {
 	d := eventsDashboard(t)
 	now := time.Now()
 	for _, q := range d.queries(now, manyHours*time.Hour) {
-		if series, _ := seriesOf(t, l, q, now, manyHours*time.Hour); series > 0 {
+		if series, _ := seriesOf(t, l, q, now, manyHours*time.Hour); series > strings.Count(q.expr, "or vector(0)") {
 			t.Errorf("%s finds %d series where there is nothing", q.where, series)
 		}
 	}

@@ -100,6 +100,10 @@ scrape_configs:
 			// Series of zeros are hidden, and subqueries look at the last minutes.
 			q.expr = strings.ReplaceAll(strings.TrimSuffix(q.expr, " > 0"), "[5m:15s]", "[5m:1s]")
 		}
+		// Before there was anything.
+		if found, err := instantAt(t.Context(), listen, q.expr, "1000"); err != nil || len(found) > 0 && !strings.Contains(q.expr, "absent(") {
+			t.Errorf("%s: %s finds %s where there is nothing: %v", q.where, q.expr, found, err)
+		}
 		found, err := instant(t.Context(), listen, q.expr)
 		switch {
 		case err != nil:
@@ -147,8 +151,13 @@ func await(t *testing.T, hindsight *program.Program, prometheus *cluster.Process
 
 // instant returns the result of an instant query.
 func instant(ctx context.Context, address, expr string) (found []json.RawMessage, err error) {
+	return instantAt(ctx, address, expr, "")
+}
+
+// instantAt returns the result at a time in seconds; empty: now.
+func instantAt(ctx context.Context, address, expr, at string) (found []json.RawMessage, err error) {
 	var data struct{ Result []json.RawMessage }
-	err = get(ctx, address, "/api/v1/query", url.Values{"query": {expr}}, &data)
+	err = get(ctx, address, "/api/v1/query", url.Values{"query": {expr}, "time": {at}}, &data)
 	return data.Result, err
 }
 
