@@ -61,13 +61,21 @@ name is the release's, unless it is given.
 {{- end -}}
 
 {{/*
+The label job of the first Loki sink.
+*/}}
+{{- define "hindsight.job" -}}
+{{- $job := "hindsight" -}}
+{{- range $sink := reverse .Values.config.sinks -}}
+{{- if kindIs "map" $sink.loki -}}{{- $job = default "hindsight" $sink.loki.job -}}{{- end -}}
+{{- end -}}
+{{- $job -}}
+{{- end -}}
+
+{{/*
 A file of the folder generated: a dashboard or rules. The label job is that of the first Loki sink.
 */}}
 {{- define "hindsight.generated" -}}
 {{- $root := index . 0 -}}
-{{- $job := "hindsight" -}}
-{{- range $sink := reverse $root.Values.config.sinks -}}
-{{- if kindIs "map" $sink.loki -}}{{- $job = default "hindsight" $sink.loki.job -}}{{- end -}}
-{{- end -}}
+{{- $job := include "hindsight.job" $root -}}
 {{- $root.Files.Get (printf "generated/%s" (index . 1)) | replace "@job@" $job | replace "@grafana@" (trimSuffix "/" $root.Values.links.grafana) | replace "@runbooks@" $root.Values.links.runbooks | trimSuffix "\n" -}}
 {{- end -}}
