@@ -70,13 +70,13 @@ func TestAccessible(t *testing.T) {
 					}
 				}
 				check("overview")
-				for _, tab := range []string{"preemptions", "workloads", "nodes", "omissions", "story"} {
+				for _, tab := range []string{"preemptions", "workloads", "nodes", "reasons", "omissions", "story"} {
 					v.do(fmt.Sprintf(`document.getElementById('tab-%s').click()`, tab))
 					check(tab)
 				}
-				v.do(`document.getElementById('reasons').open = true`)
+				v.do(`document.getElementById('reason-menu').open = true`)
 				check("reasons")
-				v.do(`document.getElementById('reasons').open = false; document.querySelector('.row-button')?.click()`)
+				v.do(`document.getElementById('reason-menu').open = false; document.querySelector('.row-button')?.click()`)
 				check("details")
 				v.do(`document.querySelector('.event summary')?.click()`)
 				check("an Event")

@@ -151,16 +151,19 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: %d rows are in the story, %d are counted", filter, drawn, rows)
 		}
 	}
-	row := func(e *timeline.Event) *timeline.Row { return &tl.Rows[e.Row] }
 	expect("no filter", func(*timeline.Event) bool { return true })
 	v.do(`document.querySelector('[data-type=Warning]').click()`)
-	expect("Warnings", func(e *timeline.Event) bool { return row(e).Type == "Warning" })
+	expect("Warnings", func(e *timeline.Event) bool { return e.Type == "Warning" })
 	v.do(`document.querySelector('[data-type=Warning]').click(); document.querySelector('[data-reason=Preempted]').click()`)
-	expect("reason", func(e *timeline.Event) bool { return row(e).Reason == "Preempted" })
+	expect("reason", func(e *timeline.Event) bool { return e.Reason == "Preempted" })
 	v.do(`document.querySelector('[data-reason=FailedScheduling]').click()`)
 	expect("reasons", func(e *timeline.Event) bool {
-		return row(e).Reason == "Preempted" || row(e).Reason == "FailedScheduling"
+		return e.Reason == "Preempted" || e.Reason == "FailedScheduling"
 	})
+	v.do(`document.getElementById('clear').click(); document.getElementById('tab-reasons').click(); [...document.querySelectorAll('#panel-reasons .link')].find((b) => b.textContent === 'Scheduled').click()`)
+	expect("a step of a routine", func(e *timeline.Event) bool { return e.Reason == "Scheduled" })
+	v.do(`document.getElementById('clear').click(); document.getElementById('routine').click()`)
+	expect("no routine", func(e *timeline.Event) bool { return tl.Rows[e.Row].Routine == "" })
 	v.do(`document.getElementById('clear').click()`)
 	v.search("Insufficient CPU")
 	expect("text", func(e *timeline.Event) bool { return strings.Contains(strings.ToLower(e.Message), "insufficient cpu") })
@@ -307,7 +310,7 @@ func TestHostileEvents(t *testing.T) {
 		}
 	}
 	check("at the start")
-	for _, tab := range []string{"preemptions", "workloads", "nodes", "omissions", "story"} {
+	for _, tab := range []string{"preemptions", "workloads", "nodes", "reasons", "omissions", "story"} {
 		v.do(fmt.Sprintf(`document.getElementById('tab-%s').click(); document.querySelectorAll('#panel-%s details').forEach((d) => { d.open = true })`, tab, tab))
 		check(tab)
 	}

@@ -34,10 +34,10 @@ const overview = {bars: [], width: 0};
 // countBars counts the shown Events of the whole range in bars of some pixels.
 const countBars = () => {
   const n = Math.max(20, Math.floor(plotWidth / 5));
-  const bars = Array.from({length: n}, () => [0, 0]);
+  const bars = Array.from({length: n}, () => [0, 0, 0]);
   for (const r of rows) {
     if (!r.shown) continue;
-    const above = Number(!BELOW.has(kindOf(r)));
+    const above = kindOf(r) === 'caused' ? 2 : Number(!BELOW.has(kindOf(r)));
     if (!r.matches.length) bars[Math.min(n - 1, Math.max(0, Math.floor(((r.t0 - whole.from) / (whole.to - whole.from)) * n)))][above] += r.n;
     for (const i of r.matches) bars[Math.min(n - 1, Math.max(0, Math.floor(((events[i].t - whole.from) / (whole.to - whole.from)) * n)))][above]++;
   }
@@ -47,24 +47,25 @@ const countBars = () => {
 
 const drawAxis = () => {
   if (overview.width !== plotWidth) countBars();
-  const most = Math.max(1, ...overview.bars.map(([a, b]) => a + b));
+  const most = Math.max(1, ...overview.bars.map(([a, b, c]) => a + b + c));
   const w = plotWidth / overview.bars.length;
-  let normal = '';
-  let bad = '';
-  // The root keeps single Events visible beside thousands.
-  const height = (n) => (n ? Math.max(2, Math.sqrt(n / most) * HISTOGRAM) : 0);
-  overview.bars.forEach(([a, b], i) => {
-    const x = (i * w).toFixed(1);
-    const all = height(a + b);
-    const part = a + b ? (all * b) / (a + b) : 0;
-    if (b) bad += `M${x} ${HISTOGRAM}h${(w - 1).toFixed(1)}v${(-part).toFixed(1)}h${(1 - w).toFixed(1)}z`;
-    if (a) normal += `M${x} ${(HISTOGRAM - part).toFixed(1)}h${(w - 1).toFixed(1)}v${(part - all).toFixed(1)}h${(1 - w).toFixed(1)}z`;
+  const paths = ['', '', ''];
+  overview.bars.forEach((bar, i) => {
+    const n = bar[0] + bar[1] + bar[2];
+    const all = n && Math.max(2, Math.sqrt(n / most) * HISTOGRAM); // the root keeps single Events visible beside thousands
+    let y = HISTOGRAM;
+    for (const k of [2, 1, 0]) { // what was done to others at the bottom
+      if (!bar[k]) continue;
+      const part = Math.max(1.5, (all * bar[k]) / n);
+      paths[k] += `M${(i * w).toFixed(1)} ${y.toFixed(1)}h${(w - 1).toFixed(1)}v${(-part).toFixed(1)}h${(1 - w).toFixed(1)}z`;
+      y -= part;
+    }
   });
   const at = (ms) => Math.min(plotWidth, Math.max(0, ((ms - whole.from) / (whole.to - whole.from)) * plotWidth));
   const x0 = at(view.from);
   const x1 = Math.max(x0 + 2, at(view.to));
   const chart = svg('svg', {class: 'overview', width: plotWidth, height: HISTOGRAM + 2, 'aria-hidden': 'true', focusable: 'false'},
-    svg('path', {class: 'bar normal', d: normal}), svg('path', {class: 'bar bad', d: bad}),
+    ['normal', 'warning', 'caused'].map((k, i) => svg('path', {class: 'bar ' + k, d: paths[i]})),
     gaps.filter((g) => g.shown).map((g) => svg('rect', {class: 'band', x: at(g.t0), y: 0, width: Math.max(2, at(g.t1) - at(g.t0)), height: HISTOGRAM})),
     isWhole() ? null : [
       svg('rect', {class: 'outside', x: 0, y: 0, width: x0, height: HISTOGRAM + 2}),
@@ -72,7 +73,7 @@ const drawAxis = () => {
       svg('rect', {class: 'window', x: x0, y: 0.5, width: x1 - x0, height: HISTOGRAM + 1}),
     ]);
   const scale = svg('svg', {class: 'scale', width: plotWidth, height: 18, 'aria-hidden': 'true', focusable: 'false'},
-    ticks().map((t) => svg('g', {}, svg('line', {x1: t.x, x2: t.x, y1: 13, y2: 18}), svg('text', {x: t.x + 3, y: 12}, t.text))));
+    ticks().map((t) => svg('g', {}, svg('line', {x1: t.x, x2: t.x, y1: 13, y2: 18}), t.x + t.text.length * 6.2 < plotWidth ? svg('text', {x: t.x + 3, y: 12}, t.text) : null)));
   byId('axis-drawing').replaceChildren(chart, scale);
 };
 

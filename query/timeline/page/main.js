@@ -81,6 +81,7 @@ const clearFilters = () => {
   filter.types.clear();
   filter.reasons.clear();
   filter.lane = -1;
+  filter.routine = true;
   showWhole();
   invalidate('filter');
 };
@@ -91,14 +92,15 @@ const buildToolbar = () => {
   const types = tally(typeOf);
   const reasons = tally(reasonOf);
   const kind = (type) => (type === 'gap' ? 'gap' : type === 'Warning' ? 'warning' : type === 'Normal' ? 'normal' : 'other');
-  byId('toolbar').append(
+  fill(byId('toolbar'), {}, [
     h('div', {class: 'types', role: 'group', 'aria-label': 'Types'}, types.map(([type, n]) => h('button', {type: 'button', class: 'chip', 'data-type': type, 'aria-pressed': 'false', onclick: () => toggle(filter.types, type)}, icon(kind(type)), h('span', {}, type === 'gap' ? 'Gap' : line(type, 30)), h('span', {class: 'badge'}, number(n))))),
-    h('details', {class: 'reasons', id: 'reasons'}, h('summary', {}, h('span', {id: 'reasons-title'}, 'All reasons')),
+    rows.some((r) => r.routine) ? h('button', {type: 'button', class: 'chip', id: 'routine', 'aria-pressed': 'false', title: 'Hide the rows of what happens when all is well', onclick: () => { filter.routine = !filter.routine; invalidate('filter'); }}, icon('routine'), 'Hide routine') : [],
+    h('details', {class: 'reasons', id: 'reason-menu'}, h('summary', {}, h('span', {id: 'reasons-title'}, 'All reasons')),
       h('div', {class: 'menu', role: 'group', 'aria-label': 'Reasons'}, reasons.slice(0, 300).map(([reason, n]) => h('label', {}, h('input', {type: 'checkbox', 'data-reason': reason, onchange: () => toggle(filter.reasons, reason)}), h('span', {class: 'name'}, line(reason, 60)), h('span', {class: 'muted'}, number(n)))))),
     h('input', {type: 'search', id: 'text', placeholder: 'Text: message, object, node, uid', 'aria-label': 'Text that an Event contains', autocomplete: 'off', spellcheck: 'false', oninput: (e) => { filter.text = e.target.value; invalidate('filter'); }}),
     h('button', {type: 'button', class: 'chip', id: 'lane-filter', hidden: true, 'aria-label': 'Show all lanes', onclick: () => setLane(filter.lane)}),
     shownCount,
-    h('button', {type: 'button', class: 'tool wide', id: 'clear', onclick: clearFilters}, 'Reset'));
+    h('button', {type: 'button', class: 'tool wide', id: 'clear', onclick: clearFilters}, 'Reset')]);
 };
 
 const drawCounts = () => {
@@ -108,6 +110,7 @@ const drawCounts = () => {
   shownCount.textContent = (isWhole() && !isFiltered() ? `${count(total, 'Event')} in ${count(rows.length, 'row')}` : `${number(n)} of ${count(total, 'Event')}, ${number(storyRows.length)} of ${count(rows.length, 'row')}`) + (isWhole() ? '' : ` · ${when(view.from)} – ${when(view.to)}`);
   for (const b of byId('toolbar').querySelectorAll('[data-type]')) b.setAttribute('aria-pressed', String(filter.types.has(b.dataset.type)));
   for (const b of byId('toolbar').querySelectorAll('[data-reason]')) b.checked = filter.reasons.has(b.dataset.reason);
+  byId('routine')?.setAttribute('aria-pressed', String(!filter.routine));
   byId('reasons-title').textContent = filter.reasons.size === 0 ? 'All reasons' : filter.reasons.size === 1 ? line([...filter.reasons][0], 40) : `${filter.reasons.size} reasons`;
   if (byId('text').value !== filter.text) byId('text').value = filter.text;
   const chip = byId('lane-filter');
@@ -130,6 +133,7 @@ const saveHash = () => {
   for (const t of filter.types) p.append('type', t);
   for (const r of filter.reasons) p.append('reason', r);
   if (filter.lane >= 0) p.set('lane', filter.lane);
+  if (!filter.routine) p.set('routine', 'no');
   if (ui.row >= 0) p.set('row', ui.row);
   if (ui.row >= 0 && ui.event >= 0) p.set('event', ui.event);
   if (ui.tab !== 'story') p.set('tab', ui.tab);
@@ -144,6 +148,7 @@ const readHash = () => {
   filter.types = new Set(p.getAll('type'));
   filter.reasons = new Set(p.getAll('reason'));
   filter.lane = lanes[p.get('lane') ?? -1] ? Number(p.get('lane')) : -1;
+  filter.routine = p.get('routine') !== 'no';
   const from = Date.parse(p.get('from'));
   const to = Date.parse(p.get('to'));
   if (from < to) setView(from, to); else setView(whole.from, whole.to);
@@ -212,7 +217,7 @@ matchMedia('print').addEventListener('change', (e) => (e.matches ? beforePrint()
 addEventListener('hashchange', () => { ready = false; readHash(); ready = true; });
 document.addEventListener('keydown', (e) => {
   if (e.key === 'Escape') {
-    if (byId('reasons').open) { byId('reasons').open = false; byId('reasons').querySelector('summary').focus(); }
+    if (byId('reason-menu').open) { byId('reason-menu').open = false; byId('reason-menu').querySelector('summary').focus(); }
     else if (ui.pane === 'details') closeDetails();
     hideTip();
   } else if (e.key === '/' && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName)) {
@@ -220,7 +225,7 @@ document.addEventListener('keydown', (e) => {
     byId('text').focus();
   }
 });
-document.addEventListener('click', (e) => { if (byId('reasons').open && !byId('reasons').contains(e.target)) byId('reasons').open = false; });
+document.addEventListener('click', (e) => { if (byId('reason-menu').open && !byId('reason-menu').contains(e.target)) byId('reason-menu').open = false; });
 // The text that the filter looks through is made when the browser has nothing else to do.
 let next = 0;
 const prepare = (deadline) => {

@@ -75,7 +75,7 @@ const laneKind = (l) => (l.kind === 'gap' ? '' : l.kind === 'namespace' ? 'Names
 // kindOf is the class of a row's mark: its shape and its colour.
 const bad = (level) => /^(warn|error|critical|fatal)/.test(level ?? '');
 const kindOf = (r) => (r.kind ??= r.gap ? 'gap'
-  : r.by >= 0 || /^(Preempted|Evicted|TaintManagerEviction)$/.test(r.reason ?? '') ? 'caused'
+  : r.by >= 0 || /^(Preempted|Evicted|TaintManagerEviction|NodeControllerEviction)$/.test(r.reason ?? '') ? 'caused'
     : r.type === 'Warning' ? 'warning'
       : r.events.some((i) => bad(events[i].level)) ? 'level'
         : r.type && r.type !== 'Normal' ? 'other'
@@ -84,8 +84,8 @@ const KINDS = {caused: 'preempted or evicted', warning: 'Warning', level: 'Norma
 const BELOW = new Set(['normal', 'routine']); // of the lower track
 const ROUTINES = {pods: 'pod routine', node: 'node routine'};
 const whatOf = (r) => (r.what ??= r.routine ? ROUTINES[r.routine] ?? line(r.routine, 60) : line(r.reason, 80) || (r.gap ? 'Gap' : '–'));
-const typeOf = (r) => (r.gap ? 'gap' : r.type || 'no type');
-const reasonOf = (r) => r.reason || '(no reason)';
+const typeOf = (e) => (e.gap ? 'gap' : e.type || 'no type'); // of an Event
+const reasonOf = (e) => e.reason || '(no reason)';
 const times = (r) => when(r.t0) + (r.t1 > r.t0 ? ` – ${when(r.t1)}` : '');
 
 // sentence describes a row for a screen reader.
@@ -102,7 +102,7 @@ const sentence = (r) => {
 
 // ---- filters ----
 
-const filter = {text: '', types: new Set(), reasons: new Set(), lane: -1}; // empty sets: all
+const filter = {text: '', types: new Set(), reasons: new Set(), lane: -1, routine: true}; // empty sets: all
 const view = {from: whole.from, to: whole.to};
 
 const words = [];
@@ -117,11 +117,12 @@ const textOf = (i) => {
   }
   return s;
 };
-const rowText = (r) => [r.summary, r.message, r.reason, r.component, fullName(r.workload)].join('\n').toLowerCase();
 
-// matched returns the Events of a row that pass text and lane.
+// matched returns the Events of a row that pass the filters.
 const matched = (r, needle, lane) => {
-  const list = lane?.kind === 'node' ? onNodes.get(lane.object).get(r.index) ?? [] : r.events;
+  let list = lane?.kind === 'node' ? onNodes.get(lane.object).get(r.index) ?? [] : r.events;
+  if (filter.types.size) list = list.filter((i) => filter.types.has(typeOf(events[i])));
+  if (filter.reasons.size) list = list.filter((i) => filter.reasons.has(reasonOf(events[i])));
   return needle ? list.filter((i) => textOf(i).includes(needle)) : list;
 };
 
@@ -134,19 +135,19 @@ const spanOf = (list) => {
 
 let round = 0; // of applyFilter
 
-// applyFilter decides which rows are shown, and of which Events: r.shown, r.matches, r.n (also those that are not in the file).
+// applyFilter decides which rows are shown, and with which Events: r.shown, r.matches, and their number r.n, which
+// for a whole row has also those that are not in this file.
 const applyFilter = () => {
   const needle = filter.text.trim().toLowerCase();
   const lane = lanes[filter.lane];
   const inLane = lane && new Set(lane.rows);
   round++;
   for (const r of rows) {
-    r.shown = (!filter.types.size || filter.types.has(typeOf(r))) && (!filter.reasons.size || filter.reasons.has(reasonOf(r)) || (r.steps ?? []).some((s) => filter.reasons.has(s.reason))) && (!inLane || inLane.has(r.index));
+    r.shown = (filter.routine || !r.routine) && (!inLane || inLane.has(r.index));
     if (!r.shown) continue;
     r.matches = matched(r, needle, lane);
     if (r.matches.length < r.events.length) for (const i of r.matches) events[i].passes = round;
     r.n = r.matches.length === r.events.length ? r.eventCount : r.matches.length;
-    if (!r.matches.length && r.events.length < r.eventCount && (!needle || rowText(r).includes(needle))) r.n = r.eventCount;
     r.shown = r.n > 0;
     r.m0 = r.t0;
     r.m1 = r.t1;
@@ -158,7 +159,7 @@ const applyFilter = () => {
 
 const inView = (r) => r.shown && r.m0 <= view.to && r.m1 >= view.from;
 const isWhole = () => view.from <= whole.from && view.to >= whole.to;
-const isFiltered = () => Boolean(filter.text.trim() || filter.types.size || filter.reasons.size || filter.lane >= 0);
+const isFiltered = () => Boolean(filter.text.trim() || filter.types.size || filter.reasons.size || filter.lane >= 0 || !filter.routine);
 
 // laneMarks returns what a lane shows of its rows, in order of time: of a node's lane, the Events on that node.
 const laneMarks = (l) => {
@@ -187,8 +188,9 @@ const laneMarks = (l) => {
 
 const gaps = rows.filter((r) => r.gap);
 
+// tally counts the Events by a key, the most frequent first.
 const tally = (key) => {
   const m = new Map();
-  for (const r of rows) m.set(key(r), (m.get(key(r)) ?? 0) + r.eventCount);
+  for (const e of events) m.set(key(e), (m.get(key(e)) ?? 0) + 1);
   return [...m].sort((a, b) => b[1] - a[1]);
 };

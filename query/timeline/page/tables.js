@@ -21,15 +21,65 @@ const names = (list) => {
   return h('details', {class: 'inline'}, h('summary', {}, count(list.length, 'node')), list.map(nameOf).join(', '));
 };
 
-const laneTable = (label, list) => table(label, [[label === 'Nodes' ? 'Node' : 'Workload'], ['Events', 'n'], ['Occurrences', 'n'], ['Warnings', 'n'], ['Preempted', 'n'], ['First Warning'], ['Last Warning'], ['What happened']],
+const laneTable = (label, list) => table(label, [[label === 'Nodes' ? 'Node' : 'Workload'], ['Events', 'n'], ['Occurrences', 'n'], ['Warnings', 'n'], ['Preempted', 'n'], ['Evicted', 'n'], ['First Warning'], ['Last Warning'], ['What happened']],
   list.map((l) => h('tr', {},
     h('th', {scope: 'row'}, l.object >= 0 ? laneLink(l.object) : laneName(l)),
-    [l.events, l.occurrences, l.warnings, l.preempted].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
+    [l.events, l.occurrences, l.warnings, l.preempted, evicted(l)].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
     h('td', {class: 't'}, when(parseTime(l.firstWarning))), h('td', {class: 't'}, when(parseTime(l.lastWarning))),
     h('td', {}, laneReasons(l)))));
 
-// laneReasons counts the Events of a lane by reason.
-const laneReasons = (l) => {
+// ---- reasons: what happened once, and what is so all the time ----
+
+const PARTS = 60; // of the range
+
+const part = (t) => Math.min(PARTS - 1, Math.max(0, Math.floor(((t - whole.from) / (whole.to - whole.from)) * PARTS)));
+
+// spreadOf says in words how a reason is spread over the range.
+const spreadOf = (s) => {
+  if (s.occurrences === 1) return 'once';
+  if (s.spread >= 0.5) return 'throughout';
+  const span = s.last - s.first;
+  return span < 1000 ? 'at one time' : span < (whole.to - whole.from) / 10 ? `within ${duration(span)}` : 'now and then';
+};
+
+const reasonsByName = () => {
+  const m = new Map();
+  for (const e of events) {
+    const r = rows[e.row];
+    const key = `${r.gap ? 'gap' : e.type} ${e.reason ?? ''}`;
+    let s = m.get(key);
+    if (!s) m.set(key, s = {reason: e.reason, row: r, kind: r.routine ? 'routine' : kindOf(r), events: 0, occurrences: 0, workloads: new Set(), nodes: new Set(), first: e.f, last: e.t, parts: new Array(PARTS).fill(0)});
+    s.events++;
+    s.occurrences += e.count || 1;
+    s.workloads.add(objectAt(e.object)?.workload ?? -1);
+    if (e.node >= 0) s.nodes.add(e.node);
+    s.first = Math.min(s.first, e.f);
+    s.last = Math.max(s.last, e.t);
+    const from = part(e.f);
+    const to = part(e.t);
+    for (let i = from; i <= to; i++) s.parts[i] += (e.count || 1) / (to - from + 1); // repeats have no times of their own
+  }
+  // What is bad and rare comes first.
+  const spread = (s) => s.parts.filter(Boolean).length / PARTS;
+  return [...m.values()].map((s) => ({...s, spread: spread(s)})).sort((a, b) => Number(BELOW.has(a.kind)) - Number(BELOW.has(b.kind)) || a.spread - b.spread || a.first - b.first);
+};
+
+const spark = (s) => {
+  const most = Math.max(...s.parts);
+  const d = s.parts.map((n, i) => (n ? `M${i * 3} 16v${-Math.max(2, (n / most) * 15).toFixed(1)}h2v${Math.max(2, (n / most) * 15).toFixed(1)}z` : '')).join('');
+  return svg('svg', {class: `spark ${s.kind}`, width: PARTS * 3, height: 17, 'aria-hidden': 'true', focusable: 'false'}, svg('path', {class: 'bar', d}));
+};
+
+const reasonTable = () => table('Reasons', [['Reason'], ['Over the whole range'], ['Spread'], ['Events', 'n'], ['Occurrences', 'n'], ['Workloads', 'n'], ['Nodes', 'n'], ['First'], ['Last']],
+  reasonsByName().slice(0, 500).map((s) => h('tr', {},
+    h('th', {scope: 'row'}, icon(s.kind), h('button', {type: 'button', class: 'link', title: 'Show only this reason', onclick: () => { filter.reasons = new Set([s.reason || '(no reason)']); invalidate('filter'); }}, line(s.reason, 80) || '(no reason)')),
+    h('td', {}, spark(s)),
+    h('td', {class: 't'}, spreadOf(s)),
+    [s.events, s.occurrences, s.workloads.size, s.nodes.size].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
+    h('td', {class: 't'}, when(s.first)), h('td', {class: 't'}, when(s.last)))));
+
+// countReasons counts the Events of a lane by reason.
+const countReasons = (l) => {
   const m = new Map();
   const node = l.kind === 'node' ? l.object : -1;
   for (const i of l.rows) {
@@ -37,6 +87,11 @@ const laneReasons = (l) => {
     const list = node >= 0 ? onNodes.get(node).get(i) ?? [] : r.events;
     for (const e of list) { const k = events[e].reason || '(no reason)'; m.set(k, (m.get(k) ?? 0) + 1); }
   }
+  return m;
+};
+const evicted = (l) => [...countReasons(l)].reduce((n, [reason, k]) => n + (/^(Evicted|TaintManagerEviction|NodeControllerEviction)$/.test(reason) ? k : 0), 0);
+const laneReasons = (l) => {
+  const m = countReasons(l);
   return [...m].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([reason, n]) => `${line(reason, 60)} ${number(n)}`).join(', ') + (m.size > 6 ? ', …' : '');
 };
 
@@ -51,6 +106,7 @@ const TABS = [
   {id: 'preemptions', name: 'Who preempted whom', size: () => preemptions.length, content: () => (preemptions.length ? preemptionTable() : h('p', {class: 'nothing'}, 'No Event of this timeline says that a pod was preempted.'))},
   {id: 'workloads', name: 'Workloads', size: () => lanes.filter((l) => l.kind === 'workload').length, content: () => laneTable('Workloads', lanes.filter((l) => l.kind === 'workload'))},
   {id: 'nodes', name: 'Nodes', size: () => lanes.filter((l) => l.kind === 'node').length, content: () => laneTable('Nodes', lanes.filter((l) => l.kind === 'node'))},
+  {id: 'reasons', name: 'Reasons', size: () => new Set(events.map((e) => e.reason)).size, content: () => (events.length ? reasonTable() : h('p', {class: 'nothing'}, 'There are no Events in this range.'))},
   {id: 'omissions', name: 'Left out and gaps', size: () => omissions.length + gaps.length, content: () => (omissions.length + gaps.length ? omissionList() : h('p', {class: 'nothing'}, 'Nothing was left out, and no gap is recorded.'))},
 ];
 
@@ -58,7 +114,7 @@ const shownCount = h('span', {class: 'shown', id: 'shown', role: 'status'});
 
 const buildTabs = () => {
   fill(byId('tables'), {}, [
-    h('div', {class: 'tabs', role: 'tablist', 'aria-label': 'Tables', onkeydown: tabKeys}, TABS.map((t) => h('button', {type: 'button', role: 'tab', id: `tab-${t.id}`, 'aria-controls': `panel-${t.id}`, onclick: () => showTab(t.id)}, t.name, h('span', {class: 'badge'})))),
+    h('div', {class: 'tabs', role: 'tablist', 'aria-label': 'Tables', onkeydown: tabKeys}, TABS.map((t) => h('button', {type: 'button', role: 'tab', id: `tab-${t.id}`, 'data-tab': t.id, 'aria-controls': `panel-${t.id}`, onclick: () => showTab(t.id)}, t.name, h('span', {class: 'badge'})))),
     TABS.map((t) => h('div', {role: 'tabpanel', id: `panel-${t.id}`, class: 'panel', 'aria-labelledby': `tab-${t.id}`, tabindex: t.id === 'story' ? undefined : 0}, h('h2', {class: 'print-only'}, t.name), t.id === 'story' ? storyBox : null))]);
   showTab(ui.tab);
 };

@@ -85,7 +85,7 @@ const offset = (ms) => {
 const zoneName = (ms) => {
   if (!zone.format) return 'UTC';
   const short = zone.abbreviation.formatToParts(ms).find((p) => p.type === 'timeZoneName')?.value ?? '';
-  return zone.name === 'Local' ? `${short} (of this browser)` : short.startsWith('GMT') ? `${zone.name}, ${short}` : `${short} (${zone.name})`;
+  return zone.name === 'Local' ? (short === 'UTC' ? short : `${short} (of this browser)`) : short.startsWith('GMT') ? `${zone.name}, ${short}` : `${short} (${zone.name})`;
 };
 
 const two = (n) => String(n).padStart(2, '0');
