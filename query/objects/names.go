@@ -82,8 +82,8 @@ func (g *Graph) inferPodOwner(o Object) (Object, bool) {
 }
 
 func (g *Graph) staysOf(o Object) []Stay {
-	if id, ok := g.ids[o]; ok {
-		return g.objects[id].stays
+	if n := g.find(o); n != nil && n.stays != nil {
+		return *n.stays
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (g *Graph) inferClaimOwner(o Object) (Object, bool) {
 func (g *Graph) likeliest(namespace, name string, kinds ...string) Object {
 	o := Object{Namespace: namespace, Name: name}
 	for _, o.Kind = range kinds {
-		if _, ok := g.ids[o]; ok {
+		if g.Known(o) {
 			break
 		}
 	}

@@ -8,6 +8,8 @@
 package objects
 
 import (
+	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -82,22 +84,25 @@ const (
 
 // Graph holds what was learned. Its memory is bounded; see Full. It is not safe for concurrent use.
 type Graph struct {
-	objects  []node
-	ids      map[Object]int32
-	uids     map[uid]int32
-	interned map[string]string
-	limit    int // of objects and of uids
-	full     bool
+	objects []node
+	ids     map[uint64]int32 // by hash; see find
+	seed    maphash.Seed
+	uids    map[uid]int32
+	strings map[string]int32 // kinds, namespaces and names of nodes
+	shared  []string         // by the numbers in strings
+	limit   int              // of objects and of uids
+	full    bool
 
-	owned map[Object][]Object // of Owned; nil: to be built again
+	owned map[Object][]int32 // of Owned; nil: to be built again
 }
 
-// node is an object of the graph.
+// node is an object of the graph. A busy minute has a hundred thousand of them.
 type node struct {
-	Object
-	owner    int32 // as stated, or -1
-	workload int32 // as recorded, or -1
-	stays    []Stay
+	name            string
+	kind, namespace int32 // in shared
+	owner           int32 // as stated, or -1
+	workload        int32 // as recorded, or -1
+	stays           *[]Stay
 }
 
 // Stay is the time in which a pod was seen on a node.
@@ -109,7 +114,7 @@ type Stay struct {
 
 // NewGraph returns an empty Graph.
 func NewGraph() *Graph {
-	return &Graph{ids: map[Object]int32{}, uids: map[uid]int32{}, interned: map[string]string{}, limit: maxObjects}
+	return &Graph{ids: map[uint64]int32{}, seed: maphash.MakeSeed(), uids: map[uid]int32{}, strings: map[string]int32{}, limit: maxObjects}
 }
 
 // Full reports whether there were more objects than a Graph holds: nothing is known about those.
@@ -119,21 +124,46 @@ func (g *Graph) Full() bool { return g.full }
 func (g *Graph) Know(o Object) { g.id(o) }
 
 // Known reports whether an Event is about the object or names it.
-func (g *Graph) Known(o Object) bool { _, ok := g.ids[o]; return ok }
+func (g *Graph) Known(o Object) bool { return g.find(o) != nil }
 
-// All returns the known objects in the order in which they became known.
-func (g *Graph) All() []Object {
-	all := make([]Object, len(g.objects))
-	for i := range g.objects {
-		all[i] = g.objects[i].Object
+// All returns the known objects in the order in which they became known, including those that become
+// known meanwhile.
+func (g *Graph) All() iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for i := 0; i < len(g.objects) && yield(g.object(int32(i))); i++ {
+		}
 	}
-	return all
+}
+
+func (g *Graph) object(id int32) Object {
+	n := &g.objects[id]
+	return Object{Kind: g.shared[n.kind], Namespace: g.shared[n.namespace], Name: n.name}
+}
+
+// slot returns the key of an object in ids, and whether it is there.
+func (g *Graph) slot(o Object) (key uint64, known bool) {
+	for key = maphash.Comparable(g.seed, o); ; key++ {
+		id, ok := g.ids[key]
+		if !ok || g.object(id) == o {
+			return key, ok
+		}
+	}
+}
+
+// find returns the node of an object, nil if it is not known.
+func (g *Graph) find(o Object) *node {
+	key, ok := g.slot(o)
+	if !ok {
+		return nil
+	}
+	return &g.objects[g.ids[key]]
 }
 
 // id returns the number of an object, -1 if it cannot be added.
 func (g *Graph) id(o Object) int32 {
-	if id, ok := g.ids[o]; ok {
-		return id
+	key, ok := g.slot(o)
+	if ok {
+		return g.ids[key]
 	}
 	if o.Name == "" || o.Kind == "" || len(o.Name) > maxName || len(o.Kind) > maxName || len(o.Namespace) > maxName {
 		return -1
@@ -143,22 +173,25 @@ func (g *Graph) id(o Object) int32 {
 		return -1
 	}
 	id := int32(len(g.objects))
-	o = Object{Kind: g.intern(o.Kind), Namespace: g.intern(o.Namespace), Name: strings.Clone(o.Name)} // not a part of a line
-	g.objects = append(g.objects, node{Object: o, owner: -1, workload: -1})
-	g.ids[o] = id
+	g.objects = append(g.objects, node{
+		name: strings.Clone(o.Name), // not a part of a line
+		kind: g.share(o.Kind), namespace: g.share(o.Namespace), owner: -1, workload: -1,
+	})
+	g.ids[key] = id
 	g.owned = nil
 	return id
 }
 
-// intern returns one copy of a string that many objects share. There are as many as namespaces,
+// share returns the number of a string that many objects share. There are as many as namespaces,
 // nodes and kinds; hostile ones are bounded by the number of objects.
-func (g *Graph) intern(s string) string {
-	if first, ok := g.interned[s]; ok {
-		return first
+func (g *Graph) share(s string) int32 {
+	if i, ok := g.strings[s]; ok {
+		return i
 	}
 	s = strings.Clone(s)
-	g.interned[s] = s
-	return s
+	g.strings[s] = int32(len(g.shared))
+	g.shared = append(g.shared, s)
+	return g.strings[s]
 }
 
 // Fields in which a record may name the workload of its object. They are zero, and their values
@@ -228,9 +261,12 @@ func (g *Graph) stay(pod int32, name string, at time.Time, begun bool) {
 	if pod < 0 || name == "" || len(name) > maxName {
 		return
 	}
-	stays := g.objects[pod].stays
-	for i := range stays {
-		if s := &stays[i]; s.Node == name {
+	n := &g.objects[pod]
+	if n.stays == nil {
+		n.stays = new([]Stay)
+	}
+	for i := range *n.stays {
+		if s := &(*n.stays)[i]; s.Node == name {
 			s.Begun = s.Begun || begun
 			if at.Before(s.First) {
 				s.First = at
@@ -241,19 +277,19 @@ func (g *Graph) stay(pod int32, name string, at time.Time, begun bool) {
 			return
 		}
 	}
-	if len(stays) < maxStays {
-		g.objects[pod].stays = append(stays, Stay{Node: g.intern(name), First: at, Last: at, Begun: begun})
+	if len(*n.stays) < maxStays {
+		*n.stays = append(*n.stays, Stay{Node: g.shared[g.share(name)], First: at, Last: at, Begun: begun})
 	}
 }
 
 // Owner returns the direct owner of an object.
 func (g *Graph) Owner(o Object) (Object, Evidence, bool) {
-	if id, ok := g.ids[o]; ok {
-		switch n := &g.objects[id]; {
+	if n := g.find(o); n != nil {
+		switch {
 		case n.owner >= 0:
-			return g.objects[n.owner].Object, Stated, true
+			return g.object(n.owner), Stated, true
 		case n.workload >= 0:
-			return g.objects[n.workload].Object, Recorded, true
+			return g.object(n.workload), Recorded, true
 		}
 	}
 	owner, ok := g.inferOwner(o)
@@ -266,8 +302,8 @@ func (g *Graph) Workload(o Object) (Object, Evidence) {
 	weakest := Evidence(0)
 	passed := []Object{o}
 	for len(passed) < maxDepth {
-		if id, ok := g.ids[o]; ok && g.objects[id].workload >= 0 {
-			return g.objects[g.objects[id].workload].Object, max(weakest, Recorded)
+		if n := g.find(o); n != nil && n.workload >= 0 {
+			return g.object(n.workload), max(weakest, Recorded)
 		}
 		owner, evidence, ok := g.Owner(o)
 		if !ok || slices.Contains(passed, owner) {
@@ -281,25 +317,32 @@ func (g *Graph) Workload(o Object) (Object, Evidence) {
 
 // Owned returns the known objects whose direct owner is o, in the order in which they became known.
 func (g *Graph) Owned(o Object) []Object {
+	ids := g.ownedIDs()[o]
+	owned := make([]Object, len(ids))
+	for i, id := range ids {
+		owned[i] = g.object(id)
+	}
+	return owned
+}
+
+// Owns reports whether o is the direct owner of a known object.
+func (g *Graph) Owns(o Object) bool { return len(g.ownedIDs()[o]) > 0 }
+
+func (g *Graph) ownedIDs() map[Object][]int32 {
 	if g.owned == nil {
-		g.owned = map[Object][]Object{}
+		g.owned = map[Object][]int32{}
 		for i := range g.objects {
-			n := g.objects[i].Object
-			if owner, _, ok := g.Owner(n); ok {
-				g.owned[owner] = append(g.owned[owner], n)
+			if owner, _, ok := g.Owner(g.object(int32(i))); ok {
+				g.owned[owner] = append(g.owned[owner], int32(i))
 			}
 		}
 	}
-	return g.owned[o]
+	return g.owned
 }
 
 // Stays returns the nodes on which a pod was seen, by the time it was first seen there.
 func (g *Graph) Stays(o Object) []Stay {
-	id, ok := g.ids[o]
-	if !ok {
-		return nil
-	}
-	stays := slices.Clone(g.objects[id].stays)
+	stays := slices.Clone(g.staysOf(o))
 	slices.SortStableFunc(stays, func(a, b Stay) int { return a.First.Compare(b.First) })
 	return stays
 }

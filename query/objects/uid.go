@@ -50,7 +50,7 @@ func (g *Graph) Named(text string) (Object, bool) {
 	if !ok {
 		return Object{}, false
 	}
-	return g.objects[id].Object, true
+	return g.object(id), true
 }
 
 // UIDs returns the uids in a message that a Graph could name: those that no name precedes.

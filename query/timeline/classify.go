@@ -119,7 +119,7 @@ func (f *Folder) groupOf(o objects.Object) objects.Object {
 		return g
 	}
 	w, _ := f.graph.Workload(o)
-	if w == o && !controllers[o.Kind] && len(f.graph.Owned(o)) == 0 || w.Kind == "Node" {
+	if w == o && !controllers[o.Kind] && !f.graph.Owns(o) || w.Kind == "Node" {
 		w = objects.Object{Kind: w.Kind, Namespace: w.Namespace}
 	}
 	if len(f.groups) >= MaxEvents {

@@ -216,7 +216,7 @@ func (g *gatherer) readOwned(ctx context.Context) error {
 	for range maxRounds {
 		g.relate()
 		var missing []objects.Object
-		for _, o := range g.graph.All() {
+		for o := range g.graph.All() {
 			related := g.relation[o]
 			if (related == Selected || related == Owned || related == Owner || related == Related) && !g.covers(o) && !done[o] && o.Kind != "Node" {
 				missing = append(missing, o)

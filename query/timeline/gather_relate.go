@@ -78,7 +78,7 @@ func (g *gatherer) relateObjects() {
 	for o := range g.selectedObjects {
 		g.relation[o] = Selected
 	}
-	for _, o := range g.graph.All() {
+	for o := range g.graph.All() {
 		if g.node != "" {
 			if (g.namespace == "" || o.Namespace == g.namespace) && slices.Contains(g.graph.Nodes(o), g.node) {
 				g.relation[o] = Selected
@@ -140,7 +140,7 @@ func (g *gatherer) relateNodes() {
 	if g.node != "" || g.names == nil && g.namespace == "" {
 		return
 	}
-	for _, o := range g.graph.All() {
+	for o := range g.graph.All() {
 		if o.Kind != "Pod" || !g.isOurs(o) {
 			continue
 		}
