@@ -349,7 +349,7 @@ func TestReadmeShowsRealOutput(t *testing.T) {
 	for block := range strings.SplitSeq(string(readme), "```console\n") {
 		command, output, _ := strings.Cut(block, "\n")
 		args, ok := strings.CutPrefix(command, "$ go run ./cmd/hindsight ")
-		if !ok || !strings.HasPrefix(args, "replay") {
+		if !ok || !strings.HasPrefix(args, "replay") && !strings.HasPrefix(args, "timeline") {
 			continue
 		}
 		code, stdout, stderr := call(t, "", strings.Fields(args)...)

@@ -94,6 +94,11 @@ var nodeTroubles = map[string]bool{
 	"NodeHasDiskPressure": true, "NodeHasInsufficientPID": true, "FreeDiskSpaceFailed": true, "NodeNotSchedulable": true,
 }
 
+// evicted reports whether an Event tells that its pod has to leave its node.
+func (e *kept) evicted() bool {
+	return evictions[e.Reason] > 0 && !strings.HasPrefix(e.Message, "Cancelling")
+}
+
 // recoveries are reasons of Normal Events about a node that end one of another reason. Without that,
 // they are a part of its start.
 var recoveries = map[string]string{
@@ -101,9 +106,21 @@ var recoveries = map[string]string{
 	"NodeHasNoDiskPressure": "NodeHasDiskPressure", "NodeHasSufficientPID": "NodeHasInsufficientPID",
 }
 
-// trouble reports whether a row tells of trouble: it has Warnings, or an alarming reason.
+// ailing are further such reasons, of what may go on for long.
+var ailing = map[string]bool{"BackOff": true, "FailedBinding": true, "DeadlineExceeded": true, "DeletingAllPods": true}
+
+// levels are what detected_level may be, the worst last.
+var levels = []string{"debug", "info", "warn", "error", "critical"}
+
+// worse reports whether a level is worse than another; an unknown one is better than all.
+func worse(level, than string) bool {
+	return slices.Index(levels, level) > slices.Index(levels, than)
+}
+
+// trouble reports whether a row tells of trouble: it has Warnings, a reason that is as bad, or a level
+// above info.
 func (r *Row) trouble() bool {
-	return r.Routine == "" && (r.Type == corev1.EventTypeWarning || alarming[r.Reason])
+	return r.Routine == "" && (r.Type == corev1.EventTypeWarning || alarming[r.Reason] || ailing[r.Reason] || worse(r.Level, "info"))
 }
 
 // controllers are kinds whose objects are rows of their own, also without a known pod.

@@ -138,7 +138,7 @@ func (d *finisher) index(o objects.Object) int {
 
 func (d *finisher) addRow(r *row) {
 	row := Row{
-		First: r.first, Last: r.last, Type: r.kind, Reason: r.key.reason, Routine: r.key.routine,
+		First: r.first, Last: r.last, Type: r.kind, Level: r.level, Reason: r.key.reason, Routine: r.key.routine,
 		Message: r.message.String(), Component: r.key.component, Workload: None, By: None,
 		ObjectCount: len(r.objects), EventCount: r.events, Occurrences: r.occurrences, Steps: r.steps,
 	}

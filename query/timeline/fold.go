@@ -145,7 +145,7 @@ func (f *Folder) Add(r *format.Record) {
 // nothing did.
 func (f *Folder) causeOf(e *kept) string {
 	s := f.nodes[e.node]
-	if within := evictions[e.Reason]; within > 0 && s != nil && s.trouble != "" && e.Time.Sub(s.at) <= within {
+	if within := evictions[e.Reason]; e.evicted() && s != nil && s.trouble != "" && e.Time.Sub(s.at) <= within {
 		return s.trouble
 	}
 	return ""
@@ -278,19 +278,8 @@ func (f *Folder) countNode(e *kept, n int, warning bool) {
 func (f *Folder) countPod(e *kept, key rowKey) {
 	id := f.hash(e.object)
 	s := f.pods[id]
-	switch e.Reason {
-	case "FailedScheduling":
-		s.waiting = true
-	case "Scheduled":
-		s.waiting = false
-	case "Started":
-		s.started, s.waiting = true, false
-	case reasonPreempted:
-		if !s.preempted {
-			f.totals.Preempted++
-		}
-		s.preempted = true
-	case "Evicted", "TaintManagerEviction", "NodeControllerEviction":
+	switch {
+	case e.evicted():
 		if !s.evicted {
 			f.totals.Evicted++
 		}
@@ -298,6 +287,17 @@ func (f *Folder) countPod(e *kept, key rowKey) {
 			node.evicted++
 		}
 		s.evicted = true
+	case e.Reason == "FailedScheduling":
+		s.waiting = true
+	case e.Reason == "Scheduled":
+		s.waiting = false
+	case e.Reason == "Started":
+		s.started, s.waiting = true, false
+	case e.Reason == reasonPreempted:
+		if !s.preempted {
+			f.totals.Preempted++
+		}
+		s.preempted = true
 	default:
 		return
 	}

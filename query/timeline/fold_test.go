@@ -373,3 +373,22 @@ func TestMessageTemplate(t *testing.T) {
 		}
 	}
 }
+
+// A taint manager that changes its mind evicts nobody. A stored level above info is trouble, whatever
+// the type.
+func TestEvictionsAndLevels(t *testing.T) {
+	s := newStory()
+	s.normal("Pod", "web-0", "TaintManagerEviction", "Marking for deletion Pod prod/web-0")
+	s.normal("Pod", "web-1", "TaintManagerEviction", "Cancelling deletion of Pod prod/web-1")
+	s.normal("Pod", "web-2", "Odd", "but the router says warn")
+	s.records[2].SetLevel("warn")
+	s.normal("Pod", "web-3", "Fine", "all is well")
+	tl := s.timeline(Query{Namespace: "prod"})
+	if tl.Totals.Evicted != 1 {
+		t.Errorf("%d pods evicted", tl.Totals.Evicted)
+	}
+	happened := section(textOf(t, tl, Style{}), "WHAT HAPPENED")
+	if !strings.Contains(happened, "! Odd ") || strings.Contains(happened, "! Fine ") {
+		t.Error(happened)
+	}
+}

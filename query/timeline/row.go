@@ -44,6 +44,7 @@ type row struct {
 	steps       []Step
 	message     template
 	kind        string
+	level       string
 	after       map[string]int // causes of its Events
 
 	kept   []*kept // every stride-th Event
@@ -82,6 +83,9 @@ func (r *row) add(f *Folder, e *kept, first, last time.Time) {
 	}
 	if e.Type == corev1.EventTypeWarning || r.kind == "" {
 		r.kind = e.Type
+	}
+	if worse(e.Level, r.level) {
+		r.level = e.Level
 	}
 	if e.after != "" {
 		if r.after == nil {
@@ -134,6 +138,9 @@ func (r *row) merge(o *row) {
 				r.pods++
 			}
 		}
+	}
+	if worse(o.level, r.level) {
+		r.level = o.level
 	}
 	if r.after == nil {
 		r.after = o.after

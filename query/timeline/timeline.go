@@ -116,6 +116,7 @@ type Row struct {
 	First   time.Time `json:"first,omitzero"`
 	Last    time.Time `json:"last,omitzero"`
 	Type    string    `json:"type,omitempty"`   // Warning if an Event is
+	Level   string    `json:"level,omitempty"`  // the worst of the Events, if their stored lines have it
 	Reason  string    `json:"reason,omitempty"` // of a routine, that of its last step
 	Routine string    `json:"routine,omitempty"`
 
