@@ -290,7 +290,7 @@ func (q logQL) troubles(l *layout) {
 	byNamespace := func(id int, title, description, reasons, filter string) {
 		entries := q.chosen(reasons) + filter
 		p := bars(id, title, description, ranged(distinct(10, q.Namespace, entries, "$__auto"), "{{"+q.Namespace+"}}"))
-		l.add(8, 7, linked(p, "Events of ${__field.labels."+q.Namespace+"}", eventsLink(
+		l.add(12, 7, linked(totalled(p, 210), "Events of ${__field.labels."+q.Namespace+"}", eventsLink(
 			"var-namespace=${__field.labels."+q.Namespace+"}&var-reason="+strings.ReplaceAll(reasons, "|", "&var-reason="))))
 	}
 	l.row(103, "Troubles")
@@ -305,7 +305,7 @@ func (q logQL) troubles(l *layout) {
 	byNamespace(50, "Creation", "Pods that a controller could not create: a quota, a webhook, a policy.", "FailedCreate", "")
 	byNamespace(51, "Jobs", "Jobs that failed.", "BackoffLimitExceeded|DeadlineExceeded", "")
 	byReason := func(id int, title, description, reasons string) {
-		l.add(8, 7, linked(bars(id, title, description, ranged(count(q.Reason, q.chosen(reasons), "$__auto"), "{{"+q.Reason+"}}")),
+		l.add(12, 7, linked(totalled(bars(id, title, description, ranged(count(q.Reason, q.chosen(reasons), "$__auto"), "{{"+q.Reason+"}}")), 290),
 			"Events of ${__field.labels."+q.Reason+"}", eventsLink("var-reason=${__field.labels."+q.Reason+"}")))
 	}
 	byReason(panelNodes, "Nodes", "Nodes that are not ready, under pressure or rebooted.", "NodeNotReady|Rebooted|NodeHasDiskPressure|NodeHasInsufficientMemory|NodeHasInsufficientPID|EvictionThresholdMet|FreeDiskSpaceFailed|KernelDeadlock|ReadonlyFilesystem")

@@ -53,7 +53,7 @@ func states(id int, title, description string, mapping object, target object) pa
 	return panel{
 		id: id, kind: "state-timeline", title: title, description: description, targets: []object{target},
 		defaults: object{
-			"mappings": []object{mapping}, "color": object{"mode": "thresholds"}, "thresholds": steps(neutral),
+			"mappings": []object{mapping}, "noValue": "none", "color": object{"mode": "thresholds"}, "thresholds": steps(neutral),
 			"custom": object{"lineWidth": 0, "fillOpacity": 70},
 		},
 		options: object{

@@ -54,7 +54,7 @@ config:
 			t.Errorf("%s is the dashboard %q: %v", name, d.UID, err)
 		}
 	}
-	if !strings.Contains(text(t, dashboards.Object["data"]), `"value": "kube"`) {
+	if !strings.Contains(text(t, dashboards.Object["data"]), `"kube"`) {
 		t.Error("the variable job has not the job of the Loki sink")
 	}
 	files := rules.Object["data"].(map[string]any)
