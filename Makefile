@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOLANGCI    = GOLANGCI_LINT_CACHE=$(CURDIR)/bin/golangci-lint-cache $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build help test e2e nightly lint fuzz bench microbench demo record notice
+.PHONY: build help test e2e nightly lint fuzz bench microbench demo record picture notice
 
 build: ## the binary, bin/hindsight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/hindsight ./cmd/hindsight
@@ -71,6 +71,12 @@ demo: ## an outage re-enacted, exported, forgotten by the cluster and queried; t
 
 record: ## examples/outage/events.json, from an outage that the real scheduler re-enacts
 	$(GO) run ./test/outage/record
+
+# The fonts are the machine's; with Inter (Debian: fonts-inter) it looks as in most systems.
+picture: build ## docs/timeline.png, the page of the recorded outage in Chromium
+	./bin/hindsight timeline -n prod-metrics --for deployment/ingester --file examples/outage/events.json \
+		--from 2026-11-21T09:59:00Z --to 2026-11-21T10:01:00Z -o html > bin/timeline.html
+	$(GO) run ./test/page/picture 'file://$(CURDIR)/bin/timeline.html#theme=light&from=2026-11-21T09:59:20Z&to=2026-11-21T09:59:45Z' docs/timeline.png
 
 notice: ## NOTICE: the licences of the modules that the program links
 	$(GO) run ./test/licences

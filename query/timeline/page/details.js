@@ -82,6 +82,7 @@ const rowDetails = (r, cluster) => {
       field('Reason', r.routine ? line(r.reason, 80) : ''),
       field('Workload', r.workload >= 0 ? laneLink(r.workload) : ''),
       field('By', r.by >= 0 ? laneLink(r.by) : ''),
+      field('After', r.after ? `${line(r.after, 80)} on the node` : ''),
       field('Steps', r.steps?.length ? stepText(r) : ''),
       field('Events', number(r.eventCount) + (r.occurrences > r.eventCount ? `, ${count(r.occurrences, 'occurrence')}` : '') + (r.objectCount > 1 ? ` of ${count(r.objectCount, 'object')}` : '')),
       field('Nodes', nodes.length ? h('details', {class: 'inline', open: nodes.length <= 6}, h('summary', {}, count(nodes.length, 'node')), listOf(nodes, laneLink)) : ''),

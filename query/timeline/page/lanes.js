@@ -124,7 +124,7 @@ let drawn = new Map(); // element → cluster
 
 const drawLane = ({y, lane}, lines) => {
   const selected = objectAt(lane.object)?.relation === 'selected';
-  const notes = [lane.kind === 'gap' ? '' : namespaceOf(lane.object), lane.preempted ? `${number(lane.preempted)} preempted` : '', lane.warnings ? count(lane.warnings, 'Warning') : count(lane.events, 'Event')].filter(Boolean).join(' · ');
+  const notes = [lane.kind === 'gap' ? '' : namespaceOf(lane.object), lane.preempted ? `${number(lane.preempted)} preempted` : '', lane.evicted ? `${number(lane.evicted)} evicted` : '', lane.warnings ? count(lane.warnings, 'Warning') : count(lane.events, 'Event')].filter(Boolean).join(' · ');
   const only = filter.lane === lane.index;
   const box = h('div', {class: 'lane' + (selected ? ' selected' : ''), role: 'group', 'aria-label': `${laneKind(lane)} ${laneName(lane)}, ${notes}`},
     h('button', {type: 'button', class: 'lane-name', 'data-lane': lane.index, 'aria-pressed': String(only), title: `${laneKind(lane)} ${laneName(lane)}\n${notes}\n${only ? 'Show all lanes' : 'Show only this lane'}`},
@@ -146,8 +146,8 @@ const sight = {lanesTop: 0, lanesHeight: 600, storyTop: 0, storyHeight: 600};
 
 const visible = () => {
   if (printing || layout.length < 40) return layout;
-  const top = sight.lanesTop - 150;
-  const bottom = sight.lanesTop + sight.lanesHeight + 150;
+  const top = sight.lanesTop - 2 * LANE;
+  const bottom = sight.lanesTop + sight.lanesHeight + 2 * LANE;
   return layout.filter((l) => l.y + l.height >= top && l.y <= bottom);
 };
 

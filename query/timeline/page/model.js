@@ -77,7 +77,7 @@ const bad = (level) => /^(warn|error|critical|fatal)/.test(level ?? '');
 const kindOf = (r) => (r.kind ??= r.gap ? 'gap'
   : r.by >= 0 || /^(Preempted|Evicted|TaintManagerEviction|NodeControllerEviction)$/.test(r.reason ?? '') ? 'caused'
     : r.type === 'Warning' ? 'warning'
-      : r.events.some((i) => bad(events[i].level)) ? 'level'
+      : bad(r.level) ? 'level'
         : r.type && r.type !== 'Normal' ? 'other'
           : r.routine ? 'routine' : 'normal');
 const KINDS = {caused: 'preempted or evicted', warning: 'Warning', level: 'Normal, with the level of a warning', normal: 'Normal', routine: 'routine of pods or nodes', other: 'other type', gap: 'gap'};

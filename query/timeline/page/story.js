@@ -39,9 +39,9 @@ const drawStory = (force = true) => {
   if (printing) to = Math.min(n, MOST_PRINTED);
   else if (n > FEW) {
     const space = Math.ceil(sight.storyHeight / ROW);
-    from = Math.max(0, Math.min(Math.floor(sight.storyTop / ROW), n - space) - 20);
+    from = Math.max(0, Math.min(Math.floor(sight.storyTop / ROW), n - space) - 10);
     from -= from % 10;
-    to = Math.min(n, from + space + 50);
+    to = Math.min(n, from + space + 25);
   }
   const range = `${from} ${to} ${n}`;
   if (!force && range === storyRange) return;

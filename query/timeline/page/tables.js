@@ -24,7 +24,7 @@ const names = (list) => {
 const laneTable = (label, list) => table(label, [[label === 'Nodes' ? 'Node' : 'Workload'], ['Events', 'n'], ['Occurrences', 'n'], ['Warnings', 'n'], ['Preempted', 'n'], ['Evicted', 'n'], ['First Warning'], ['Last Warning'], ['What happened']],
   list.map((l) => h('tr', {},
     h('th', {scope: 'row'}, l.object >= 0 ? laneLink(l.object) : laneName(l)),
-    [l.events, l.occurrences, l.warnings, l.preempted, evicted(l)].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
+    [l.events, l.occurrences, l.warnings, l.preempted, l.evicted].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
     h('td', {class: 't'}, when(parseTime(l.firstWarning))), h('td', {class: 't'}, when(parseTime(l.lastWarning))),
     h('td', {}, laneReasons(l)))));
 
@@ -72,14 +72,14 @@ const spark = (s) => {
 
 const reasonTable = () => table('Reasons', [['Reason'], ['Over the whole range'], ['Spread'], ['Events', 'n'], ['Occurrences', 'n'], ['Workloads', 'n'], ['Nodes', 'n'], ['First'], ['Last']],
   reasonsByName().slice(0, 500).map((s) => h('tr', {},
-    h('th', {scope: 'row'}, icon(s.kind), h('button', {type: 'button', class: 'link', title: 'Show only this reason', onclick: () => { filter.reasons = new Set([s.reason || '(no reason)']); invalidate('filter'); }}, line(s.reason, 80) || '(no reason)')),
+    h('th', {scope: 'row'}, icon(s.kind), h('button', {type: 'button', class: 'link', title: 'Show only this reason', onclick: () => { filter.reasons = new Set([s.reason || '(no reason)']); invalidate('filter'); }}, line(s.reason, 80).trim() || '(no reason)')),
     h('td', {}, spark(s)),
     h('td', {class: 't'}, spreadOf(s)),
     [s.events, s.occurrences, s.workloads.size, s.nodes.size].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
     h('td', {class: 't'}, when(s.first)), h('td', {class: 't'}, when(s.last)))));
 
-// countReasons counts the Events of a lane by reason.
-const countReasons = (l) => {
+// laneReasons counts the Events of a lane by reason.
+const laneReasons = (l) => {
   const m = new Map();
   const node = l.kind === 'node' ? l.object : -1;
   for (const i of l.rows) {
@@ -87,11 +87,6 @@ const countReasons = (l) => {
     const list = node >= 0 ? onNodes.get(node).get(i) ?? [] : r.events;
     for (const e of list) { const k = events[e].reason || '(no reason)'; m.set(k, (m.get(k) ?? 0) + 1); }
   }
-  return m;
-};
-const evicted = (l) => [...countReasons(l)].reduce((n, [reason, k]) => n + (/^(Evicted|TaintManagerEviction|NodeControllerEviction)$/.test(reason) ? k : 0), 0);
-const laneReasons = (l) => {
-  const m = countReasons(l);
   return [...m].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([reason, n]) => `${line(reason, 60)} ${number(n)}`).join(', ') + (m.size > 6 ? ', …' : '');
 };
 
