@@ -74,9 +74,10 @@ func distinct(k int, by, entries, interval string) string {
 func instant(expr, legend string) object { return query(expr, legend, "instant") }
 func ranged(expr, legend string) object  { return query(expr, legend, "range") }
 
-// age is the number of seconds since the last entry, at the end of the range.
+// age is the number of seconds since the last entry, at the end of the range. It reads an hour, not the
+// range: each line of it is read.
 func age(entries string) string {
-	return "(max(max_over_time(" + entries + " | label_format at=`{{ __timestamp__ | unixEpoch }}` | unwrap at [$__range]) by (job)) - ${__to:date:seconds}) * -1"
+	return "(max(max_over_time(" + entries + " | label_format at=`{{ __timestamp__ | unixEpoch }}` | unwrap at [1h]) by (job)) - ${__to:date:seconds}) * -1"
 }
 
 // nowAndBefore compares the range with the one before.
@@ -176,9 +177,9 @@ func events(p parameters) object {
 	l := &layout{source: object{"type": "loki", "uid": "${loki}"}}
 	l.row(100, "Now")
 	l.add(6, 4, number(1, "Age",
-		"Since the last Event at the end of the range, of any namespace, and since the last one of Hindsight's canary, which writes one a minute if it is enabled. Red: nothing arrived for an hour. That may be a quiet cluster, unless the canary is red as well.",
-		object{"unit": "s", "thresholds": steps(neutral, 600, "orange", 3600, "red"), "noValue": "none", "mappings": []object{missing("none", "red")}},
-		instant(age(q.stream("")), "Event"),
+		"Since the last Event at the end of the range, of any namespace; and since the last one of Hindsight's canary, which writes one a minute if it is enabled. Red: nothing arrived for an hour. That is a quiet cluster if there is a canary, and it is young.",
+		object{"unit": "s", "thresholds": steps(neutral, 600, "orange"), "mappings": []object{texts("3600", "over 1 hour", "red"), missing("unknown", "red")}},
+		instant(age(q.stream(""))+" or vector(3600)", "Event"),
 		instant(age(strings.Replace(q.stream(""), `!="HindsightCanary"`, `="HindsightCanary"`, 1)), "canary")))
 	l.add(6, 4, number(2, "Gaps", "Ranges in which states may be missing. The log has their beginning, end and cause.",
 		object{"thresholds": steps(neutral, 1, "orange")},

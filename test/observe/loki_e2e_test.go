@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -189,7 +190,6 @@ func wantAlerts(t *testing.T, l *cluster.Loki) {
 // sends it as Grafana does.
 func seriesOf(t *testing.T, l *cluster.Loki, q query, end time.Time, length time.Duration) (series int, took time.Duration) {
 	t.Helper()
-	begun := time.Now()
 	var data struct {
 		Result []json.RawMessage
 	}
@@ -203,7 +203,13 @@ func seriesOf(t *testing.T, l *cluster.Loki, q query, end time.Time, length time
 			values.Set("step", strconv.FormatFloat(q.step.Seconds(), 'f', -1, 64))
 		}
 	}
-	if err := get(t.Context(), strings.TrimPrefix(l.URL(), "http://"), path, values, &data); err != nil {
+	begun := time.Now()
+	err := get(t.Context(), strings.TrimPrefix(l.URL(), "http://"), path, values, &data)
+	for attempts := 1; errors.Is(err, io.EOF) && attempts < 5; attempts++ { // no answer within 30 seconds, on a busy machine
+		begun = time.Now()
+		err = get(t.Context(), strings.TrimPrefix(l.URL(), "http://"), path, values, &data)
+	}
+	if err != nil {
 		t.Errorf("%s: %s: %v", q.where, q.expr, err)
 	}
 	return len(data.Result), time.Since(begun)

@@ -1,10 +1,12 @@
 package observe
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -91,6 +93,40 @@ func TestRulesHaveARunbook(t *testing.T) {
 			}
 			if !strings.Contains(string(text), "- alert: "+r.Alert+"\n        # ") {
 				t.Errorf("%s: no comment with a reason", r.Alert)
+			}
+		}
+	}
+}
+
+// The panel that an alert links to shows a metric of the alert, or Events of its reasons.
+func TestAlertsLinkToTheirPanel(t *testing.T) {
+	subjects := regexp.MustCompile(`hindsight_\w+|reason=~?"([^"]+)"`)
+	panelLink := regexp.MustCompile(`/d/([a-z-]+)\?viewPanel=(\d+)`)
+	for _, name := range []string{"hindsight.rules.yaml", "events.rules.yaml"} {
+		for _, r := range rules(t, name) {
+			m := panelLink.FindStringSubmatch(r.Annotations["dashboard"])
+			if m == nil {
+				t.Errorf("%s links to no panel: %q", r.Alert, r.Annotations["dashboard"])
+				continue
+			}
+			shown := ""
+			for _, d := range dashboards(t) {
+				for _, p := range d.Panels {
+					if d.UID == m[1] && strconv.Itoa(p.ID) == m[2] {
+						for _, q := range p.Targets {
+							shown += q.Expr
+						}
+					}
+				}
+			}
+			found := false
+			for _, s := range subjects.FindAllStringSubmatch(r.Expr, -1) {
+				for _, subject := range strings.Split(cmp.Or(s[1], s[0]), "|") {
+					found = found || regexp.MustCompile(`\b`+subject+`\b`).MatchString(shown)
+				}
+			}
+			if !found {
+				t.Errorf("%s: %s links to a panel with %s", r.Alert, r.Expr, shown)
 			}
 		}
 	}
