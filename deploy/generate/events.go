@@ -113,6 +113,12 @@ func eventsLink(more string) string {
 	return "/d/" + eventsUID + "?${loki:queryparam}&${job:queryparam}&${cluster:queryparam}&${__url_time_range}&" + more
 }
 
+// lineLink is an eventsLink of a line. Grafana leaves out a link of a line with a variable that it
+// may not know, and it knows these.
+func lineLink(more string) string {
+	return strings.Replace(eventsLink(more), "${__url_time_range}", "from=${__from}&to=${__to}", 1)
+}
+
 var interpolated = regexp.MustCompile(`\$\{[^}]+\}`)
 
 // exploreLink is a link to Explore. Grafana interpolates variables in it before it decodes it.
@@ -262,11 +268,11 @@ func (q logQL) log(l *layout) {
 		targets:     []object{target},
 		overrides: []object{
 			byName("name", property("links", []object{
-				link("Events of this object", eventsLink("var-name=${__value.raw}")),
+				link("Events of this object", lineLink("var-name=${__value.raw}")),
 				link("in Explore", exploreLink(all+` | name="${__value.raw}"`)),
 			})),
 			byName("node", property("links", []object{
-				link("Events of this node", eventsLink("var-node=${__value.raw}")),
+				link("Events of this node", lineLink("var-node=${__value.raw}")),
 				link("in Explore", exploreLink(all+` | node="${__value.raw}"`)),
 			})),
 			byName("uid", property("links", []object{

@@ -458,7 +458,7 @@ func leads(address string, all map[string]dashboard) error {
 			}
 			continue
 		}
-		if part == "${__url_time_range}" || m[3] == "" {
+		if part == "${__url_time_range}" || part == "from=${__from}" || part == "to=${__to}" || m[3] == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(part, "=")
