@@ -22,7 +22,6 @@ func (g *gatherer) readPreemptors(ctx context.Context) error {
 		from, to time.Time
 		seen     = map[string]time.Time{}
 		named    = map[objects.Object]time.Time{}
-		length   = max(before, g.To.Sub(g.From)/maxBatches)
 		where    = g.base
 	)
 	if g.To.Sub(g.From) > began { // other reasons are most of the streams
@@ -50,7 +49,7 @@ func (g *gatherer) readPreemptors(ctx context.Context) error {
 		if o, ok := g.graph.Named(p.UID); !seen[p.UID].IsZero() || ok && g.covers(o) {
 			continue
 		}
-		if len(ids)*37 > batchBytes || p.at.Sub(from) > length {
+		if len(ids)*37 > batchBytes || len(ids) > 0 && p.at.Sub(to) > began { // not to search the time between
 			flush()
 		}
 		if len(ids) == 0 {

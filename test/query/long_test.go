@@ -207,6 +207,11 @@ func TestBurst(t *testing.T) {
 	if want := got[max(0, len(got)-1000):]; !slices.Equal(newest, want) {
 		t.Errorf("--limit 1000 prints %d rows, which are not the last ones", len(newest))
 	}
+	told, cost := tell(t, "--config", config, "-n", "made", "--from", from, "--to", to)
+	if told.Totals.Events != seconds*each {
+		t.Errorf("the timeline has %d Events, want %d", told.Totals.Events, seconds*each)
+	}
+	t.Logf("timeline of %d Events about as many objects: %s", told.Totals.Events, cost)
 	logcli, err := exec.LookPath("logcli")
 	if err != nil {
 		return
