@@ -21,12 +21,28 @@ const names = (list) => {
   return h('details', {class: 'inline'}, h('summary', {}, count(list.length, 'node')), list.map(nameOf).join(', '));
 };
 
-const laneTable = (label, list) => table(label, [[label === 'Nodes' ? 'Node' : 'Workload'], ['Events', 'n'], ['Occurrences', 'n'], ['Warnings', 'n'], ['Preempted', 'n'], ['Evicted', 'n'], ['First Warning'], ['Last Warning'], ['What happened']],
-  list.map((l) => h('tr', {},
-    h('th', {scope: 'row'}, l.object >= 0 ? laneLink(l.object) : laneName(l)),
-    [l.events, l.occurrences, l.warnings, l.preempted, l.evicted].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
-    h('td', {class: 't'}, when(parseTime(l.firstWarning))), h('td', {class: 't'}, when(parseTime(l.lastWarning))),
-    h('td', {}, laneReasons(l)))));
+// Columns of the tables of workloads and nodes: name, class, value. One without any value is left out.
+const LANE_COLUMNS = [
+  ['Events', 'n', (l) => laneEvents(l)],
+  ['Warnings', 'n', (l) => l.warnings], ['Preempted', 'n', (l) => l.preempted], ['Evicted', 'n', (l) => l.evicted],
+  ['First Warning', 't', (l) => l.firstWarning], ['Last Warning', 't', (l) => l.lastWarning],
+  ['Started', 'n', (l) => l.started], ['Last start', 't', (l) => l.lastStarted], ['Not scheduled', 'n', (l) => l.waiting],
+];
+
+// laneEvents counts the Events of a lane; of a node, with what is normal on it.
+const laneEvents = (l) => (l.kind === 'node' ? Math.max(l.events, [...onNodes.get(l.object).values()].reduce((n, list) => n + list.length, 0)) : l.events);
+
+const affected = (l) => (l.preempted || 0) + (l.evicted || 0);
+
+// laneTable has the most affected first.
+const laneTable = (label, list) => {
+  const columns = LANE_COLUMNS.filter(([, , value]) => list.some(value));
+  return table(label, [[label === 'Nodes' ? 'Node' : 'Workload'], ...columns.map(([name, cls]) => [name, cls]), ['What happened']],
+    [...list].sort((a, b) => affected(b) - affected(a) || (b.warnings || 0) - (a.warnings || 0)).map((l) => h('tr', {},
+      h('th', {scope: 'row'}, l.object >= 0 ? laneLink(l.object) : laneName(l)),
+      columns.map(([, cls, value]) => h('td', {class: cls}, cls === 't' ? when(parseTime(value(l))) : value(l) ? number(value(l)) : '–')),
+      h('td', {class: 'happened'}, laneReasons(l)))));
+};
 
 // ---- reasons: what happened once, and what is so all the time ----
 
@@ -72,22 +88,24 @@ const spark = (s) => {
 
 const reasonTable = () => table('Reasons', [['Reason'], ['Over the whole range'], ['Spread'], ['Events', 'n'], ['Occurrences', 'n'], ['Workloads', 'n'], ['Nodes', 'n'], ['First'], ['Last']],
   reasonsByName().slice(0, 500).map((s) => h('tr', {},
-    h('th', {scope: 'row'}, icon(s.kind), h('button', {type: 'button', class: 'link', title: 'Show only this reason', onclick: () => { filter.reasons = new Set([s.reason || '(no reason)']); invalidate('filter'); }}, line(s.reason, 80).trim() || '(no reason)')),
+    h('th', {scope: 'row'}, icon(s.kind), reasonLink(s)),
     h('td', {}, spark(s)),
     h('td', {class: 't'}, spreadOf(s)),
     [s.events, s.occurrences, s.workloads.size, s.nodes.size].map((n) => h('td', {class: 'n'}, n ? number(n) : '–')),
     h('td', {class: 't'}, when(s.first)), h('td', {class: 't'}, when(s.last)))));
 
-// laneReasons counts the Events of a lane by reason.
+// laneReasons counts the Events of a lane by reason: trouble first, then what is most frequent.
 const laneReasons = (l) => {
   const m = new Map();
-  const node = l.kind === 'node' ? l.object : -1;
   for (const i of l.rows) {
-    const r = rows[i];
-    const list = node >= 0 ? onNodes.get(node).get(i) ?? [] : r.events;
-    for (const e of list) { const k = events[e].reason || '(no reason)'; m.set(k, (m.get(k) ?? 0) + 1); }
+    const list = l.kind === 'node' ? onNodes.get(l.object).get(i) ?? [] : rows[i].events;
+    for (const e of list) {
+      const k = events[e].reason || '(no reason)';
+      if (!m.has(k)) m.set(k, {n: 0, below: BELOW.has(kindOf(rows[i]))});
+      m.get(k).n++;
+    }
   }
-  return [...m].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([reason, n]) => `${line(reason, 60)} ${number(n)}`).join(', ') + (m.size > 6 ? ', …' : '');
+  return [...m].sort(([, a], [, b]) => Number(a.below) - Number(b.below) || b.n - a.n).slice(0, 6).map(([reason, {n}]) => `${line(reason, 60)} ${number(n)}`).join(', ') + (m.size > 6 ? ', …' : '');
 };
 
 const omissionList = () => h('ul', {class: 'omissions'},
@@ -135,6 +153,35 @@ const countTabs = () => { for (const t of TABS) byId(`tab-${t.id}`).querySelecto
 
 // ---- the overview ----
 
+// evictions joins the rows that tell of evictions by reason and by what came before.
+const evictions = () => {
+  const m = new Map();
+  for (const r of rows) {
+    if (kindOf(r) !== 'caused' || r.reason === 'Preempted') continue;
+    const key = `${r.reason} ${r.after ?? ''}`;
+    if (!m.has(key)) m.set(key, {row: r, pods: 0, workloads: new Set(), nodes: new Set(), t0: r.t0, t1: r.t1});
+    const s = m.get(key);
+    s.pods += r.objectCount || 1;
+    s.workloads.add(r.workload);
+    for (const n of r.nodes ?? []) s.nodes.add(n);
+    s.t1 = Math.max(s.t1, r.t1);
+  }
+  return [...m.values()];
+};
+
+const reasonLink = (s) => h('button', {type: 'button', class: 'link', title: 'Show only this reason', onclick: () => { filter.reasons = new Set([s.reason || '(no reason)']); invalidate('filter'); }}, line(s.reason, 80).trim() || '(no reason)');
+
+// unusual and usual: reasons of trouble that are rare, and those that are there throughout.
+const unusualContent = () => {
+  const all = reasonsByName().filter((s) => !BELOW.has(s.kind));
+  const throughout = all.filter((s) => s.spread >= 0.5);
+  const rare = all.filter((s) => s.spread < 0.5).sort((a, b) => a.first - b.first);
+  if (!rare.length || !all.length) return null;
+  return [h('h2', {}, 'Unusual, in order of time'),
+    h('ul', {class: 'compact'}, rare.slice(0, 12).map((s) => h('li', {}, when(s.first), ' ', reasonLink(s), s.occurrences > 1 ? ` ×${number(s.occurrences)}` : '', h('span', {class: 'muted'}, ` ${spreadOf(s)}`))), rare.length > 12 ? h('li', {class: 'muted'}, `and ${number(rare.length - 12)} more: see Reasons`) : null),
+    throughout.length ? h('p', {}, h('span', {class: 'muted'}, 'Throughout: '), throughout.slice(0, 8).flatMap((s, i) => [i ? ', ' : '', reasonLink(s), ` ×${number(s.occurrences)}`])) : null];
+};
+
 // busiest returns the tenth of a second, second, minute or hour with most Events.
 const busiest = () => {
   const span = whole.to - whole.from;
@@ -152,13 +199,19 @@ const overviewContent = () => {
   const by = new Map();
   for (const p of preemptions) by.set(p.preemptor, (by.get(p.preemptor) ?? 0) + p.pods);
   const q = data.query;
+  const waiting = lanes.filter((l) => l.kind === 'workload' && l.waiting);
+  const lastStart = lanes.filter((l) => l.kind === 'workload' && affected(l) && l.lastStarted).map((l) => parseTime(l.lastStarted));
   return [
     h('h2', {}, 'At a glance'),
     h('dl', {class: 'glance'},
       (data.marks ?? []).map((m) => { const r = rows[m.row]; const e = events[m.event]; return field(line(m.text, 60), r ? [rowLink(m.row, when(e ? (/^first/i.test(m.text) ? e.f : e.t) : r.t0)), ` ${line(e?.reason ?? r.reason, 60)}, ${line(e ? fullName(e.object) : r.summary, 200)}`] : ''); }),
-      peak ? field('busiest ' + peak.name, [h('button', {type: 'button', class: 'link', onclick: () => zoomTo(peak.t, peak.t + peak.step)}, when(peak.t)), ` ${count(peak.n, 'Event')}`]) : []),
+      peak ? field('busiest ' + peak.name, [h('button', {type: 'button', class: 'link', onclick: () => zoomTo(peak.t, peak.t + peak.step)}, when(peak.t)), ` ${count(peak.n, 'Event')}`]) : [],
+      lastStart.length ? field('last start', `${when(Math.max(...lastStart))}, of a pod of what was preempted or evicted`) : [],
+      waiting.length ? field('at the end', [waiting.slice(0, 5).map((l, i) => [i ? ', ' : '', `${count(l.waiting, 'pod')} of `, laneLink(l.object)]), waiting.length > 5 ? ` and ${number(waiting.length - 5)} more workloads` : '', ' not scheduled']) : []),
     pods ? [h('h2', {}, 'Who preempted whom'), h('p', {}, `${count(pods, 'pod was', 'pods were')} preempted:`),
       h('ul', {class: 'compact'}, preemptions.slice(0, 8).map((p) => h('li', {}, h('b', {}, number(p.pods)), ' of ', laneLink(p.victim), ' by ', p.preemptor >= 0 ? (p.preemptor === p.victim ? 'itself' : laneLink(p.preemptor)) : 'an unknown pod', h('span', {class: 'muted'}, `, from ${when(parseTime(p.first))}`))), preemptions.length > 8 ? h('li', {}, `and ${number(preemptions.length - 8)} more pairs`) : null)] : null,
+    evictions().length ? [h('h2', {}, 'Evictions'), h('ul', {class: 'compact'}, evictions().slice(0, 8).map((s) => h('li', {}, rowLink(s.row.index, when(s.t0)), ` ${line(s.row.reason, 60)}: `, h('b', {}, number(s.pods)), ` ${s.pods === 1 ? 'pod' : 'pods'} of ${count(s.workloads.size, 'workload')} on ${count(s.nodes.size, 'node')}`, s.t1 > s.t0 ? ` in ${duration(s.t1 - s.t0)}` : '', s.row.after ? `, after ${line(s.row.after, 80)}` : '')))] : null,
+    unusualContent(),
     h('h2', {}, 'Marks'),
     h('ul', {class: 'legend'}, Object.entries(KINDS).filter(([k]) => rows.some((r) => kindOf(r) === k)).map(([k, name]) => h('li', {}, icon(k), name))),
     h('p', {class: 'muted'}, 'Upper track: warnings and what was done to a workload. Lower track: normal Events. A mark with several rows names them. A line below a mark is its span, with a tick for each Event.'),
