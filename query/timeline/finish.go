@@ -36,6 +36,7 @@ func (f *Folder) Timeline() *Timeline {
 	d.addPreemptions(rows)
 	d.addLanes(rows)
 	d.addOmissions()
+	t.Story, _ = t.story(PageRows)
 	return t
 }
 

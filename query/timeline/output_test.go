@@ -220,6 +220,33 @@ func TestSeveralWorkloadsAtOnce(t *testing.T) {
 	}
 }
 
+// The story of the page is in the Timeline too, with each row in one line at most.
+func TestStoryIsInTheTimeline(t *testing.T) {
+	s := newStory()
+	for _, name := range []string{"api", "web"} {
+		pod := s.rollout(name, "5d4f8c7b9c", 1)[0]
+		s.warning("Pod", pod, "Unhealthy", "Readiness probe failed")
+	}
+	tl := s.timeline(Query{Namespace: "prod"})
+	seen := map[int]bool{}
+	joined := 0
+	for _, l := range tl.Story {
+		joined = max(joined, len(l.Rows))
+		for _, i := range l.Rows {
+			if seen[i] {
+				t.Errorf("row %d is in two lines", i)
+			}
+			seen[i] = true
+		}
+		if !strings.Contains(textOf(t, tl, Style{}), l.What) {
+			t.Errorf("%q is not on the page", l.What)
+		}
+	}
+	if len(seen) != len(tl.Rows) || joined != 2 || len(tl.Story) != 3 {
+		t.Errorf("%d of %d rows in %+v", len(seen), len(tl.Rows), tl.Story)
+	}
+}
+
 // What recurs throughout the range is apart from what happened, but a peak of it is not; what began
 // before the range says so.
 func TestThroughout(t *testing.T) {

@@ -76,21 +76,26 @@ func (t *Timeline) page(style Style) page {
 	m := pageMaker{Timeline: t, style: style}
 	m.days = m.day(m.begin()) != m.day(t.Last)
 	p := page{title: "Timeline of " + t.Title, about: m.about(), marks: m.pageMarks()}
-	limit := PageRows
+	story, left := t.Story, []int(nil)
 	if style.AllRows {
-		limit = 0
+		story, _ = t.story(0)
+	} else {
+		left = t.untold()
 	}
-	lines, usual, left := t.digest(limit)
+	lines, usual := story, []Line(nil)
+	if i := slices.IndexFunc(story, func(l Line) bool { return l.Usual }); i >= 0 {
+		lines, usual = story[:i], story[i:]
+	}
 	for i := range lines {
 		p.lines = append(p.lines, m.line(&lines[i]))
 	}
 	p.usual = m.usualTable(usual)
 	p.preemptions, p.workloads, p.nodes = m.preemptionTable().withoutEmpty(), m.workloadTable().withoutEmpty(), m.nodeTable().withoutEmpty()
 	shown := 0
-	for _, l := range append(lines, usual...) {
-		shown += len(l.rows)
+	for _, l := range story {
+		shown += len(l.Rows)
 	}
-	if n := len(lines) + len(usual); n < shown {
+	if n := len(story); n < shown {
 		p.omissions = append(p.omissions, fmt.Sprintf("%s are folded into %s; --all-rows shows each", plural(shown, "row"), plural(n, "line")))
 	}
 	if len(left) > 0 {
@@ -207,19 +212,16 @@ func cutTo(s string, n int) string {
 	return s
 }
 
-func (m *pageMaker) line(l *line) pageLine {
+func (m *pageMaker) line(l *Line) pageLine {
 	p := pageLine{
-		when: m.when(l.First), span: span(l.First, l.Last), reason: cutTo(l.Reason, maxReason), what: m.what(l), message: m.message(l.Message),
-		warning: l.trouble() || l.Gap, routine: l.Routine != "", gap: l.Gap,
+		when: m.when(l.First), span: span(l.First, l.Last), reason: cutTo(l.Reason, maxReason), what: l.What, message: m.message(l.Message),
+		warning: l.Trouble || l.Gap, routine: l.Routine != "", gap: l.Gap,
 	}
 	if l.First.Before(m.begin()) && l.Routine == "" && !l.Gap {
 		p.when, p.what = "earlier", p.what+" since "+m.when(l.First)
 	}
-	switch {
-	case l.Reason == reasonPreempted && l.Routine == "":
-		p.message = "" // the summary says it
-	case l.Routine != "":
-		p.reason, p.message = "routine", steps(l.Steps)
+	if l.Routine != "" {
+		p.reason = "routine"
 	}
 	return p
 }

@@ -38,9 +38,9 @@ type histogram [slots]float64
 // the Events of a reason and the routines, then the Events of a workload. What is in a peak of them is
 // not usual.
 func (t *Timeline) recurring(lines []line) (usual, others []line) {
-	from, to := t.First, t.Last
-	if t.Query.From.After(from) {
-		from = t.Query.From
+	from, to := t.Query.From, t.Query.To
+	if from.IsZero() {
+		from, to = t.First, t.Last
 	}
 	if to.Sub(from) < minRecurring {
 		return nil, lines
@@ -52,6 +52,7 @@ func (t *Timeline) recurring(lines []line) (usual, others []line) {
 	for i := range t.Rows {
 		histograms[i] = t.histogramOf(&t.Rows[i], slot)
 	}
+	worst := t.worst(histograms)
 	others = lines
 	for _, step := range []struct {
 		key   func(*line) lineKey
@@ -61,14 +62,14 @@ func (t *Timeline) recurring(lines []line) (usual, others []line) {
 		{t.lineKey, func(l *line) bool { return l.Routine == "" && !l.Gap && !alarming[l.Reason] }},
 	} {
 		var found []line
-		found, others = t.recurringBy(others, step.which, step.key, histograms, slot)
+		found, others = t.recurringBy(others, step.which, step.key, histograms, worst, slot)
 		usual = append(usual, found...)
 	}
 	slices.SortStableFunc(usual, func(a, b line) int { return cmp.Compare(b.Occurrences, a.Occurrences) })
 	return usual, others
 }
 
-func (t *Timeline) recurringBy(lines []line, which func(*line) bool, key func(*line) lineKey, histograms []histogram, slot func(time.Time) int) (usual, others []line) {
+func (t *Timeline) recurringBy(lines []line, which func(*line) bool, key func(*line) lineKey, histograms []histogram, worst int, slot func(time.Time) int) (usual, others []line) {
 	of := map[lineKey][]int{}
 	var keys []lineKey
 	for i := range lines {
@@ -82,15 +83,8 @@ func (t *Timeline) recurringBy(lines []line, which func(*line) bool, key func(*l
 	}
 	taken := make([]bool, len(lines))
 	for _, k := range keys {
-		var sum histogram
-		for _, i := range of[k] {
-			for _, row := range lines[i].rows {
-				for n, count := range histograms[row] {
-					sum[n] += count
-				}
-			}
-		}
-		peaks, ok := sum.usual(len(of[k]))
+		sum := sumOf(lines, of[k], histograms)
+		peaks, ok := sum.usual(len(of[k]), worst)
 		if !ok {
 			continue
 		}
@@ -99,11 +93,15 @@ func (t *Timeline) recurringBy(lines []line, which func(*line) bool, key func(*l
 			first, last := slot(lines[i].First), slot(lines[i].Last)
 			if last-first > 2 || !slices.Contains(peaks[first:last+1], true) {
 				same = append(same, i)
-				taken[i] = true
 			}
 		}
-		if len(same) > 0 {
-			usual = append(usual, t.joinOf(lines, same))
+		rest := sumOf(lines, same, histograms)
+		if _, ok := rest.usual(len(same), worst); !ok { // it was the peaks alone
+			continue
+		}
+		usual = append(usual, t.joinOf(lines, same))
+		for _, i := range same {
+			taken[i] = true
 		}
 	}
 	for i := range lines {
@@ -112,6 +110,18 @@ func (t *Timeline) recurringBy(lines []line, which func(*line) bool, key func(*l
 		}
 	}
 	return usual, others
+}
+
+// sumOf adds the histograms of lines.
+func sumOf(lines []line, which []int, histograms []histogram) (sum histogram) {
+	for _, i := range which {
+		for _, row := range lines[i].rows {
+			for n, count := range histograms[row] {
+				sum[n] += count
+			}
+		}
+	}
+	return sum
 }
 
 // histogramOf spreads the occurrences of a row over the slots, from its kept Events.
@@ -131,9 +141,29 @@ func (t *Timeline) histogramOf(r *Row, slot func(time.Time) int) (h histogram) {
 	return h
 }
 
+// worst returns the slot with most alarming Events, None if there are none.
+func (t *Timeline) worst(histograms []histogram) int {
+	var sum histogram
+	for i := range t.Rows {
+		if r := &t.Rows[i]; r.Routine == "" && alarming[r.Reason] {
+			for n, count := range histograms[i] {
+				sum[n] += count
+			}
+		}
+	}
+	worst := None
+	for n, count := range sum {
+		if count > 0 && (worst == None || count > sum[worst]) {
+			worst = n
+		}
+	}
+	return worst
+}
+
 // usual reports whether there is something in most slots, from the first to the last, or at least now
-// and then in many lines; and in which slots there is much more than usual.
-func (h *histogram) usual(lines int) (peaks [slots]bool, ok bool) {
+// and then in many lines, before the worst slot and after it; and in which slots there is much more
+// than usual.
+func (h *histogram) usual(lines, worst int) (peaks [slots]bool, ok bool) {
 	filled, first, last := 0, -1, 0
 	for n, count := range h {
 		if count > 0 {
@@ -146,7 +176,7 @@ func (h *histogram) usual(lines int) (peaks [slots]bool, ok bool) {
 	}
 	throughout := filled >= slots/2 && first <= edge && last >= slots-1-edge
 	sporadic := filled >= minSporadic && lines >= minSporadic && last-first >= slots/2
-	if !throughout && !sporadic {
+	if !throughout && !sporadic || worst != None && (first >= worst || last <= worst) {
 		return peaks, false
 	}
 	sorted := *h

@@ -37,24 +37,19 @@ func (m *pageMaker) limit() int {
 }
 
 // usualTable lists what recurs throughout the range.
-func (m *pageMaker) usualTable(usual []line) table {
+func (m *pageMaker) usualTable(usual []Line) table {
 	t := table{title: "Throughout, before and after alike", heads: []string{"HOW OFTEN", "REASON", "WHAT"}}
 	for i := range usual[:min(len(usual), maxUsual)] {
 		l := &usual[i]
-		l.usual = true
 		p := m.line(l)
-		what := m.what(l)
+		what := l.What
 		if p.message != "" && !p.routine {
 			what += ": " + p.message
 		}
-		t.rows = append(t.rows, []string{l.rate(), p.reason, what})
+		t.rows = append(t.rows, []string{l.Every, p.reason, what})
 	}
-	if more := usual[min(len(usual), maxUsual):]; len(more) > 0 {
-		events := 0
-		for i := range more {
-			events += more[i].EventCount
-		}
-		t.notes = append(t.notes, fmt.Sprintf("and %d more with %s; --all-rows shows their rows", len(more), plural(events, "Event")))
+	if n := len(usual) - len(t.rows); n > 0 {
+		t.notes = append(t.notes, fmt.Sprintf("and %d more; --all-rows shows their rows", n))
 	}
 	return t
 }

@@ -39,6 +39,7 @@ type Timeline struct {
 	Objects     []Object     `json:"objects,omitempty"`
 	Events      []Event      `json:"events,omitempty"` // oldest first, by Time
 	Rows        []Row        `json:"rows,omitempty"`   // by First
+	Story       []Line       `json:"story,omitempty"`
 	Lanes       []Lane       `json:"lanes,omitempty"`
 	Preemptions []Preemption `json:"preemptions,omitempty"` // by First
 	Omissions   []Omission   `json:"omissions,omitempty"`
@@ -149,6 +150,22 @@ type Step struct {
 	Reason      string `json:"reason"`
 	Events      int    `json:"events"`
 	Occurrences int    `json:"occurrences"`
+}
+
+// Line is a line of the page that text and Markdown are: a row, or several that were folded further.
+// First come those of what happened, by First, then those of what recurs throughout the range.
+type Line struct {
+	First   time.Time `json:"first,omitzero"`
+	Last    time.Time `json:"last,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
+	Routine string    `json:"routine,omitempty"`
+	Trouble bool      `json:"trouble,omitempty"` // it tells of something bad
+	Gap     bool      `json:"gap,omitempty"`
+	What    string    `json:"what"`              // to whom, because of whom, how often and where
+	Message string    `json:"message,omitempty"` // as of a Row; of a routine, its steps
+	Every   string    `json:"every,omitempty"`   // of what recurs throughout: how often, as in "every 50m"
+	Usual   bool      `json:"usual,omitempty"`   // it recurs throughout
+	Rows    []int     `json:"rows"`
 }
 
 // Lane is the part of the Timeline that concerns one workload, node or namespace, or the gaps. Lanes
