@@ -198,7 +198,7 @@ func metadataOf(e *corev1.Event) map[string]string {
 	if e.Series != nil {
 		count = e.Series.Count
 	}
-	if e.Type == corev1.EventTypeWarning {
+	if e.Type == corev1.EventTypeWarning || e.Reason == "BackOff" { // a default of levels
 		level = "warn"
 	}
 	all := map[string]string{
