@@ -15,8 +15,13 @@ const (
 	hashAlphabet = "456789bcdf"
 
 	randomLength = 5
-	maxHash      = 10 // digits of 4294967295
-	minHash      = 6  // shorter ones have a probability of 1 in 40,000
+
+	// longName is the length at which names are cut:
+	// https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/names/generate.go
+	longName = 63
+	maxLong  = 1 << 10 // owners of pods whose names are cut
+	maxHash  = 10      // digits of 4294967295
+	minHash  = 6       // shorter ones have a probability of 1 in 40,000
 )
 
 // inferOwner returns the owner of an object by the naming rules of Kubernetes' own controllers.
@@ -53,6 +58,11 @@ func (g *Graph) inferPodOwner(o Object) (Object, bool) {
 			return Object{Kind: "Node", Name: s.Node}, true
 		}
 	}
+	if len(o.Name) == longName {
+		if owner, ok := g.longOwner(o); ok {
+			return owner, true
+		}
+	}
 	prefix, suffix, ok := cutLast(o.Name)
 	if !ok {
 		return Object{}, false
@@ -79,6 +89,22 @@ func (g *Graph) inferPodOwner(o Object) (Object, bool) {
 		owner.Kind = "Job"
 	}
 	return owner, true
+}
+
+// longOwner returns the known owner of a pod whose name is as long as a name may be: its owner's was cut
+// before the random letters.
+func (g *Graph) longOwner(o Object) (Object, bool) {
+	begin, random := o.Name[:longName-randomLength], o.Name[longName-randomLength:]
+	if !consistsOf(random, randomAlphabet) {
+		return Object{}, false
+	}
+	for _, id := range g.long {
+		owner := g.object(id)
+		if owner.Namespace == o.Namespace && strings.HasPrefix(owner.Name+"-", begin) {
+			return owner, true
+		}
+	}
+	return Object{}, false
 }
 
 func (g *Graph) staysOf(o Object) []Stay {

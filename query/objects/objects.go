@@ -90,6 +90,7 @@ type Graph struct {
 	uids    map[uid]int32
 	strings map[string]int32 // kinds, namespaces and names of nodes
 	shared  []string         // by the numbers in strings
+	long    []int32          // owners of pods whose names are cut, up to maxLong
 	limit   int              // of objects and of uids
 	full    bool
 
@@ -178,6 +179,12 @@ func (g *Graph) id(o Object) int32 {
 		kind: g.share(o.Kind), namespace: g.share(o.Namespace), owner: -1, workload: -1,
 	})
 	g.ids[key] = id
+	if len(o.Name) >= longName-randomLength && len(g.long) < maxLong {
+		switch o.Kind {
+		case "ReplicaSet", "Job", "DaemonSet", "ReplicationController":
+			g.long = append(g.long, id)
+		}
+	}
 	g.owned = nil
 	return id
 }

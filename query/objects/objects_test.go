@@ -90,6 +90,7 @@ func TestStatedOwners(t *testing.T) {
 }
 
 func TestInferredOwners(t *testing.T) {
+	long := strings.Repeat("a", 50)
 	for _, c := range []struct {
 		name  string
 		known []Object
@@ -121,7 +122,8 @@ func TestInferredOwners(t *testing.T) {
 		{"an autoscaler", []Object{prod("Deployment", "web")}, prod("HorizontalPodAutoscaler", "web"), prod("Deployment", "web")},
 		{"an autoscaler of KEDA", []Object{prod("StatefulSet", "db")}, prod("HorizontalPodAutoscaler", "keda-hpa-db"), prod("StatefulSet", "db")},
 		{"an autoscaler of nothing known", nil, prod("HorizontalPodAutoscaler", "web"), Object{}},
-		{"a name cut at 63 characters", nil, prod("Pod", strings.Repeat("a", 47)+"-79b5894fc8f4jw8"), Object{}},
+		{"a name cut at 63 characters", []Object{prod("ReplicaSet", long+"-79b5894fc8")}, prod("Pod", (long + "-79b5894fc8-")[:58]+"f4jw8"), prod("ReplicaSet", long+"-79b5894fc8")},
+		{"a name cut at 63 characters, of nothing known", nil, prod("Pod", (long + "-79b5894fc8-")[:58]+"f4jw8"), Object{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := NewGraph()

@@ -48,6 +48,22 @@ func TestTree(t *testing.T) {
 			}
 			config := configure(t, lokiSink(l, options))
 			store(t, config, events)
+			for _, args := range [][]string{
+				{"-n", "prod-metrics", "--for", "deploy/ingester"}, {"-n", "dedicated-metrics"}, {"--node", "pool-1-node-3"}, {"-A"},
+			} {
+				t.Run("timeline "+strings.Join(args, " "), func(t *testing.T) {
+					ofFile, _ := tell(t, append(args, "--file", path)...)
+					ofLoki, _ := tell(t, append(args, "--config", config)...)
+					ofFile.Totals.Bytes, ofFile.Totals.Requests = ofLoki.Totals.Bytes, ofLoki.Totals.Requests
+					if ofLoki.Totals != ofFile.Totals || len(ofLoki.Preemptions) != len(ofFile.Preemptions) || len(ofLoki.Omissions) != len(ofFile.Omissions) {
+						t.Errorf("of Loki %+v, %d preemptions, %+v; of the file %+v, %d, %+v",
+							ofLoki.Totals, len(ofLoki.Preemptions), ofLoki.Omissions, ofFile.Totals, len(ofFile.Preemptions), ofFile.Omissions)
+					}
+					if ofLoki.Totals.Requests == 0 || ofLoki.Totals.Bytes == 0 {
+						t.Error("what was fetched is not told")
+					}
+				})
+			}
 			for name, q := range queries {
 				t.Run(name, func(t *testing.T) {
 					args := append(slices.Clone(q.args), "--no-headers", "--times")
