@@ -132,6 +132,37 @@ func (v *view) search(text string) {
 	v.do(``)
 }
 
+// Two fingers zoom, one moves the range.
+func TestTouch(t *testing.T) {
+	v := openPage(t, outage(t), 1280, 800, "")
+	box := value[[]float64](v, `(() => { const b = document.querySelector('.drawing').getBoundingClientRect(); return [b.left, b.top, b.width] })()`)
+	touch := func(kind input.DispatchTouchEventType, places ...float64) {
+		t.Helper()
+		points := []*input.TouchPoint{}
+		for i, x := range places {
+			id := float64(i)
+			points = append(points, &input.TouchPoint{X: box[0] + x*box[2], Y: box[1] + 20, ID: &id})
+		}
+		call(v, input.DispatchTouchEvent, input.DispatchTouchEventParams{Type: kind, TouchPoints: points})
+		v.do(``)
+	}
+	touch(input.DispatchTouchEventTypeTouchStart, 0.4, 0.6)
+	touch(input.DispatchTouchEventTypeTouchMove, 0.3, 0.7)
+	touch(input.DispatchTouchEventTypeTouchMove, 0.2, 0.8)
+	touch(input.DispatchTouchEventTypeTouchEnd)
+	from, width := v.span()
+	if width == 0 || width > 30 {
+		t.Fatalf("a pinch shows %.1f s of 61 s", width)
+	}
+	touch(input.DispatchTouchEventTypeTouchStart, 0.3)
+	touch(input.DispatchTouchEventTypeTouchMove, 0.5)
+	touch(input.DispatchTouchEventTypeTouchMove, 0.6)
+	touch(input.DispatchTouchEventTypeTouchEnd)
+	if after, same := v.span(); !after.Before(from) || same < width*0.99 || same > width*1.01 {
+		t.Errorf("a finger moves %s, %.1f s to %s, %.1f s", from, width, after, same)
+	}
+}
+
 func TestFilters(t *testing.T) {
 	tl := outage(t)
 	v := openPage(t, tl, 1280, 800, "")

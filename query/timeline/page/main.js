@@ -125,8 +125,16 @@ const drawCounts = () => {
 
 let ready = false;
 
+let saving = 0;
+
+// saveHash writes the state once it rests: browsers limit how often.
 const saveHash = () => {
   if (!ready || printing) return;
+  clearTimeout(saving);
+  saving = setTimeout(writeHash, 50);
+};
+
+const writeHash = () => {
   const p = new URLSearchParams();
   if (!isWhole()) { p.set('from', new Date(view.from).toISOString()); p.set('to', new Date(view.to).toISOString()); }
   if (filter.text) p.set('text', filter.text);
@@ -214,7 +222,7 @@ new ResizeObserver(() => { measure(); drawStory(false); }).observe(storyBox);
 addEventListener('beforeprint', beforePrint);
 addEventListener('afterprint', afterPrint);
 matchMedia('print').addEventListener('change', (e) => (e.matches ? beforePrint() : afterPrint()));
-addEventListener('hashchange', () => { ready = false; readHash(); ready = true; });
+addEventListener('hashchange', () => { clearTimeout(saving); ready = false; readHash(); ready = true; });
 document.addEventListener('keydown', (e) => {
   if (e.key === 'Escape') {
     if (byId('reason-menu').open) { byId('reason-menu').open = false; byId('reason-menu').querySelector('summary').focus(); }
