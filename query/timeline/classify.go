@@ -94,8 +94,8 @@ var nodeTroubles = map[string]bool{
 	"NodeHasDiskPressure": true, "NodeHasInsufficientPID": true, "FreeDiskSpaceFailed": true, "NodeNotSchedulable": true,
 }
 
-// evicted reports whether an Event tells that its pod has to leave its node.
-func (e *kept) evicted() bool {
+// evicts reports whether an Event tells that its pod has to leave its node.
+func evicts(e *Event) bool {
 	return evictions[e.Reason] > 0 && !strings.HasPrefix(e.Message, "Cancelling")
 }
 

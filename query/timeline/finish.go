@@ -269,7 +269,7 @@ func (d *finisher) addMarks() {
 			d.t.Marks = append(d.t.Marks, Mark{Text: text, Event: event, Row: d.t.Events[event].Row})
 		}
 	}
-	preempted, lastPreempted, warning, lastWarning := None, None, None, None
+	preempted, lastPreempted, evicted, warning, lastWarning := None, None, None, None, None
 	for i := range d.t.Events {
 		e := &d.t.Events[i]
 		if e.Reason == reasonPreempted {
@@ -277,6 +277,9 @@ func (d *finisher) addMarks() {
 			if preempted == None {
 				preempted = i
 			}
+		}
+		if evicted == None && evicts(e) {
+			evicted = i
 		}
 		if e.Type != corev1.EventTypeWarning || e.Gap {
 			continue
@@ -289,6 +292,7 @@ func (d *finisher) addMarks() {
 	mark("first Event", 0)
 	mark("first Warning", warning)
 	mark("first preemption", preempted)
+	mark("first eviction", evicted)
 	if lastPreempted != preempted {
 		mark("last preemption", lastPreempted)
 	}

@@ -145,7 +145,7 @@ func (f *Folder) Add(r *format.Record) {
 // nothing did.
 func (f *Folder) causeOf(e *kept) string {
 	s := f.nodes[e.node]
-	if within := evictions[e.Reason]; e.evicted() && s != nil && s.trouble != "" && e.Time.Sub(s.at) <= within {
+	if within := evictions[e.Reason]; evicts(&e.Event) && s != nil && s.trouble != "" && e.Time.Sub(s.at) <= within {
 		return s.trouble
 	}
 	return ""
@@ -279,7 +279,7 @@ func (f *Folder) countPod(e *kept, key rowKey) {
 	id := f.hash(e.object)
 	s := f.pods[id]
 	switch {
-	case e.evicted():
+	case evicts(&e.Event):
 		if !s.evicted {
 			f.totals.Evicted++
 		}

@@ -212,6 +212,9 @@ func TestSeveralWorkloadsAtOnce(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, happened)
 		}
 	}
+	if !strings.Contains(page, "\n3 pods evicted\n") || !strings.Contains(page, "first eviction  12:05:09  Evicted pod api-5d4f8c7b9c-bbbbb") {
+		t.Errorf("the head does not tell of evictions:\n%s", page)
+	}
 	if w := section(page, "WORKLOADS"); !strings.Contains(w, "EVICTED") || strings.Contains(w, "PREEMPTED") {
 		t.Errorf("columns:\n%s", w)
 	}

@@ -155,6 +155,9 @@ func (m *pageMaker) about() []string {
 	if s := m.preempted(); s != "" {
 		lines = append(lines, s)
 	}
+	if n := m.Totals.Evicted; n > 0 {
+		lines = append(lines, plural(n, "pod")+" evicted")
+	}
 	return append(lines, m.gaps())
 }
 
