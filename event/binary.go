@@ -28,6 +28,13 @@ const (
 	fieldOnlySink     = 11
 	fieldLabels       = 12 // two bytes for each decision, Set and Kept
 	fieldLevel        = 13 // Level, unless it is that of the type
+	fieldAttribute    = 14 // Pair, repeated
+)
+
+// Field numbers of a Pair.
+const (
+	fieldName  = 1
+	fieldValue = 2
 )
 
 // Field numbers of google.protobuf.Timestamp. A reporter's time may be out of the range of
@@ -62,37 +69,56 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	}
 	b = appendString(b, fieldOnlySink, r.OnlySink)
 	b = appendUint(b, fieldLevel, uint64(r.Level))
-	return r.Decisions.append(b), nil
+	b = r.Decisions.append(b)
+	for _, p := range r.Attributes {
+		b = protowire.AppendTag(b, fieldAttribute, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(2+protowire.SizeBytes(len(p.Name))+protowire.SizeBytes(len(p.Value))))
+		b = protowire.AppendTag(b, fieldName, protowire.BytesType)
+		b = protowire.AppendString(b, p.Name)
+		b = protowire.AppendTag(b, fieldValue, protowire.BytesType)
+		b = protowire.AppendString(b, p.Value)
+	}
+	return b, nil
 }
 
 // UnmarshalBinary reads the binary form. It keeps no reference to b. Source, cluster and
 // sink that are equal to the previous value of r are not allocated again.
-func (r *Record) UnmarshalBinary(b []byte) error { return r.unmarshal(b, Decode) }
+func (r *Record) UnmarshalBinary(b []byte) error {
+	return r.unmarshal(b, nil, Decode, func(b []byte) string { return string(b) })
+}
 
 // Reader reads records in binary form, each into the memory of the previous one. The zero
 // Reader is ready. It is not safe for concurrent use.
 type Reader struct {
-	record Record
-	event  corev1.Event
-	newest newest
+	record     Record
+	event      corev1.Event
+	newest     newest
+	attributes []Pair
 }
 
 // Read reads the binary form. The record is valid until the next Read, and only while b
 // does not change, because the Event's text is b. Read does not allocate for an Event of
 // common fields.
 func (r *Reader) Read(b []byte) (*Record, error) {
-	if err := r.record.unmarshal(b, r.decode); err != nil {
+	if err := r.record.unmarshal(b, r.attributes[:0], r.decode, text); err != nil {
 		return nil, err
+	}
+	if r.record.Attributes != nil {
+		r.attributes = r.record.Attributes
 	}
 	return &r.record, nil
 }
 
+// text returns a string that shares the memory of b.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 func (r *Reader) decode(b []byte) (*corev1.Event, error) {
 	r.event, r.newest = corev1.Event{}, newest{}
-	return &r.event, decodeInto(&r.event, &r.newest, b, unsafe.String(unsafe.SliceData(b), len(b)))
+	return &r.event, decodeInto(&r.event, &r.newest, b, text(b))
 }
 
-func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error)) error {
+// unmarshal reads the binary form. Attributes are appended to attributes.
+func (r *Record) unmarshal(b []byte, attributes []Pair, decode func([]byte) (*corev1.Event, error), text func([]byte) string) error {
 	previous := *r
 	*r = Record{}
 	reasonLabel := false
@@ -126,6 +152,11 @@ func (r *Record) unmarshal(b []byte, decode func([]byte) (*corev1.Event, error))
 			}
 		case fieldLabels:
 			r.Decisions, err = parseLabels(raw)
+		case fieldAttribute:
+			var p Pair
+			p, err = parsePair(raw, text)
+			attributes = append(attributes, p)
+			r.Attributes = attributes
 		}
 		return err
 	})
@@ -166,6 +197,19 @@ func parseLabels(b []byte) (l LabelDecisions, err error) {
 		}
 	}
 	return l, nil
+}
+
+func parsePair(b []byte, text func([]byte) string) (p Pair, err error) {
+	err = eachField(b, func(num protowire.Number, _ uint64, raw []byte) error {
+		switch num {
+		case fieldName:
+			p.Name = text(raw)
+		case fieldValue:
+			p.Value = text(raw)
+		}
+		return nil
+	})
+	return p, err
 }
 
 // reuse returns b as a string, without allocating if it is equal to the previous one.

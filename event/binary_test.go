@@ -60,6 +60,8 @@ func TestBinaryRoundTrip(t *testing.T) {
 		{"a decision about labels", Record{Event: &corev1.Event{Reason: "a b"}, Decisions: LabelDecisions{{DefaultLabels, LabelNamespace}}}},
 		{"decisions about the maximum of sets", Record{Decisions: LabelDecisions{{1, 1}, {2, 0}, {3, 1}, {4, 4}, {5, 5}, {6, 2}, {7, 0}, {63, 63}}}},
 		{"a level", Record{Event: &corev1.Event{Reason: "Preempted"}, Level: LevelCritical}},
+		{"attributes", Record{Event: &corev1.Event{}, Attributes: []Pair{{"app", "web"}, {"team", "é\xff"}}}},
+		{"a decision about attributes", Record{Decisions: LabelDecisions{{LabelNamespace | LabelAttributes, LabelNamespace}}}},
 		{"a bounded time", Record{Event: &corev1.Event{}, Time: at, ObservedTime: at.AddDate(7000, 0, 0)}},
 		{"times before 1970", Record{Event: &corev1.Event{}, Time: at.AddDate(-1000, 0, 0)}},
 		{"the time 1970", Record{Event: &corev1.Event{}, Time: time.Unix(0, 0).UTC()}},

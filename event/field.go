@@ -30,6 +30,8 @@ const (
 	FieldCount                          // the number of occurrences
 	FieldDetectedLevel                  // Level
 	FieldObservedTime                   // Record.ObservedTime, RFC 3339
+	FieldWorkloadKind                   // the controller at the top of the involved object's owners
+	FieldWorkloadName
 	// The Event's own value if the label of the field is OtherLabel.
 	FieldFullReason
 	FieldFullKind
@@ -54,6 +56,8 @@ var fieldNames = [endOfFields]string{
 	FieldCount:         "count",
 	FieldDetectedLevel: "detected_level",
 	FieldObservedTime:  "observed_time",
+	FieldWorkloadKind:  "workload_kind",
+	FieldWorkloadName:  "workload_name",
 	FieldFullReason:    "full_reason",
 	FieldFullKind:      "full_kind",
 	FieldFullType:      "full_type",
@@ -75,13 +79,13 @@ func (f Field) String() string {
 	return fieldNames[f]
 }
 
-// FieldNames lists the names of fields for error messages: "a, b and c".
-func FieldNames(fields []Field) string {
+// FieldNames lists the names of fields, and of attributes, for error messages: "a, b and c".
+func FieldNames(fields []Field, attributes ...string) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.String()
 	}
-	return english.WordSeries(names, "and")
+	return english.WordSeries(append(names, attributes...), "and")
 }
 
 // ParseField returns the field of a name, false if there is none.
@@ -133,6 +137,8 @@ func (r *Record) Value(f Field) string {
 		if !r.ObservedTime.IsZero() {
 			return r.ObservedTime.UTC().Format(time.RFC3339Nano)
 		}
+	case FieldWorkloadKind, FieldWorkloadName:
+		return r.Attribute(fieldNames[f])
 	default:
 		if own := withheldBy[f]; own != 0 {
 			return r.Value(own)
@@ -158,7 +164,9 @@ var metadataFields = [...]Field{
 }
 
 // IsMetadata reports whether the field may be in structured metadata.
-func (f Field) IsMetadata() bool { return slices.Contains(metadataFields[:], f) }
+func (f Field) IsMetadata() bool {
+	return f == FieldWorkloadKind || f == FieldWorkloadName || slices.Contains(metadataFields[:], f)
+}
 
 // withheldBy maps a field full_<name> to the label that withholds its value.
 var withheldBy = [endOfFields]Field{
@@ -170,14 +178,16 @@ var withheldBy = [endOfFields]Field{
 }
 
 // AppendMetadata appends the structured metadata of the record in a stream with the given
-// labels: sorted by name, in valid UTF-8, without empty values. If a label is OtherLabel,
-// full_<field> has the value instead of <field>. The namespace is in it unless it is a label,
-// because lines beside metadata need not have it. It allocates only for a count of 100 or
-// more and for an observed time.
-func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
+// labels, of which labelled are attributes: sorted by name, in valid UTF-8, without empty
+// values. If a label is OtherLabel, full_<field> has the value instead of <field>. The
+// namespace is in it unless it is a label, because lines beside metadata need not have it. It
+// allocates only for a count of 100 or more, for an observed time, and for an attribute of
+// which the label is OtherLabel.
+func (r *Record) AppendMetadata(dst []Pair, set LabelSet, labelled ...string) []Pair {
 	if r.Event == nil {
 		return dst
 	}
+	start := len(dst)
 	withheld := set &^ r.KeptLabels(set)
 	elsewhere := withheld | set&LabelNamespace // in full_<field> or in the label
 	for _, f := range metadataFields {
@@ -188,8 +198,24 @@ func (r *Record) AppendMetadata(dst []Pair, set LabelSet) []Pair {
 			dst = append(dst, Pair{Name: fieldNames[f], Value: validUTF8(v)})
 		}
 	}
+	for _, p := range r.Attributes {
+		if slices.Contains(labelled, p.Name) {
+			if withheld&LabelAttributes == 0 {
+				continue
+			}
+			p.Name = FullPrefix + p.Name
+		}
+		i, _ := slices.BinarySearchFunc(dst[start:], p, comparePairs)
+		dst = slices.Insert(dst, start+i, p)
+	}
 	return dst
 }
+
+// FullPrefix begins the name of the metadata that has the Event's own value of a label that
+// is OtherLabel.
+const FullPrefix = "full_"
+
+func comparePairs(a, b Pair) int { return strings.Compare(a.Name, b.Name) }
 
 // Full returns the field full_<name> of f, zero if it has none.
 func (f Field) Full() Field {

@@ -88,15 +88,16 @@ func (r *Record) GapFields() []Pair {
 	return pairs
 }
 
-// SetGapField sets a field of GapFields in an Event. It ignores other names.
-func SetGapField(e *corev1.Event, name, value string) {
+// SetGapField sets a field of GapFields in an Event. It returns false for other names.
+func SetGapField(e *corev1.Event, name, value string) bool {
 	if !slices.Contains(gapFieldNames[:], name) {
-		return
+		return false
 	}
 	if e.Annotations == nil {
 		e.Annotations = map[string]string{}
 	}
 	e.Annotations[reservedPrefix+name] = value
+	return true
 }
 
 // Supersedes reports whether o is the same gap, declared before its end was known.

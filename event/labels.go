@@ -14,7 +14,8 @@ var LabelFields = []Field{
 	FieldNamespace, FieldReason, FieldKind, FieldType, FieldComponent, FieldNode,
 }
 
-// LabelSet is a set of LabelFields. It is stored, so the bits must not change.
+// LabelSet is a set of LabelFields, and LabelAttributes. It is stored, so the bits must not
+// change.
 type LabelSet uint8
 
 const (
@@ -24,6 +25,7 @@ const (
 	LabelType
 	LabelComponent
 	LabelNode
+	LabelAttributes // all attributes that are labels of a sink: they are kept together
 )
 
 // DefaultLabels are the labels of a sink unless it configures others.
@@ -115,7 +117,20 @@ func (s LabelSet) String() string {
 	for _, f := range s.Fields() {
 		names = append(names, f.String())
 	}
+	if s&LabelAttributes != 0 {
+		names = append(names, "attributes")
+	}
 	return strings.Join(names, ",")
+}
+
+// AttributeLabel returns the label value of an attribute: its value if LabelAttributes is in
+// kept, else OtherLabel. An attribute that the record does not have has no label.
+func (r *Record) AttributeLabel(name string, kept LabelSet) string {
+	value := r.Attribute(name)
+	if value != "" && kept&LabelAttributes == 0 {
+		return OtherLabel
+	}
+	return validUTF8(value)
 }
 
 // Label returns the label value of the field in valid UTF-8: the field's value if it is

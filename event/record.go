@@ -39,6 +39,11 @@ type Record struct {
 	// to be used. Time is then the API server's.
 	ObservedTime time.Time
 
+	// Attributes are values that the Event itself does not have, such as the workload and
+	// labels of its object. They are sorted by name, without empty values, and decided at
+	// intake.
+	Attributes []Pair
+
 	// Decisions are the intake's decisions about stream labels; see KeptLabels.
 	Decisions LabelDecisions
 

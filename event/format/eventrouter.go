@@ -13,7 +13,7 @@ import (
 
 // appendEventRouter writes the line of heptio/eventrouter, with the Event as encoding/json
 // encodes it. If the record's time cannot be computed from the Event, a standalone line
-// also has "time".
+// also has "time", and it has "attributes" if the record has any.
 func appendEventRouter(dst []byte, r *event.Record, standalone bool) []byte {
 	dst = append(dst, eventRouterStart...)
 	dst = append(dst, '"')
@@ -28,6 +28,13 @@ func appendEventRouter(dst []byte, r *event.Record, standalone bool) []byte {
 		dst = append(dst, `,"time":"`...)
 		dst = appendTime(dst, r.Time)
 		dst = append(dst, '"')
+	}
+	if standalone && len(r.Attributes) > 0 {
+		dst = append(dst, `,"attributes":{`...)
+		for _, p := range r.Attributes {
+			dst = appendMarshaledString(appendName(dst, p.Name), p.Value)
+		}
+		dst = append(dst, '}')
 	}
 	return append(dst, '}')
 }
@@ -49,11 +56,16 @@ func (b *builder) parseEventRouter(text string) bool {
 		Verb  string
 		Event *corev1.Event
 		Time  time.Time
+
+		Attributes map[string]string
 	}
 	if err := json.Unmarshal([]byte(text), &line); err != nil || line.Event == nil {
 		return false
 	}
 	b.record.Record, b.record.WholeEvent = event.NewFromLine(line.Event, line.Time), true
+	for name, value := range line.Attributes {
+		b.setAttribute(name, value)
+	}
 	return true
 }
 

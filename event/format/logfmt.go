@@ -76,6 +76,9 @@ func (w *fieldWriter) record(r *event.Record, standalone bool) {
 		w.string("node", r.Value(event.FieldNode))
 		w.string("detected_level", r.Value(event.FieldDetectedLevel))
 		w.time("observed_time", r.ObservedTime)
+		for _, p := range r.Attributes {
+			w.string(p.Name, p.Value)
+		}
 	}
 }
 
@@ -287,9 +290,14 @@ func (b *builder) setKey(key, value string) {
 	case "observed_time":
 		b.record.ObservedTime = parseTime(value)
 	default:
-		event.SetGapField(e, key, value)
+		if !event.SetGapField(e, key, value) && !derivedKeys[key] {
+			b.setAttribute(key, value)
+		}
 	}
 }
+
+// derivedKeys are keys of which the values follow from others.
+var derivedKeys = map[string]bool{"note": true, "detected_level": true}
 
 // setRelated parses kind/namespace/name or kind/name.
 func (b *builder) setRelated(s string) {

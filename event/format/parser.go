@@ -83,6 +83,7 @@ func (p Parser) Parse(e Entry) (Record, error) {
 		b.addFields()
 		b.setTimes()
 	}
+	b.addAttributes(p, e)
 	if t := parseTime(fields[event.FieldObservedTime]); !t.IsZero() {
 		r.ObservedTime = t
 	}
@@ -210,6 +211,31 @@ func (b *builder) addFields() {
 func isStoredAs(line, stored string) bool {
 	return line == stored || strings.ContainsRune(line, utf8.RuneError)
 }
+
+// addAttributes sets the attributes in labels and metadata: those of names that are no fields.
+func (b *builder) addAttributes(p Parser, e Entry) {
+	for name, value := range e.Metadata {
+		name = strings.TrimPrefix(strings.TrimSuffix(name, "_extracted"), event.FullPrefix)
+		b.setAttribute(name, value)
+	}
+	for label, value := range e.Labels {
+		if name := p.Labels[label]; name != "" && value != event.OtherLabel {
+			b.setAttribute(name, value)
+		}
+	}
+}
+
+// setAttribute sets an attribute, unless the name is that of another field.
+func (b *builder) setAttribute(name, value string) {
+	switch f, known := event.ParseField(name); {
+	case known && f != event.FieldWorkloadKind && f != event.FieldWorkloadName:
+	case len(b.record.Attributes) < maxAttributes && event.IsAttributeName(name):
+		b.record.SetAttribute(name, value)
+	}
+}
+
+// maxAttributes bounds what a line of another program can cause.
+const maxAttributes = 64
 
 func clusterScoped(e *corev1.Event) bool {
 	return e.InvolvedObject.Kind == "Node" || e.InvolvedObject.Kind == "Namespace"

@@ -37,6 +37,9 @@ func records(t testing.TB) map[string]event.Record {
 		}
 		all[filepath.Base(filepath.Dir(path))] = event.New(e)
 	}
+	enriched := all["core-recorder-counted"]
+	enriched.Attributes = []event.Pair{{Name: "app", Value: "web"}, {Name: "runbook", Value: `a "b" {c="d"}, é` + "\n…"}, {Name: "workload_kind", Value: "Deployment"}, {Name: "workload_name", Value: "web"}}
+	all["attributes"] = enriched
 	return all
 }
 

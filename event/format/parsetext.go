@@ -16,12 +16,13 @@ import (
 // textLine is a parsed line of the format text.
 type textLine struct {
 	// Standalone is set if the line begins with a time. Only such a line has
-	// Time, Namespace, Type, Count and ObservedTime.
+	// Time, Namespace, Type, Count, ObservedTime and Attributes.
 	Standalone      bool
 	Time            time.Time
 	Namespace, Type string
 	Count           int32 // 0: one or unknown
 	ObservedTime    time.Time
+	Attributes      []event.Pair
 
 	Reason     string
 	Kind, Name string // of the object
@@ -32,10 +33,14 @@ type textLine struct {
 
 // The optional parts at the end of a line. A related object may be quoted.
 var (
-	textRelated  = lazyregexp.New(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
-	textCount    = lazyregexp.New(`(?:^| )\(x(\d+)\)$`)
-	textObserved = lazyregexp.New(`(?:^| )\(observed at (\S+), [^()]*\)$`)
+	textRelated    = lazyregexp.New(`(?:^| )\(([^\s()"\\]+/[^\s()"\\]+|"(?:[^"\\]|\\.)*")\)$`)
+	textCount      = lazyregexp.New(`(?:^| )\(x(\d+)\)$`)
+	textAttributes = lazyregexp.New(`(?:^| )\{(` + textAttribute + `(?:, ` + textAttribute + `)*)\}$`)
+	textPair       = lazyregexp.New(textAttribute)
+	textObserved   = lazyregexp.New(`(?:^| )\(observed at (\S+), [^()]*\)$`)
 )
+
+const textAttribute = `[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*"`
 
 // parseTextLine parses a text line, standalone or not. It returns false for any other line.
 func parseTextLine(line string) (textLine, bool) {
@@ -154,6 +159,14 @@ func (s *textLine) ending(rest string) bool {
 		return found, true
 	}
 	if s.Standalone {
+		if attributes, ok := last(textAttributes()); ok {
+			for _, pair := range textPair().FindAllString(attributes, -1) {
+				name, quoted, _ := strings.Cut(pair, "=")
+				if w, _, ok := nextWord(quoted, ""); ok {
+					s.Attributes = append(s.Attributes, event.Pair{Name: name, Value: w.text})
+				}
+			}
+		}
 		if at, ok := last(textObserved()); ok {
 			s.ObservedTime, _ = time.Parse(time.RFC3339Nano, at)
 			s.ObservedTime = s.ObservedTime.UTC()
@@ -225,6 +238,9 @@ func (b *builder) parseText(s string) bool {
 	if line.Standalone {
 		b.record.Time, b.record.ObservedTime = line.Time, line.ObservedTime
 		e.Namespace, e.Type, b.count = line.Namespace, line.Type, line.Count
+		for _, p := range line.Attributes {
+			b.setAttribute(p.Name, p.Value)
+		}
 	}
 	e.Reason, e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Message = line.Reason, line.Kind, line.Name, line.Message
 	e.Name = line.EventName

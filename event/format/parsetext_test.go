@@ -1,6 +1,7 @@
 package format
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -47,8 +48,9 @@ func checkTextRoundTrip(t *testing.T, r *event.Record, standalone bool) {
 		if e.Count > 1 {
 			want.Count = e.Count
 		}
+		want.Attributes = r.Attributes
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s\nis parsed as\n%+v, want\n%+v", text, got, want)
 	}
 }
@@ -91,7 +93,7 @@ func TestTextOfEarlierVersions(t *testing.T) {
 		"Started Pod/web-0: (x2)":         {Reason: "Started", Kind: "Pod", Name: "web-0", Message: "(x2)"},
 	} {
 		got, ok := parseTextLine(text)
-		if !ok || got != want {
+		if !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s\nis parsed as\n%+v, want\n%+v", text, got, want)
 		}
 	}

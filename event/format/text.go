@@ -16,7 +16,7 @@ const eventKind = "Event"
 // appendText writes a sentence: "Preempted Pod/ingester-x: by team-a/querier-y on node n".
 // parseTextLine reads it. The grammar is
 //
-//	[time namespace [type]] [reason] kind/name[: message] [(related)] [(xCount)] [(observed at …)]
+//	[time namespace [type]] [reason] kind/name[: message] [(related)] [(xCount)] [(observed at …)] [{attribute="value", …}]
 //
 // without the type Normal. Words with unusual characters, ambiguous words, and messages
 // that parseTextLine would not read back unchanged are written as JSON strings.
@@ -72,6 +72,17 @@ func appendText(dst []byte, r *event.Record, standalone bool) []byte {
 		}
 		if !r.ObservedTime.IsZero() {
 			dst = append(dst, " (observed at "+r.Value(event.FieldObservedTime)+", "+tooFar+")"...)
+		}
+		separator := " {"
+		for _, p := range r.Attributes {
+			dst = append(dst, separator...)
+			dst = append(dst, p.Name...)
+			dst = append(dst, '=')
+			dst = appendQuoted(dst, p.Value)
+			separator = ", "
+		}
+		if len(r.Attributes) > 0 {
+			dst = append(dst, '}')
 		}
 	}
 	return dst
@@ -136,10 +147,13 @@ func printableASCII(s string) bool {
 }
 
 // bareMessage reports whether the message needs no quotes: it does not look like a JSON
-// string, and does not end like a related object, a count or an observed time.
+// string, and does not end like a related object, a count, an observed time or attributes.
 func bareMessage(m string) bool {
 	if m[0] == '"' || m[0] == ' ' || m[len(m)-1] == ' ' || strings.Contains(m, `\`) {
 		return false
+	}
+	if m[len(m)-1] == '}' {
+		return !textAttributes().MatchString(m)
 	}
 	return m[len(m)-1] != ')' ||
 		!textCount().MatchString(m) && !textObserved().MatchString(m) && !textRelated().MatchString(m)
