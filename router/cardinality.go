@@ -18,10 +18,12 @@ const (
 	forgetAfter     = time.Hour
 )
 
-// SinkLabels are the fields of an Event that are labels in a sink.
+// SinkLabels are the fields of an Event that are labels in a sink. Attributes are the names of
+// those that LabelAttributes stands for.
 type SinkLabels struct {
-	Sink   string
-	Fields event.LabelSet
+	Sink       string
+	Fields     event.LabelSet
+	Attributes []string
 }
 
 // cardinalityLimiter limits the cardinality of labels. For each set of label fields of a
@@ -44,10 +46,11 @@ type cardinalityLimiter struct {
 // It uses the time of the process, not of the records: the limit is about the streams that
 // Loki holds open while they are written to, and a list can have the Events of a day.
 type setLimiter struct {
-	fields   event.LabelSet
-	list     []event.Field // the same fields
-	sinks    []string
-	lastUsed map[string]*time.Time // by the key of a combination
+	fields     event.LabelSet
+	list       []event.Field // the same fields
+	attributes []string      // of all its sinks
+	sinks      []string
+	lastUsed   map[string]*time.Time // by the key of a combination
 	// noneBefore is a time before which no combination expires, so that a storm of new
 	// ones does not scan all of them each time.
 	noneBefore time.Time
@@ -78,12 +81,18 @@ func (c *cardinalityLimiter) setLabels(max int, sinks []SinkLabels) {
 			if set = find(previous, s.Fields); set == nil {
 				set = &setLimiter{fields: s.Fields, list: s.Fields.Fields(), lastUsed: map[string]*time.Time{}}
 			}
-			set.sinks = nil
+			set.sinks, set.attributes = nil, nil
 			c.sets = append(c.sets, set)
 		}
-		if set != nil && s.Sink != "" {
+		if set == nil {
+			continue
+		}
+		if s.Sink != "" {
 			set.sinks = append(set.sinks, s.Sink)
 		}
+		set.attributes = append(set.attributes, s.Attributes...)
+		slices.Sort(set.attributes)
+		set.attributes = slices.Compact(set.attributes)
 	}
 }
 
@@ -132,11 +141,18 @@ func (c *cardinalityLimiter) decide(now time.Time, r *event.Record) (d decision)
 // use reports whether the record's combination of the fields is in use, and renews it.
 func (l *setLimiter) use(now time.Time, r *event.Record, fields event.LabelSet) bool {
 	l.key = append(l.key[:0], byte(fields))
+	add := func(value string) {
+		l.key = binary.AppendUvarint(l.key, uint64(len(value)))
+		l.key = append(l.key, value...)
+	}
 	for _, f := range l.list {
 		if fields.Has(f) {
-			value := r.Value(f)
-			l.key = binary.AppendUvarint(l.key, uint64(len(value)))
-			l.key = append(l.key, value...)
+			add(r.Value(f))
+		}
+	}
+	if fields&event.LabelAttributes != 0 {
+		for _, name := range l.attributes {
+			add(r.Attribute(name))
 		}
 	}
 	last := l.lastUsed[string(l.key)]

@@ -35,7 +35,7 @@ const withComponent = event.DefaultLabels | event.LabelComponent
 
 func TestUniqueComponentsAreLimited(t *testing.T) {
 	const maxStreams = 100
-	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", withComponent}}})
+	in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{Sink: "loki", Fields: withComponent}}})
 	streams := map[string]bool{}
 	add := func(r event.Record) string {
 		s := stream(withComponent, &in.Apply([]event.Record{r})[0])
@@ -79,7 +79,7 @@ func TestEverySetOfLabelsIsLimited(t *testing.T) {
 	)
 	random := rand.New(rand.NewPCG(3, 4))
 	for fields := event.LabelSet(1); fields <= event.LabelSetOf(event.LabelFields...); fields++ {
-		in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{"loki", fields}}})
+		in := NewIntake(IntakeOptions{MaxStreams: maxStreams, Labels: []SinkLabels{{Sink: "loki", Fields: fields}}})
 		streams := map[string]bool{}
 		for range 1000 {
 			value := func() string { return fmt.Sprintf("Value%d", random.IntN(200)) }
@@ -104,7 +104,7 @@ func TestEverySetOfLabelsIsLimited(t *testing.T) {
 func TestSinksWithOtherLabelsAreNotLimited(t *testing.T) {
 	const components, pairs = event.LabelComponent, event.DefaultLabels
 	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
-		{"a", pairs}, {"b", components}, {"c", pairs},
+		{Sink: "a", Fields: pairs}, {Sink: "b", Fields: components}, {Sink: "c", Fields: pairs},
 	}})
 	var records []event.Record
 	for i := range 100 {
@@ -126,13 +126,13 @@ func TestSinksWithOtherLabelsAreNotLimited(t *testing.T) {
 // labels. Labels without a decision are other.
 func TestReloadKeepsDecisions(t *testing.T) {
 	const before, after = event.DefaultLabels, withComponent
-	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{"loki", before}}})
+	in := NewIntake(IntakeOptions{MaxStreams: 1, Labels: []SinkLabels{{Sink: "loki", Fields: before}}})
 	old := in.Apply([]event.Record{leaderElection(1)})[0]
 	stored, err := old.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.SetRules(nil, nil, Levels{}, 2, []SinkLabels{{"loki", after}, {"second", before}})
+	in.SetRules(nil, nil, Levels{}, 2, []SinkLabels{{Sink: "loki", Fields: after}, {Sink: "second", Fields: before}})
 	var read event.Record
 	if err := read.UnmarshalBinary(stored); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestReloadKeepsDecisions(t *testing.T) {
 	if got, want := stream(after, &next), "namespace=kube-system reason=LeaderElection component=controller-7d9f_00000002"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	in.SetRules(nil, nil, Levels{}, 1, []SinkLabels{{"second", before}})
+	in.SetRules(nil, nil, Levels{}, 1, []SinkLabels{{Sink: "second", Fields: before}})
 	if got, want := labelOf(in, "kube-system", "LeaderElection"), "LeaderElection"; got != want {
 		t.Errorf("the stream in use has expired: the label is %s", got)
 	}
@@ -158,7 +158,7 @@ func TestMaxStreamsIsLoggedOnceForEachSink(t *testing.T) {
 		var log bytes.Buffer
 		const components, pairs = event.LabelComponent, event.DefaultLabels
 		in := NewIntake(IntakeOptions{MaxStreams: 10, Logger: slog.New(slog.NewTextHandler(&log, nil)), Labels: []SinkLabels{
-			{"a", components}, {"b", pairs}, {"c", components},
+			{Sink: "a", Fields: components}, {Sink: "b", Fields: pairs}, {Sink: "c", Fields: components},
 		}})
 		for i := range 1000 {
 			in.Apply([]event.Record{leaderElection(i)})
@@ -176,7 +176,7 @@ func TestMaxStreamsIsLoggedOnceForEachSink(t *testing.T) {
 
 func TestDecideDoesNotAllocate(t *testing.T) {
 	in := NewIntake(IntakeOptions{MaxStreams: 10, Labels: []SinkLabels{
-		{"a", event.DefaultLabels}, {"b", event.LabelSetOf(event.LabelFields...)},
+		{Sink: "a", Fields: event.DefaultLabels}, {Sink: "b", Fields: event.LabelSetOf(event.LabelFields...)},
 	}})
 	records := []event.Record{preempted()}
 	other := []event.Record{leaderElection(100)}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -53,7 +54,7 @@ func TestDroppedRecordsOnlyMoveThePosition(t *testing.T) {
 	dropped.Source, dropped.OnlySink, dropped.Position.ListVersion = "kube-system", "loki", 9
 	got := in.Apply([]event.Record{dropped})
 	want := event.Record{Source: "kube-system", OnlySink: "loki", Position: dropped.Position}
-	if len(got) != 1 || got[0] != want {
+	if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 

@@ -24,15 +24,23 @@ import (
 // is a Prometheus selector without a metric name: all matchers have to match, regular
 // expressions are anchored at both ends, and a missing field is empty.
 //
-// A matcher of reason sees the Event's own reason, even if its label is other.
+// A matcher of reason sees the Event's own reason, even if its label is other. A name that is
+// no field of every Event is an attribute, which the configuration has to define.
 type Selector struct {
 	text     string
 	matchers []matcher
 }
 
 type matcher struct {
-	field event.Field
+	field event.Field // 0: the attribute of that name
 	*labels.Matcher
+}
+
+func (m matcher) value(r *event.Record) string {
+	if m.field == 0 {
+		return r.Attribute(m.Name)
+	}
+	return r.Value(m.field)
 }
 
 var selectorParser = parser.NewParser(parser.Options{})
@@ -66,7 +74,10 @@ func selectorField(m *labels.Matcher) (event.Field, error) {
 		return 0, fmt.Errorf(`%q is in the place of a metric name, and Events have none; write a selector like {type="Warning"}`, m.Value)
 	}
 	field, ok := event.ParseField(m.Name)
-	if !ok || !slices.Contains(event.Fields, field) {
+	switch {
+	case !ok && event.IsAttributeName(m.Name), field == event.FieldWorkloadKind, field == event.FieldWorkloadName:
+		return 0, nil
+	case !slices.Contains(event.Fields, field):
 		return 0, fmt.Errorf("unknown name %q; valid are %s", m.Name, event.FieldNames(event.Fields))
 	}
 	return field, nil
@@ -85,11 +96,21 @@ func selectorError(text string, err error) error {
 // concurrent use.
 func (s Selector) Match(r *event.Record) bool {
 	for _, m := range s.matchers {
-		if !m.Matches(r.Value(m.field)) {
+		if !m.Matches(m.value(r)) {
 			return false
 		}
 	}
 	return true
+}
+
+// Attributes returns the names of the attributes that the selector refers to.
+func (s Selector) Attributes() (names []string) {
+	for _, m := range s.matchers {
+		if m.field == 0 {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // String returns the parsed text, without surrounding white space.

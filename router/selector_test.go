@@ -123,7 +123,6 @@ var badSelectors = []struct {
 	{"nothing", "", `selector is empty; write one like {type="Warning"}`},
 	{"blanks", " \n", `selector is empty; write one like {type="Warning"}`},
 	{"no matcher", "{}", "selector `{}`: it has no matcher"},
-	{"unknown name", `{pod="x"}`, "selector `{pod=\"x\"}`: unknown name \"pod\"; " + validNames},
 	{"a field that selectors do not have", `{uid="x"}`, "selector `{uid=\"x\"}`: unknown name \"uid\"; " + validNames},
 	{"unknown name in quotes", `{"a b"="x"}`, "selector `{\"a b\"=\"x\"}`: unknown name \"a b\"; " + validNames},
 	{

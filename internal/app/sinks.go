@@ -74,7 +74,8 @@ func (all sinkSet) close() (err error) {
 func (all sinkSet) labels() (labels []router.SinkLabels) {
 	for _, s := range all {
 		if l, ok := s.Sink.(*loki.Sink); ok {
-			labels = append(labels, router.SinkLabels{Sink: s.config.Name, Fields: l.Labels()})
+			fields, attributes := l.Labels()
+			labels = append(labels, router.SinkLabels{Sink: s.config.Name, Fields: fields, Attributes: attributes})
 		}
 	}
 	return labels

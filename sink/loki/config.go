@@ -45,6 +45,9 @@ type Config struct {
 	StructuredMetadata bool `yaml:"structured_metadata"`
 
 	HTTP config.HTTPClientConfig `yaml:",inline"`
+
+	// Attributes are the names of the attributes that records may have, which may be labels.
+	Attributes []string `yaml:"-"`
 }
 
 // Line selects the fields of a line; empty: LineFull.

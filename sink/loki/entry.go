@@ -33,8 +33,9 @@ const (
 )
 
 // Loki's default limits for an entry: max_line_size is 256 KiB, max_structured_metadata_size 64 KiB.
-// Records have at most a dozen pairs of metadata (128 are allowed), so the bound of their values,
-// event.MaxMetadataValue, keeps the sum below the limit.
+// Records have at most a dozen pairs of metadata (128 are allowed) and some attributes, of which
+// package enrich bounds the values. So the bound of the other values, event.MaxMetadataValue, keeps
+// the sum below the limit.
 // https://github.com/grafana/loki/blob/v3.7.8/pkg/validation/limits.go
 const maxLine = 256 << 10
 
@@ -47,8 +48,9 @@ func tag(number protowire.Number, kind protowire.Type) byte {
 // encoder encodes records as entries of a push. It is safe for concurrent use.
 type encoder struct {
 	format.Encoder
-	metadata bool
-	labels   event.LabelSet // of the stream
+	metadata   bool
+	labels     event.LabelSet // of the stream
+	attributes []string       // that are labels of the stream
 }
 
 // append appends a record as a field StreamAdapter.entries. The encoding depends on the record
@@ -62,7 +64,7 @@ func (enc encoder) append(dst []byte, r *event.Record) []byte {
 	dst = enc.appendLine(dst, r)
 	lineLength := len(dst) - start - gap
 	if enc.metadata {
-		dst = appendMetadata(dst, r, enc.labels)
+		dst = enc.appendMetadata(dst, r)
 	}
 
 	var buffer [gap]byte
@@ -143,9 +145,9 @@ func truncate(s string, n int) string {
 }
 
 // appendMetadata appends the fields EntryAdapter.structuredMetadata.
-func appendMetadata(dst []byte, r *event.Record, labels event.LabelSet) []byte {
-	var buffer [16]event.Pair
-	for _, p := range r.AppendMetadata(buffer[:0], labels) {
+func (enc encoder) appendMetadata(dst []byte, r *event.Record) []byte {
+	var buffer [24]event.Pair
+	for _, p := range r.AppendMetadata(buffer[:0], enc.labels, enc.attributes...) {
 		if len(p.Value) > event.MaxMetadataValue {
 			p.Value = truncate(p.Value, event.MaxMetadataValue)
 		}

@@ -28,18 +28,17 @@ const (
 
 // labelSet encodes the labels of a record. It is safe for concurrent use.
 type labelSet struct {
-	labels []label // sorted by name
-	fields event.LabelSet
+	labels     []label // sorted by name
+	fields     event.LabelSet
+	attributes []string // that are labels
 }
 
-// Fields returns the fields that are labels.
-func (l *labelSet) Fields() event.LabelSet { return l.fields }
-
-// label has a fixed value, or the value of a field.
+// label has a fixed value, or the value of a field or of an attribute.
 type label struct {
-	name  string
-	fixed string // name and quoted value
-	field event.Field
+	name      string
+	fixed     string // name and quoted value
+	field     event.Field
+	attribute string
 }
 
 // labelError is an error in the labels of a Config.
@@ -82,8 +81,14 @@ func newLabelSet(c *Config, cluster string) (*labelSet, error) {
 			return bad("labels."+name, "label %q: %w", name, err)
 		}
 		field, ok := event.ParseField(fields[name])
+		if slices.Contains(c.Attributes, fields[name]) {
+			l.labels = append(l.labels, label{name: name, attribute: fields[name]})
+			l.fields |= event.LabelAttributes
+			l.attributes = append(l.attributes, fields[name])
+			continue
+		}
 		if !ok || !slices.Contains(event.LabelFields, field) {
-			return bad("labels."+name, "label %q: %q cannot be a label; valid are %s", name, fields[name], event.FieldNames(event.LabelFields))
+			return bad("labels."+name, "label %q: %q cannot be a label; valid are %s", name, fields[name], event.FieldNames(event.LabelFields, c.Attributes...))
 		}
 		l.labels = append(l.labels, label{name: name, field: field})
 		l.fields |= event.LabelSetOf(field)
@@ -160,7 +165,12 @@ func (l *labelSet) Append(dst []byte, r *event.Record) []byte {
 			separator = ", "
 			continue
 		}
-		value := shorten(r.Label(label.field, kept))
+		value := ""
+		if label.attribute != "" {
+			value = shorten(r.AttributeLabel(label.attribute, kept))
+		} else {
+			value = shorten(r.Label(label.field, kept))
+		}
 		if value == "" {
 			continue
 		}

@@ -41,7 +41,7 @@ func mustLabels(t testing.TB, c Config, cluster string) *labelSet {
 
 // keepAll makes the decision of the intake while there are few streams.
 func keepAll(r *event.Record, l *labelSet) {
-	r.Decisions[0] = event.LabelDecision{Set: l.Fields(), Kept: l.Fields()}
+	r.Decisions[0] = event.LabelDecision{Set: l.fields, Kept: l.fields}
 }
 
 func TestLabelsOfARecord(t *testing.T) {

@@ -111,7 +111,7 @@ func New(c Config, o Options) (*Sink, error) {
 		encoder: encoder{
 			Encoder:  format.Encoder{Format: c.Format, Standalone: !c.StructuredMetadata, Short: c.Line == LineShort},
 			metadata: c.StructuredMetadata,
-			labels:   labels.Fields(),
+			labels:   labels.fields, attributes: labels.attributes,
 		},
 		client:      client,
 		deadLetters: &deadLetterLog{path: path, log: log},
@@ -135,8 +135,10 @@ func New(c Config, o Options) (*Sink, error) {
 // make several.
 func (s *Sink) Limits() sink.Limits { return s.limits }
 
-// Labels returns the fields of an Event that are stream labels.
-func (s *Sink) Labels() event.LabelSet { return s.labels.Fields() }
+// Labels returns the fields of an Event and the attributes that are stream labels.
+func (s *Sink) Labels() (fields event.LabelSet, attributes []string) {
+	return s.labels.fields, s.labels.attributes
+}
 
 // AppendStream implements sink.Sink: a stream is named by its labels.
 func (s *Sink) AppendStream(dst []byte, r *event.Record) []byte { return s.labels.Append(dst, r) }

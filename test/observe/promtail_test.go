@@ -56,7 +56,8 @@ func TestPromtailPipeline(t *testing.T) {
 	}
 
 	intake := router.NewIntake(router.IntakeOptions{})
-	intake.SetRules(nil, nil, router.Levels{}, 2500, []router.SinkLabels{{Fields: sink.Labels()}})
+	fields, _ := sink.Labels()
+	intake.SetRules(nil, nil, router.Levels{}, 2500, []router.SinkLabels{{Fields: fields}})
 	dropped, compared := 0, 0
 	for i := range events {
 		e := &events[i]
