@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
+	"github.com/hindsight-events/hindsight/enrich"
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/internal/mask"
 	"github.com/hindsight-events/hindsight/internal/telemetry"
@@ -45,7 +46,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) (err error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	p := &process{Options: o, watchMetrics: watch.NewMetrics(reg), reloader: newReloader(reg)}
+	p := &process{Options: o, watchMetrics: watch.NewMetrics(reg), enrichMetrics: enrich.NewMetrics(reg), reloader: newReloader(reg)}
 	if p.client, err = watch.NewClient(o.Kubernetes); err != nil {
 		return err
 	}

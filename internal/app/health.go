@@ -46,6 +46,11 @@ func (p *process) ready() (problems []string) {
 			problems = append(problems, fmt.Sprintf("%s: %v", watchName(namespace), err))
 		}
 	}
+	if e := p.enrichment.Load(); e != nil {
+		if err := e.Problem(); err != nil {
+			problems = append(problems, fmt.Sprintf("enrich: %v", err))
+		}
+	}
 	for _, d := range g.pipeline.deliveries {
 		if err := d.Ready(); err != nil {
 			problems = append(problems, fmt.Sprintf("sink %s: %v", d.Name, err))

@@ -34,6 +34,8 @@ type pipelineOptions struct {
 	// alreadyDelivered returns a filter for records that another leader delivered to a sink; nil:
 	// none.
 	alreadyDelivered func(sink string) func(*event.Record) bool
+	// enrich adds attributes to records before the intake.
+	enrich func(context.Context, []event.Record)
 	// onRecord is called with each record of the intake.
 	onRecord func(*event.Record)
 	fence    sink.Fence
@@ -99,6 +101,9 @@ func (p *pipeline) newDelivery(o Options, s openSink) (_ *delivery.Delivery, err
 // ingest appends records of a source to the journal, through the intake. It returns once the
 // journal has stored them, and blocks while the journal is full.
 func (p *pipeline) ingest(ctx context.Context, records []event.Record) error {
+	if p.pipelineOptions.enrich != nil {
+		p.pipelineOptions.enrich(ctx, records)
+	}
 	records = p.intake.Apply(records)
 	if p.onRecord != nil {
 		for i := range records {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
+	"github.com/hindsight-events/hindsight/enrich"
 	"github.com/hindsight-events/hindsight/internal/canary"
 	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/internal/resume"
@@ -21,19 +22,22 @@ import (
 // generation.
 type process struct {
 	Options
-	client       *rest.RESTClient
-	shared       *sharedState
-	watchMetrics *watch.Metrics
-	reloader     *reloader
-	lease        *lease.Lease               // nil without leader election
-	resume       *resume.Tracker            // nil before this replica leads
-	current      atomic.Pointer[generation] // nil while another replica leads
+	client        *rest.RESTClient
+	shared        *sharedState
+	watchMetrics  *watch.Metrics
+	enrichMetrics *enrich.Metrics
+	enrichment    atomic.Pointer[enrichment] // nil if nothing is enriched
+	reloader      *reloader
+	lease         *lease.Lease               // nil without leader election
+	resume        *resume.Tracker            // nil before this replica leads
+	current       atomic.Pointer[generation] // nil while another replica leads
 }
 
 // lead watches and delivers, one generation after the other, from the checkpoint found in the
 // Lease.
 func (p *process) lead(ctx context.Context, found lease.Checkpoint) (err error) {
 	p.resume = resume.New(p.shared.journal, found)
+	defer p.stopEnrichment()
 	defer p.current.Store(nil)
 	var g *generation
 	select {
@@ -53,6 +57,9 @@ func (p *process) lead(ctx context.Context, found lease.Checkpoint) (err error) 
 		}
 		if p.lease != nil {
 			p.lease.SetCheckpoint(p.resume.Snapshot)
+		}
+		if err := p.setEnrichment(ctx, p.Config); err != nil {
+			return err
 		}
 		changed, err := p.run(ctx, g)
 		if err != nil {
@@ -106,7 +113,7 @@ func (p *process) newGeneration(o Options) (*generation, error) {
 	if g.canary, err = newCanary(o, p.client, sinks, g.metrics); err != nil {
 		return nil, errors.Join(err, sinks.close())
 	}
-	options := pipelineOptions{alreadyDelivered: p.resume.AlreadyDelivered, durable: c.Journal.Dir != "" || p.lease != nil}
+	options := pipelineOptions{alreadyDelivered: p.resume.AlreadyDelivered, durable: c.Journal.Dir != "" || p.lease != nil, enrich: p.enrich}
 	if g.canary != nil {
 		options.onRecord = g.canary.Observe
 	}
@@ -155,6 +162,7 @@ func (p *process) run(ctx context.Context, g *generation) (changed *config.Confi
 		return nil
 	})
 	err = g.pipeline.run(running, time.Duration(p.Config.DrainTimeout), func(ctx context.Context) error {
+		p.fillEnrichment(ctx)
 		group, ctx := errgroup.WithContext(ctx)
 		for _, w := range g.watchers {
 			group.Go(func() error { return w.Run(ctx) })

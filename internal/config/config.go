@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/hindsight-events/hindsight/delivery/parked"
+	"github.com/hindsight-events/hindsight/enrich"
+	"github.com/hindsight-events/hindsight/event"
 	"github.com/hindsight-events/hindsight/event/format"
 	"github.com/hindsight-events/hindsight/internal/lazyregexp"
 	"github.com/hindsight-events/hindsight/internal/quantity"
@@ -35,6 +37,7 @@ type Config struct {
 	Drop         router.Selectors  `yaml:"drop,omitempty"`
 	Redact       router.Redactions `yaml:"redact,omitempty"`
 	Levels       router.Levels     `yaml:"levels"`
+	Enrich       enrich.Config     `yaml:"enrich,omitempty"`
 	MaxStreams   int               `yaml:"max_streams"`
 	Journal      Journal           `yaml:"journal"`
 	DrainTimeout quantity.Duration `yaml:"drain_timeout"`
@@ -130,6 +133,7 @@ func Default() *Config {
 		Listen:       ":8080",
 		Levels:       router.DefaultLevels(),
 		MaxStreams:   2500,
+		Enrich:       enrich.DefaultConfig(),
 		DrainTimeout: quantity.Duration(20 * time.Second),
 		// As in client-go's components.
 		LeaderElection: LeaderElection{
@@ -164,6 +168,9 @@ func (c *Config) setDefaults() {
 	}
 	for i := range c.Sinks {
 		s := &c.Sinks[i]
+		if s.Loki != nil {
+			s.Loki.Attributes = c.Enrich.Names()
+		}
 		s.WhenFull = cmp.Or(s.WhenFull, journal.Block)
 		s.Start = cmp.Or(s.Start, journal.StartTail)
 		if s.MaxParkedBytes == 0 {
@@ -247,9 +254,32 @@ func (c *Config) check() (invalid []validationError) {
 	if c.Log.Format != "logfmt" && c.Log.Format != "json" {
 		bad("log.format", "unknown log format %q, want logfmt or json", c.Log.Format)
 	}
+	c.Enrich.Check(func(key string, err error) { bad("enrich."+key, "%w", err) })
+	c.checkSelectors("drop", c.Drop, bad)
+	c.checkSelectors("levels.critical", c.Levels.Critical, bad)
+	c.checkSelectors("levels.error", c.Levels.Error, bad)
+	c.checkSelectors("levels.warn", c.Levels.Warn, bad)
+	c.checkSelectors("levels.info", c.Levels.Info, bad)
+	c.checkSelectors("levels.debug", c.Levels.Debug, bad)
+	for i, s := range c.Sinks {
+		c.checkSelectors(fmt.Sprintf("sinks[%d].match", i), s.Match, bad)
+	}
 	invalid = append(invalid, c.checkLeaderElection()...)
 	invalid = append(invalid, c.checkCanary()...)
 	return append(invalid, c.checkSinks()...)
+}
+
+// checkSelectors checks that enrich adds the attributes that selectors refer to.
+func (c *Config) checkSelectors(key string, selectors router.Selectors, bad func(key, format string, args ...any)) {
+	attributes := c.Enrich.Names()
+	for _, s := range selectors {
+		for _, name := range s.Attributes() {
+			if slices.Contains(attributes, name) {
+				continue
+			}
+			bad(key, "selector %#q: unknown name %q; valid are %s", s, name, event.FieldNames(event.Fields, attributes...))
+		}
+	}
 }
 
 func (c *Config) checkLeaderElection() (invalid []validationError) {

@@ -237,7 +237,7 @@ func keys(t reflect.Type, prefix string) (all []string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue
 		}
 		key := strings.TrimPrefix(prefix+"."+name, ".")

@@ -149,6 +149,7 @@ func (s *scene) configure() {
 		config := fmt.Sprintf(`cluster: chaos
 journal: %s
 %sdrain_timeout: %ds
+enrich: {workload: true, namespace_labels: {ns: kubernetes.io/metadata.name}}
 sinks:
 %s  - {name: stdout, stdout: {}}
   - {name: file, file: {path: %q}}
