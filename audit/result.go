@@ -27,6 +27,7 @@ const (
 const (
 	Dropped     = "dropped by rule"
 	NotMatched  = "not matched by the sink"
+	Undecided   = "perhaps excluded by a rule about fields of enrich"
 	NotWatched  = "of a namespace that is not watched"
 	InsideGap   = "inside a declared gap"
 	BeforeStart = "before the first start"

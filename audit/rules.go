@@ -30,7 +30,9 @@ type Redaction struct {
 // Selector is a selector, as in {type="Warning", namespace!~"kube-.*"}.
 type Selector struct {
 	text     string
-	matchers []*labels.Matcher
+	matchers []*labels.Matcher // of fields of every Event
+	// attributes is set if it has matchers of other fields, which the API server's Event does not have.
+	attributes bool
 }
 
 // ParseSelector parses a selector of the configuration.
@@ -39,12 +41,15 @@ func ParseSelector(text string) (Selector, error) {
 	if err != nil {
 		return Selector{}, fmt.Errorf("selector %#q: %w", text, err)
 	}
+	s := Selector{text: text}
 	for _, m := range matchers {
-		if _, ok := field(&corev1.Event{}, m.Name); !ok {
-			return Selector{}, fmt.Errorf("selector %#q: unknown name %q", text, m.Name)
+		if _, ok := field(&corev1.Event{}, m.Name); ok {
+			s.matchers = append(s.matchers, m)
+		} else {
+			s.attributes = true
 		}
 	}
-	return Selector{text, matchers}, nil
+	return s, nil
 }
 
 // field returns the value of a field that selectors may use.
@@ -70,6 +75,7 @@ func field(e *corev1.Event, name string) (value string, ok bool) {
 	return "", false
 }
 
+// matches reports whether the selector matches an Event, or can match it if it has attributes.
 func (s Selector) matches(e *corev1.Event) bool {
 	for _, m := range s.matchers {
 		if value, _ := field(e, m.Name); !m.Matches(value) {
@@ -86,9 +92,19 @@ func (r Rules) apply(e *corev1.Event, s *state) {
 		e.Message = redact.Match.ReplaceAllString(e.Message, redact.With)
 	}
 	s.message = hash(plain(e.Message))
-	matches := func(match Selector) bool { return match.matches(e) }
-	if s.reason == "" && len(r.Match) > 0 && !slices.ContainsFunc(r.Match, matches) {
-		s.reason, s.detail = NotMatched, "sink "+r.Sink
+	if s.reason != "" || len(r.Match) == 0 {
+		return
+	}
+	s.reason, s.detail = NotMatched, "sink "+r.Sink
+	for _, match := range r.Match {
+		switch {
+		case !match.matches(e):
+		case match.attributes:
+			s.reason, s.detail = Undecided, match.text
+		default:
+			s.reason, s.detail = "", ""
+			return
+		}
 	}
 }
 
@@ -98,9 +114,13 @@ func (r Rules) excludedBy(e *corev1.Event) (reason, detail string) {
 		return NotWatched, "source.namespaces: " + strings.Join(r.Namespaces, ", ")
 	}
 	for _, drop := range r.Drop {
-		if drop.matches(e) {
+		switch {
+		case !drop.matches(e):
+		case drop.attributes:
+			reason, detail = Undecided, drop.text
+		default:
 			return Dropped, drop.text
 		}
 	}
-	return "", ""
+	return reason, detail
 }

@@ -52,4 +52,19 @@ func (l Layout) label(f event.Field) string {
 	return ""
 }
 
+// attributeLabel returns the label of an attribute, empty if the attribute is not a label.
+func (l Layout) attributeLabel(name string) string {
+	for _, label := range sortedKeys(l.Labels) {
+		if _, isField := field(l.Labels[label]); l.Labels[label] == name && !isField {
+			return label
+		}
+	}
+	return ""
+}
+
+// isLabel reports whether streams of the sink have a label of that name.
+func (l Layout) isLabel(name string) bool {
+	return name == "cluster" || name == "job" || l.Labels[name] != "" || l.Fixed[name] != ""
+}
+
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -18,12 +19,11 @@ import (
 func (s *Selection) LogQL(l Layout) string {
 	q := builder{layout: l, stream: s.fixedLabels(l)}
 	for _, m := range s.matchers {
-		f, ok := field(m.Name)
-		if !ok {
-			q.stream = append(q.stream, named(m, m.Name))
-			continue
+		if f, ok := field(m.Name); ok {
+			q.add(f, m)
+		} else {
+			q.addAttribute(m)
 		}
-		q.add(f, m)
 	}
 	if s.grep != nil {
 		q.addGrep(s.grep.String())
@@ -43,7 +43,10 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	for _, m := range s.matchers {
 		f, ok := field(m.Name)
 		if !ok {
-			keep[m.Name] = true // a label
+			if !l.isLabel(m.Name) && l.attributeLabel(m.Name) == "" && !l.Metadata {
+				return query
+			}
+			keep[cmp.Or(l.attributeLabel(m.Name), m.Name)], keep[event.FullPrefix+m.Name] = true, true
 			continue
 		}
 		switch label := l.label(f); {
@@ -65,7 +68,7 @@ func (s *Selection) statesLogQL(l Layout, uids []string) string {
 func (s *Selection) Streams(l Layout) string {
 	stream := s.fixedLabels(l)
 	for _, m := range s.matchers {
-		if _, ok := field(m.Name); !ok {
+		if _, ok := field(m.Name); !ok && l.isLabel(m.Name) {
 			stream = append(stream, named(m, m.Name))
 		}
 	}
@@ -124,7 +127,7 @@ func (q *builder) add(f event.Field, m *labels.Matcher) {
 	label := q.layout.label(f)
 	switch {
 	case label != "" && f.Full() != 0:
-		q.addLimited(f, label, m)
+		q.addLimited(m, label, f.Full().String(), func() { q.addInLine(f, m) })
 	case label != "":
 		q.stream = append(q.stream, named(m, label))
 	case q.layout.Metadata && f.IsMetadata():
@@ -134,10 +137,31 @@ func (q *builder) add(f event.Field, m *labels.Matcher) {
 	}
 }
 
+// addAttribute adds a condition for a name that is no field: a label, or an attribute.
+func (q *builder) addAttribute(m *labels.Matcher) {
+	l := q.layout
+	inLine := func() {
+		key := map[format.Format]string{format.Logfmt: m.Name, format.JSON: m.Name, format.EventRouter: "attributes." + m.Name}[l.Format]
+		if key != "" {
+			q.addParsed("attribute_"+m.Name, key)
+			q.after = append(q.after, named(m, "attribute_"+m.Name))
+		}
+	}
+	switch label := l.attributeLabel(m.Name); {
+	case label != "":
+		q.addLimited(m, label, event.FullPrefix+m.Name, inLine)
+	case l.isLabel(m.Name):
+		q.stream = append(q.stream, named(m, m.Name))
+	case l.Metadata:
+		q.stages = append(q.stages, named(m, m.Name))
+	default:
+		inLine()
+	}
+}
+
 // addLimited adds a condition for a label of limited cardinality: where the label is "other", the
-// value is in full_<field>.
-func (q *builder) addLimited(f event.Field, label string, m *labels.Matcher) {
-	full := f.Full().String()
+// value is in the metadata full, or in the line.
+func (q *builder) addLimited(m *labels.Matcher, label, full string, inLine func()) {
 	switch m.Type {
 	case labels.MatchEqual, labels.MatchRegexp:
 		value := m.Value
@@ -151,7 +175,7 @@ func (q *builder) addLimited(f event.Field, label string, m *labels.Matcher) {
 		if q.layout.Metadata {
 			q.stages = append(q.stages, named(m, label)+" or "+named(m, full))
 		} else {
-			q.addInLine(f, m)
+			inLine()
 		}
 	default:
 		if m.Matches(event.OtherLabel) {
@@ -160,7 +184,7 @@ func (q *builder) addLimited(f event.Field, label string, m *labels.Matcher) {
 		if q.layout.Metadata {
 			q.stages = append(q.stages, named(m, full))
 		} else {
-			q.addInLine(f, m)
+			inLine()
 		}
 	}
 }

@@ -11,6 +11,7 @@
 package query
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -235,10 +236,11 @@ func parseSelector(text string) ([]*labels.Matcher, error) {
 	return matchers, nil
 }
 
-// field returns the field of that name; other names are labels.
+// field returns the field of that name; other names are labels or attributes. The workload is an
+// attribute.
 func field(name string) (event.Field, bool) {
 	f, ok := event.ParseField(name)
-	return f, ok
+	return f, ok && f != event.FieldWorkloadKind && f != event.FieldWorkloadName
 }
 
 // labelNames returns the names of matchers that are not fields.
@@ -259,7 +261,7 @@ func (s *Selection) Match(r *format.Record) bool {
 		if f, ok := field(m.Name); ok {
 			value = r.Value(f)
 		} else {
-			value = r.Labels[m.Name]
+			value = cmp.Or(r.Attribute(m.Name), r.Labels[m.Name])
 		}
 		if !m.Matches(value) {
 			return false
@@ -268,10 +270,12 @@ func (s *Selection) Match(r *format.Record) bool {
 	return s.matchObject(r) && (s.grep == nil || s.grep.MatchString(r.Event.Message))
 }
 
-// CheckFiles returns an error if the Selection has labels, which files do not have.
+// CheckFiles returns an error if the Selection has a label that Loki has, and files do not have.
 func (s *Selection) CheckFiles() error {
-	if names := s.labelNames(); len(names) > 0 {
-		return fmt.Errorf("%s: unknown field; Events in files have no labels", strings.Join(names, ", "))
+	for _, name := range s.labelNames() {
+		if name == "cluster" || name == "job" {
+			return fmt.Errorf("%s: Events in files have no labels", name)
+		}
 	}
 	return nil
 }

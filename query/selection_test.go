@@ -66,8 +66,25 @@ func TestLogQL(t *testing.T) {
 		"neither type nor none": {Filter{Selector: `{type!~"Warning|", node=~""}`}, DefaultLayout(), `{job="hindsight"} | type!~"(?:Warning|)?" | node=""`},
 		"any type":              {Filter{Selector: `{type=~".*"}`}, DefaultLayout(), `{job="hindsight"} | type=~".*"`},
 		"cluster and node":      {Filter{Cluster: "eu", Node: "n-1"}, DefaultLayout(), `{job="hindsight", cluster="eu"} | node="n-1"`},
-		"other job":             {Filter{Selector: `{job=~".+", team="b"}`}, DefaultLayout(), `{job=~".+", team="b"}`},
-		"text":                  {Filter{Grep: "exceeded quota"}, DefaultLayout(), `{job="hindsight"} |= "exceeded quota"`},
+		"other job":             {Filter{Selector: `{job=~".+", team="b"}`}, DefaultLayout(), `{job=~".+"} | team="b"`},
+		"attribute": {
+			Filter{Selector: `{team="b", workload_name!="a"}`},
+			attributes(format.Logfmt),
+			`{job="hindsight", squad=~"b|other"} | squad="b" or full_team="b" | workload_name!="a"`,
+		},
+		"not an attribute that is a label": {Filter{Selector: `{team!="b"}`}, attributes(format.Logfmt), `{job="hindsight", squad!="b"} | full_team!="b"`},
+		"attribute, no metadata": {
+			Filter{Selector: `{app="b"}`},
+			bare(format.JSON),
+			`{job="hindsight"} | json attribute_app="app" | attribute_app="b"`,
+		},
+		"attribute, no metadata, eventrouter": {
+			Filter{Selector: `{app="b"}`},
+			bare(format.EventRouter),
+			`{job="hindsight"} | json attribute_app="attributes.app" | attribute_app="b"`,
+		},
+
+		"text": {Filter{Grep: "exceeded quota"}, DefaultLayout(), `{job="hindsight"} |= "exceeded quota"`},
 		"text that a line escapes": {
 			Filter{Grep: `say "hi"`},
 			DefaultLayout(),
@@ -95,6 +112,11 @@ func TestLogQL(t *testing.T) {
 			}
 		})
 	}
+}
+
+// attributes is the layout of a sink with an attribute as a label.
+func attributes(f format.Format) Layout {
+	return Layout{Format: f, Metadata: true, Job: "hindsight", Labels: map[string]string{"namespace": "namespace", "squad": "team"}}
 }
 
 func TestMatch(t *testing.T) {

@@ -108,7 +108,7 @@ func TestQueryUsageErrors(t *testing.T) {
 		"no time":            {[]string{"--from", "soon"}, `--from: "soon" is not a time; examples are 2006-01-02, "2006-01-02 15:04", 15:04, yesterday, "friday 15:04", 3h, and RFC 3339`},
 		"following the past": {[]string{"-w", "--to", "1h"}, "--watch continues without an end: remove --to"},
 		"an argument":        {[]string{"pod/web-0"}, `unknown command "pod/web-0" for "hindsight query"`},
-		"labels of files":    {[]string{"--file", stdout, "--cluster", "eu"}, "cluster: unknown field; Events in files have no labels"},
+		"labels of files":    {[]string{"--file", stdout, "--cluster", "eu"}, "cluster: Events in files have no labels"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, stderr := call(t, "", append([]string{"query"}, c.args...)...)
