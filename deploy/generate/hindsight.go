@@ -100,6 +100,13 @@ func hindsight() object {
 		over(increases("watch_skipped_total", "reason"), "skipped: {{reason}}"),
 		over(increases("intake_other_labels_total", "cause"), "label other: {{cause}}"),
 		over(increases("intake_redacted_total", "job"), "redacted")))
+	l.add(16, 6, bars(12, "Metadata", "With enrich: Events without the metadata of their object, by reason; and requests for metadata.",
+		over(increases("enrich_misses_total", "reason"), "missed: {{reason}}"),
+		over(increases("enrich_lists_total", "resource"), "list of {{resource}}"),
+		over(increases("enrich_watches_total", "resource"), "watch of {{resource}}"),
+		over(increases("enrich_reads_total", "job"), "single objects")))
+	l.add(8, 6, lines(13, "Waiting", "The share of time in which Events waited for the metadata of new objects.", "percentunit", 0.1, nil,
+		over(rate("enrich_wait_seconds_total", ""), "waiting")))
 
 	watch(l)
 	sinks(l)

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/hindsight-events/hindsight/internal/config"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
@@ -30,6 +31,7 @@ func (i *installed) rights(t *testing.T) {
 	if len(c.Source.Namespaces) == 0 {
 		everywhere = set("get events", "list events", "watch events", "get namespaces/kube-system")
 	}
+	maps.Copy(everywhere, enrichRights(c))
 	for _, namespace := range []string{i.namespace, "team-a", "team-b", "team-c", metav1.NamespaceDefault, metav1.NamespaceSystem} {
 		want := maps.Clone(everywhere)
 		if slices.Contains(c.Source.Namespaces, namespace) {
@@ -53,6 +55,22 @@ func (i *installed) rights(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// enrichRights are the rights that the key enrich needs in all namespaces.
+func enrichRights(c *config.Config) map[string]bool {
+	rights := map[string]bool{}
+	if c.Enrich.Workload {
+		maps.Copy(rights, set("list pods", "watch pods", "list replicasets.apps", "watch replicasets.apps", "list jobs.batch", "watch jobs.batch"))
+	}
+	if len(c.Enrich.Labels) > 0 {
+		maps.Copy(rights, set("list nodes", "watch nodes", "get persistentvolumeclaims", "get services", "get daemonsets.apps", "get deployments.apps",
+			"get statefulsets.apps", "get horizontalpodautoscalers.autoscaling", "get cronjobs.batch", "get ingresses.networking.k8s.io", "get poddisruptionbudgets.policy"))
+	}
+	if len(c.Enrich.NamespaceLabels) > 0 {
+		maps.Copy(rights, set("list namespaces", "watch namespaces"))
+	}
+	return rights
 }
 
 // mayDo returns the rights of a ServiceAccount in a namespace, as kubectl auth

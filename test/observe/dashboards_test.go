@@ -301,7 +301,7 @@ func eventsDashboard(t *testing.T) dashboard {
 // append to this list, and leave removed panels in it.
 var panelIDs = map[string]string{
 	"events.json":    "1 Age, 2 Gaps, 3 Warnings, 4 Events, 10 Warnings by namespace and reason, 11 Reasons, 20 Who preempted whom, 30 Events, 40 Crash loops, 41 Scheduling, 42 Images, 43 Evictions, 44 Nodes, 45 Volumes, 46 Probes, 47 Autoscaling, 48 Preemptions, 49 Memory, 50 Creation, 51 Jobs, 60 Namespaces, 61 Kinds",
-	"hindsight.json": "1 Leader, 2 Contact, 3 Lag, 4 Canary, 5 Journal, 6 Gaps, 7 Dropped, 8 Parked, 10 Read, journaled, accepted, 11 Dropped, skipped, changed, 20 Replicas, 21 Contact, 22 Watches, 23 Lag, 24 Retries, 25 Behind, 26 Parked, 27 Parked bytes, 28 Dropped, 29 Gaps, 30 Journal, 31 Journal content, 32 Blocked, 33 Leader, 34 Resent, parked, 35 Checkpoint, 36 Canary, 37 Configuration, 38 Renewal, 40 Memory, 41 CPU",
+	"hindsight.json": "1 Leader, 2 Contact, 3 Lag, 4 Canary, 5 Journal, 6 Gaps, 7 Dropped, 8 Parked, 10 Read, journaled, accepted, 11 Dropped, skipped, changed, 12 Metadata, 13 Waiting, 20 Replicas, 21 Contact, 22 Watches, 23 Lag, 24 Retries, 25 Behind, 26 Parked, 27 Parked bytes, 28 Dropped, 29 Gaps, 30 Journal, 31 Journal content, 32 Blocked, 33 Leader, 34 Resent, parked, 35 Checkpoint, 36 Canary, 37 Configuration, 38 Renewal, 40 Memory, 41 CPU",
 }
 
 func TestPanelsKeepTheirIDs(t *testing.T) {

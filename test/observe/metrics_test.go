@@ -31,8 +31,9 @@ func programMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
 	for last, configuration := range map[string]string{
-		// A candidate has no watch, so two configurations are needed.
+		// A candidate has no watch, and one that waits for metadata has none yet.
 		"hindsight_watch_relists_total": "sinks: [{name: out, stdout: {}}]\n",
+		"hindsight_enrich_misses_total": "enrich: {workload: true}\nsinks: [{name: out, stdout: {}}]\n",
 		"hindsight_lease_leader":        "leader_election: {enabled: true}\nsinks: [{name: out, stdout: {}}]\n",
 	} {
 		maps.Copy(all, scrape(t, configuration, last))

@@ -79,3 +79,36 @@ A file of the folder generated: a dashboard or rules. The label job is that of t
 {{- $job := include "hindsight.job" $root -}}
 {{- $root.Files.Get (printf "generated/%s" (index . 1)) | replace "@job@" $job | replace "@grafana@" (trimSuffix "/" $root.Values.links.grafana) | replace "@runbooks@" $root.Values.links.runbooks | trimSuffix "\n" -}}
 {{- end -}}
+{{/* The rules for the metadata of objects in a namespace; the argument is true if labels or
+annotations are read. */}}
+{{- define "hindsight.enrich.namespaced" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, watch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch]
+{{- if . }}
+- apiGroups: [""]
+  resources: [persistentvolumeclaims, services]
+  verbs: [get]
+- apiGroups: [apps]
+  resources: [daemonsets, deployments, statefulsets]
+  verbs: [get]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get]
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get]
+{{- end }}
+{{- end }}
