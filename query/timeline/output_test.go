@@ -279,3 +279,20 @@ func TestThroughout(t *testing.T) {
 		}
 	}
 }
+
+// Preemptions of many workloads by one are a row of the table.
+func TestManyVictimsOfOnePreemptor(t *testing.T) {
+	s := newStory()
+	by := s.rollout("trainer", "6d4f8c7b9c", 1)[0]
+	for i := range 20 {
+		pod := s.rollout(fmt.Sprintf("app-%d", i), "5d4f8c7b9c", 1)[0]
+		s.normal("Pod", pod, "Preempted", fmt.Sprintf("Preempted by pod %s on node node-%d", storyUID(by), i%4))
+	}
+	tl := s.timeline(Query{Namespace: "prod"})
+	if got, want := section(textOf(t, tl, Style{}), "WHO PREEMPTED WHOM"), "20 20 workloads in 1 namespace Deployment trainer 4 nodes\n"; strings.Count(got, "\n") != 2 || !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want one row %q", got, want)
+	}
+	if got := section(textOf(t, tl, Style{AllRows: true}), "WHO PREEMPTED WHOM"); strings.Count(got, "\n") != 21 {
+		t.Errorf("with all rows:\n%s", got)
+	}
+}

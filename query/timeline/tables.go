@@ -57,21 +57,24 @@ func (m *pageMaker) usualTable(usual []Line) table {
 // preemptionTable says who preempted whom.
 func (m *pageMaker) preemptionTable() table {
 	t := table{title: "Who preempted whom", heads: []string{"FROM", "FOR", "PODS", "OF", "BY", "ON"}}
-	pairs := make([]*Preemption, len(m.Preemptions))
-	for i := range m.Preemptions {
-		pairs[i] = &m.Preemptions[i]
+	pairs := make([]preemptionRow, len(m.Preemptions))
+	for i, p := range m.Preemptions {
+		pairs[i] = preemptionRow{p, []int{p.Victim}}
+	}
+	if len(pairs) > m.limit() {
+		pairs = byPreemptor(pairs)
 	}
 	more := len(pairs) - m.limit()
 	if more > 0 { // the largest, in the order of time
-		slices.SortStableFunc(pairs, func(a, b *Preemption) int { return cmp.Compare(b.Pods, a.Pods) })
+		slices.SortStableFunc(pairs, func(a, b preemptionRow) int { return cmp.Compare(b.Pods, a.Pods) })
 		pairs = pairs[:m.limit()]
-		slices.SortStableFunc(pairs, func(a, b *Preemption) int { return a.First.Compare(b.First) })
+		slices.SortStableFunc(pairs, func(a, b preemptionRow) int { return a.First.Compare(b.First) })
 	}
 	for _, p := range pairs {
 		by := "unknown"
 		if p.Preemptor != None {
 			by = m.Name(p.Preemptor)
-			if p.Preemptor == p.Victim {
+			if p.Preemptor == p.Victim && len(p.victims) == 1 {
 				by = "itself"
 			}
 		} else if p.PreemptorUID != "" {
@@ -81,12 +84,55 @@ func (m *pageMaker) preemptionTable() table {
 		if len(p.Nodes) == 1 {
 			on = m.Timeline.Objects[p.Nodes[0]].Name
 		}
-		t.rows = append(t.rows, []string{m.when(p.First), cmp.Or(strings.TrimPrefix(span(p.First, p.Last), "+"), "-"), strconv.Itoa(p.Pods), m.Name(p.Victim), by, on})
+		t.rows = append(t.rows, []string{m.when(p.First), cmp.Or(strings.TrimPrefix(span(p.First, p.Last), "+"), "-"), strconv.Itoa(p.Pods), m.victims(p.victims), by, on})
 	}
 	if more > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("and %d more pairs of workloads", more))
+		t.notes = append(t.notes, fmt.Sprintf("and %d more preemptors", more))
 	}
 	return t
+}
+
+// preemptionRow is a Preemption, or several of one preemptor.
+type preemptionRow struct {
+	Preemption
+	victims []int // workloads
+}
+
+// byPreemptor joins the rows of each preemptor.
+func byPreemptor(pairs []preemptionRow) (joined []preemptionRow) {
+	of := map[int]int{}
+	for _, p := range pairs {
+		i, known := of[p.Preemptor]
+		if !known {
+			of[p.Preemptor] = len(joined)
+			p.Nodes = slices.Clone(p.Nodes)
+			joined = append(joined, p)
+			continue
+		}
+		sum := &joined[i]
+		sum.Pods += p.Pods
+		if p.Last.After(sum.Last) {
+			sum.Last = p.Last
+		}
+		sum.Nodes = union(sum.Nodes, p.Nodes)
+		sum.victims = union(sum.victims, p.victims)
+		if sum.PreemptorUID != p.PreemptorUID {
+			sum.PreemptorUID = ""
+		}
+	}
+	return joined
+}
+
+// victims names a workload or counts several.
+func (m *pageMaker) victims(workloads []int) string {
+	if len(workloads) == 1 {
+		return m.Name(workloads[0])
+	}
+	namespaces := map[string]bool{}
+	for _, w := range workloads {
+		namespaces[m.Timeline.Objects[w].Namespace] = true
+	}
+	return plural(len(workloads), "workload") + " in " + plural(len(namespaces), "namespace")
 }
 
 // preempted says in a line how many pods were preempted, by namespace, empty if none was.
