@@ -120,7 +120,12 @@ func openFile(t testing.TB, path string, width, height int64, hash string) *view
 // prelude runs in the page before its own script.
 const prelude = `
 addEventListener('securitypolicyviolation', (e) => violated(e.violatedDirective + ' ' + e.blockedURI + ' ' + e.sample));
-globalThis.frames = () => new Promise((r) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(r)), 70)); // typing is not applied at once
+globalThis.frames = async () => { // what an event changes is drawn in the next frame, and then written into the address
+	const frame = () => new Promise((r) => requestAnimationFrame(r));
+	await frame();
+	await frame();
+	while (document.documentElement.dataset.rest === 'false') await frame();
+};
 `
 
 // listen notes what a page must not do.

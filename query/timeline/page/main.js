@@ -3,9 +3,13 @@
 const dirty = {filter: true, view: true, selection: true, lanes: true};
 let scheduled = false;
 
+// rest tells tests whether all changes are drawn and in the address.
+const rest = (is) => { document.documentElement.dataset.rest = String(is); };
+
 // invalidate notes what has to be drawn anew before the next frame.
 const invalidate = (what) => {
   dirty[what] = true;
+  rest(false);
   if (scheduled) return;
   scheduled = true;
   requestAnimationFrame(render);
@@ -28,6 +32,7 @@ const render = () => {
   const save = dirty.filter || dirty.view || dirty.selection;
   dirty.filter = dirty.view = dirty.selection = dirty.lanes = false;
   if (save) saveHash();
+  else if (!saving) rest(true);
 };
 
 // ---- head ----
@@ -129,12 +134,15 @@ let saving = 0;
 
 // saveHash writes the state once it rests: browsers limit how often.
 const saveHash = () => {
-  if (!ready || printing) return;
   clearTimeout(saving);
-  saving = setTimeout(writeHash, 50);
+  saving = 0;
+  rest(!ready || printing);
+  if (ready && !printing) saving = setTimeout(writeHash, 50);
 };
 
 const writeHash = () => {
+  saving = 0;
+  rest(true);
   const p = new URLSearchParams();
   if (!isWhole()) { p.set('from', new Date(view.from).toISOString()); p.set('to', new Date(view.to).toISOString()); }
   if (filter.text) p.set('text', filter.text);
@@ -222,7 +230,7 @@ new ResizeObserver(() => { measure(); drawStory(false); }).observe(storyBox);
 addEventListener('beforeprint', beforePrint);
 addEventListener('afterprint', afterPrint);
 matchMedia('print').addEventListener('change', (e) => (e.matches ? beforePrint() : afterPrint()));
-addEventListener('hashchange', () => { clearTimeout(saving); ready = false; readHash(); ready = true; });
+addEventListener('hashchange', () => { clearTimeout(saving); saving = 0; ready = false; readHash(); ready = true; });
 document.addEventListener('keydown', (e) => {
   if (e.key === 'Escape') {
     if (byId('reason-menu').open) { byId('reason-menu').open = false; byId('reason-menu').querySelector('summary').focus(); }
