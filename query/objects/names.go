@@ -15,13 +15,14 @@ const (
 	hashAlphabet = "456789bcdf"
 
 	randomLength = 5
+	maxHash      = 10 // digits of 4294967295
+	minHash      = 6  // shorter ones have a probability of 1 in 40,000
+	minOtherHash = 8  // in randomAlphabet
 
 	// longName is the length at which names are cut:
 	// https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/storage/names/generate.go
 	longName = 63
 	maxLong  = 1 << 10 // owners of pods whose names are cut
-	maxHash  = 10      // digits of 4294967295
-	minHash  = 6       // shorter ones have a probability of 1 in 40,000
 )
 
 // inferOwner returns the owner of an object by the naming rules of Kubernetes' own controllers.
@@ -152,10 +153,15 @@ func cutLast(name string) (prefix, suffix string, ok bool) {
 	return name[:i], name[i+1:], true
 }
 
-// cutHash returns the name of the Deployment of a ReplicaSet <deployment>-<pod-template-hash>.
+// cutHash returns the name of the Deployment of a ReplicaSet <deployment>-<pod-template-hash>. Other
+// controllers may hash in the whole alphabet: no word has eight such letters and digits.
 func cutHash(name string) (string, bool) {
 	prefix, hash, ok := cutLast(name)
-	return prefix, ok && len(hash) >= minHash && len(hash) <= maxHash && consistsOf(hash, hashAlphabet)
+	if !ok || len(hash) < minHash || len(hash) > maxHash {
+		return "", false
+	}
+	return prefix, consistsOf(hash, hashAlphabet) ||
+		len(hash) >= minOtherHash && consistsOf(hash, randomAlphabet) && strings.ContainsAny(hash, "2456789")
 }
 
 // cutMinutes returns the name of the CronJob of a Job <cronjob>-<time>: in minutes since 1970, in

@@ -87,7 +87,7 @@ type Graph struct {
 	objects []node
 	ids     map[uint64]int32 // by hash; see find
 	seed    maphash.Seed
-	uids    map[uid]int32
+	uids    map[uid]int32    // negative: ^id, named by related objects only
 	strings map[string]int32 // kinds, namespaces and names of nodes
 	shared  []string         // by the numbers in strings
 	long    []int32          // owners of pods whose names are cut, up to maxLong
@@ -222,7 +222,7 @@ func (g *Graph) Observe(r *format.Record) {
 	e := r.Event
 	g.name(string(e.InvolvedObject.UID), id)
 	if related := e.Related; related != nil {
-		g.name(string(related.UID), g.id(New(related.Kind, related.Namespace, related.Name)))
+		g.nameRelated(string(related.UID), g.id(New(related.Kind, related.Namespace, related.Name)))
 	}
 	if kind, name := r.Value(workloadKind), r.Value(workloadName); kind != "" && name != "" {
 		g.recordWorkload(id, New(kind, o.Namespace, name))

@@ -100,6 +100,7 @@ func TestInferredOwners(t *testing.T) {
 		{"a pod of a ReplicaSet", nil, prod("Pod", "web-79b5894fc8-f4jw8"), prod("ReplicaSet", "web-79b5894fc8")},
 		{"a ReplicaSet", nil, prod("ReplicaSet", "web-79b5894fc8"), prod("Deployment", "web")},
 		{"a ReplicaSet of a Rollout", []Object{prod("Rollout", "web")}, prod("ReplicaSet", "web-79b5894fc8"), prod("Rollout", "web")},
+		{"a ReplicaSet with another hash", nil, prod("ReplicaSet", "web-dqfppzl8c"), prod("Deployment", "web")},
 		{"a ReplicaSet by hand", nil, prod("ReplicaSet", "web-blue"), Object{}},
 		{"a pod of a known ReplicaSet by hand", []Object{prod("ReplicaSet", "web-blue")}, prod("Pod", "web-blue-f4jw8"), prod("ReplicaSet", "web-blue")},
 		{"a pod of a known DaemonSet", []Object{prod("DaemonSet", "agent")}, prod("Pod", "agent-x2k9d"), prod("DaemonSet", "agent")},
@@ -258,6 +259,25 @@ func TestResolve(t *testing.T) {
 	}
 	if got := UIDs("by pod " + id + ", not web-0_prod(" + unknown + ")"); !slices.Equal(got, []string{id}) {
 		t.Errorf("%v are to be named", got)
+	}
+}
+
+// TestRelated checks that the related object of an Event has a name, unless an Event is about it.
+func TestRelated(t *testing.T) {
+	const id = "f8e9598f-f9fc-45e8-aaad-c2eea84b20ed"
+	g := NewGraph()
+	r := happened("Pod/web-0", "Preempted", "Preempted by pod "+id+" on node n-1")
+	r.Event.Related = &corev1.ObjectReference{Kind: "Pod", Namespace: "batch", Name: "claimed", UID: id}
+	g.Observe(r)
+	if o, ok := g.Named(id); !ok || o != New("Pod", "batch", "claimed") {
+		t.Errorf("%s, %v by the related object", o, ok)
+	}
+	about := happened("Pod/crunch", "Scheduled", "")
+	about.Event.InvolvedObject.UID = id
+	g.Observe(about)
+	g.Observe(r)
+	if o, ok := g.Named(id); !ok || o != prod("Pod", "crunch") {
+		t.Errorf("%s, %v by an Event about it", o, ok)
 	}
 }
 

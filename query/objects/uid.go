@@ -24,18 +24,29 @@ func parseUID(s string) (u uid, ok bool) {
 	return u, err == nil && n == len(u)
 }
 
-// name adds the uid of an object. The first object of a uid counts.
-func (g *Graph) name(text string, id int32) {
+// name adds the uid of an object that an Event is about. The first object of a uid counts.
+func (g *Graph) name(text string, id int32) { g.addUID(text, id, false) }
+
+// nameRelated adds the uid of an object that an Event claims to be related. The API server checks the
+// namespace of the object that an Event is about, but not of a related one, so that this counts only
+// while no Event is about the uid.
+func (g *Graph) nameRelated(text string, id int32) { g.addUID(text, id, true) }
+
+func (g *Graph) addUID(text string, id int32, related bool) {
 	u, ok := parseUID(text)
 	if !ok || id < 0 {
 		return
 	}
-	if _, known := g.uids[u]; known {
+	known, ok := g.uids[u]
+	if ok && (related || known >= 0) {
 		return
 	}
-	if len(g.uids) >= g.limit {
+	if !ok && len(g.uids) >= g.limit {
 		g.full = true
 		return
+	}
+	if related {
+		id = ^id
 	}
 	g.uids[u] = id
 }
@@ -50,7 +61,7 @@ func (g *Graph) Named(text string) (Object, bool) {
 	if !ok {
 		return Object{}, false
 	}
-	return g.object(id), true
+	return g.object(max(id, ^id)), true
 }
 
 // UIDs returns the uids in a message that a Graph could name: those that no name precedes.
