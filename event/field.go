@@ -81,9 +81,9 @@ func (f Field) String() string {
 
 // FieldNames lists the names of fields, and of attributes, for error messages: "a, b and c".
 func FieldNames(fields []Field, attributes ...string) string {
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.String()
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.String())
 	}
 	return english.WordSeries(append(names, attributes...), "and")
 }
