@@ -18,7 +18,7 @@ const (
 	MaxEvents = 20_000
 
 	// maxKeptBytes bounds the messages of the kept Events, maxMessage each of them.
-	maxKeptBytes = 24 << 20
+	maxKeptBytes = 8 << 20
 	maxMessage   = 4 << 10
 
 	// maxName bounds names, kinds and reasons: nobody checks those of an Event's object. Longer names
