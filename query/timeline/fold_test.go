@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,28 @@ func TestWhoPreemptedWhom(t *testing.T) {
 	}
 	if l := tl.Lanes[0]; tl.Name(l.Object) != "Deployment querier" || l.Preempted != 30 || l.Started != 30 {
 		t.Errorf("first lane: %+v", l)
+	}
+}
+
+// Lanes of a preemption come before those of workloads with earlier and more Warnings.
+func TestLanesOfPreemptionsComeFirst(t *testing.T) {
+	s := newStory()
+	for _, pod := range s.rollout("noisy", "7d4f8c7b9c", 5) {
+		s.warning("Pod", pod, "Unhealthy", "Readiness probe failed")
+	}
+	s.wait(time.Minute)
+	victims := s.rollout("querier", "5d4f8c7b9c", 1)
+	preemptors := s.rollout("ingester", "6d4f8c7b9c", 1)
+	s.normal("Pod", victims[0], "Preempted", fmt.Sprintf("Preempted by pod %s on node node-0", storyUID(preemptors[0])))
+	tl := s.timeline(Query{Namespace: "prod"})
+	var names []string
+	for _, l := range tl.Lanes {
+		if l.Kind == LaneWorkload {
+			names = append(names, tl.Name(l.Object))
+		}
+	}
+	if want := []string{"Deployment querier", "Deployment ingester", "Deployment noisy"}; !slices.Equal(names, want) {
+		t.Errorf("lanes of %q, want %q", names, want)
 	}
 }
 

@@ -143,8 +143,15 @@ func (d *finisher) orderLanes(lanes map[objects.Object]*laneBuilder) {
 		}
 	}
 	d.t.Totals.Objects = len(d.objects)
+	// Among many lanes with Warnings, those of a preemption or eviction come first.
+	apart := func(l *laneBuilder) int {
+		if l.Preempted+l.Evicted > 0 || preemptors[l.Object] {
+			return 0
+		}
+		return 1
+	}
 	slices.SortFunc(ordered, func(a, b *laneBuilder) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), compareTrouble(a.trouble(d.t), b.trouble(d.t)),
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(apart(a), apart(b)), compareTrouble(a.trouble(d.t), b.trouble(d.t)),
 			cmp.Compare(-a.Warnings, -b.Warnings), cmp.Compare(firstRow(a), firstRow(b)), cmp.Compare(a.Object, b.Object))
 	})
 	for _, l := range ordered {
