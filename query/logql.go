@@ -25,6 +25,9 @@ func (s *Selection) LogQL(l Layout) string {
 			q.addAttribute(m)
 		}
 	}
+	if s.ofNames != nil {
+		q.addNames(s.ofNames)
+	}
 	if s.grep != nil {
 		q.addGrep(s.grep.String())
 	}
@@ -36,7 +39,7 @@ func (s *Selection) LogQL(l Layout) string {
 // needs and a short line with uid and version.
 func (s *Selection) statesLogQL(l Layout, uids []string) string {
 	query := s.WithAny(event.FieldEventUID, uids...).LogQL(l)
-	if !l.Metadata || s.grep != nil {
+	if !l.Metadata || s.grep != nil || s.ofNames != nil {
 		return query
 	}
 	keep := map[string]bool{"job": true} // keep requires at least one name
@@ -157,6 +160,22 @@ func (q *builder) addAttribute(m *labels.Matcher) {
 	default:
 		inLine()
 	}
+}
+
+// addNames adds a condition for the name of the object or of its workload. Without metadata, it is
+// for the name of the object alone.
+func (q *builder) addNames(n *ofNames) {
+	if !q.layout.Metadata {
+		q.add(event.FieldName, n.name)
+		return
+	}
+	workload := event.FieldWorkloadName.String()
+	stage := named(n.name, n.name.Name)
+	if label := q.layout.attributeLabel(workload); label != "" {
+		stage += " or " + label + "=" + quote(n.workload)
+		workload = event.FullPrefix + workload
+	}
+	q.stages = append(q.stages, stage+" or "+workload+"="+quote(n.workload))
 }
 
 // addLimited adds a condition for a label of limited cardinality: where the label is "other", the

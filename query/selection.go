@@ -47,6 +47,7 @@ type Selection struct {
 
 	matchers []*labels.Matcher
 	grep     *regexp.Regexp
+	ofNames  *ofNames // nil: any object
 
 	groups    []string // API groups of the object, any of them; empty: any
 	namespace string   // of an object of a kind that is not built in; empty: any
@@ -191,6 +192,24 @@ func (s *Selection) WithPattern(f event.Field, pattern string) (*Selection, erro
 	return s.with(m), nil
 }
 
+// ofNames selects objects by their name or by the recorded name of their workload.
+type ofNames struct {
+	name     *labels.Matcher
+	workload string
+}
+
+// WithNames returns a copy of s with the condition that a regular expression matches the whole name
+// of the object, or that its recorded workload has the given name.
+func (s *Selection) WithNames(pattern, workload string) (*Selection, error) {
+	m, err := labels.NewMatcher(labels.MatchRegexp, event.FieldName.String(), pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", event.FieldName, err)
+	}
+	other := *s
+	other.ofNames = &ofNames{m, workload}
+	return &other, nil
+}
+
 // WithText returns a copy of s with the condition that the message contains a text.
 func (s *Selection) WithText(text string) *Selection {
 	other := *s
@@ -266,6 +285,9 @@ func (s *Selection) Match(r *format.Record) bool {
 		if !m.Matches(value) {
 			return false
 		}
+	}
+	if n := s.ofNames; n != nil && !n.name.Matches(r.Value(event.FieldName)) && r.Value(event.FieldWorkloadName) != n.workload {
+		return false
 	}
 	return s.matchObject(r) && (s.grep == nil || s.grep.MatchString(r.Event.Message))
 }

@@ -8,11 +8,6 @@ import (
 )
 
 func TestLogQL(t *testing.T) {
-	bare := func(f format.Format) Layout {
-		l := DefaultLayout()
-		l.Format, l.Metadata = f, false
-		return l
-	}
 	other := DefaultLayout()
 	other.Job = "events"
 	other.Labels = map[string]string{"ns": "namespace", "kind": "kind"}
@@ -114,9 +109,39 @@ func TestLogQL(t *testing.T) {
 	}
 }
 
+// bare is the layout of a sink without structured metadata.
+func bare(f format.Format) Layout {
+	l := DefaultLayout()
+	l.Format, l.Metadata = f, false
+	return l
+}
+
 // attributes is the layout of a sink with an attribute as a label.
 func attributes(f format.Format) Layout {
 	return Layout{Format: f, Metadata: true, Job: "hindsight", Labels: map[string]string{"namespace": "namespace", "squad": "team"}}
+}
+
+// The name of an object or of its workload is one condition, wherever the workload is stored.
+func TestNamesOfWorkloads(t *testing.T) {
+	base, err := NewSelection(Filter{Namespace: "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := base.WithNames("web|web-.*", "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := DefaultLayout()
+	label.Labels = map[string]string{"namespace": "namespace", "by": "workload_name"}
+	for want, layout := range map[string]Layout{
+		`{job="hindsight", namespace="prod"} | name=~"web|web-.*" or workload_name="web"`:                  DefaultLayout(),
+		`{job="hindsight", namespace="prod"} | name=~"web|web-.*" or by="web" or full_workload_name="web"`: label,
+		`{job="hindsight", namespace="prod"} | json event_name="name" | event_name=~"web|web-.*"`:          bare(format.JSON),
+	} {
+		if got := s.LogQL(layout); got != want {
+			t.Errorf("\n%s\nwant\n%s", got, want)
+		}
+	}
 }
 
 func TestMatch(t *testing.T) {

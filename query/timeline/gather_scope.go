@@ -13,6 +13,7 @@ import (
 type scope struct {
 	namespace string         // of its objects; empty: any
 	names     *regexp.Regexp // of its objects; nil: any
+	name      string         // of the selected object
 	node      string         // that its Events are about or from, and that its pods ran on; empty: any
 
 	object   *query.Selection // Events about the selected object; nil: no object is selected
@@ -55,6 +56,7 @@ func newScope(f query.Filter) (*scope, error) {
 	} else if f.Namespace != "" {
 		s.selected = objects.New(kind, f.Namespace, name)
 	}
+	s.name = name
 	s.names = regexp.MustCompile("^(?:" + namesOf(kind, name) + ")$")
 	return s, nil
 }
@@ -103,7 +105,7 @@ func (s *scope) selections() ([]*query.Selection, error) {
 			in = s.base.WithAny(event.FieldNamespace, s.namespace, "default")
 		}
 		text := s.names.String()
-		named, err := in.WithPattern(event.FieldName, text[len("^(?:"):len(text)-len(")$")])
+		named, err := in.WithNames(text[len("^(?:"):len(text)-len(")$")], s.name)
 		return []*query.Selection{named}, err
 	}
 	return []*query.Selection{in}, nil

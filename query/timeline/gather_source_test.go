@@ -104,6 +104,33 @@ func TestQueriesAreShort(t *testing.T) {
 	}
 }
 
+// TestRecordedWorkloads checks that pods whose names say nothing are found by their recorded workload,
+// each Event once.
+func TestRecordedWorkloads(t *testing.T) {
+	var l lines
+	l.add(0, "prod/Deployment/web", "ScalingReplicaSet", "Scaled up replica set web-79b5894fc8 from 0 to 1")
+	l.add(1, "prod/Pod/oddly-named", "BackOff", "Back-off restarting failed container")
+	l.add(2, "prod/Pod/oddly-named", "Killing", "Stopping container a")
+	l.add(3, "prod/Pod/another", "Killing", "Stopping container a")
+	l.add(4, "shop/Pod/other", "Killing", "Stopping container a")
+	s := stored(t, &l)
+	for _, e := range s.entries[1:] {
+		workload := "web"
+		if e.Record.Event.InvolvedObject.Name == "another" {
+			workload = "api"
+		}
+		e.Record.Attributes = []event.Pair{{Name: "workload_kind", Value: "Deployment"}, {Name: "workload_name", Value: workload}}
+	}
+	rows, _ := told(t, Request{
+		Open: s.open, Filter: query.Filter{Namespace: "prod", For: "deploy/web"}, From: noon.Add(-time.Hour), To: noon.Add(time.Hour),
+	})
+	slices.Sort(rows)
+	want := []string{"owned prod/pod/oddly-named BackOff", "owned prod/pod/oddly-named Killing", "selected prod/deployment/web ScalingReplicaSet"}
+	if !slices.Equal(rows, want) {
+		t.Errorf("got %q, want %q", rows, want)
+	}
+}
+
 // TestSeveralClusters checks that the timeline tells that objects of several clusters are one.
 func TestSeveralClusters(t *testing.T) {
 	var l lines

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/hindsight-events/hindsight/test/cluster"
+	"github.com/hindsight-events/hindsight/test/program"
 	"github.com/hindsight-events/hindsight/test/wait"
 )
 
@@ -86,6 +88,22 @@ sinks:
 	wait.Until(t, "Events about pods that are gone are found by their workload", func() bool {
 		return count(ofWeb+` | kind="Pod" |= "Stopping container c" `) == 3
 	})
+	// The pods' names follow from the Deployment's; one that does not is found by its workload.
+	odd := newEvent("team-red", "odd.", "Stopping container c")
+	odd.InvolvedObject = corev1.ObjectReference{Kind: "Pod", Namespace: "team-red", Name: "renamed", UID: pods.Items[0].UID}
+	if _, err := client.CoreV1().Events("team-red").Create(ctx, odd, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait.Until(t, "it is stored", func() bool { return count(`{team="red"} | name="renamed"`) == 1 })
+	for args, want := range map[string]string{
+		"timeline --for deployment/web -o json":         `"name":"renamed"`,
+		"query -l {workload_name=\"web\",team=\"red\"}": "Pod/renamed",
+	} {
+		out, stderr, code := program.Run(t, program.Options{Args: append(strings.Fields(args), "-n", "team-red", "--config", p.ConfigPath)})
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: exit code %d, and no %s in\n%s%s", args, code, want, out, stderr)
+		}
+	}
 	if n := count(`{team="blue"}`) + count(`{namespace="team-blue"}`); n != 0 {
 		t.Errorf("%d Events of the namespace whose label is dropped", n)
 	}
