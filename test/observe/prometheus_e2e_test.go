@@ -63,6 +63,7 @@ func TestPrometheusQueries(t *testing.T) {
 	hindsight := program.ForTest(t, program.Options{Args: []string{"run", "--kubeconfig", c.Kubeconfig()}, Config: fmt.Sprintf(`cluster: observe
 leader_election: {enabled: true, namespace: default, lease_duration: 60s, renew_deadline: 50s}
 canary: {enabled: true, query_url: %q}
+enrich: {workload: true}
 journal: {dir: %q}
 sinks:
   - {name: loki, loki: {url: %q}}
