@@ -76,7 +76,9 @@ func TestAccessible(t *testing.T) {
 				}
 				v.do(`document.getElementById('reason-menu').open = true`)
 				check("reasons")
-				v.do(`document.getElementById('reason-menu').open = false; document.querySelector('.row-button')?.click()`)
+				v.do(`document.getElementById('reason-menu').open = false; document.querySelector('tr.line .row-button')?.click()`)
+				check("a line of the story")
+				v.do(`document.querySelector('tr[data-row] .row-button')?.click()`)
 				check("details")
 				v.do(`document.querySelector('.event summary')?.click()`)
 				check("an Event")

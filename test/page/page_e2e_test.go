@@ -178,6 +178,7 @@ func TestFilters(t *testing.T) {
 		if events != n || n == 0 {
 			t.Errorf("%s: %d Events are shown, want %d", filter, events, n)
 		}
+		v.openLines()
 		if drawn := value[int](v, `document.querySelectorAll('#story tbody tr[data-row]').length`); drawn != rows {
 			t.Errorf("%s: %d rows are in the story, %d are counted", filter, drawn, rows)
 		}
@@ -352,6 +353,8 @@ func TestHostileEvents(t *testing.T) {
 			t.Errorf("row %d is not selected: %s", i, v.hash())
 		}
 	}
+	v.openLines()
+	check("opened lines")
 	for _, text := range hostileTexts[:6] { // as text, whole
 		if found := value[bool](v, fmt.Sprintf(`document.getElementById('text').value = '', [...document.querySelectorAll('#story .said')].some((td) => td.textContent === %q)`, text)); !found {
 			t.Errorf("no row shows %q", text)
@@ -378,7 +381,7 @@ func TestPrint(t *testing.T) {
 	tl := outage(t)
 	v := openPage(t, tl, 1280, 800, "theme=dark")
 	v.do(`addEventListener('beforeprint', () => setTimeout(() => {})); globalThis.printed = null;
-		addEventListener('beforeprint', () => { printed = {rows: document.querySelectorAll('#story tbody tr[data-row]').length, lanes: document.querySelectorAll('.lane').length, preemptions: document.querySelectorAll('#panel-preemptions tbody tr').length, nodes: document.querySelectorAll('#panel-nodes tbody tr').length} })`)
+		addEventListener('beforeprint', () => { printed = {lines: document.querySelectorAll('#story tr[data-line]').length, rows: document.querySelectorAll('#story tbody tr[data-row]:not([data-line])').length, lanes: document.querySelectorAll('.lane').length, preemptions: document.querySelectorAll('#panel-preemptions tbody tr').length, nodes: document.querySelectorAll('#panel-nodes tbody tr').length} })`)
 	pdf, err := chromedp.Run(v.Context, chromedp.PrintToPDF(chromedp.PDFPreferCSSPageSize(), chromedp.PDFPrintBackground()))
 	if err != nil {
 		t.Fatal(err)
@@ -393,7 +396,7 @@ func TestPrint(t *testing.T) {
 			nodes++
 		}
 	}
-	for what, want := range map[string]int{"rows": len(tl.Rows), "lanes": len(tl.Lanes), "preemptions": len(tl.Preemptions), "nodes": nodes} {
+	for what, want := range map[string]int{"lines": len(tl.Story), "rows": len(tl.Rows), "lanes": len(tl.Lanes), "preemptions": len(tl.Preemptions), "nodes": nodes} {
 		if printed[what] != want {
 			t.Errorf("%d %s are printed, want %d", printed[what], what, want)
 		}
@@ -452,13 +455,14 @@ func TestAddressKeepsState(t *testing.T) {
 		t.Errorf("range: %q", text)
 	}
 	v.do(`document.getElementById('zone').click(); document.querySelector('[data-type=Warning]').click(); document.querySelector('[aria-label="Zoom in"]').click();
-		document.getElementById('tab-nodes').click(); document.querySelector('.row-button').click()`)
+		document.getElementById('tab-nodes').click(); document.querySelector('tr[data-row] .row-button').click()`)
+	v.openLines()
 	v.do(`const s = document.getElementById('theme'); s.value = 'dark'; s.dispatchEvent(new Event('change'))`)
 	if text := v.text("#range"); !strings.Contains(text, "09:59:0") || !strings.Contains(text, "UTC") {
 		t.Errorf("range in UTC: %q", text)
 	}
 	state := func(v *view) string {
-		return v.text("#shown") + v.text("#range") + v.text("#details-title") + v.text("[role=tab][aria-selected=true]") + value[string](v, `getComputedStyle(document.body).backgroundColor`)
+		return v.text("#shown") + v.text("#range") + v.text("#details-title") + v.text("[role=tab][aria-selected=true]") + v.text("#story tbody") + value[string](v, `getComputedStyle(document.body).backgroundColor`)
 	}
 	again := openFile(t, path, 1280, 800, value[string](v, `location.hash.slice(1)`))
 	if a, b := state(v), state(again); a != b {

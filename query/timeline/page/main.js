@@ -152,6 +152,7 @@ const writeHash = () => {
   if (!filter.routine) p.set('routine', 'no');
   if (ui.row >= 0) p.set('row', ui.row);
   if (ui.row >= 0 && ui.event >= 0) p.set('event', ui.event);
+  for (const l of opened) p.append('line', l.index);
   if (ui.tab !== 'story') p.set('tab', ui.tab);
   if (byId('zone')?.getAttribute('aria-pressed') === 'true') p.set('zone', 'utc');
   if (theme) p.set('theme', theme);
@@ -170,6 +171,8 @@ const readHash = () => {
   if (from < to) setView(from, to); else setView(whole.from, whole.to);
   ui.row = rows[p.get('row') ?? -1] ? Number(p.get('row')) : -1;
   ui.event = ui.row >= 0 && events[p.get('event') ?? -1] ? Number(p.get('event')) : -1;
+  opened.clear();
+  for (const l of lines) if (p.getAll('line').includes(String(l.index))) opened.add(l);
   ui.pane = ui.row >= 0 ? 'details' : 'overview';
   ui.tab = TABS.some((t) => t.id === p.get('tab')) ? p.get('tab') : 'story';
   ui.activeRow = ui.row;

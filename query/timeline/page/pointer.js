@@ -15,10 +15,10 @@ const showTip = (c, x, y) => {
   tip.style.top = (y + 18 + box.height > innerHeight ? Math.max(4, y - box.height - 10) : y + 18) + 'px';
 };
 
-// light marks a row in the lanes and in the story.
+// light marks a row in the lanes and in the story, there also by its line.
 const light = (row) => {
   for (const [g, c] of drawn) g.classList.toggle('lit', row >= 0 && has(c, row));
-  for (const tr of byId('tables').querySelectorAll('tr[data-row]')) tr.classList.toggle('lit', Number(tr.dataset.row) === row);
+  for (const tr of storyBody.querySelectorAll('tr[data-item]')) tr.classList.toggle('lit', row >= 0 && (tr.dataset.row ? Number(tr.dataset.row) === row : !opened.has(rows[row].line) && Number(tr.dataset.line) === rows[row].line?.index));
 };
 
 const listenToPointers = () => {

@@ -115,7 +115,7 @@ const omissionList = () => h('ul', {class: 'omissions'},
 // ---- the tabs below the lanes ----
 
 const TABS = [
-  {id: 'story', name: 'Story', size: () => storyRows.length, content: () => storyBox},
+  {id: 'story', name: 'Story', size: () => storySize, content: () => storyBox},
   {id: 'preemptions', name: 'Who preempted whom', size: () => preemptions.length, content: () => (preemptions.length ? preemptionTable() : h('p', {class: 'nothing'}, 'No Event of this timeline says that a pod was preempted.'))},
   {id: 'workloads', name: 'Workloads', size: () => lanes.filter((l) => l.kind === 'workload').length, content: () => laneTable('Workloads', lanes.filter((l) => l.kind === 'workload'))},
   {id: 'nodes', name: 'Nodes', size: () => lanes.filter((l) => l.kind === 'node').length, content: () => laneTable('Nodes', lanes.filter((l) => l.kind === 'node'))},
@@ -193,11 +193,22 @@ const busiest = () => {
   return best[1] > 1 ? {t: best[0] * step, n: best[1], step, name} : null;
 };
 
+// preemptors are the pairs of who preempted whom; those of a preemptor are together if they are more than two.
+const preemptors = () => [...Map.groupBy(preemptions, (p) => `${p.preemptor} ${p.preemptorUID ?? ''}`).values()].flatMap((pairs) => (pairs.length > 2 ? [pairs] : pairs.map((p) => [p])));
+
+const preemptorItem = (pairs) => {
+  const [p] = pairs;
+  const pods = pairs.reduce((n, o) => n + o.pods, 0);
+  const namespaces = new Set(pairs.map((o) => namespaceOf(o.victim)));
+  const by = [' by ', p.preemptor >= 0 ? (pairs.length === 1 && p.preemptor === p.victim ? 'itself' : laneLink(p.preemptor)) : 'an unknown pod', h('span', {class: 'muted'}, `, from ${when(parseTime(p.first))}`)];
+  if (pairs.length === 1) return h('li', {}, h('b', {}, number(pods)), ' of ', laneLink(p.victim), by);
+  return h('li', {}, h('b', {}, number(pods)), ` pods of ${count(pairs.length, 'workload')} in ${namespaces.size === 1 ? [...namespaces][0] : count(namespaces.size, 'namespace')}`, by,
+    h('details', {class: 'inline'}, h('summary', {}, count(pairs.length, 'workload')), listOf(pairs, (o) => h('span', {}, h('b', {}, number(o.pods)), ' of ', laneLink(o.victim), o.preemptor === o.victim ? ' (itself)' : ''))));
+};
+
 const overviewContent = () => {
   const peak = busiest();
   const pods = preemptions.reduce((n, p) => n + p.pods, 0);
-  const by = new Map();
-  for (const p of preemptions) by.set(p.preemptor, (by.get(p.preemptor) ?? 0) + p.pods);
   const q = data.query;
   const waiting = lanes.filter((l) => l.kind === 'workload' && l.waiting);
   const lastStart = lanes.filter((l) => l.kind === 'workload' && affected(l) && l.lastStarted).map((l) => parseTime(l.lastStarted));
@@ -209,7 +220,7 @@ const overviewContent = () => {
       lastStart.length ? field('last start', `${when(Math.max(...lastStart))}, of a pod of what was preempted or evicted`) : [],
       waiting.length ? field('at the end', [waiting.slice(0, 5).map((l, i) => [i ? ', ' : '', `${count(l.waiting, 'pod')} of `, laneLink(l.object)]), waiting.length > 5 ? ` and ${number(waiting.length - 5)} more workloads` : '', ' not scheduled']) : []),
     pods ? [h('h2', {}, 'Who preempted whom'), h('p', {}, `${count(pods, 'pod was', 'pods were')} preempted:`),
-      h('ul', {class: 'compact'}, preemptions.slice(0, 8).map((p) => h('li', {}, h('b', {}, number(p.pods)), ' of ', laneLink(p.victim), ' by ', p.preemptor >= 0 ? (p.preemptor === p.victim ? 'itself' : laneLink(p.preemptor)) : 'an unknown pod', h('span', {class: 'muted'}, `, from ${when(parseTime(p.first))}`))), preemptions.length > 8 ? h('li', {}, `and ${number(preemptions.length - 8)} more pairs`) : null)] : null,
+      h('ul', {class: 'compact'}, preemptors().slice(0, 8).map(preemptorItem), preemptors().length > 8 ? h('li', {}, `and ${number(preemptors().length - 8)} more`) : null)] : null,
     evictions().length ? [h('h2', {}, 'Evictions'), h('ul', {class: 'compact'}, evictions().slice(0, 8).map((s) => h('li', {}, rowLink(s.row.index, when(s.t0)), ` ${line(s.row.reason, 60)}: `, h('b', {}, number(s.pods)), ` ${s.pods === 1 ? 'pod' : 'pods'} of ${count(s.workloads.size, 'workload')} on ${count(s.nodes.size, 'node')}`, s.t1 > s.t0 ? ` in ${duration(s.t1 - s.t0)}` : '', s.row.after ? `, after ${line(s.row.after, 80)}` : '')))] : null,
     unusualContent(),
     h('h2', {}, 'Marks'),
