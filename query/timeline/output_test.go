@@ -250,6 +250,22 @@ func TestStoryIsInTheTimeline(t *testing.T) {
 	}
 }
 
+// What recurs throughout is found in a range that begins before the first stored Event, too.
+func TestThroughoutOfWhatIsStored(t *testing.T) {
+	s := newStory()
+	s.at = s.at.Add(24 * time.Hour)
+	for minute := range 48 * 60 {
+		if minute%10 == 0 {
+			s.warning("Pod", fmt.Sprintf("web-%d", minute%50), "Unhealthy", "Readiness probe failed")
+		}
+		s.wait(time.Minute)
+	}
+	page := textOf(t, s.timeline(Query{Namespace: "prod", From: storyBegin, To: storyBegin.Add(80 * time.Hour)}), Style{})
+	if got := section(page, "THROUGHOUT"); !strings.Contains(got, "every 10m Unhealthy") {
+		t.Errorf("got\n%s", page)
+	}
+}
+
 // What recurs throughout the range is apart from what happened, but a peak of it is not; what began
 // before the range says so.
 func TestThroughout(t *testing.T) {

@@ -39,8 +39,12 @@ type histogram [slots]float64
 // not usual.
 func (t *Timeline) recurring(lines []line) (usual, others []line) {
 	from, to := t.Query.From, t.Query.To
-	if from.IsZero() {
-		from, to = t.First, t.Last
+	// What is stored may begin later and end earlier than the range.
+	if stored := t.Last.Sub(t.First); from.IsZero() || 2*stored >= to.Sub(from) {
+		if t.First.After(from) {
+			from = t.First
+		}
+		to = t.Last
 	}
 	if to.Sub(from) < minRecurring {
 		return nil, lines
