@@ -87,7 +87,7 @@ func New(o Options) *Enricher {
 		}
 		for _, namespace := range in {
 			e.watches = append(e.watches, &reflection{
-				resource: r, number: uint8(len(e.watches)), client: o.Client.Resource(resources[i].GroupVersionResource).Namespace(namespace),
+				resource: r, number: uint16(len(e.watches)), client: o.Client.Resource(resources[i].GroupVersionResource).Namespace(namespace),
 				store: e.store, extract: e.extractObject, metrics: e.metrics, log: e.log, synced: make(chan struct{}),
 			})
 		}
@@ -138,12 +138,7 @@ func (e *Enricher) WaitFilled(ctx context.Context) error {
 }
 
 // Objects returns the number of objects in the store, deleted ones included.
-func (e *Enricher) Objects() (n int) {
-	for _, of := range e.store.count() {
-		n += of
-	}
-	return n
-}
+func (e *Enricher) Objects() int { return e.store.count() }
 
 // Problem returns the problems that keep the store from being complete, nil if there are none.
 func (e *Enricher) Problem() error {

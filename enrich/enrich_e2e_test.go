@@ -57,7 +57,7 @@ func TestAgainstAnAPIServer(t *testing.T) {
 	if err := e.WaitFilled(filling); err != nil {
 		t.Fatal(err)
 	}
-	if n := e.store.count()[0]; n != bare {
+	if n := podsOf(e); n != bare {
 		t.Errorf("%d pods are in the store, want the %d of all pages", n, bare)
 	}
 
@@ -91,7 +91,7 @@ func TestAgainstAnAPIServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wait.Until(t, "the first pods exist", func() bool { return len(podsOf(t, admin, "web")) == 5 })
+		wait.Until(t, "the first pods exist", func() bool { return len(listPods(t, admin, "web")) == 5 })
 		d.Spec.Template.Annotations = map[string]string{"roll": "1"}
 		d.ResourceVersion = ""
 		if _, err := deployments.Update(ctx, d, metav1.UpdateOptions{}); err != nil {
@@ -99,18 +99,18 @@ func TestAgainstAnAPIServer(t *testing.T) {
 		}
 		wait.Until(t, "a second ReplicaSet has pods", func() bool {
 			owners := map[string]bool{}
-			for _, p := range podsOf(t, admin, "web") {
+			for _, p := range listPods(t, admin, "web") {
 				owners[p.OwnerReferences[0].Name] = true
 			}
 			return len(owners) == 2
 		})
-		pods := podsOf(t, admin, "web")
+		pods := listPods(t, admin, "web")
 		// The pods are gone before kubelets' Events about them arrive.
 		background := metav1.DeletePropagationBackground
 		if err := deployments.Delete(ctx, "web", metav1.DeleteOptions{PropagationPolicy: &background}); err != nil {
 			t.Fatal(err)
 		}
-		wait.Until(t, "all pods are gone", func() bool { return len(podsOf(t, admin, "web")) == 0 })
+		wait.Until(t, "all pods are gone", func() bool { return len(listPods(t, admin, "web")) == 0 })
 		for _, p := range pods {
 			got := attributesOf(ctx, e, "Pod", "prod", p.Name, p.UID)
 			want := map[string]string{"app": "web", "tenant": "red", WorkloadKind: "Deployment", WorkloadName: "web"}
@@ -177,7 +177,7 @@ func TestAgainstAnAPIServer(t *testing.T) {
 		if _, err := admin.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		wait.Until(t, "the store is filled after the rights were granted", func() bool { return e.Problem() == nil && e.store.count()[0] >= bare })
+		wait.Until(t, "the store is filled after the rights were granted", func() bool { return e.Problem() == nil && podsOf(e) >= bare })
 	})
 }
 
@@ -231,7 +231,7 @@ func createPods(t *testing.T, admin kubernetes.Interface, n int) {
 	group.Wait()
 }
 
-func podsOf(t *testing.T, admin kubernetes.Interface, app string) []corev1.Pod {
+func listPods(t *testing.T, admin kubernetes.Interface, app string) []corev1.Pod {
 	t.Helper()
 	list, err := admin.CoreV1().Pods("prod").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + app})
 	if err != nil {

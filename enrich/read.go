@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"context"
+	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,9 +17,9 @@ const (
 	// maxReads bounds the objects that wait to be read; others are read for a later Event.
 	maxReads    = 1000
 	readTimeout = 10 * time.Second
-	// readResource marks objects in the store that were read singly. They are read again once
-	// keepDeleted has passed.
-	readResource = 255
+	// readWatch is the number of no watch: of objects in the store that were read singly. They are
+	// read again once keepDeleted has passed.
+	readWatch = math.MaxUint16
 )
 
 // reader reads the metadata of single objects of other kinds, such as a Deployment, when an Event
@@ -82,6 +83,6 @@ func (r *reader) get(ctx context.Context, request readRequest) {
 		r.log.Debug("cannot read the metadata of an object", "kind", o.Kind, "namespace", o.Namespace, "name", o.Name, "err", err)
 		return
 	}
-	r.store.set(request.key, readResource, 0, p)
+	r.store.set(request.key, readWatch, 0, p)
 	r.store.delete(request.key, time.Now()) // it expires like a deleted object
 }

@@ -44,8 +44,8 @@ func (n name) key() key { return uidKey(n.kind + "\x00" + n.name) }
 type object struct {
 	properties unique.Handle[properties]
 	deletedAt  uint32 // Unix seconds; 0: not deleted
-	list       uint16 // the list that had it, see beginList
-	resource   uint8
+	list       uint16 // number of the last list that had it
+	watch      uint16 // number of the watch that has it
 }
 
 // properties are what an Event gets from an object.
@@ -64,9 +64,9 @@ func newStore(keepDeleted time.Duration) *store {
 	}
 }
 
-// set stores an object. list is the number of the last list of its resource.
-func (s *store) set(k key, resource uint8, list uint16, p properties, names ...name) {
-	o := object{properties: unique.Make(p), resource: resource, list: list}
+// set stores an object of a watch. list is the number of the last list of that watch.
+func (s *store) set(k key, watch, list uint16, p properties, names ...name) {
+	o := object{properties: unique.Make(p), watch: watch, list: list}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects[k] = o
@@ -140,12 +140,12 @@ func (s *store) delete(k key, now time.Time) {
 	}
 }
 
-// endList marks the objects of a resource as deleted that were not in its last list.
-func (s *store) endList(resource uint8, list uint16, now time.Time) {
+// endList marks the objects of a watch as deleted that were not in its last list.
+func (s *store) endList(watch, list uint16, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, o := range s.objects {
-		if o.resource == resource && o.list != list && o.deletedAt == 0 {
+		if o.watch == watch && o.list != list && o.deletedAt == 0 {
 			o.deletedAt = uint32(now.Unix())
 			s.objects[k] = o
 		}
@@ -174,12 +174,9 @@ func (s *store) removeDeleted(now time.Time) {
 	}
 }
 
-// count returns the number of objects by resource, deleted ones included.
-func (s *store) count() (objects [1 << 8]int) {
+// count returns the number of objects, deleted ones included.
+func (s *store) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range s.objects {
-		objects[o.resource]++
-	}
-	return objects
+	return len(s.objects)
 }

@@ -51,7 +51,7 @@ const pageSize = 500
 // So ListWithContext stores each page itself, and returns a list without items.
 type reflection struct {
 	resource
-	number  uint8 // identifies it in the store
+	number  uint16 // identifies it in the store
 	client  metadata.ResourceInterface
 	store   *store
 	extract func(kind string, o *metav1.PartialObjectMetadata) (properties, []name)
