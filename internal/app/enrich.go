@@ -24,6 +24,7 @@ type enrichment struct {
 	config     enrich.Config
 	namespaces []string
 	stop       func()
+	filled     bool // Events have waited for it; of the goroutine that leads
 }
 
 // setEnrichment starts the Enricher of a configuration, and stops the previous one. One of the same
@@ -71,9 +72,10 @@ func (p *process) stopEnrichment() {
 // fillEnrichment waits until the metadata of all objects is there, at most for fillTimeout.
 func (p *process) fillEnrichment(ctx context.Context) {
 	e := p.enrichment.Load()
-	if e == nil {
+	if e == nil || e.filled {
 		return
 	}
+	e.filled = true
 	begin := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()

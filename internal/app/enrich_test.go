@@ -55,6 +55,11 @@ func TestEnrichmentFollowsTheConfiguration(t *testing.T) {
 	wait.Until(t, "the process is not ready", func() bool {
 		return strings.Contains(strings.Join(p.ready(), "\n"), "grant get, list and watch on pods")
 	})
+	for _, problem := range p.ready() {
+		if !strings.HasPrefix(problem, "enrich: ") || strings.Contains(problem, "\n") {
+			t.Errorf("%q is not one line about enrich", problem)
+		}
+	}
 	if set(labels) == first {
 		t.Error("a changed key has no effect")
 	}

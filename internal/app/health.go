@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -48,7 +49,9 @@ func (p *process) ready() (problems []string) {
 	}
 	if e := p.enrichment.Load(); e != nil {
 		if err := e.Problem(); err != nil {
-			problems = append(problems, fmt.Sprintf("enrich: %v", err))
+			for problem := range strings.SplitSeq(err.Error(), "\n") { // one for each resource
+				problems = append(problems, "enrich: "+problem)
+			}
 		}
 	}
 	for _, d := range g.pipeline.deliveries {
