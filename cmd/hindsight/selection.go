@@ -55,7 +55,7 @@ func (s *selectionFlags) times(now time.Time) (from, to time.Time, assumed bool,
 	return s.span.Times(now)
 }
 
-// assumedZone tells the range whose zone was assumed.
+// assumedZone describes the range, of which the zone was assumed.
 func (s *selectionFlags) assumedZone(from, to time.Time) string {
 	return fmt.Sprintf("searching from %s to %s; times without a zone are in %s",
 		from.Format(time.RFC3339), to.Format(time.RFC3339), zoneName(s.span.Zone))

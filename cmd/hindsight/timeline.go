@@ -183,7 +183,7 @@ func (q *timelineFlags) surround(ctx context.Context, r *timeline.Request) (assu
 	return assumed, err
 }
 
-// title says what the timeline is about.
+// title returns the title: the object, the node or the namespace.
 func (q *timelineFlags) title() string {
 	f := &q.filter
 	switch {

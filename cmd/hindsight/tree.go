@@ -41,7 +41,7 @@ func (q *queryFlags) runTree(ctx context.Context, r timeline.Request, printer qu
 	var (
 		rows     int
 		newest   []format.Record             // with --limit
-		inferred = map[objects.Object]bool{} // objects, whether a naming rule alone says that they belong here
+		inferred = map[objects.Object]bool{} // objects, whether they belong here by a naming rule alone
 	)
 	err = g.Each(ctx, func(r *format.Record) error {
 		o := objects.Of(r)

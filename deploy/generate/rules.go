@@ -14,7 +14,7 @@ type alert struct {
 	summary, expr        string
 }
 
-// The head of a file of rules says what is in it.
+// The head of a file of rules describes its content.
 const (
 	prometheusHead = `# Prometheus alerts about Hindsight. critical: Events are being lost, or will be without
 # action; warning: needs a look today. No rule depends on the label job. Tested by

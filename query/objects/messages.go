@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// facts are what one Event says about objects other than its own.
+// facts are the facts in one Event about objects other than its own.
 type facts struct {
 	owned []link
 	named []name
@@ -123,7 +123,7 @@ func scaledReplicaSet(message string) string {
 	return ""
 }
 
-// Preemption is what the message of an Event with the reason Preempted says.
+// Preemption is the parsed message of an Event with the reason Preempted.
 type Preemption struct {
 	UID       string // of the preemptor, unless Preemptor is set
 	Preemptor Object // its Kind is set in any case

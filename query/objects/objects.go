@@ -31,7 +31,7 @@ type Evidence uint8
 
 const (
 	Recorded Evidence = iota + 1 // the record names the workload
-	Stated                       // an Event says so, such as SuccessfulCreate
+	Stated                       // by an Event, such as SuccessfulCreate
 	Inferred                     // a naming rule
 )
 

@@ -75,7 +75,7 @@ func routineOf(e *corev1.Event) string {
 	return routine
 }
 
-// alarming are reasons of Normal Events that tell of trouble.
+// alarming are reasons of Normal Events that report trouble.
 var alarming = map[string]bool{
 	reasonPreempted: true, reasonNodeNotReady: true, "NodeNotSchedulable": true, "Evicted": true, "TaintManagerEviction": true,
 	"NodeControllerEviction": true, "DeletingNode": true, "RemovingNode": true, "Rebooted": true, "Killing": true,
@@ -94,7 +94,7 @@ var nodeTroubles = map[string]bool{
 	"NodeHasDiskPressure": true, "NodeHasInsufficientPID": true, "FreeDiskSpaceFailed": true, "NodeNotSchedulable": true,
 }
 
-// evicts reports whether an Event tells that its pod has to leave its node.
+// evicts reports whether the pod of an Event has to leave its node.
 func evicts(e *Event) bool {
 	return evictions[e.Reason] > 0 && !strings.HasPrefix(e.Message, "Cancelling")
 }
@@ -117,7 +117,7 @@ func worse(level, than string) bool {
 	return slices.Index(levels, level) > slices.Index(levels, than)
 }
 
-// trouble reports whether a row tells of trouble: it has Warnings, a reason that is as bad, or a level
+// trouble reports whether a row is about trouble: it has Warnings, a reason that is as bad, or a level
 // above info.
 func (r *Row) trouble() bool {
 	return r.Routine == "" && (r.Type == corev1.EventTypeWarning || alarming[r.Reason] || ailing[r.Reason] || worse(r.Level, "info"))
@@ -226,7 +226,7 @@ func gapSpan(r *format.Record, at time.Time) (first, last time.Time) {
 	return first, last
 }
 
-// cutText cuts a text to at most n bytes, and says so.
+// cutText truncates a text to at most n bytes, and marks it.
 func cutText(s string, n int) string {
 	const mark = "…"
 	n -= len(mark)

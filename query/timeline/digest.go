@@ -29,7 +29,7 @@ type lineKey struct {
 // digest returns the rows in lines, in the order of time. With a limit, what recurs throughout the
 // range is apart (usual), what happens to several workloads at once is one line, and there are at most
 // limit others (0: each row is a line): then it joins first the routines, then what recurs, then the
-// same reason of several workloads, and at last drops the rows that tell least (left).
+// same reason of several workloads, and at last drops the rows of the least weight (left).
 func (t *Timeline) digest(limit int) (lines, usual []line, left []int) {
 	for i := range t.Rows {
 		lines = append(lines, line{Row: &t.Rows[i], rows: []int{i}, spells: 1})
@@ -134,7 +134,7 @@ func (t *Timeline) joinLines(lines []line, limit int, which func(*line) bool, ke
 	return joined
 }
 
-// mostTelling returns the lines that tell most, and the rows of the others.
+// mostTelling returns the lines of the most weight, and the rows of the others.
 func (t *Timeline) mostTelling(lines []line, limit int) (best []line, left []int) {
 	marked := map[int]bool{}
 	for _, m := range t.Marks[min(1, len(t.Marks)):] { // the first and the last Event are named in any case
@@ -158,7 +158,7 @@ func (t *Timeline) mostTelling(lines []line, limit int) (best []line, left []int
 	return best, left
 }
 
-// weight is how much a line tells.
+// weight is the importance of a line to a reader.
 func (t *Timeline) weight(l *line, marked map[int]bool) float64 {
 	w := 8.0
 	switch {

@@ -175,7 +175,7 @@ func (d *finisher) addRow(r *row) {
 	d.t.Rows = append(d.t.Rows, row)
 }
 
-// summary says to whom it happened and because of whom.
+// summary names the objects of a row and the cause.
 func (d *finisher) summary(r *row, row *Row) string {
 	var s string
 	switch group := r.key.group; {

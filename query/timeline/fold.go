@@ -74,7 +74,7 @@ type Folder struct {
 }
 
 // NewFolder returns a Folder. The graph must know what the records say about objects already.
-// relation says why an object is in the Timeline; nil: unknown.
+// relation returns why an object is in the Timeline; nil: unknown.
 func NewFolder(g *objects.Graph, q Query, relation func(objects.Object) string) *Folder {
 	if relation == nil {
 		relation = func(objects.Object) string { return "" }

@@ -9,7 +9,7 @@ import (
 	"github.com/hindsight-events/hindsight/query/objects"
 )
 
-// Request says what a timeline is about.
+// Request describes the Events of a timeline.
 type Request struct {
 	// Open returns the Source of a Selection: a *query.Loki or a query.Files. It is called several
 	// times.
@@ -116,7 +116,7 @@ const (
 	// maxPreemptions is the number of preemptions whose preemptors are looked up.
 	maxPreemptions = 1 << 16
 
-	// before and after bound the search for Events that tell who a preemptor is: it waits for its node
+	// before and after bound the search for Events that name a preemptor: it waits for its node
 	// for a while, and is bound to it soon after the preemption.
 	before = time.Hour
 	after  = 10 * time.Minute

@@ -26,7 +26,7 @@ type gatherer struct {
 	spool  input.TimeSorter
 
 	selectedObjects map[objects.Object]bool
-	ended           map[objects.Object]time.Time // pods, by the last Event that says so
+	ended           map[objects.Object]time.Time // pods, by their last Event of that kind
 	gaps            map[objects.Object]bool      // objects of gap records
 	preemptions     []preemption
 	relation        map[objects.Object]Relation
@@ -182,7 +182,7 @@ func (g *gatherer) add(r *format.Record) error {
 	return g.spool.Add(r)
 }
 
-// endsPod reports whether an Event says that its pod ends.
+// endsPod reports whether an Event is about the end of its pod.
 func endsPod(r *format.Record) bool {
 	switch r.Event.Reason {
 	case "Killing":

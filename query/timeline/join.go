@@ -88,7 +88,7 @@ func (t *Timeline) workloadsOf(objects []int) (workloads []int) {
 	return workloads
 }
 
-// what says to whom a line happened, how often and where.
+// what describes the objects of a line, how often and where.
 func (t *Timeline) what(l *line) string {
 	s := l.Summary
 	if l.spells > 1 || l.workloads > 1 {

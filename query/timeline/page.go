@@ -161,7 +161,7 @@ func (m *pageMaker) about() []string {
 	return append(lines, m.gaps())
 }
 
-// gaps says whether Events are known to be missing.
+// gaps describes the gaps, or their absence.
 func (m *pageMaker) gaps() string {
 	n := 0
 	for i := range m.Rows {
@@ -175,7 +175,7 @@ func (m *pageMaker) gaps() string {
 	return plural(n, "gap") + ": Events may be missing, see HindsightGap"
 }
 
-// fetched says how much was read from Loki.
+// fetched describes how much was read from Loki.
 func (m *pageMaker) fetched() string {
 	if m.Totals.Requests == 0 {
 		return ""

@@ -233,7 +233,7 @@ func (t *Timeline) joinAtOnce(lines []line) []line {
 	return joined
 }
 
-// rate says how often something recurs, as in "every 50m".
+// rate returns how often something recurs, as in "every 50m".
 func (l *line) rate() string {
 	if l.Occurrences < 2 {
 		return ""

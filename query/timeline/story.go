@@ -24,7 +24,7 @@ func (t *Timeline) told(l *line) Line {
 	case l.Routine != "":
 		told.Message = steps(l.Steps)
 	case l.Reason == reasonPreempted:
-		told.Message = "" // what it says is in What
+		told.Message = "" // it is part of What
 	}
 	if l.usual {
 		told.Every = l.rate()

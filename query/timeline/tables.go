@@ -54,7 +54,7 @@ func (m *pageMaker) usualTable(usual []Line) table {
 	return t
 }
 
-// preemptionTable says who preempted whom.
+// preemptionTable is the table of preemptors and victims.
 func (m *pageMaker) preemptionTable() table {
 	t := table{title: "Who preempted whom", heads: []string{"FROM", "FOR", "PODS", "OF", "BY", "ON"}}
 	pairs := make([]preemptionRow, len(m.Preemptions))
@@ -135,7 +135,7 @@ func (m *pageMaker) victims(workloads []int) string {
 	return plural(len(workloads), "workload") + " in " + plural(len(namespaces), "namespace")
 }
 
-// preempted says in a line how many pods were preempted, by namespace, empty if none was.
+// preempted returns a line with the number of preempted pods, by namespace, empty if none was.
 func (m *pageMaker) preempted() string {
 	between := map[[2]string]int{}
 	total := 0
@@ -212,7 +212,7 @@ func (m *pageMaker) workloadTable() table {
 	return t
 }
 
-// nodeTable says what happened on which node.
+// nodeTable is the table of nodes and the Events on them.
 func (m *pageMaker) nodeTable() table {
 	t := table{title: "Nodes, most affected first", heads: []string{"NODE", "PREEMPTED", "EVICTED", "WARNINGS", "WHAT HAPPENED TO IT"}}
 	type node struct {

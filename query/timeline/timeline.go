@@ -121,7 +121,7 @@ type Row struct {
 	Reason  string    `json:"reason,omitempty"` // of a routine, that of its last step
 	Routine string    `json:"routine,omitempty"`
 
-	// Summary says to whom it happened, and because of whom, as in
+	// Summary names the objects and the cause, as in
 	// "28 pods of Deployment/querier, by Deployment/ingester of dedicated-metrics".
 	Summary string `json:"summary"`
 
@@ -159,7 +159,7 @@ type Line struct {
 	Last    time.Time `json:"last,omitzero"`
 	Reason  string    `json:"reason,omitempty"`
 	Routine string    `json:"routine,omitempty"`
-	Trouble bool      `json:"trouble,omitempty"` // it tells of something bad
+	Trouble bool      `json:"trouble,omitempty"` // it is about something bad
 	Gap     bool      `json:"gap,omitempty"`
 	What    string    `json:"what"`              // to whom, because of whom, how often and where
 	Message string    `json:"message,omitempty"` // as of a Row; of a routine, its steps
